@@ -1,0 +1,66 @@
+"""Image and label files, read or refused by name."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from uda.data.labels import LabelSpace
+from uda.errors import InputError
+
+
+def read_image(path: Path) -> Image.Image:
+    """The RGB picture in a file. Raises InputError, naming the file, when it cannot be decoded."""
+    image = _decode(path)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def read_raw_labels(path: Path, size: tuple[int, int]) -> Image.Image:
+    """Raw label ids as an 8-bit picture of `size` (height, width); a palette's index is the id.
+
+    Raises InputError when the file is missing or corrupt, holds colors, or is of another size.
+    """
+    labels = _decode(path)
+    if labels.mode not in ("L", "P"):
+        raise InputError(
+            f"{path}: mode {labels.mode} cannot hold label ids; allowed: 8-bit gray or palette PNG"
+        )
+    if labels.size != (size[1], size[0]):
+        raise InputError(
+            f"{path}: labels are {labels.width}x{labels.height}, the image is {size[1]}x{size[0]}; "
+            "leave the sample out with --set data.exclude=NAME or replace the file"
+        )
+    return labels
+
+
+def read_train_ids(path: Path, size: tuple[int, int], space: LabelSpace) -> npt.NDArray[np.uint8]:
+    """Train ids (H, W) uint8 of a raw label file of `size` (H, W); see `read_raw_labels`."""
+    return space.to_train_ids(np.asarray(read_raw_labels(path, size)), str(path))
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) as the file's header says, without decoding it."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise _undecodable(path, error) from error
+
+
+def _decode(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise _undecodable(path, error) from error
+
+
+def _undecodable(path: Path, error: Exception) -> InputError:
+    if isinstance(error, FileNotFoundError):
+        return InputError(f"{path} does not exist")
+    if isinstance(error, PermissionError):
+        return InputError(f"{path} cannot be read: permission denied")
+    reason = " ".join(str(error).split())
+    return InputError(f"{path} cannot be decoded ({reason}): replace the file")

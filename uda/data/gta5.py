@@ -1,0 +1,54 @@
+"""GTA5 and its translations: `images/00001.png` beside `labels/00001.png`.
+
+Source: Richter et al., ECCV 2016, arXiv 1608.02192. The label files are palette PNGs whose index
+is the Cityscapes label id. CycleGTA5 holds the same scenes after a CycleGAN made them look like
+Cityscapes (CyCADA, arXiv 1711.03213).
+"""
+
+from functools import partial
+from pathlib import Path
+
+from uda.data.labels import CITYSCAPES
+from uda.data.samples import Layout, Sample, list_files
+from uda.errors import InputError
+
+_EXPECTED = "images/00001.png, ... and labels/00001.png, ... (as the downloads unpack)"
+
+
+def _list_samples(dataset: str, root: Path, split: str, labeled: bool) -> list[Sample]:
+    del split  # all of the set is for training
+    names = list_files(root / "images", ".png", _EXPECTED)
+    label_names = set(list_files(root / "labels", ".png", _EXPECTED)) if labeled else set()
+    missing = [name for name in names if labeled and name not in label_names]
+    if missing:
+        raise InputError(
+            f"{root}: {len(missing)} of {len(names)} images have no label, the first is "
+            f"images/{missing[0]}; expected labels/{missing[0]}: complete the download or remove "
+            "the images"
+        )
+    return [
+        Sample(
+            dataset,
+            name.removesuffix(".png"),
+            root / "images" / name,
+            root / "labels" / name if labeled else None,
+        )
+        for name in names
+    ]
+
+
+def _layout(name: str, folder: str) -> Layout:
+    return Layout(
+        name=name,
+        # Snapshots of the translated set are called GTA5 too, as in the experiment log.
+        short_name="GTA5",
+        folder=folder,
+        splits=("train",),
+        label_space=CITYSCAPES,
+        list_samples=partial(_list_samples, name),
+        expected=_EXPECTED,
+    )
+
+
+GTA5 = _layout("gta5", "GTA5")
+CYCLEGTA5 = _layout("cyclegta5", "CycleGTA5")

@@ -1,0 +1,103 @@
+"""Label spaces: class names, raw ids, train ids and colors of what is segmented."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from uda.errors import InputError
+
+IGNORE_INDEX = 255  # train id of every pixel that is neither learned nor scored
+
+_INVALID = -1  # marks, in the lookup table, a value that no raw label file may hold
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSpace:
+    """The classes of a segmentation task, in the order of their train ids 0..C-1."""
+
+    name: str
+    classes: tuple[str, ...]
+    report_names: tuple[str, ...]  # as the result tables print them
+    palette: tuple[tuple[int, int, int], ...]  # RGB, 0..255
+    raw_to_train: Mapping[
+        int, int
+    ]  # every raw id that may occur in a file; ignored ones map to 255
+    _table: npt.NDArray[np.int16] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        table = np.full(256, _INVALID, np.int16)
+        for raw_id, train_id in self.raw_to_train.items():
+            table[raw_id] = train_id
+        object.__setattr__(self, "_table", table)
+        object.__setattr__(self, "raw_to_train", MappingProxyType(dict(self.raw_to_train)))
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    def to_train_ids(self, raw: npt.NDArray[np.uint8], origin: str) -> npt.NDArray[np.uint8]:
+        """Train ids of raw label ids, both (H, W) uint8; ignored classes become 255.
+
+        Raises InputError, naming `origin`, when a value is no raw id of this label space. Most
+        often the file holds train ids already; mapping them again would train on nonsense.
+        """
+        train = self._table[raw]
+        if (train == _INVALID).any():
+            strangers = sorted({int(value) for value in np.unique(raw)} - set(self.raw_to_train))
+            raise InputError(
+                f"{origin}: label values {_some(strangers)} are outside the raw ids of "
+                f"{self.name} ({min(self.raw_to_train)}..{max(self.raw_to_train)}); "
+                "255 means the file holds train ids already: use the data set's original labels"
+            )
+        return train.astype(np.uint8)
+
+    def to_raw_ids(self, train: npt.NDArray[np.uint8], *, ignored: int) -> npt.NDArray[np.uint8]:
+        """Raw ids of train ids, both (H, W) uint8; pixels of 255 become the raw id `ignored`."""
+        table = np.full(256, ignored, np.uint8)
+        for raw_id, train_id in self.raw_to_train.items():
+            if train_id != IGNORE_INDEX:
+                table[train_id] = raw_id
+        return table[train]
+
+    def colorize(self, train: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
+        """The palette's picture (H, W, 3) uint8 RGB of train ids (H, W); 255 is black."""
+        colors = np.zeros((256, 3), np.uint8)
+        colors[: self.num_classes] = self.palette
+        return colors[train]
+
+
+def _some(values: list[int], limit: int = 5) -> str:
+    shown = ", ".join(str(value) for value in values[:limit])
+    return shown if len(values) <= limit else f"{shown}, ... ({len(values)} in all)"
+
+
+_TRAINED_RAW_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+
+CITYSCAPES = LabelSpace(
+    name="cityscapes19",
+    classes=(
+        "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign",
+        "vegetation", "terrain", "sky", "person", "rider", "car", "truck", "bus", "train",
+        "motorcycle", "bicycle",
+    ),
+    # The experiment log's spelling, "motocycle" included: its tables are compared line by line.
+    report_names=(
+        "road", "sidewalk", "building", "wall", "fence", "pole", "light", "sign",
+        "vegetation", "terrain", "sky", "person", "rider", "car", "truck", "bus", "train",
+        "motocycle", "bicycle",
+    ),
+    palette=(
+        (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153),
+        (153, 153, 153), (250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152),
+        (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100),
+        (0, 80, 100), (0, 0, 230), (119, 11, 32),
+    ),
+    # 34 is GTA5's license plate; Cityscapes stores none (its id is -1).
+    raw_to_train=dict.fromkeys(range(35), IGNORE_INDEX)
+    | {raw_id: train_id for train_id, raw_id in enumerate(_TRAINED_RAW_IDS)},
+)  # fmt: skip
+
+LABEL_SPACES = {space.name: space for space in (CITYSCAPES,)}

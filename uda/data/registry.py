@@ -1,0 +1,83 @@
+"""The data sets by name, found below one data root."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from uda.data.cityscapes import CITYSCAPES
+from uda.data.config import DataConfig, DomainConfig
+from uda.data.files import image_size
+from uda.data.gta5 import CYCLEGTA5, GTA5
+from uda.data.samples import Layout, Sample, list_split
+from uda.errors import InputError
+from uda.plain import suggest
+
+LAYOUTS = {layout.name: layout for layout in (GTA5, CYCLEGTA5, CITYSCAPES)}
+
+
+def layout_named(name: str) -> Layout:
+    """The data set called `name`; InputError with the nearest name when there is none."""
+    if name not in LAYOUTS:
+        raise InputError(f"there is no data set {name!r}; {suggest(name, LAYOUTS)}")
+    return LAYOUTS[name]
+
+
+def data_root(configured: str) -> Path:
+    """The folder that holds the data sets: `configured` or, if empty, UDA_DATA."""
+    text = configured or os.environ.get("UDA_DATA", "")
+    folders = ", ".join(f"{layout.folder}/" for layout in LAYOUTS.values())
+    if not text:
+        raise InputError(f"no data root: give --data-root DIR or set UDA_DATA; DIR holds {folders}")
+    root = Path(text).expanduser()
+    if not root.is_dir():
+        raise InputError(f"data root {root} does not exist; expected a folder that holds {folders}")
+    return root
+
+
+def list_dataset(root: Path, name: str, split: str, *, labeled: bool) -> list[Sample]:
+    """Samples of one split of the data set `name` below `root`, in sorted order."""
+    layout = layout_named(name)
+    folder = root / layout.folder
+    if not folder.is_dir():
+        raise InputError(f"{folder} does not exist; expected it to hold {layout.expected}")
+    return list_split(layout, folder, split, labeled=labeled)
+
+
+def list_domain(data: DataConfig, domain: DomainConfig, *, labeled: bool) -> list[Sample]:
+    """The samples a domain trains on: its data sets and splits joined, then cut to the first N."""
+    root = data_root(data.root)
+    samples = [
+        sample
+        for name in domain.datasets
+        for split in domain.splits
+        for sample in list_dataset(root, name, split, labeled=labeled)
+        if sample.name not in data.exclude
+    ]
+    if domain.first is not None:
+        if domain.first > len(samples):
+            raise InputError(
+                f"first {domain.first} of {'+'.join(domain.datasets)}: there are only "
+                f"{len(samples)} images"
+            )
+        samples = samples[: domain.first]
+    return samples
+
+
+def check_sizes(samples: list[Sample]) -> None:
+    """Raises InputError when a label file is of another size than its image, or is no image.
+
+    Reads headers only, so that a run of days does not meet the odd file after hours.
+    """
+
+    def sizes_differ(sample: Sample) -> bool:
+        return sample.labels is not None and image_size(sample.image) != image_size(sample.labels)
+
+    with ThreadPoolExecutor(8) as pool:
+        verdicts = list(pool.map(sizes_differ, samples))
+    odd = [sample for sample, differs in zip(samples, verdicts, strict=True) if differs]
+    if odd:
+        names = ",".join(sample.name for sample in odd[:20])
+        raise InputError(
+            f"{odd[0].labels} is of another size than its image, as are {len(odd) - 1} more label "
+            f"files; leave them out with --set data.exclude={names} or replace them"
+        )

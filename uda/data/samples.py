@@ -1,0 +1,60 @@
+"""Samples of a data set, and what a data set on disk must say about itself."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from uda.data.labels import LabelSpace
+from uda.errors import InputError
+
+
+class Sample(NamedTuple):
+    """One image of a data set, with its label file where that may be read."""
+
+    dataset: str
+    stem: str  # unique within its data set, e.g. "00001" or "aachen_000000_000019"
+    image: Path
+    labels: Path | None  # None: the label files of this sample were not even looked for
+
+    @property
+    def name(self) -> str:
+        return f"{self.dataset}/{self.stem}"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a data set lies on disk."""
+
+    name: str  # as presets call it
+    short_name: str  # as snapshot files call it
+    folder: str  # below the data root
+    splits: tuple[str, ...]
+    label_space: LabelSpace
+    list_samples: Callable[[Path, str, bool], list[Sample]]  # (root, split, labeled)
+    expected: str  # the layout in words, for error messages
+
+
+def list_split(layout: Layout, root: Path, split: str, *, labeled: bool) -> list[Sample]:
+    """The samples of one split in their fixed, sorted order.
+
+    With `labeled` false no label folder is opened, listed or looked for. Raises InputError when the
+    split is unknown, a folder is missing or empty, or an image has no label.
+    """
+    if split not in layout.splits:
+        raise InputError(f"{layout.name} has no split {split!r}; it has {', '.join(layout.splits)}")
+    samples = layout.list_samples(root, split, labeled)
+    if not samples:
+        raise InputError(f"{root}: no images of split {split!r}; expected {layout.expected}")
+    return samples
+
+
+def list_files(folder: Path, suffix: str, expected: str) -> list[str]:
+    """Sorted names of the files in `folder` that end in `suffix`; InputError if it is not there."""
+    try:
+        return sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(suffix))
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{folder} does not exist; expected {expected}") from None
+    except PermissionError:
+        raise InputError(f"{folder} cannot be read: permission denied") from None

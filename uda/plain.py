@@ -1,0 +1,209 @@
+"""Dataclass trees as plain values, as `a.b=c` overrides, and checked against their annotations."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from uda.errors import InputError
+
+T = TypeVar("T")
+
+
+def to_plain(config: Any) -> Any:
+    """Dicts, tuples, numbers, strings and None that say the same as a dataclass tree.
+
+    A member of a dict of dataclasses (an objective) carries its class name under "type".
+    """
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return {f.name: to_plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    if isinstance(config, dict):
+        return {
+            name: {"type": type(member).__name__} | to_plain(member)
+            for name, member in config.items()
+        }
+    return config
+
+
+def from_plain(cls: type[T], values: Mapping[str, Any], *, origin: str) -> T:
+    """The dataclass `cls` that `to_plain` was given; its fields hold plain values or dataclasses.
+
+    Raises InputError, naming `origin`, for missing, unknown or wrongly typed fields.
+    """
+    hints = get_type_hints(cls)
+    names = [field.name for field in dataclasses.fields(typing.cast(Any, cls))]
+    if not isinstance(values, Mapping) or set(values) != set(names):
+        found = sorted(map(str, values)) if isinstance(values, Mapping) else type(values).__name__
+        raise InputError(f"{origin}: {cls.__name__} has fields {sorted(names)}, the file {found}")
+    arguments = {}
+    for name in names:
+        nested = _dataclass_in(hints[name])
+        value = values[name]
+        if nested is not None and isinstance(value, Mapping):
+            value = from_plain(nested, value, origin=origin)
+        arguments[name] = value
+    config = cls(**arguments)
+    check_types(config, origin=origin)
+    return config
+
+
+def check_types(config: Any, *, origin: str) -> None:
+    """Raises InputError, naming the field after `origin`, when a value is not of its annotation."""
+    hints = get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value, path = getattr(config, field.name), f"{origin}.{field.name}"
+        if dataclasses.is_dataclass(value):
+            if _dataclass_in(hints[field.name]) is not type(value):
+                raise InputError(f"{path} cannot be a {type(value).__name__}")
+            check_types(value, origin=path)
+        elif isinstance(value, dict) and all(map(dataclasses.is_dataclass, value.values())):
+            for name, member in value.items():
+                check_types(member, origin=f"{path}.{name}")
+        elif not _matches(value, hints[field.name]):
+            raise InputError(f"{path} is {value!r}; allowed: {_spell(hints[field.name])}")
+
+
+def apply_override(config: Any, assignment: str) -> None:
+    """Sets one field of a dataclass tree from text such as `train.optimizer.lr=1e-4`.
+
+    `none` empties an optional field and removes a member of a dict. Raises InputError when the
+    name is unknown (the nearest known one is named) or the text does not fit the annotation.
+    """
+    path, equals, text = assignment.partition("=")
+    if not equals or not path.strip():
+        raise InputError(f"--set {assignment!r}: write it as name=value, e.g. train.seed=1")
+    *parents, last = path.strip().split(".")
+    for name in parents:
+        config = _child(config, name, path)
+        if config is None:
+            raise InputError(f"--set {assignment}: {name} is none in this preset")
+    if isinstance(config, dict):
+        _child(config, last, path)
+        if text.strip().lower() != "none":
+            raise InputError(f"--set {assignment}: only {path}=none is allowed; set its fields")
+        del config[last]
+        return
+    _child(config, last, path)
+    annotation = get_type_hints(type(config))[last]
+    setattr(config, last, _parse(text.strip(), annotation, assignment))
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean "x"?` for the nearest known name, or the list of them all."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f'did you mean "{near[0]}"?' if near else f"known: {', '.join(names)}"
+
+
+def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
+    """Dotted names of the plain values that differ between two `to_plain` results."""
+    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+        found = []
+        for name in sorted(set(ours) | set(theirs)):
+            where = f"{path}.{name}" if path else str(name)
+            if name not in ours or name not in theirs:
+                found.append(where)
+            else:
+                found += differences(ours[name], theirs[name], where)
+        return found
+    same = ours == theirs and isinstance(ours, bool) == isinstance(theirs, bool)
+    return [] if same else [path]
+
+
+def _child(config: Any, name: str, path: str) -> Any:
+    if isinstance(config, dict):
+        known = list(config)
+    elif dataclasses.is_dataclass(config):
+        known = [field.name for field in dataclasses.fields(config)]
+    else:
+        raise InputError(f"--set {path}: {name!r} is below a value that has no fields")
+    if name not in known:
+        raise InputError(f"--set {path}: there is no {name!r}; {suggest(name, known)}")
+    return config[name] if isinstance(config, dict) else getattr(config, name)
+
+
+def _union(annotation: Any) -> tuple[Any, ...] | None:
+    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else None
+
+
+def _dataclass_in(annotation: Any) -> Any:
+    options = _union(annotation) or (annotation,)
+    return next((option for option in options if dataclasses.is_dataclass(option)), None)
+
+
+def _matches(value: Any, annotation: Any) -> bool:
+    if (options := _union(annotation)) is not None:
+        return any(_matches(value, option) for option in options)
+    if annotation is type(None):
+        return value is None
+    if get_origin(annotation) is Literal:
+        return any(value == allowed and type(value) is type(allowed)
+                   for allowed in get_args(annotation))  # fmt: skip
+    if get_origin(annotation) is dict:
+        of_key, of_item = get_args(annotation)
+        return isinstance(value, dict) and all(
+            _matches(key, of_key) and _matches(item, of_item) for key, item in value.items()
+        )
+    if get_origin(annotation) is tuple:
+        items = get_args(annotation)
+        if not isinstance(value, tuple):
+            return False
+        if len(items) == 2 and items[1] is Ellipsis:
+            return all(_matches(item, items[0]) for item in value)
+        return len(value) == len(items) and all(map(_matches, value, items))
+    if annotation is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(annotation, type) and isinstance(value, annotation)
+
+
+def _parse(text: str, annotation: Any, assignment: str) -> Any:
+    value = _read(text, annotation)
+    if not _matches(value, annotation):
+        raise InputError(f"--set {assignment}: {text!r} is not {_spell(annotation)}")
+    return value
+
+
+def _read(text: str, annotation: Any) -> Any:
+    """`text` as the annotation would have it; the text itself where it does not fit."""
+    if (options := _union(annotation)) is not None:
+        if type(None) in options and text.lower() == "none":
+            return None
+        return _read(text, next(option for option in options if option is not type(None)))
+    if get_origin(annotation) is Literal:
+        return next((v for v in get_args(annotation) if str(v) == text), text)
+    if get_origin(annotation) is tuple:
+        items = get_args(annotation)
+        parts = [part.strip() for part in text.strip("()").split(",") if part.strip()]
+        repeated = len(items) == 2 and items[1] is Ellipsis
+        kinds = [items[0]] * len(parts) if repeated else items
+        if len(kinds) != len(parts):
+            return text
+        return tuple(map(_read, parts, kinds))
+    if annotation is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    if annotation in (int, float):
+        try:
+            return annotation(text)
+        except ValueError:
+            return text
+    return text
+
+
+def _spell(annotation: Any) -> str:
+    if (options := _union(annotation)) is not None:
+        return " or ".join(_spell(option) for option in options)
+    if annotation is type(None):
+        return "none"
+    if get_origin(annotation) is Literal:
+        return "one of " + ", ".join(map(str, get_args(annotation)))
+    if get_origin(annotation) is tuple:
+        items = get_args(annotation)
+        if len(items) == 2 and items[1] is Ellipsis:
+            return f"any number of {_spell(items[0])}, with commas"
+        return f"{len(items)} values, with commas: " + ", ".join(map(_spell, items))
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
