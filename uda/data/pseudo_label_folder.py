@@ -1,0 +1,169 @@
+"""A folder of pseudo-labels: train-id PNGs and a manifest that says where they come from.
+
+    <folder>/<stem>_pseudo_trainIds.png     8-bit gray, train ids, 255 where no label is given
+    <folder>/manifest.json                  see `Manifest`
+
+The files are never called labelIds: that name promises raw ids, and a reader that maps train ids a
+second time trains on nonsense without a word (it once cost this project's forerunner a student).
+"""
+
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from uda.data.files import read_raw_labels
+from uda.data.labels import IGNORE_INDEX, LabelSpace
+from uda.errors import InputError
+from uda.plain import from_plain
+
+MANIFEST = "manifest.json"
+ID_SPACE = "trainIds"
+_SUFFIX = "_pseudo_trainIds.png"
+
+
+@dataclass(kw_only=True, slots=True)
+class Manifest:
+    """What a folder of pseudo-labels says about itself."""
+
+    id_space: str  # always "trainIds"
+    label_space: str
+    classes: tuple[str, ...]
+    rule: str  # how pixels were chosen, in words
+    threshold: float  # softmax probability below which a pixel is 255
+    protocol: str  # how the network saw the images
+    snapshot: str  # file name of the network's snapshot
+    snapshot_sha256: str
+    supervision: str  # the snapshot's own: labels of a supervised network are no free lunch
+    image_count: int
+    images: tuple[str, ...]  # stems, sorted
+    share_kept: float  # of all pixels
+    share_kept_per_class: dict[str, float | None]  # of the pixels predicted as the class
+
+
+def file_name(stem: str) -> str:
+    """The name of the label file of the image `stem`."""
+    return stem + _SUFFIX
+
+
+class PseudoLabelFolder:
+    """Reads such a folder, once its manifest has been found to fit."""
+
+    def __init__(
+        self, folder: Path, *, label_space: LabelSpace, stems: Iterable[str], subset: bool
+    ) -> None:
+        """Raises InputError when the manifest is missing or does not declare train ids of
+        `label_space`, or when its images, the files and `stems` (those of the target) are not the
+        same; with `subset`, the manifest may list images beyond `stems`."""
+        self.folder = folder
+        self.manifest = read_manifest(folder)
+        if self.manifest.id_space != ID_SPACE:
+            raise InputError(
+                f"{folder / MANIFEST}: id space is {self.manifest.id_space!r}; only "
+                f"{ID_SPACE!r} can be read: make the labels anew with pseudo_label.py"
+            )
+        if self.manifest.classes != label_space.classes:
+            raise InputError(
+                f"{folder / MANIFEST}: labels of {self.manifest.label_space} with "
+                f"{len(self.manifest.classes)} classes; the run learns {label_space.name} with "
+                f"{label_space.num_classes}"
+            )
+        self._num_classes = label_space.num_classes
+        self._check_images(set(stems), subset=subset)
+
+    def _check_images(self, stems: set[str], *, subset: bool) -> None:
+        listed = set(self.manifest.images)
+        present = {p.name.removesuffix(_SUFFIX) for p in self.folder.glob("*" + _SUFFIX)}
+        problems = {
+            "target images have no pseudo-label": stems - listed,
+            "pseudo-labels have no target image": set() if subset else listed - stems,
+            "files of the manifest are missing": listed - present,
+            "files are not in the manifest": present - listed,
+        }
+        for problem, names in problems.items():
+            if names:
+                raise InputError(
+                    f"{self.folder}: {len(names)} {problem}, the first is {min(names)}; make the "
+                    "labels for this target (data.target.splits, data.target.first) with "
+                    "pseudo_label.py"
+                )
+
+    def read(self, stem: str, size: tuple[int, int]) -> Image.Image:
+        """Train ids of one image of `size` (height, width) as an 8-bit gray picture.
+
+        Raises InputError when the file is corrupt, of another size, or holds a value that is
+        neither a train id nor 255.
+        """
+        path = self.folder / file_name(stem)
+        labels = read_raw_labels(path, size)
+        counts = labels.histogram()
+        if any(counts[self._num_classes : IGNORE_INDEX]):
+            strangers = [v for v in range(self._num_classes, IGNORE_INDEX) if counts[v]]
+            raise InputError(
+                f"{path}: value {strangers[0]} is no train id; allowed: 0..{self._num_classes - 1} "
+                "and 255. Make the labels anew with pseudo_label.py"
+            )
+        return labels
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a folder of pseudo-labels; InputError when there is none or it is damaged."""
+    path = folder / MANIFEST
+    try:
+        values = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} does not exist: {folder} is no folder of pseudo-labels; make one with "
+            "python pseudo_label.py --restore-from SNAPSHOT --threshold 0.5"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}): make the labels anew") from None
+    if isinstance(values, dict):  # JSON has lists where we have tuples
+        values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    return from_plain(Manifest, values, origin=str(path))
+
+
+class PseudoLabelWriter:
+    """Writes such a folder whole or not at all: files go to a sibling that is renamed at the end.
+
+    Use as a context manager: leaving it by an exception removes what was written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Raises InputError when `folder` exists and is not empty."""
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(
+                f"{folder} exists already: remove it or choose another with --output DIR"
+            )
+        self._folder = folder
+        self._partial = folder.with_name(folder.name + ".partial")
+
+    def __enter__(self) -> Self:
+        shutil.rmtree(self._partial, ignore_errors=True)
+        self._partial.mkdir(parents=True)
+        return self
+
+    def write(self, stem: str, labels: npt.NDArray[np.uint8]) -> None:
+        """Stores train ids (H, W) uint8 of the image `stem`."""
+        Image.fromarray(labels).save(self._partial / file_name(stem), compress_level=1)
+
+    def finish(self, manifest: Manifest) -> None:
+        """Adds the manifest and gives the folder its name."""
+        text = json.dumps(asdict(manifest), indent=1)
+        (self._partial / MANIFEST).write_text(text + "\n")
+        if self._folder.exists():
+            self._folder.rmdir()
+        self._partial.rename(self._folder)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        shutil.rmtree(self._partial, ignore_errors=True)

@@ -1,0 +1,106 @@
+"""From the settings of a preset to the samples on disk, checked before a run begins."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from uda.data.config import DataConfig
+from uda.data.labels import LabelSpace
+from uda.data.pseudo_label_folder import PseudoLabelFolder
+from uda.data.registry import check_sizes, data_root, layout_named, list_dataset, list_domain
+from uda.data.samples import Sample
+from uda.data.sampling import TrainingDataset
+from uda.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """What a run trains on, and what it thereby knows of the target's labels."""
+
+    dataset: TrainingDataset
+    label_space: LabelSpace
+    short_name: str  # of the source, for snapshot names
+    supervision: str  # none | pseudo | ground truth (N images)
+
+
+def open_training_data(data: DataConfig, *, seed: int, evaluated: str) -> TrainingData:
+    """Lists and checks the samples of `data`; `evaluated` is the data set that scores are made on.
+
+    Label files of the target are neither opened nor looked for. Raises InputError when anything is
+    missing or does not fit together.
+    """
+    source = list_domain(data, data.source, labeled=True)
+    target = [] if data.target is None else list_domain(data, data.target, labeled=False)
+    _check_exclusions(data)
+    check_sizes(source)
+    layouts = [layout_named(name) for name in data.source.datasets]
+    label_space = layouts[0].label_space
+    if any(layout.label_space is not label_space for layout in layouts):
+        raise InputError(f"data.source.datasets {data.source.datasets} have different classes")
+    pseudo_labels = None
+    if data.pseudo_labels is not None and data.target is not None:
+        pseudo_labels = PseudoLabelFolder(
+            Path(data.pseudo_labels),
+            label_space=label_space,
+            stems=[sample.stem for sample in target],
+            subset=data.target.first is not None,
+        )
+    dataset = TrainingDataset(
+        data,
+        source=source,
+        target=target,
+        label_space=label_space,
+        pseudo_labels=pseudo_labels,
+        seed=seed,
+    )
+    targets = {evaluated} | set(data.target.datasets if data.target is not None else ())
+    supervision = _supervision(source, targets, pseudo_labels)
+    return TrainingData(dataset, label_space, layouts[0].short_name, supervision)
+
+
+def open_labeled_split(
+    root: Path, dataset: str, split: str, *, label_space: LabelSpace
+) -> list[Sample]:
+    """The samples of a split to score on; InputError when they are not of `label_space`."""
+    layout = layout_named(dataset)
+    if layout.label_space is not label_space:
+        raise InputError(
+            f"{dataset} is labeled with {layout.label_space.name}, the network knows "
+            f"{label_space.name}: choose another data set"
+        )
+    samples = list_dataset(root, dataset, split, labeled=True)
+    check_sizes(samples)
+    return samples
+
+
+def _check_exclusions(data: DataConfig) -> None:
+    """An excluded name that no data set has is a typing error, not a wish that came true."""
+    if not data.exclude:
+        return
+    root = data_root(data.root)
+    domains = [data.source] if data.target is None else [data.source, data.target]
+    known = {
+        sample.name
+        for domain in domains
+        for name in domain.datasets
+        for split in domain.splits
+        for sample in list_dataset(root, name, split, labeled=False)
+    }
+    unknown = sorted(set(data.exclude) - known)
+    if unknown:
+        raise InputError(
+            f"data.exclude names {unknown[0]!r}, which is no sample of this preset; names look "
+            f"like {min(known)}"
+        )
+
+
+def _supervision(
+    source: Sequence[Sample], targets: set[str], pseudo_labels: PseudoLabelFolder | None
+) -> str:
+    labeled = sum(sample.dataset in targets for sample in source)
+    if labeled:
+        return f"ground truth ({labeled} images)"
+    if pseudo_labels is None:
+        return "none"
+    teacher = pseudo_labels.manifest.supervision
+    return "pseudo" if "ground truth" not in teacher else f"pseudo; labels made with: {teacher}"

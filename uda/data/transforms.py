@@ -1,0 +1,111 @@
+"""One training sample: decode, resize, crop, mirror. Images stay uint8.
+
+The figures are the experiment log's: bicubic images, nearest labels, a random factor on the size,
+up to ten tries for a crop with enough label values.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from uda.data.config import DomainConfig
+from uda.data.files import read_image, read_raw_labels
+from uda.data.labels import IGNORE_INDEX, LabelSpace
+from uda.data.pseudo_label_folder import PseudoLabelFolder
+from uda.data.samples import Sample
+
+_CROP_TRIES = 10
+
+TrainIds = npt.NDArray[np.uint8]
+
+
+class CroppedSample(NamedTuple):
+    """What one sample contributes to a batch, at crop size (H, W)."""
+
+    image: npt.NDArray[np.uint8]  # (3, H, W) RGB
+    labels: TrainIds | None  # (H, W) train ids; None for a sample without labels
+
+
+def load_cropped(
+    sample: Sample,
+    domain: DomainConfig,
+    *,
+    crop: tuple[int, int],
+    label_space: LabelSpace,
+    pseudo_labels: PseudoLabelFolder | None,
+    rng: np.random.Generator,
+) -> CroppedSample:
+    """Decodes and augments one sample, every random choice drawn from `rng` in a fixed order.
+
+    Labels come from the sample's label file or, for a sample without one, from the folder of
+    `pseudo_labels` if there is one. Raises InputError, naming the file, for
+    anything that cannot be read.
+    """
+    image = read_image(sample.image)
+    stored_size = (image.height, image.width)
+    factor = rng.uniform(*domain.scale)
+    size = (round(domain.size[0] * factor), round(domain.size[1] * factor))
+    labels = None
+    if sample.labels is not None:
+        raw = read_raw_labels(sample.labels, stored_size)
+        labels = label_space.to_train_ids(_resize_labels(raw, size), str(sample.labels))
+    elif pseudo_labels is not None:
+        labels = _resize_labels(pseudo_labels.read(sample.stem, stored_size), size)
+    top, left = _choose_crop(labels, size, crop, domain.crop_label_values, rng)
+    pixels = np.asarray(_resize_crop(image, size, top, left, crop))
+    if labels is not None:
+        labels = labels[top : top + crop[0], left : left + crop[1]]
+    if domain.mirror and rng.random() < 0.5:
+        pixels = pixels[:, ::-1]
+        labels = None if labels is None else labels[:, ::-1]
+    return CroppedSample(
+        np.ascontiguousarray(pixels.transpose(2, 0, 1)),
+        None if labels is None else np.ascontiguousarray(labels),
+    )
+
+
+def resize_image(image: Image.Image, size: tuple[int, int] | None) -> npt.NDArray[np.uint8]:
+    """An RGB picture resized to (height, width), or as it is, as (3, H, W) uint8."""
+    if size is not None and size != (image.height, image.width):
+        image = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+
+
+def _resize_labels(labels: Image.Image, size: tuple[int, int]) -> TrainIds:
+    return np.asarray(labels.resize((size[1], size[0]), Image.Resampling.NEAREST))
+
+
+def _resize_crop(
+    image: Image.Image, size: tuple[int, int], top: int, left: int, crop: tuple[int, int]
+) -> Image.Image:
+    """The crop of the resized image, without computing the rest of it."""
+    if (image.height, image.width) == size:
+        return image.crop((left, top, left + crop[1], top + crop[0]))
+    down, across = image.height / size[0], image.width / size[1]
+    box = (left * across, top * down, (left + crop[1]) * across, (top + crop[0]) * down)
+    return image.resize((crop[1], crop[0]), Image.Resampling.BICUBIC, box=box)
+
+
+def _choose_crop(
+    labels: TrainIds | None,
+    size: tuple[int, int],
+    crop: tuple[int, int],
+    more_than: int,
+    rng: np.random.Generator,
+) -> tuple[int, int]:
+    """(top, left) of a uniform crop; drawn again while its labels have too few distinct values.
+
+    255 counts as a value. The last try is kept whatever it holds.
+    """
+    top = left = 0
+    for _ in range(_CROP_TRIES):
+        top = int(rng.integers(size[0] - crop[0] + 1))
+        left = int(rng.integers(size[1] - crop[1] + 1))
+        if not more_than or labels is None or crop == size:
+            break
+        inside = labels[top : top + crop[0], left : left + crop[1]]
+        if np.count_nonzero(np.bincount(inside.ravel(), minlength=IGNORE_INDEX + 1)) > more_than:
+            break
+    return top, left
