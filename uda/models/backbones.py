@@ -1,0 +1,245 @@
+"""ResNet trunks that read torchvision's weights, at output stride 8 or 16.
+
+Source: He et al., CVPR 2016, arXiv 1512.03385; blocks and parameter names are torchvision's.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from http.client import HTTPException
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import WeightsEnum, get_model_weights
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from uda.errors import InputError
+
+BackboneName = Literal["resnet18", "resnet50", "resnet101"]
+
+_IMAGENET_WIDTH = 64  # channels of the stem in every published classification ResNet
+
+
+class _Depth(NamedTuple):
+    block: type[BasicBlock] | type[Bottleneck]
+    blocks: tuple[int, int, int, int]  # per stage
+
+
+_DEPTHS = {
+    "resnet18": _Depth(BasicBlock, (2, 2, 2, 2)),
+    "resnet50": _Depth(Bottleneck, (3, 4, 6, 3)),
+    "resnet101": _Depth(Bottleneck, (3, 4, 23, 3)),
+}
+
+
+class BackboneFeatures(NamedTuple):
+    """What a backbone makes of images (N, 3, H, W); every stride rounds sizes up."""
+
+    low_level: Tensor  # (N, D1, h, w) of layer1, stride 4
+    middle: Tensor  # (N, D3, h, w) of layer3, stride 16, or 8 at output stride 8
+    deep: Tensor  # (N, D4, h, w) of layer4, at output stride
+
+
+class BackboneChannels(NamedTuple):
+    """Channels of each map of BackboneFeatures."""
+
+    low_level: int
+    middle: int
+    deep: int
+
+
+class ResNetBackbone(nn.Module):
+    """A ResNet without its classifier; parameters are named as in torchvision's ResNets."""
+
+    def __init__(self, name: BackboneName, *, width: int, output_stride: Literal[8, 16]) -> None:
+        """Random weights; use `resnet_backbone`, which checks its arguments and loads weights."""
+        super().__init__()
+        depth = _DEPTHS[name]
+        self.conv1 = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        channels = [width] + [width * factor * depth.block.expansion for factor in (1, 2, 4, 8)]
+        self.layer1 = _stage(depth.block, channels[0], width, count=depth.blocks[0], stride=1)
+        self.layer2 = _stage(depth.block, channels[1], 2 * width, count=depth.blocks[1], stride=2)
+        self.layer3 = _stage(depth.block, channels[2], 4 * width, count=depth.blocks[2], stride=2)
+        self.layer4 = _stage(depth.block, channels[3], 8 * width, count=depth.blocks[3], stride=2)
+        if output_stride == 8:
+            _replace_stride_with_dilation(self.layer3, previous_dilation=1)
+            _replace_stride_with_dilation(self.layer4, previous_dilation=2)
+        else:
+            _replace_stride_with_dilation(self.layer4, previous_dilation=1)
+        self.channels = BackboneChannels(channels[1], channels[3], channels[4])
+        self.provenance = "random"
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> BackboneFeatures:
+        """Features at three depths.
+
+        images: (N, 3, H, W) float, normalized
+        """
+        stem = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        low_level = self.layer1(stem)
+        middle = self.layer3(self.layer2(low_level))
+        return BackboneFeatures(low_level, middle, self.layer4(middle))
+
+
+def resnet_backbone(
+    name: BackboneName,
+    *,
+    width: int = _IMAGENET_WIDTH,
+    output_stride: Literal[8, 16] = 16,
+    weights: str,
+) -> ResNetBackbone:
+    """A ResNet trunk whose `provenance` says which weights it carries.
+
+    `width` is the stem's number of channels; every other layer scales with it. `weights` is "none"
+    (random), "imagenet" (torchvision's IMAGENET1K_V1, downloaded once) or the path of a torchvision
+    classification state dict, whose classifier is left out.
+
+    Raises InputError on an unknown name, stride or width, and when the weights cannot be had or
+    are those of another network.
+    """
+    if name not in _DEPTHS:
+        raise InputError(f"model.backbone is {name!r}; allowed: {', '.join(_DEPTHS)}")
+    if output_stride not in (8, 16):
+        raise InputError(f"model.output_stride is {output_stride!r}; allowed: 8, 16")
+    if width < 1:
+        raise InputError(f"model.backbone_width is {width!r}; allowed: 1 or more, 64 is the usual")
+    if weights == "imagenet" and width != _IMAGENET_WIDTH:
+        raise InputError(
+            f"model.backbone_width is {width}, but ImageNet weights exist for {_IMAGENET_WIDTH} "
+            "only: use --set model.backbone_weights=none or that width"
+        )
+    backbone = ResNetBackbone(name, width=width, output_stride=output_stride)
+    network = f"{name} of width {width}"
+    if weights == "imagenet":
+        published = get_model_weights(name)["IMAGENET1K_V1"]
+        _load(backbone, _download(name, published), origin=str(published), network=network)
+        backbone.provenance = f"torchvision {published}"
+    elif weights != "none":
+        path = Path(weights)
+        _load(backbone, _read(path), origin=str(path), network=network)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        backbone.provenance = f"file {path.name} sha256:{digest}"
+    return backbone
+
+
+def _stage(
+    block: type[BasicBlock] | type[Bottleneck],
+    in_channels: int,
+    planes: int,
+    *,
+    count: int,
+    stride: int,
+) -> nn.Sequential:
+    out_channels = planes * block.expansion
+    shortcut = None
+    if stride != 1 or in_channels != out_channels:
+        shortcut = nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False),
+            nn.BatchNorm2d(out_channels),
+        )
+    first = block(in_channels, planes, stride, shortcut)
+    return nn.Sequential(first, *(block(out_channels, planes) for _ in range(1, count)))
+
+
+def _replace_stride_with_dilation(stage: nn.Sequential, *, previous_dilation: int) -> None:
+    """Lets `stage` keep its input's size and compute, at every second pixel, what it did before.
+
+    The convolution that had the stride still reads the grid of the stage before, so it keeps that
+    stage's dilation; those after it read a grid twice as fine as they were made for. torchvision
+    does the same for Bottleneck blocks and refuses BasicBlock.
+    """
+    for layer in stage.modules():
+        if not isinstance(layer, nn.Conv2d):
+            continue
+        dilation = previous_dilation if layer.stride != (1, 1) else 2 * previous_dilation
+        layer.stride = (1, 1)
+        if layer.kernel_size == (3, 3):
+            layer.dilation = layer.padding = (dilation, dilation)
+
+
+def _download(name: str, published: WeightsEnum) -> Mapping[str, object]:
+    try:
+        state: Mapping[str, object] = published.get_state_dict(
+            progress=True, check_hash=True, weights_only=True
+        )
+    except (OSError, HTTPException) as error:
+        raise InputError(
+            f"the ImageNet weights of {name} could not be downloaded from {published.url} "
+            f"({_reason(error)}): use --set model.backbone_weights=none, or the path of a file"
+        ) from error
+    except Exception as error:  # as in _read; a wrong hash is a RuntimeError
+        folder = Path(torch.hub.get_dir(), "checkpoints")
+        raise InputError(
+            f"the ImageNet weights of {name} came from {published.url} damaged "
+            f"({_reason(error)}): delete {folder / Path(published.url).name} and try again"
+        ) from error
+    return state
+
+
+def _read(path: Path) -> Mapping[str, object]:
+    if not path.is_file():
+        raise InputError(
+            f"model.backbone_weights is {str(path)!r}, which is no file; allowed: none, imagenet, "
+            "or the path of a torchvision ResNet state dict"
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file makes the unpickler raise nearly anything
+        raise InputError(
+            f"{path} cannot be read as weights ({_reason(error)}): give a file that torch.save "
+            "wrote from a state dict of tensors"
+        ) from error
+    for outer in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(outer), Mapping):
+            content = content[outer]
+    if not isinstance(content, Mapping):
+        raise InputError(
+            f"{path} holds a {type(content).__name__}; allowed: a state dict, alone or under "
+            "'state_dict' or 'model'"
+        )
+    return content
+
+
+def _load(
+    backbone: ResNetBackbone, state: Mapping[str, object], *, origin: str, network: str
+) -> None:
+    """Fills `backbone` from `state`, of which only the classifier may be left over."""
+    found = {str(name).removeprefix("module."): value for name, value in state.items()}
+    found = {name: value for name, value in found.items() if not name.startswith("fc.")}
+    wanted = backbone.state_dict()
+    for name, value in wanted.items():
+        # Files from before torch 0.4.1 lack these counters, which nothing reads at a set momentum.
+        if name.endswith(".num_batches_tracked"):
+            found.setdefault(name, value)
+    fits = {
+        name: value
+        for name, value in found.items()
+        if name in wanted and isinstance(value, Tensor) and value.shape == wanted[name].shape
+    }
+    missing = [name for name in wanted if name not in found]
+    unexpected = [name for name in found if name not in wanted]
+    misshapen = [name for name in found if name in wanted and name not in fits]
+    if missing or unexpected or misshapen:
+        raise InputError(
+            f"{origin} does not hold the weights of a {network}: {len(fits)} of {len(wanted)} "
+            f"entries match, {_some(missing)} missing, {_some(unexpected)} unexpected, "
+            f"{_some(misshapen)} of another shape; give a torchvision classification state dict "
+            "of that network"
+        )
+    backbone.load_state_dict(fits)
+
+
+def _some(names: list[str]) -> str:
+    return f"{len(names)} ({names[0]}, ...)" if names else "0"
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,0 +1,221 @@
+"""DeepLabV3+ on a ResNet, with an optional auxiliary head.
+
+Source: Chen et al., ECCV 2018, arXiv 1802.02611 (decoder); Chen et al., arXiv 1706.05587 (ASPP).
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from uda.errors import InputError
+from uda.models.backbones import BackboneName, ResNetBackbone, resnet_backbone
+from uda.models.segmenter import BatchNormMode, SegmentationOutput, Segmenter
+
+HeadNorm = Literal["batch", "group"]
+
+_RATES = {16: (6, 12, 18), 8: (12, 24, 36)}  # of the ASPP by output stride, as in the papers
+_MAX_GROUPS = 32  # Wu and He, arXiv 1803.08494
+
+
+@dataclass(kw_only=True, slots=True)
+class ModelConfig:
+    """A DeepLabV3+; every field changes the network that `build_segmenter` returns."""
+
+    backbone: BackboneName = "resnet101"
+    backbone_weights: str = "imagenet"  # "none", "imagenet" or the path of a state dict
+    backbone_width: int = 64  # channels of the stem; the other layers scale with it
+    output_stride: Literal[8, 16] = 16  # of the deepest features
+    batch_norm: BatchNormMode = "train"  # of the backbone, see Segmenter
+    # With one or two images per batch, batch normalization of the pooled image (one value per
+    # channel and image) leaves only a sign; group normalization does not look at the batch.
+    head_norm: HeadNorm = "group"
+    aspp_rates: tuple[int, ...] = ()  # dilations; empty: 6, 12, 18 at stride 16, doubled at 8
+    aspp_channels: int = 256
+    low_level_channels: int = 48
+    decoder_channels: int = 256
+    dropout: float = 0.1  # after the ASPP's projection, and in the auxiliary head
+    auxiliary_head: bool = True  # on layer3
+    align_corners: bool = False  # of every bilinear resize, that of the logits included
+
+
+def build_segmenter(config: ModelConfig, num_classes: int) -> Segmenter:
+    """The network of `config`, on the CPU and in training mode, drawn from torch's generator.
+
+    Raises InputError when a field's value is not allowed or the weights cannot be had.
+    """
+    _check(config)
+    if num_classes < 1:
+        raise InputError(f"num_classes is {num_classes}; allowed: 1 or more")
+    backbone = resnet_backbone(
+        config.backbone,
+        width=config.backbone_width,
+        output_stride=config.output_stride,
+        weights=config.backbone_weights,
+    )
+    return DeepLabV3Plus(backbone, config, num_classes)
+
+
+class DeepLabV3Plus(Segmenter):
+    """Atrous spatial pyramid pooling on the deepest features, refined by the stride-4 ones."""
+
+    def __init__(self, backbone: ResNetBackbone, config: ModelConfig, num_classes: int) -> None:
+        """Heads around `backbone`, Kaiming-initialized; `build_segmenter` checks the fields."""
+        super().__init__(
+            backbone,
+            provenance=backbone.provenance,
+            batch_norm=config.batch_norm,
+            align_corners=config.align_corners,
+        )
+        norm, channels = config.head_norm, backbone.channels
+        self.aspp = _PyramidPooling(
+            channels.deep,
+            config.aspp_channels,
+            rates=config.aspp_rates or _RATES[config.output_stride],
+            norm=norm,
+            dropout=config.dropout,
+        )
+        self.low_level = _convolution(channels.low_level, config.low_level_channels, norm=norm)
+        joined = config.aspp_channels + config.low_level_channels
+        self.decoder = nn.Sequential(
+            _convolution(joined, config.decoder_channels, kernel_size=3, norm=norm),
+            _convolution(
+                config.decoder_channels, config.decoder_channels, kernel_size=3, norm=norm
+            ),
+            nn.Conv2d(config.decoder_channels, num_classes, kernel_size=1),
+        )
+        _initialize(self.aspp, self.low_level, self.decoder)
+        self.auxiliary: nn.Sequential | None = None
+        if config.auxiliary_head:
+            hidden = channels.middle // 4
+            self.auxiliary = nn.Sequential(
+                _convolution(channels.middle, hidden, kernel_size=3, norm=norm),
+                nn.Dropout(config.dropout),
+                nn.Conv2d(hidden, num_classes, kernel_size=1),
+            )
+            _initialize(self.auxiliary)
+
+    @property
+    def has_auxiliary_head(self) -> bool:
+        """Whether outputs carry `auxiliary_logits`."""
+        return self.auxiliary is not None
+
+    def coarse_output(self, normalized: Tensor) -> SegmentationOutput:
+        """Logits at stride 4; auxiliary ones at layer3's stride.
+
+        normalized: (N, 3, H, W) float
+
+        Raises InputError on a single image in training when the heads are batch-normalized.
+        """
+        low_level, middle, deep = self.backbone(normalized)
+        pyramid = F.interpolate(
+            self.aspp(deep),
+            size=low_level.shape[-2:],
+            mode="bilinear",
+            align_corners=self.align_corners,
+        )
+        joined = torch.cat([pyramid, self.low_level(low_level)], dim=1)
+        return SegmentationOutput(
+            logits=self.decoder(joined),
+            auxiliary_logits=None if self.auxiliary is None else self.auxiliary(middle),
+            features=deep,
+        )
+
+
+class _PyramidPooling(nn.Module):
+    """ASPP: 1x1, dilated 3x3 and image-pooling branches side by side, then a projection."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        *,
+        rates: tuple[int, ...],
+        norm: HeadNorm,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        dilated = [
+            _convolution(in_channels, channels, kernel_size=3, dilation=rate, norm=norm)
+            for rate in rates
+        ]
+        self.branches = nn.ModuleList([_convolution(in_channels, channels, norm=norm), *dilated])
+        # A pooled image has one value per channel. In 32 groups of a 64-channel head, group
+        # normalization would make each pair of them +1 and -1; hence one group.
+        self.pooled = _convolution(in_channels, channels, norm=norm, max_groups=1)
+        self.project = nn.Sequential(
+            _convolution((len(rates) + 2) * channels, channels, norm=norm), nn.Dropout(dropout)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        norm = self.pooled[1]
+        # SyncBatchNorm, no subclass of it, sees the other processes' images too.
+        if isinstance(norm, nn.BatchNorm2d) and norm.training and len(features) == 1:
+            raise InputError(
+                "a batch of 1 image cannot train heads with model.head_norm=batch (the pooled "
+                "image has one value per channel): use --set model.head_norm=group or larger "
+                "batches"
+            )
+        pooled = self.pooled(features.mean(dim=(2, 3), keepdim=True))
+        everywhere = pooled.expand(-1, -1, *features.shape[-2:])
+        branches = [branch(features) for branch in self.branches]
+        return self.project(torch.cat([*branches, everywhere], dim=1))
+
+
+def _convolution(
+    in_channels: int,
+    out_channels: int,
+    *,
+    norm: HeadNorm,
+    kernel_size: Literal[1, 3] = 1,
+    dilation: int = 1,
+    max_groups: int = _MAX_GROUPS,
+) -> nn.Sequential:
+    """Convolution that keeps the size, normalization, ReLU."""
+    groups = max(g for g in range(1, max_groups + 1) if out_channels % g == 0)
+    return nn.Sequential(
+        nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            padding=dilation * (kernel_size // 2),
+            dilation=dilation,
+            bias=False,
+        ),
+        nn.BatchNorm2d(out_channels) if norm == "batch" else nn.GroupNorm(groups, out_channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _initialize(*heads: nn.Module) -> None:
+    """Kaiming for what a norm follows; N(0, 0.01), bias 0, for the classifiers, which alone have
+    a bias: a new network is unsure of every pixel."""
+    for head in heads:
+        for layer in head.modules():
+            if not isinstance(layer, nn.Conv2d):
+                continue
+            if layer.bias is None:
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            else:
+                nn.init.normal_(layer.weight, std=0.01)
+                nn.init.zeros_(layer.bias)
+
+
+def _check(config: ModelConfig) -> None:
+    if config.head_norm not in get_args(HeadNorm):
+        raise InputError(
+            f"model.head_norm is {config.head_norm!r}; allowed: {', '.join(get_args(HeadNorm))}"
+        )
+    if any(rate < 1 for rate in config.aspp_rates):
+        raise InputError(
+            f"model.aspp_rates is {config.aspp_rates}; allowed: dilations of 1 or more, or nothing "
+            "for the usual ones"
+        )
+    # One channel, normalized over itself, is a constant.
+    for name in ("aspp_channels", "low_level_channels", "decoder_channels"):
+        if getattr(config, name) < 2:
+            raise InputError(f"model.{name} is {getattr(config, name)}; allowed: 2 or more")
+    if not 0 <= config.dropout < 1:
+        raise InputError(f"model.dropout is {config.dropout}; allowed: 0 up to, not including, 1")

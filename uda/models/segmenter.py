@@ -1,0 +1,157 @@
+"""The contract between a network and everything else."""
+
+from abc import ABC, abstractmethod
+from typing import Literal, NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from uda.errors import InputError
+
+BatchNormMode = Literal["train", "frozen_affine", "frozen"]
+_BATCH_NORM_MODES = ("train", "frozen_affine", "frozen")
+
+
+class SegmentationOutput(NamedTuple):
+    """What a network says about images (N, 3, H, W)."""
+
+    logits: Tensor  # (N, C, H, W) float, at input size
+    auxiliary_logits: Tensor | None  # (N, C, H, W) of the auxiliary head; None without one
+    features: Tensor  # (N, D, h, w) deepest features of the backbone, at output stride
+
+
+class Normalization(NamedTuple):
+    """The input a pretrained backbone expects: (RGB - mean) / std, channels reversed if `bgr`."""
+
+    mean: tuple[float, float, float]  # of R, G, B, each in [0, 1]
+    std: tuple[float, float, float]
+    bgr: bool = False
+
+
+IMAGENET = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+# Caffe's ResNets read BGR in 0..255 minus a mean; written for RGB in [0, 1].
+CAFFE = Normalization(
+    mean=(122.67891434 / 255, 116.66876762 / 255, 104.00698793 / 255),
+    std=(1 / 255, 1 / 255, 1 / 255),
+    bgr=True,
+)
+
+
+class Segmenter(nn.Module, ABC):
+    """A network that labels pixels: normalizes RGB images, returns logits at their size.
+
+    A concrete network hands its backbone to this constructor, registers its heads as further
+    children and implements `coarse_output` and `has_auxiliary_head`.
+    """
+
+    mean: Tensor  # (1, 3, 1, 1) float
+    std: Tensor  # (1, 3, 1, 1) float
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        provenance: str,
+        batch_norm: BatchNormMode = "train",
+        align_corners: bool = False,
+        normalization: Normalization = IMAGENET,
+    ) -> None:
+        """`provenance` says in words where the initial weights came from; it is stored, not read.
+
+        `batch_norm` is the mode of the backbone's batch normalization in training:
+        "train": batch statistics, weight and bias learned;
+        "frozen_affine": batch statistics, running ones updated, weight and bias fixed (what
+        AdaptSegNet and its descendants ran);
+        "frozen": running statistics used and left alone, weight and bias fixed.
+
+        Raises InputError on an unknown `batch_norm`.
+        """
+        super().__init__()
+        if batch_norm not in _BATCH_NORM_MODES:
+            raise InputError(
+                f"batch_norm is {batch_norm!r}; allowed: {', '.join(_BATCH_NORM_MODES)}"
+            )
+        self.backbone = backbone
+        self.provenance = provenance
+        self.batch_norm: BatchNormMode = batch_norm
+        self.align_corners = align_corners
+        self.bgr = normalization.bgr
+        # Saved with the weights, so that a snapshot cannot be evaluated with other values.
+        self.register_buffer("mean", torch.tensor(normalization.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(normalization.std).view(1, 3, 1, 1))
+        if batch_norm != "train":
+            for layer in self._backbone_norms():
+                for parameter in layer.parameters():
+                    parameter.requires_grad_(False)
+        self.train(self.training)
+
+    @property
+    @abstractmethod
+    def has_auxiliary_head(self) -> bool:
+        """Whether outputs carry `auxiliary_logits`."""
+
+    @abstractmethod
+    def coarse_output(self, normalized: Tensor) -> SegmentationOutput:
+        """Logits at whatever stride the network has; `forward` brings them to input size.
+
+        normalized: (N, 3, H, W) float, as the backbone was trained to read them
+        """
+
+    def forward(self, images: Tensor) -> SegmentationOutput:
+        """Logits at input size, float32 whatever the precision of the network.
+
+        images: (N, 3, H, W) float, RGB in [0, 1], any H and W
+
+        Raises ValueError on any other shape, and on integer images: bytes would pass through every
+        layer and come out as nonsense.
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise ValueError(
+                f"images are {tuple(images.shape)} {images.dtype}; allowed: (N, 3, H, W) float RGB "
+                "in [0, 1]; divide bytes by 255 first"
+            )
+        coarse = self.coarse_output(self.normalize(images))
+        auxiliary = coarse.auxiliary_logits
+        return SegmentationOutput(
+            logits=self._to_size_of(images, coarse.logits),
+            auxiliary_logits=None if auxiliary is None else self._to_size_of(images, auxiliary),
+            features=coarse.features,
+        )
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Images as the backbone expects them.
+
+        images: (N, 3, H, W) float, RGB in [0, 1]
+        """
+        normalized = (images - self.mean) / self.std
+        return normalized.flip(1) if self.bgr else normalized
+
+    def train(self, mode: bool = True) -> Self:
+        """Training or evaluation mode; frozen batch normalization stays in evaluation mode."""
+        super().train(mode)
+        if self.batch_norm == "frozen":
+            for layer in self._backbone_norms():
+                layer.eval()
+        return self
+
+    def backbone_parameters(self) -> list[nn.Parameter]:
+        """Every trained parameter of the backbone, once."""
+        return [p for p in self.backbone.parameters() if p.requires_grad]
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Every trained parameter outside the backbone, once."""
+        backbone = {id(p) for p in self.backbone.parameters()}
+        return [p for p in self.parameters() if p.requires_grad and id(p) not in backbone]
+
+    def _backbone_norms(self) -> list[_BatchNorm]:
+        return [m for m in self.backbone.modules() if isinstance(m, _BatchNorm)]
+
+    def _to_size_of(self, images: Tensor, logits: Tensor) -> Tensor:
+        return F.interpolate(
+            logits.float(),
+            size=images.shape[-2:],
+            mode="bilinear",
+            align_corners=self.align_corners,
+        )
