@@ -1,0 +1,141 @@
+"""Losses of logits (N, C, H, W) against labels (N, H, W), and what chooses and weighs pixels."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from uda.data.labels import IGNORE_INDEX
+from uda.errors import InputError
+
+
+def cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    weights: Tensor | None = None,
+    class_weights: Tensor | None = None,
+) -> Tensor:
+    """Cross-entropy in nats, averaged over the labeled pixels; exactly 0 when there are none.
+
+    logits: (N, C, H, W) float.
+    labels: (N, H, W) int64 train ids, 255 ignored.
+    weights: broadcastable to (N, H, W), factor of each pixel's loss. They are no part of the
+        denominator, so that halving them halves the loss.
+    class_weights: (C,), factor of each class; the average is then over the class weights of the
+        labeled pixels, as in torch.nn.CrossEntropyLoss.
+    """
+    losses = _pixel_losses(logits, labels, class_weights)
+    if weights is not None:
+        # expand_as refuses (N, 1, H, W), which plain broadcasting would turn into (N, N, H, W).
+        losses = losses * weights.expand_as(losses)
+    total = _label_mass(labels, class_weights)
+    return losses.sum() / torch.where(total > 0, total, 1)
+
+
+def _pixel_losses(logits: Tensor, labels: Tensor, class_weights: Tensor | None) -> Tensor:
+    """Cross-entropy (N, H, W) float32 of each pixel times its class weight, 0 where ignored."""
+    # No reduction here: on CUDA, torch's reduced loss of maps adds in no fixed order.
+    return F.cross_entropy(
+        logits.float(), labels, weight=class_weights, ignore_index=IGNORE_INDEX, reduction="none"
+    )
+
+
+def _label_mass(labels: Tensor, class_weights: Tensor | None) -> Tensor:
+    """Number of labeled pixels, or the sum of their class weights, as a scalar tensor."""
+    if class_weights is None:
+        return (labels != IGNORE_INDEX).sum()
+    table = F.pad(class_weights, (0, IGNORE_INDEX + 1 - len(class_weights)))
+    return table[labels].sum()
+
+
+@torch.no_grad()
+def hard_pixel_labels(
+    logits: Tensor, labels: Tensor, *, class_weights: Tensor | None, hardest: float = 0.2
+) -> Tensor:
+    """The labels (N, H, W) of the pixels with the highest weighted loss; the others become 255.
+
+    logits: (N, C, H, W) float; labels: (N, H, W) int64, 255 ignored; class_weights: (C,).
+    hardest: fraction of all pixels of the batch that stay. Ignored pixels take part with loss 0,
+        so a batch with more of them than `1 - hardest` keeps every labeled pixel.
+    Raises InputError when `hardest` is no fraction.
+    Source: layumi/Seg-Uncertainty@6fce9ea, option --only-hard-label (80 there is 0.2 here).
+    """
+    if not 0 <= hardest <= 1:
+        raise InputError(f"hardest is a fraction of the pixels, 0..1, but {hardest} came")
+    losses = _pixel_losses(logits, labels, class_weights)
+    easy = losses < _upper_quantile(losses.flatten(), hardest)
+    return torch.where(easy, IGNORE_INDEX, labels)
+
+
+def _upper_quantile(values: Tensor, share: float) -> Tensor:
+    """The value above which `share` of `values` (n,) lie, interpolated linearly; a scalar tensor.
+
+    Equals numpy.percentile(values, 100 * (1 - share)). torch.quantile takes 16 million values at
+    most, and torch.kthvalue selects with a single block of a GPU; torch.topk does neither.
+    """
+    position = (len(values) - 1) * (1 - share)  # in ascending order, between two of the values
+    below = math.floor(position)
+    upper = values.topk(len(values) - below, sorted=False).values
+    neighbors = upper.topk(min(2, len(upper)), largest=False).values
+    return torch.lerp(neighbors[0], neighbors[-1], position - below)
+
+
+class ClassBalance(nn.Module):
+    """Class weights of a step, high for classes that are rare or absent in its labels.
+
+    A class is rare with fewer than 4096 pixels per image; its weight is then 7 instead of 1. The
+    second factor is a moving average of 7 in steps without the class and 1 in steps with it: a
+    buffer, because a run that resumes without it weighs its classes differently.
+    Source: layumi/Seg-Uncertainty@6fce9ea, options --class-balance and --often-balance.
+    """
+
+    rarity: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        max_weight: float = 7.0,
+        rare_below: int = 4096,  # pixels per image, whatever the crop size
+        decay: float = 0.9,
+    ) -> None:
+        super().__init__()
+        self.max_weight = max_weight
+        self.rare_below = rare_below
+        self.decay = decay
+        self.register_buffer("rarity", torch.ones(num_classes))
+
+    @torch.no_grad()
+    def forward(self, labels: Tensor) -> Tensor:
+        """Weights (C,) for `labels` (N, H, W) int64; each call moves the average by one step."""
+        counts = _count_classes(labels, len(self.rarity))
+        self.rarity.lerp_(self._weight_where(counts == 0), 1 - self.decay)
+        return self._weight_where(counts < self.rare_below * len(labels)) * self.rarity
+
+    def _weight_where(self, rare: Tensor) -> Tensor:
+        return torch.where(rare, self.max_weight, 1.0).to(self.rarity)
+
+
+def _count_classes(labels: Tensor, num_classes: int) -> Tensor:
+    """Pixels (C,) int64 of each class. torch.bincount would make the host wait for the device."""
+    flat = labels.flatten()
+    counts = flat.new_zeros(IGNORE_INDEX + 1)
+    return counts.scatter_add_(0, flat, torch.ones_like(flat))[:num_classes]
+
+
+def memory_regularization(main_logits: Tensor, auxiliary_logits: Tensor) -> Tensor:
+    """KL(q || main) + KL(q || auxiliary) in nats, averaged over the pixels.
+
+    main_logits, auxiliary_logits: (N, C, H, W) float. The reference q is the prediction that
+    evaluation would make, softmax(0.5 * auxiliary + main), and carries no gradient.
+    Source: Zheng and Yang, "Unsupervised scene adaptation with memory regularization in vivo",
+    arXiv:1912.11164, there with weight 0.1.
+    """
+    main, auxiliary = main_logits.float(), auxiliary_logits.float()
+    with torch.no_grad():
+        reference = torch.softmax(main + 0.5 * auxiliary, dim=1)
+    divergence = F.kl_div(F.log_softmax(main, dim=1), reference, reduction="sum")
+    divergence = divergence + F.kl_div(F.log_softmax(auxiliary, dim=1), reference, reduction="sum")
+    return divergence * (main.shape[1] / main.numel())

@@ -1,0 +1,112 @@
+"""From predictions and labels to a confusion matrix, and from there to scores."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from uda.data.labels import IGNORE_INDEX
+from uda.errors import InputError
+
+
+class ConfusionMatrix:
+    """Counts of pixels by label and prediction.
+
+    counts: (C, C) int64, row = label, column = prediction. On `device`, or else on the device of
+    the first predictions. Float counts would stop growing at 16.8 million pixels, eight images.
+    """
+
+    def __init__(self, num_classes: int, *, device: torch.device | None = None) -> None:
+        self.num_classes = num_classes
+        self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
+        self._device = device
+
+    def update(self, predictions: Tensor, labels: Tensor) -> None:
+        """Counts the pixels of `predictions` against `labels`, both (N, H, W) integers.
+
+        Labels of 255 are not counted. Raises InputError when the sizes differ, when a prediction
+        is outside 0..C-1, or when a label is neither in 0..C-1 nor 255.
+        """
+        self._check(predictions, labels)
+        if self._device is None:
+            self._device = predictions.device
+            self.counts = self.counts.to(predictions.device)
+        # Ignored pixels go to an extra row, which is cheaper than gathering the others.
+        rows = labels.long().clamp(max=self.num_classes)
+        cells = (rows * self.num_classes + predictions).flatten()
+        size = (self.num_classes + 1, self.num_classes)
+        counts = torch.bincount(cells, minlength=size[0] * size[1]).view(size)
+        self.counts += counts[: self.num_classes].to(self._device)
+
+    def _check(self, predictions: Tensor, labels: Tensor) -> None:
+        if predictions.shape != labels.shape:
+            raise InputError(
+                f"predictions {tuple(predictions.shape)} and labels {tuple(labels.shape)} differ "
+                "in size: resize the logits to the labels, never the labels"
+            )
+        for name, values in (("predictions", predictions), ("labels", labels)):
+            if values.is_floating_point():
+                raise InputError(f"{name} are train ids, integers, but {values.dtype} came")
+        last = self.num_classes - 1
+        _refuse(predictions, _outside(predictions, last), f"predictions outside 0..{last}")
+        unknown = _outside(labels, last) & (labels != IGNORE_INDEX)
+        _refuse(labels, unknown, f"labels outside 0..{last} that are not {IGNORE_INDEX}")
+
+
+def _outside(values: Tensor, last: int) -> Tensor:
+    return (values < 0) | (values > last)
+
+
+def _refuse(values: Tensor, wrong: Tensor, what: str) -> None:
+    if wrong.any():
+        strangers = values[wrong].unique().tolist()
+        shown = ", ".join(str(value) for value in strangers[:5])
+        raise InputError(
+            f"{what}: {shown}{', ...' if len(strangers) > 5 else ''}; both must hold train ids of "
+            "the same classes, so map raw label ids first"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a confusion matrix says; every score is a fraction in [0, 1]."""
+
+    iou: tuple[float, ...]  # of each class; NaN where neither labels nor predictions have it
+    miou: float  # mean over the classes that are not NaN
+    pixel_accuracy: float  # share of the labeled pixels that are right
+    absent: tuple[str, ...]  # names of the classes whose IoU is NaN
+    confusion: tuple[tuple[int, ...], ...]  # pixels, row = label, column = prediction
+
+
+def scores(matrix: ConfusionMatrix, classes: Sequence[str]) -> Scores:
+    """The scores of `matrix`, whose rows are named `classes`.
+
+    IoU = true positives / (labeled or predicted as the class), over all counted pixels at once.
+    Raises InputError when there is not one name for each class.
+    """
+    if len(classes) != matrix.num_classes:
+        raise InputError(f"{len(classes)} class names for {matrix.num_classes} classes")
+    counts: list[list[int]] = matrix.counts.tolist()
+    correct = [row[index] for index, row in enumerate(counts)]
+    labeled = [sum(row) for row in counts]
+    predicted = [sum(column) for column in zip(*counts, strict=True)]
+    unions = [
+        rows + columns - hits
+        for rows, columns, hits in zip(labeled, predicted, correct, strict=True)
+    ]
+    iou = tuple(_ratio(hits, union) for hits, union in zip(correct, unions, strict=True))
+    present = [value for value in iou if not math.isnan(value)]
+    return Scores(
+        iou=iou,
+        miou=_ratio(math.fsum(present), len(present)),
+        pixel_accuracy=_ratio(sum(correct), sum(labeled)),
+        absent=tuple(name for name, union in zip(classes, unions, strict=True) if union == 0),
+        confusion=tuple(tuple(row) for row in counts),
+    )
+
+
+def _ratio(part: float, whole: int) -> float:
+    """part / whole, NaN when there is nothing to divide by."""
+    return part / whole if whole else math.nan

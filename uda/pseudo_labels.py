@@ -1,0 +1,33 @@
+"""Pseudo-labels: what a network takes for the labels of images that have none."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+ConfidenceRule = Literal["image_share", "pixel"]
+
+
+class PseudoLabels(NamedTuple):
+    """The most probable class of each pixel, and how probable it is."""
+
+    labels: Tensor  # (N, H, W) int64 train ids; every pixel has one
+    confidence: Tensor  # (N, H, W) float, softmax probability of that class
+
+
+@torch.no_grad()
+def pseudo_label(logits: Tensor) -> PseudoLabels:
+    """Pseudo-labels of logits (N, C, H, W) float, without gradient."""
+    confidence, labels = torch.softmax(logits.float(), dim=1).max(dim=1)
+    return PseudoLabels(labels=labels, confidence=confidence)
+
+
+def confidence_weights(confidence: Tensor, threshold: float, rule: ConfidenceRule) -> Tensor:
+    """Weights of pseudo-labeled pixels from their confidence (N, H, W) float.
+
+    "image_share": (N, 1, 1), for all pixels of an image the share of them that reach `threshold`
+    (Tranheden et al., "DACS", WACV 2021, arXiv 2007.08702). "pixel": (N, H, W), 1 where the pixel
+    reaches it and 0 elsewhere (Sohn et al., "FixMatch", NeurIPS 2020, arXiv 2001.07685).
+    """
+    sure = (confidence >= threshold).float()
+    return sure.mean(dim=(1, 2), keepdim=True) if rule == "image_share" else sure
