@@ -1,0 +1,120 @@
+"""Output-space adversarial adaptation: target predictions must look like source predictions.
+
+Source: Tsai et al., "Learning to Adapt Structured Output Space", CVPR 2018, arXiv 1802.10349.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor, nn
+
+from uda.adversarial_losses import AdversarialKind, fool, gradient_penalty, tell_apart
+from uda.models.discriminators import (
+    Discriminator,
+    FullyConvolutionalDiscriminator,
+    MultiScaleDiscriminator,
+)
+from uda.models.segmenter import SegmentationOutput
+from uda.objectives.base import Objective, ObjectiveConfig, StepContext
+from uda.optimizers import OptimizerConfig
+from uda.views import View
+
+_DISCRIMINATORS: dict[str, type[FullyConvolutionalDiscriminator | MultiScaleDiscriminator]] = {
+    "fully_convolutional": FullyConvolutionalDiscriminator,
+    "multi_scale": MultiScaleDiscriminator,
+}
+
+
+def _adam() -> OptimizerConfig:
+    return OptimizerConfig(name="adam", lr=1e-4, betas=(0.9, 0.99))
+
+
+@dataclass(kw_only=True, slots=True)
+class AdversarialConfig(ObjectiveConfig):
+    """Settings of `Adversarial`; a head with weight 0 gets no discriminator."""
+
+    main_weight: float = 0.001  # lambda of the main head's adversarial term
+    auxiliary_weight: float = 0.0  # lambda of the auxiliary head's; above 0: multi-level
+    loss: AdversarialKind = "vanilla"
+    discriminator: Literal["fully_convolutional", "multi_scale"] = "fully_convolutional"
+    gradient_penalty: float = 0.0  # weight of the discriminators' R1 term
+    # What a head's discriminator sees of the source: the prediction of the same head, or, for every
+    # head, softmax(main + 0.5 * auxiliary), the prediction both heads make together.
+    source_prediction: Literal["same_head", "fused"] = "same_head"
+    optimizer: OptimizerConfig = field(default_factory=_adam)
+
+    def needs(self) -> frozenset[str]:
+        with_auxiliary = self.auxiliary_weight > 0 or self.source_prediction == "fused"
+        return frozenset({"target", "auxiliary_head"} if with_auxiliary else {"target"})
+
+    def build(self, num_classes: int) -> "Adversarial":
+        return Adversarial(self, num_classes)
+
+
+class Adversarial(Objective):
+    """One discriminator per head; the student learns to fool them on target images."""
+
+    config: AdversarialConfig
+    reads = ("source", "target")
+
+    def __init__(self, config: AdversarialConfig, num_classes: int) -> None:
+        super().__init__()
+        self.config = config
+        self.optimizer = config.optimizer
+        weights = {"main": config.main_weight, "auxiliary": config.auxiliary_weight}
+        self.weights = {head: weight for head, weight in weights.items() if weight > 0}
+        make = _DISCRIMINATORS[config.discriminator]
+        self.discriminators = nn.ModuleDict({head: make(num_classes) for head in self.weights})
+        # Detached predictions of the step under way: domain -> head -> (N, C, H, W).
+        self._seen: dict[str, dict[str, Tensor]] = {}
+
+    def terms(
+        self, view: View, output: SegmentationOutput, context: StepContext
+    ) -> dict[str, Tensor]:
+        if view.name == "source":
+            self._seen["source"] = self._source_probabilities(output)
+            return {}
+        probabilities = {head: _logits(output, head).softmax(dim=1) for head in self.discriminators}
+        self._seen["target"] = {head: p.detach() for head, p in probabilities.items()}
+        self.discriminators.requires_grad_(False)  # this loss moves the student alone
+        terms = {}
+        for head, weight in self.weights.items():
+            discriminator = self._discriminator(head)
+            maps = discriminator(probabilities[head])
+            terms[head] = weight * fool(maps, self.config.loss, discriminator.convention)
+        self.discriminators.requires_grad_(True)
+        return terms
+
+    def after_backward(self, context: StepContext) -> dict[str, Tensor]:
+        seen, self._seen = self._seen, {}
+        terms = {}
+        for head in self.weights:
+            discriminator = self._discriminator(head)
+            source = seen["source"][head].requires_grad_(self.config.gradient_penalty > 0)
+            source_maps = discriminator(source)
+            target_maps = discriminator(seen["target"][head])
+            terms[f"discriminator_{head}"] = tell_apart(
+                source_maps, target_maps, self.config.loss, discriminator.convention
+            )
+            if self.config.gradient_penalty:
+                penalty = gradient_penalty(source_maps, source)
+                terms[f"gradient_penalty_{head}"] = self.config.gradient_penalty * penalty
+        return terms
+
+    def _source_probabilities(self, output: SegmentationOutput) -> dict[str, Tensor]:
+        if self.config.source_prediction == "same_head":
+            return {h: _logits(output, h).detach().softmax(dim=1) for h in self.weights}
+        fused = _logits(output, "main") + 0.5 * _logits(output, "auxiliary")
+        # A tensor of its own for each head: the gradient penalty marks it.
+        return {head: fused.detach().softmax(dim=1) for head in self.weights}
+
+    def _discriminator(self, head: str) -> Discriminator:
+        discriminator = self.discriminators[head]
+        assert isinstance(discriminator, Discriminator)
+        return discriminator
+
+
+def _logits(output: SegmentationOutput, head: str) -> Tensor:
+    logits = output.logits if head == "main" else output.auxiliary_logits
+    assert logits is not None, "validate() has seen to it that there is an auxiliary head"
+    return logits

@@ -1,0 +1,95 @@
+"""The extension point: an objective adds views to a step and puts loss terms on views."""
+
+import zlib
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from uda.models.segmenter import SegmentationOutput
+from uda.optimizers import OptimizerConfig
+from uda.pseudo_labels import PseudoLabels, pseudo_label
+from uda.views import Batch, View
+
+
+class Teacher(Protocol):
+    """A network that labels images and is not trained by gradients."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits (N, C, H, W) float32 for images (N, 3, H, W), without gradient."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StepContext:
+    """What an objective may know about the step beside its views."""
+
+    step: int  # 0-based number of the optimizer update under way
+    seed: int
+    indices: tuple[int, ...]  # global number of each sample of the batch
+    teacher: Teacher | None = None  # present when an objective of the preset needs one
+
+    def teacher_labels(self, images: Tensor) -> PseudoLabels:
+        """What the teacher takes for the labels of images (N, 3, H, W) float RGB in [0, 1]."""
+        assert self.teacher is not None, "validate() has seen to it that there is a teacher"
+        return pseudo_label(self.teacher(images))
+
+    def generators(self, purpose: str) -> list[torch.Generator]:
+        """One CPU generator per sample, a function of (seed, global sample number, purpose) only.
+
+        So what is drawn for a sample depends neither on its place in the batch, nor on the other
+        objectives, nor on how the run got here.
+        """
+        key = zlib.crc32(purpose.encode())
+        states = [np.random.SeedSequence((self.seed, key, i)) for i in self.indices]
+        return [
+            torch.Generator().manual_seed(int(s.generate_state(1, np.uint64)[0] >> 1))
+            for s in states
+        ]
+
+
+@dataclass(kw_only=True, slots=True)
+class ObjectiveConfig:
+    """Settings of one objective; `build()` makes it. Subclasses add the idea's own fields."""
+
+    weight: float = 1.0  # factor of all the objective's terms
+    start_step: int = 0  # the objective takes no part in earlier steps
+
+    def needs(self) -> frozenset[str]:
+        """What the rest of the preset must provide: "target", "teacher", "pseudo_labels",
+        "auxiliary_head"."""
+        return frozenset()
+
+    def build(self, num_classes: int) -> "Objective":
+        raise NotImplementedError
+
+
+class Objective(nn.Module):
+    """One idea of a paper: the views it adds to a step and the loss terms it puts on them.
+
+    An objective never calls backward, never changes a tensor it was given, draws randomness from
+    `context.generators` only, and keeps what must survive a restart in parameters and buffers.
+    """
+
+    reads: tuple[str, ...] = ()  # names of the views that `terms` wants
+    optimizer: OptimizerConfig | None = None  # for the objective's own networks, if it has any
+    config: ObjectiveConfig
+
+    def views(self, batch: Batch, context: StepContext) -> tuple[View, ...]:
+        """The views to add to this step; batch is on the device."""
+        return ()
+
+    def terms(
+        self, view: View, output: SegmentationOutput, context: StepContext
+    ) -> dict[str, Tensor]:
+        """Scalar losses of the student on `view`, by name; they enter the sum as they are."""
+        return {}
+
+    def after_backward(self, context: StepContext) -> dict[str, Tensor]:
+        """Scalar losses of the objective's own networks, by name; the engine runs backward."""
+        return {}
+
+    def after_step(self, context: StepContext) -> None:
+        """Called once the optimizers have stepped."""

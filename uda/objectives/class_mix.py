@@ -1,0 +1,64 @@
+"""DACS: target images wear source classes; a mean teacher labels what is still seen of them.
+
+Source: Tranheden et al., "DACS", WACV 2021, arXiv 2007.08702.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor
+
+from uda.losses import cross_entropy
+from uda.mixing import half_of_classes, mix_domains
+from uda.models.segmenter import SegmentationOutput
+from uda.objectives.base import Objective, ObjectiveConfig, StepContext
+from uda.photometric import JitterConfig, jitter
+from uda.pseudo_labels import ConfidenceRule, confidence_weights
+from uda.views import Batch, View
+
+
+@dataclass(kw_only=True, slots=True)
+class ClassMixConfig(ObjectiveConfig):
+    """Settings of `ClassMix`."""
+
+    threshold: float = 0.9  # softmax probability from which a pseudo-label counts as sure
+    confidence: ConfidenceRule = "image_share"  # how sureness becomes the weight of a pixel
+    jitter: JitterConfig | None = field(default_factory=JitterConfig)  # of the mixed image
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"target", "teacher"})
+
+    def build(self, num_classes: int) -> "ClassMix":
+        return ClassMix(self)
+
+
+class ClassMix(Objective):
+    """Half of a source image's classes, pasted onto a target image that the teacher labeled."""
+
+    config: ClassMixConfig
+    reads = ("class_mix",)
+
+    def __init__(self, config: ClassMixConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def views(self, batch: Batch, context: StepContext) -> tuple[View, ...]:
+        pseudo = context.teacher_labels(batch.target_images)
+        generators = context.generators("class_mix")
+        view = mix_domains(
+            batch,
+            pseudo.labels,
+            name="class_mix",
+            from_source=half_of_classes(batch.source_labels, generators),
+            target_weights=confidence_weights(
+                pseudo.confidence, self.config.threshold, self.config.confidence
+            ),
+        )
+        if self.config.jitter is not None:
+            view = replace(view, images=jitter(view.images, self.config.jitter, generators))
+        return (view,)
+
+    def terms(
+        self, view: View, output: SegmentationOutput, context: StepContext
+    ) -> dict[str, Tensor]:
+        assert view.labels is not None, "this objective's own view is labeled"
+        return {"main": cross_entropy(output.logits, view.labels, weights=view.weights)}

@@ -1,0 +1,43 @@
+"""Memory regularization in vivo: on target images, both heads follow what they say together.
+
+Source: Zheng and Yang, IJCAI 2020, arXiv 1912.11164.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from uda.losses import memory_regularization
+from uda.models.segmenter import SegmentationOutput
+from uda.objectives.base import Objective, ObjectiveConfig, StepContext
+from uda.views import View
+
+
+@dataclass(kw_only=True, slots=True)
+class MemoryRegularizationConfig(ObjectiveConfig):
+    """Settings of `MemoryRegularization`."""
+
+    weight: float = 0.1
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"target", "auxiliary_head"})
+
+    def build(self, num_classes: int) -> "MemoryRegularization":
+        return MemoryRegularization(self)
+
+
+class MemoryRegularization(Objective):
+    """KL divergence of each head from the fused prediction."""
+
+    config: MemoryRegularizationConfig
+    reads = ("target",)
+
+    def __init__(self, config: MemoryRegularizationConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def terms(
+        self, view: View, output: SegmentationOutput, context: StepContext
+    ) -> dict[str, Tensor]:
+        assert output.auxiliary_logits is not None
+        return {"kl": memory_regularization(output.logits, output.auxiliary_logits)}

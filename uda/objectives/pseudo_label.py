@@ -1,0 +1,61 @@
+"""Self-training: target images with the pseudo-labels that a folder holds for them.
+
+Source: Zou et al., "Unsupervised Domain Adaptation for Semantic Segmentation via Class-Balanced
+Self-Training", ECCV 2018, arXiv 1810.07911, with one threshold for all classes.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from uda.losses import cross_entropy
+from uda.models.segmenter import SegmentationOutput
+from uda.objectives.base import Objective, ObjectiveConfig, StepContext
+from uda.photometric import JitterConfig, jitter
+from uda.views import Batch, View
+
+
+@dataclass(kw_only=True, slots=True)
+class PseudoLabelConfig(ObjectiveConfig):
+    """Settings of `PseudoLabel`; which pixels have a label was settled by pseudo_label.py."""
+
+    auxiliary_weight: float = 0.5  # of the auxiliary head's loss; 0 leaves that head out
+    # With it, the student learns the labels on a distorted view of its own; without, on the
+    # plain target view that other objectives may read as well.
+    jitter: JitterConfig | None = None
+
+    def needs(self) -> frozenset[str]:
+        needs = {"target", "pseudo_labels"}
+        return frozenset(needs | {"auxiliary_head"} if self.auxiliary_weight else needs)
+
+    def build(self, num_classes: int) -> "PseudoLabel":
+        return PseudoLabel(self)
+
+
+class PseudoLabel(Objective):
+    """Cross-entropy on the pseudo-labeled pixels of target images."""
+
+    config: PseudoLabelConfig
+
+    def __init__(self, config: PseudoLabelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.reads = ("target",) if config.jitter is None else ("pseudo_label",)
+
+    def views(self, batch: Batch, context: StepContext) -> tuple[View, ...]:
+        if self.config.jitter is None:
+            return ()
+        generators = context.generators("pseudo_label")
+        images = jitter(batch.target_images, self.config.jitter, generators)
+        return (View(name="pseudo_label", images=images, labels=batch.target_pseudo_labels),)
+
+    def terms(
+        self, view: View, output: SegmentationOutput, context: StepContext
+    ) -> dict[str, Tensor]:
+        assert view.labels is not None, "validate() has seen to it that there are pseudo-labels"
+        terms = {"main": cross_entropy(output.logits, view.labels)}
+        if self.config.auxiliary_weight:
+            assert output.auxiliary_logits is not None
+            auxiliary = cross_entropy(output.auxiliary_logits, view.labels)
+            terms["auxiliary"] = self.config.auxiliary_weight * auxiliary
+        return terms

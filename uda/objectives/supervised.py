@@ -1,0 +1,58 @@
+"""Cross-entropy on labeled source images, plain or balanced and restricted to hard pixels."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from uda.losses import ClassBalance, cross_entropy, hard_pixel_labels
+from uda.models.segmenter import SegmentationOutput
+from uda.objectives.base import Objective, ObjectiveConfig, StepContext
+from uda.views import View
+
+
+@dataclass(kw_only=True, slots=True)
+class SupervisedConfig(ObjectiveConfig):
+    """Settings of `Supervised`."""
+
+    auxiliary_weight: float = 0.5  # of the auxiliary head's loss; 0 leaves that head out
+    class_balance: bool = False  # weigh classes up to 49-fold where they are rare, see ClassBalance
+    hardest: float = 1.0  # share of the pixels that are learned from, those with the highest loss
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"auxiliary_head"} if self.auxiliary_weight else ())
+
+    def build(self, num_classes: int) -> "Supervised":
+        return Supervised(self, num_classes)
+
+
+class Supervised(Objective):
+    """What every experiment stands on: the source's own labels."""
+
+    config: SupervisedConfig
+    reads = ("source",)
+
+    def __init__(self, config: SupervisedConfig, num_classes: int) -> None:
+        super().__init__()
+        self.config = config
+        self.balance = ClassBalance(num_classes) if config.class_balance else None
+
+    def terms(
+        self, view: View, output: SegmentationOutput, context: StepContext
+    ) -> dict[str, Tensor]:
+        assert view.labels is not None, "the source view is labeled"
+        # Once per step, from the unfiltered labels: both heads share the class weights.
+        class_weights = None if self.balance is None else self.balance(view.labels)
+
+        def loss(logits: Tensor, labels: Tensor) -> Tensor:
+            if self.config.hardest < 1:
+                labels = hard_pixel_labels(
+                    logits, labels, class_weights=class_weights, hardest=self.config.hardest
+                )
+            return cross_entropy(logits, labels, class_weights=class_weights)
+
+        terms = {"main": loss(output.logits, view.labels)}
+        if self.config.auxiliary_weight:
+            assert output.auxiliary_logits is not None
+            auxiliary = loss(output.auxiliary_logits, view.labels)
+            terms["auxiliary"] = self.config.auxiliary_weight * auxiliary
+        return terms
