@@ -1,0 +1,44 @@
+"""Presets: Python functions that return an `uda.config.Experiment`, by their names."""
+
+import inspect
+from collections.abc import Callable
+from types import ModuleType
+
+from experiments import gta5_cityscapes, toy_city
+from uda.config import Experiment
+from uda.errors import InputError
+from uda.plain import suggest
+
+
+def _presets_of(module: ModuleType) -> dict[str, Callable[[], Experiment]]:
+    """The module's public functions without parameters, in the order they are written."""
+    return {
+        name: function
+        for name, function in vars(module).items()
+        if inspect.isfunction(function)
+        and function.__module__ == module.__name__
+        and not name.startswith("_")
+    }
+
+
+PRESETS = _presets_of(gta5_cityscapes) | _presets_of(toy_city)
+
+
+def load_preset(name: str) -> Experiment:
+    """A fresh copy of the preset `name`; InputError with the nearest name when there is none."""
+    if name not in PRESETS:
+        raise InputError(
+            f"there is no preset {name!r}; {suggest(name, PRESETS)} "
+            "(python train_uda.py --list shows all)"
+        )
+    return PRESETS[name]()
+
+
+def list_presets() -> str:
+    """Every preset with the first line of its description."""
+    width = max(map(len, PRESETS))
+    lines = []
+    for name, function in PRESETS.items():
+        description = (inspect.getdoc(function) or "").split("\n")[0]
+        lines.append(f"{name:<{width}}  {description}")
+    return "\n".join(lines)

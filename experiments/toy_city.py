@@ -1,0 +1,93 @@
+"""The presets of experiments/gta5_cityscapes.py on the toy city, for a CPU and a few minutes.
+
+`_on_toy_city` changes data, network and length, and the optimizer with them: a network without
+pretrained weights learns nothing in 500 steps of the log's SGD. Objectives stay as they are.
+"""
+
+from experiments import gta5_cityscapes
+from uda.config import Experiment
+from uda.models import ModelConfig
+from uda.objectives import SupervisedConfig
+from uda.optimizers import OptimizerConfig
+
+TOY_ROOT = "data/toy_city"
+TOY_SIZE = (128, 256)  # pixels (height, width): crops are whole images
+
+
+def toy_source_only() -> Experiment:
+    """Toy city, GTA5 stand-in alone: what adaptation has to beat."""
+    return _on_toy_city(gta5_cityscapes.gc_640x360_b2_source_only())
+
+
+def toy_class_mix() -> Experiment:
+    """Toy city, DACS: class mix under a mean teacher (the demo's adapted network)."""
+    experiment = _on_toy_city(gta5_cityscapes.gc_640x360_b2_class_mix())
+    # The network starts from noise, unlike one with ImageNet weights: first it learns the source.
+    experiment.objectives["class_mix"].start_step = 150
+    return experiment
+
+
+def toy_cut_mix() -> Experiment:
+    """Toy city, CutMix under a mean teacher."""
+    experiment = _on_toy_city(gta5_cityscapes.gc_640x360_b2_cut_mix())
+    experiment.objectives["cut_mix"].start_step = 150
+    return experiment
+
+
+def toy_aagc() -> Experiment:
+    """Toy city, CycleGTA5 stand-in: adversarial on two levels, memory regularization."""
+    return _on_toy_city(gta5_cityscapes.aagc_640x360_b2())
+
+
+def toy_aagc_student() -> Experiment:
+    """Toy city, CycleGTA5 stand-in: the student on pseudo-labels."""
+    experiment = _on_toy_city(gta5_cityscapes.aagc_640x360_b2_student())
+    assert experiment.data.target is not None
+    experiment.data.target.splits = ("train",)
+    experiment.data.pseudo_labels = "snapshots/toy_aagc/pseudo_labels"
+    experiment.train.initial_snapshot = "snapshots/toy_aagc/GTA5_500.pth"
+    return experiment
+
+
+def toy_oracle() -> Experiment:
+    """Toy city, supervised by the labels of its Cityscapes stand-in."""
+    experiment = _on_toy_city(gta5_cityscapes.cityscapes_seg())
+    # The loss of toy_source_only, so that the two differ in their images and labels alone.
+    experiment.objectives["supervised"] = SupervisedConfig()
+    return experiment
+
+
+def _on_toy_city(experiment: Experiment) -> Experiment:
+    """`experiment` with the toy city's data, a small network, and 500 steps."""
+    steps_before = experiment.train.steps
+    experiment.data.root = TOY_ROOT
+    experiment.data.crop = TOY_SIZE
+    experiment.data.workers = 1
+    for domain in (experiment.data.source, experiment.data.target):
+        if domain is not None:
+            domain.size = TOY_SIZE
+            domain.scale = (1.0, 1.0)
+            domain.mirror = True
+            domain.crop_label_values = 0
+    experiment.model = ModelConfig(
+        backbone="resnet18",
+        backbone_weights="none",
+        backbone_width=24,
+        head_norm="batch",
+        aspp_rates=(1, 2, 4),
+        aspp_channels=64,
+        low_level_channels=24,
+        decoder_channels=64,
+    )
+    experiment.train.steps = 500
+    experiment.train.batch_size = 4
+    experiment.train.optimizer = OptimizerConfig(name="adamw", lr=3e-3, weight_decay=1e-2)
+    experiment.train.head_lr_factor = 1.0
+    experiment.train.warmup_steps = 50
+    experiment.train.snapshot_every = 500
+    experiment.train.resume_every = 100
+    experiment.evaluation.every = 250
+    experiment.evaluation.input_size = TOY_SIZE
+    for objective in experiment.objectives.values():
+        objective.start_step = objective.start_step * experiment.train.steps // steps_before
+    return experiment

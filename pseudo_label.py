@@ -1,0 +1,64 @@
+"""Labels target images: python pseudo_label.py --restore-from FILE --threshold 0.5"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+from uda.cli import add_network_options, clear_errors, open_network, print_facts
+from uda.pseudo_labeling import label_images, list_target
+from uda.reports import iou_lines
+from uda.tracking import progress_bar
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_network_options(parser)
+    parser.add_argument(
+        "--threshold", required=True, type=float, metavar="P",
+        help="pixels whose softmax probability is below P stay unlabeled (0 labels all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", metavar="DIR", type=Path, help="default: pseudo_labels beside the snapshot"
+    )
+    parser.add_argument(
+        "--splits", nargs="+", metavar="SPLIT", help="of the target (default: the snapshot's)"
+    )
+    parser.add_argument("--first", type=int, metavar="N", help="only the first N images")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    with clear_errors():
+        folder = arguments.output or arguments.restore_from.parent / "pseudo_labels"
+        network = open_network(arguments)
+        samples, why_unscored = list_target(
+            network.snapshot, network.root, splits=arguments.splits, first=arguments.first
+        )
+        result = label_images(
+            network.segmenter,
+            samples,
+            folder,
+            threshold=arguments.threshold,
+            config=network.config,
+            label_space=network.snapshot.label_space,
+            snapshot=arguments.restore_from,
+            supervision=network.snapshot.supervision,
+            workers=arguments.workers,
+            progress=partial(progress_bar, total=len(samples), description="label"),
+        )
+        facts = {"protocol": result.manifest.protocol, "images": len(samples), "folder": folder}
+        print_facts(network.facts | facts)
+        names = network.snapshot.label_space.report_names
+        print(f"share kept: {result.manifest.share_kept:.1%}")
+        for name, share in zip(names, result.manifest.share_kept_per_class.values(), strict=True):
+            print(f"  {name}: {'never predicted' if share is None else f'{share:.1%}'}")
+        if result.scores is not None:
+            print("against ground truth, pixels with a label:")
+            print(iou_lines(result.scores, names))
+        else:
+            print(f"not scored: {why_unscored}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""A network and unlabeled images -> a folder of pseudo-labels."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from uda.data.config import DomainConfig
+from uda.data.labels import IGNORE_INDEX, LabelSpace
+from uda.data.pseudo_label_folder import ID_SPACE, Manifest, PseudoLabelWriter
+from uda.data.registry import list_domain
+from uda.data.samples import Sample
+from uda.errors import InputError
+from uda.evaluation import EvaluationConfig, Views, input_protocol, predictions
+from uda.metrics import ConfusionMatrix, Scores, scores
+from uda.models.segmenter import Segmenter
+from uda.snapshots import Snapshot, sha256
+
+
+class LabelingResult(NamedTuple):
+    """What was written, and how good it is where that can be known."""
+
+    manifest: Manifest
+    scores: Scores | None  # of the pixels that kept a label; None for samples without labels
+
+
+def list_target(
+    snapshot: Snapshot, root: Path, *, splits: Sequence[str] | None, first: int | None
+) -> tuple[list[Sample], str]:
+    """The target images of a snapshot's run, or other splits of the data set it is scored on.
+
+    They come with their label files where all of them are there; if not, the second value says
+    why, and no label is read.
+    """
+    data = replace(snapshot.data, root=str(root))
+    domain = data.target or DomainConfig(datasets=(snapshot.evaluation.dataset,))
+    if splits is not None:
+        domain = replace(domain, splits=tuple(splits), first=None)
+    if first is not None:
+        domain = replace(domain, first=first)
+    unlabeled = list_domain(data, domain, labeled=False)
+    try:
+        return list_domain(data, domain, labeled=True), ""
+    except InputError as error:
+        return unlabeled, str(error)
+
+
+def label_images(
+    segmenter: Segmenter,
+    samples: Sequence[Sample],
+    folder: Path,
+    *,
+    threshold: float,
+    config: EvaluationConfig,
+    label_space: LabelSpace,
+    snapshot: Path,
+    supervision: str,
+    workers: int = 0,
+    progress: Callable[[Iterable[tuple[Views, Tensor]]], Iterable[tuple[Views, Tensor]]] = iter,
+) -> LabelingResult:
+    """Writes `folder` (see uda/data/pseudo_label_folder.py) with the most probable class of each
+    pixel at stored resolution, 255 where its softmax probability is below `threshold`.
+
+    Samples that come with labels are scored, too; what is written does not depend on that. Raises
+    InputError, leaving no folder behind, when an image cannot be read or the folder exists.
+    """
+    if not 0 <= threshold <= 1:
+        raise InputError(f"--threshold {threshold:g}: a softmax probability, between 0 and 1")
+    count = label_space.num_classes
+    predicted, kept = torch.zeros(count, dtype=torch.int64), torch.zeros(count, dtype=torch.int64)
+    matrix = ConfusionMatrix(count)
+    with PseudoLabelWriter(folder) as writer:
+        found = predictions(
+            segmenter, samples, config=config, label_space=label_space, workers=workers
+        )
+        for views, probabilities in progress(found):
+            confidence, labels = probabilities.max(dim=0)
+            sure = confidence >= threshold
+            predicted += torch.bincount(labels.flatten(), minlength=count).cpu()
+            kept += torch.bincount(labels[sure], minlength=count).cpu()
+            if views.labels is not None:
+                truth = views.labels.to(labels.device).long()
+                matrix.update(labels[None], torch.where(sure, truth, IGNORE_INDEX)[None])
+            labels[~sure] = IGNORE_INDEX
+            writer.write(views.stem, labels.to(torch.uint8).cpu().numpy())
+        manifest = Manifest(
+            id_space=ID_SPACE,
+            label_space=label_space.name,
+            classes=label_space.classes,
+            rule="most probable class where its softmax probability reaches the threshold",
+            threshold=float(threshold),
+            protocol=input_protocol(config),
+            snapshot=snapshot.name,
+            snapshot_sha256=sha256(snapshot),
+            supervision=supervision,
+            image_count=len(samples),
+            images=tuple(sorted(sample.stem for sample in samples)),
+            share_kept=int(kept.sum()) / int(predicted.sum()),
+            share_kept_per_class={
+                name: keep / of if of else None
+                for name, keep, of in zip(
+                    label_space.classes, kept.tolist(), predicted.tolist(), strict=True
+                )
+            },
+        )
+        writer.finish(manifest)
+    scored = all(sample.labels is not None for sample in samples)
+    return LabelingResult(manifest, scores(matrix, label_space.report_names) if scored else None)

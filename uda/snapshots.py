@@ -1,0 +1,168 @@
+"""Saved state: snapshots to evaluate and go on from, and the state that a resumed run needs."""
+
+import hashlib
+import os
+import pickle
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+import torch
+import torchvision
+from torch import Tensor
+
+from uda.data.config import DataConfig
+from uda.data.labels import LABEL_SPACES, LabelSpace
+from uda.errors import InputError
+from uda.evaluation import EvaluationConfig
+from uda.models import ModelConfig, build_segmenter
+from uda.models.segmenter import Segmenter
+from uda.plain import from_plain
+
+FORMAT = "uda-snapshot-1"
+
+_FIELDS = ("preset", "experiment", "label_space", "supervision", "initial_weights", "step",
+           "scores", "versions", "student", "teacher")  # fmt: skip
+
+
+@dataclass(kw_only=True, slots=True)
+class Snapshot:
+    """The networks of a run after `step` updates, and everything needed to judge them."""
+
+    preset: str
+    experiment: dict[str, Any]  # the resolved preset as plain values
+    label_space: LabelSpace
+    supervision: str  # what target labels the run has seen
+    initial_weights: str  # where the backbone's or the whole network's first weights came from
+    step: int
+    scores: dict[str, Any] | None  # of this step, if it was evaluated
+    versions: dict[str, str]
+    student: dict[str, Tensor]
+    teacher: dict[str, Tensor] | None
+
+    @property
+    def model(self) -> ModelConfig:
+        return from_plain(ModelConfig, self.experiment["model"], origin="snapshot")
+
+    @property
+    def data(self) -> DataConfig:
+        return from_plain(DataConfig, self.experiment["data"], origin="snapshot")
+
+    @property
+    def evaluation(self) -> EvaluationConfig:
+        return from_plain(EvaluationConfig, self.experiment["evaluation"], origin="snapshot")
+
+    def build(self, weights: str = "student") -> Segmenter:
+        """The network with the snapshot's `weights`, "student" or "teacher", in evaluation mode.
+
+        Raises InputError when the snapshot has no teacher or its tensors do not fit its preset.
+        """
+        state = self.student if weights == "student" else self.teacher
+        if state is None:
+            raise InputError("this snapshot has no teacher: its run had none; use the student")
+        model = replace(self.model, backbone_weights="none")  # the snapshot brings its own
+        segmenter = build_segmenter(model, self.label_space.num_classes)
+        load_weights(segmenter, state, origin="snapshot")
+        return segmenter.eval().to(memory_format=torch.channels_last)
+
+
+def load_weights(segmenter: Segmenter, state: Mapping[str, Tensor], *, origin: str) -> None:
+    """Loads every tensor of the network; InputError when one is missing, odd or too many."""
+    own = segmenter.state_dict()
+    odd = sorted(set(own) ^ set(state))
+    odd += [name for name in own if name in state and own[name].shape != state[name].shape]
+    if odd:
+        raise InputError(
+            f"{origin}: {len(odd)} tensors do not fit the network of this preset, e.g. {odd[0]}; "
+            "use a snapshot of a preset with the same model settings"
+        )
+    segmenter.load_state_dict(dict(state))
+
+
+def versions() -> dict[str, str]:
+    """What the run was computed with."""
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),  # of a class of its own, which weights_only refuses
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
+    }
+
+
+def snapshot_values(snapshot: Snapshot) -> dict[str, Any]:
+    """The snapshot as a dict of tensors and plain values, as `save` wants it."""
+    values = {name: getattr(snapshot, name) for name in _FIELDS}
+    space = snapshot.label_space
+    values["label_space"] = {"name": space.name, "classes": space.classes}
+    return {"format": FORMAT} | values
+
+
+def save(values: Mapping[str, Any], path: Path) -> None:
+    """Writes `values` so that `path` holds either the old file or all of the new one."""
+    temporary = path.with_name(path.name + ".partial")
+    with temporary.open("wb") as file:
+        torch.save(dict(values), file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name, too, must survive a power cut
+    finally:
+        os.close(folder)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The values of a file written by `save`, on the CPU. No code of the file is run.
+
+    Raises InputError when it is missing, damaged, or not ours.
+    """
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; expected a snapshot such as "
+                         "snapshots/RUN/GTA5_40000.pth") from None  # fmt: skip
+    except pickle.UnpicklingError:
+        raise InputError(
+            f"{path} is damaged, or holds objects beyond tensors and plain values, which could run "
+            "code when loaded; expected a snapshot of train_uda.py"
+        ) from None
+    except Exception as error:  # damaged archives raise whatever the reader stumbles over
+        reason = f"{type(error).__name__}: {str(error).strip()}"[:120]
+        raise InputError(f"{path} cannot be read as a snapshot ({reason})") from None
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise InputError(
+            f"{path} is not a snapshot of ours: it holds no {FORMAT!r}; snapshots are written by "
+            "train_uda.py"
+        )
+    missing = [name for name in _FIELDS if name not in values]
+    if missing:
+        raise InputError(f"{path} is damaged: it has no {', '.join(missing)}")
+    return values
+
+
+def load(path: Path) -> Snapshot:
+    """The snapshot in a file; see `read` for what is refused.
+
+    A label space that this library does not know, or knows with other classes, is refused too.
+    """
+    values = read(path)
+    name, classes = values["label_space"]["name"], tuple(values["label_space"]["classes"])
+    space = LABEL_SPACES.get(name)
+    if space is None or space.classes != classes:
+        raise InputError(
+            f"{path}: its label space is {name} with {len(classes)} classes; known: "
+            + ", ".join(f"{s.name} with {s.num_classes}" for s in LABEL_SPACES.values())
+        )
+    return Snapshot(**{field: values[field] for field in _FIELDS} | {"label_space": space})
+
+
+def sha256(path: Path) -> str:
+    """The file's SHA-256 in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

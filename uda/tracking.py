@@ -1,0 +1,139 @@
+"""What a person sees of a run: progress bar, metrics.jsonl, TensorBoard."""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from uda.data.labels import LabelSpace
+from uda.metrics import Scores
+from uda.views import View
+
+T = TypeVar("T")
+
+
+def progress_bar(items: Iterable[T], *, total: int, description: str) -> "tqdm[T]":
+    """A bar over `items`; where nobody watches a terminal, a line every ten seconds at most."""
+    return tqdm(
+        items, total=total, desc=description, unit="img", dynamic_ncols=True,
+        mininterval=0.2 if sys.stderr.isatty() else 10, leave=sys.stderr.isatty(),
+    )  # fmt: skip
+
+
+class Tracker:
+    """Writes a run's losses and scores below its folder and draws the progress bar."""
+
+    def __init__(
+        self, folder: Path, *, name: str, steps: int, first_step: int, batch_size: int
+    ) -> None:
+        """Picks the records up at `first_step`: what an interrupted run wrote beyond it goes."""
+        self._batch_size = batch_size
+        self._metrics = folder / "metrics.jsonl"
+        _drop_lines_after(self._metrics, first_step)
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
+        self._bar = tqdm(
+            total=steps * batch_size,
+            initial=first_step * batch_size,
+            desc=name,
+            unit="img",
+            dynamic_ncols=True,
+            mininterval=0.2 if sys.stderr.isatty() else 10,
+        )
+        self._timed_from = (time.perf_counter(), first_step)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self._bar.close()
+        self._writer.close()
+
+    def say(self, text: str) -> None:
+        """Prints lines without tearing the bar."""
+        self._bar.write(text, file=sys.stdout)
+
+    def advance(self) -> None:
+        """One step is done."""
+        self._bar.update(self._batch_size)
+
+    def log(self, step: int, losses: Mapping[str, Tensor], *, lr: float) -> None:
+        """Records the losses of the update that led to `step`.
+
+        Reading them back is the one time the loop waits for the device. Raises FloatingPointError,
+        with every term, when one is not finite.
+        """
+        names = list(losses)
+        values = dict(zip(names, torch.stack([losses[n] for n in names]).tolist(), strict=True))
+        if not all(map(math.isfinite, values.values())):
+            spelled = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+            raise FloatingPointError(f"a loss is not finite at step {step}: {spelled}")
+        now = time.perf_counter()
+        rate = (step - self._timed_from[1]) * self._batch_size / (now - self._timed_from[0])
+        self._timed_from = (now, step)
+        self._record(step, {"lr": lr, "images_per_second": rate} | values)
+        shown = {name.split("/", 1)[-1]: f"{value:.3f}" for name, value in values.items()}
+        self._bar.set_postfix(shown, refresh=False)
+
+    def record_scores(self, step: int, scores: Scores, names: Sequence[str]) -> None:
+        """Records the scores of an evaluation; NaN, of an absent class, stays out."""
+        values = {"miou": scores.miou} | {
+            f"iou/{name}": iou for name, iou in zip(names, scores.iou, strict=True)
+        }
+        self._record(step, {name: v for name, v in values.items() if not math.isnan(v)})
+        self.say(f"step {step}: mIoU {100 * scores.miou:.2f}")
+        self._timed_from = (time.perf_counter(), step)  # evaluation is not training time
+
+    def picture(self, step: int, name: str, rows: Tensor) -> None:
+        """Adds an image panel (3, H, W) float RGB in [0, 1]."""
+        self._writer.add_image(name, rows, step)
+
+    def _record(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+        with self._metrics.open("a") as file:
+            file.write(json.dumps({"step": step} | dict(values)) + "\n")
+
+
+def view_panel(views: Sequence[View], label_space: LabelSpace) -> Tensor:
+    """The first sample of each view beside its labels, one row per view: (3, rows*H, 2*W)."""
+    rows = []
+    for view in views:
+        image = view.images[0].detach().float().cpu()
+        colors = torch.zeros_like(image)
+        if view.labels is not None:
+            colors = label_colors(view.labels[0], label_space)
+        rows.append(torch.cat([image, colors], dim=2))
+    return torch.cat(rows, dim=1)
+
+
+def label_colors(labels: Tensor, label_space: LabelSpace) -> Tensor:
+    """Palette colors (3, H, W) float in [0, 1] of train ids (H, W)."""
+    colors = label_space.colorize(labels.cpu().numpy().astype(np.int64))
+    return torch.from_numpy(colors).permute(2, 0, 1).float().div(255)
+
+
+def _drop_lines_after(path: Path, step: int) -> None:
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            entry: dict[str, Any] = json.loads(line)
+        except ValueError:
+            continue  # the line under the pen when the run was killed
+        if entry["step"] <= step:
+            kept.append(line + "\n")
+    path.write_text("".join(kept))
