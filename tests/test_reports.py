@@ -50,7 +50,8 @@ def test_absent_classes_are_listed() -> None:
 
 
 def test_table_compares_methods() -> None:
-    assert markdown_table({"source only": FULL, "dacs": PARTIAL}, NAMES) == (
+    results = {"source only": scores_json(FULL, NAMES), "dacs": scores_json(PARTIAL, NAMES)}
+    assert markdown_table(results) == (
         "| class | source only | dacs |\n"
         "| --- | ---: | ---: |\n"
         "| mIoU | 36.62 | 75.00 |\n"
@@ -58,6 +59,13 @@ def test_table_compares_methods() -> None:
         "| light | 20.50 | - |\n"
         "| motocycle | 0.00 | 50.00 |"
     )
+
+
+def test_results_of_different_classes_are_no_table() -> None:
+    two = Scores(iou=(1.0, 0.5), miou=0.75, pixel_accuracy=1.0, absent=(), confusion=())
+    results = {"three": scores_json(FULL, NAMES), "two": scores_json(two, NAMES[:2])}
+    with pytest.raises(ValueError, match="different classes"):
+        markdown_table(results)
 
 
 def test_json_holds_plain_values() -> None:

@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +86,9 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         "--adapt-bn", metavar="FOLDER", type=Path,
         help="first re-estimate batch norm on the unlabeled images below FOLDER",
     )  # fmt: skip
-    parser.add_argument("--workers", type=int, default=2, help="loader processes (default: 2)")
+    parser.add_argument(
+        "--workers", metavar="N", type=at_least(0), default=2, help="loader processes (default: 2)"
+    )
     add_device(parser)
 
 
@@ -125,6 +127,17 @@ def open_network(arguments: argparse.Namespace) -> OpenedNetwork:
         "batch_norm": batch_norm,
     }
     return OpenedNetwork(segmenter, snapshot, config, root, facts)
+
+
+def at_least(smallest: int) -> Callable[[str], int]:
+    """What reads a whole number, `smallest` or more, from text."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < smallest:
+            raise argparse.ArgumentTypeError(f"{text} is no whole number of {smallest} or more")
+        return int(text)
+
+    return number
 
 
 def positive(text: str) -> float:

@@ -46,11 +46,12 @@ class Experiment:
 def validate(experiment: Experiment) -> None:
     """Raises InputError when a value has the wrong type, is out of range, or would be ignored."""
     check_types(experiment, origin="experiment")
+    _check_numbers(experiment)
     _check_ranges(experiment)
     _check_needs(experiment)
 
 
-def _check_ranges(experiment: Experiment) -> None:
+def _check_numbers(experiment: Experiment) -> None:
     data, train, evaluation = experiment.data, experiment.train, experiment.evaluation
     positive = {
         "train.steps": train.steps,
@@ -58,26 +59,63 @@ def _check_ranges(experiment: Experiment) -> None:
         "train.log_every": train.log_every,
         "train.snapshot_every": train.snapshot_every,
         "train.resume_every": train.resume_every,
-        "train.optimizer.lr": train.optimizer.lr,
         "train.head_lr_factor": train.head_lr_factor,
         "evaluation.every": evaluation.every,
         "evaluation.scales": min(evaluation.scales, default=0),
+        "evaluation.input_size": min(evaluation.input_size or (1,)),
         "data.crop": min(data.crop),
     }
+    for name, objective in experiment.objectives.items():
+        positive[f"objectives.{name}.weight"] = objective.weight
     for name, value in positive.items():
         if value <= 0:
             raise InputError(f"{name} is {value}; it must be above 0")
-    for name, count in {"train.seed": train.seed, "data.workers": data.workers}.items():
-        if count < 0:
-            raise InputError(f"{name} is {count}; it must not be negative")
+    not_negative = {
+        "train.seed": train.seed,
+        "train.power": train.power,
+        "data.workers": data.workers,
+        "data.source.crop_label_values": data.source.crop_label_values,
+    }
+    for name, value in not_negative.items():
+        if value < 0:
+            raise InputError(f"{name} is {value}; it must not be negative")
+    if experiment.teacher is not None and not 0 <= experiment.teacher.momentum < 1:
+        raise InputError(
+            f"teacher.momentum is {experiment.teacher.momentum}; allowed: 0 up to, not including, 1"
+        )
+
+
+def _check_optimizer(name: str, optimizer: OptimizerConfig) -> None:
+    if optimizer.lr <= 0:
+        raise InputError(f"{name}.lr is {optimizer.lr}; it must be above 0")
+    if optimizer.weight_decay < 0:
+        raise InputError(f"{name}.weight_decay is {optimizer.weight_decay}; allowed: 0 or more")
+    if not all(0 <= value < 1 for value in (optimizer.momentum, *optimizer.betas)):
+        raise InputError(
+            f"{name}.momentum is {optimizer.momentum}, its betas are {optimizer.betas}; allowed: 0 "
+            "up to, not including, 1"
+        )
+    if optimizer.nesterov and not optimizer.momentum:
+        raise InputError(f"{name}.nesterov needs a momentum above 0")
+
+
+def _check_ranges(experiment: Experiment) -> None:
+    data, train, objectives = experiment.data, experiment.train, experiment.objectives
+    _check_optimizer("train.optimizer", train.optimizer)
+    for name, objective in objectives.items():
+        own = getattr(objective, "optimizer", None)
+        if isinstance(own, OptimizerConfig):
+            _check_optimizer(f"objectives.{name}.optimizer", own)
     if not 0 <= train.warmup_steps < train.steps:
         raise InputError(
             f"train.warmup_steps is {train.warmup_steps}; it must be below train.steps "
             f"({train.steps})"
         )
-    if not experiment.objectives:
+    if not objectives:
         raise InputError("experiment.objectives is empty: there is nothing to learn from")
-    for name, objective in experiment.objectives.items():
+    if min(objective.start_step for objective in objectives.values()) > 0:
+        raise InputError("every objective has a start_step above 0: nothing is learned before")
+    for name, objective in objectives.items():
         if not 0 <= objective.start_step < train.steps:
             raise InputError(
                 f"objectives.{name}.start_step is {objective.start_step}: the run ends at step "

@@ -1,7 +1,7 @@
 """The training loop, and the one step it repeats."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from uda.data.samples import Sample
 from uda.data.sampling import batches
 from uda.data.training import TrainingData, open_labeled_split, open_training_data
 from uda.errors import InputError
-from uda.evaluation import evaluate, protocol
+from uda.evaluation import evaluate, predictions, protocol
 from uda.metrics import Scores
 from uda.models import build_segmenter
 from uda.models.segmenter import Segmenter
@@ -30,10 +30,11 @@ from uda.schedules import learning_rate_factor
 from uda.snapshots import load as load_snapshot
 from uda.snapshots import load_weights, sha256
 from uda.teacher import MeanTeacher
-from uda.tracking import Tracker, progress_bar, view_panel
+from uda.tracking import Tracker, prediction_panel, progress_bar, view_panel
 from uda.views import Batch, View
 
 STUDENT = "student"  # name of the student's optimizer; the others bear their objective's name
+_PANEL_ROWS = 3  # validation images in TensorBoard
 
 
 @dataclass(slots=True)
@@ -50,10 +51,13 @@ class Run:
 
     def state(self) -> dict[str, Any]:
         """What `load_state` needs to go on as if nothing had happened, beside the snapshot."""
+        start = _teacher_start(self)
+        # Before anybody has asked it, the teacher knows nothing that should be kept.
+        teacher = self.teacher if start is not None and self.step > start else None
         return {
             "step": self.step,
             "student": self.student.state_dict(),
-            "teacher": None if self.teacher is None else self.teacher.state_dict(),
+            "teacher": None if teacher is None else teacher.network.state_dict(),
             "objectives": {name: o.state_dict() for name, o in self.objectives.items()},
             "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
         }
@@ -62,8 +66,8 @@ class Run:
         """Takes over what `state` returned in another process."""
         self.step = state["step"]
         self.student.load_state_dict(state["student"])
-        if self.teacher is not None:
-            self.teacher.load_state_dict(state["teacher"])
+        if self.teacher is not None and state["teacher"] is not None:
+            self.teacher.network.load_state_dict(state["teacher"])
         for name, objective in self.objectives.items():
             objective.load_state_dict(state["objectives"][name])
         for name, optimizer in self.optimizers.items():
@@ -230,14 +234,16 @@ def train(
     )
     run = start_run(experiment, num_classes=data.label_space.num_classes, device=device)
     folder = _open_folder(run, data, path, preset=preset, resume=resume)
-    path.mkdir(parents=True, exist_ok=True)
-    with Tracker(
-        path,
-        name=path.name,
-        steps=settings.steps,
-        first_step=run.step,
-        batch_size=settings.batch_size,
-    ) as tracker:
+    with (
+        folder.opened(),
+        Tracker(
+            path,
+            name=path.name,
+            steps=settings.steps,
+            first_step=run.step,
+            batch_size=settings.batch_size,
+        ) as tracker,
+    ):
         tracker.say(_description(run, folder, validation))
         stream = batches(
             data.dataset,
@@ -308,7 +314,8 @@ def _keep_records(
     def due(every: int) -> bool:
         return last or run.step % every == 0
 
-    if due(train.log_every):
+    # Also before anything is saved: a run that has gone wrong must not replace one that had not.
+    if any(map(due, (train.log_every, train.snapshot_every, train.resume_every))):
         lr = run.optimizers[STUDENT].param_groups[0]["lr"]
         tracker.log(run.step, result.losses, lr=lr)
     scores = None
@@ -317,6 +324,7 @@ def _keep_records(
         scores = _evaluate(run, space, validation)
         tracker.record_scores(run.step, scores, space.report_names)
         tracker.picture(run.step, "views", view_panel(result.views, space))
+        tracker.picture(run.step, "predictions", _prediction_panel(run, space, validation))
     if due(train.snapshot_every):
         plain = None
         if scores is not None:
@@ -337,3 +345,15 @@ def _evaluate(run: Run, label_space: LabelSpace, validation: Sequence[Sample]) -
         workers=run.experiment.data.workers,
         progress=partial(progress_bar, total=len(validation), description="evaluate"),
     )
+
+
+def _prediction_panel(run: Run, label_space: LabelSpace, validation: Sequence[Sample]) -> Tensor:
+    config = replace(run.experiment.evaluation, scales=(1.0,), flip=False)
+    found = predictions(
+        run.student,
+        validation[: 1 if config.input_size is None else _PANEL_ROWS],  # one size per panel
+        config=config,
+        label_space=label_space,
+        workers=0,
+    )
+    return prediction_panel(found, label_space)

@@ -82,16 +82,25 @@ class EvaluationDataset(Dataset[Views | InputError]):
             image = read_image(sample.image)
             size = (image.height, image.width)
             base = self.config.input_size or size
-            images = [
-                torch.from_numpy(resize_image(image, (round(base[0] * s), round(base[1] * s))))
-                for s in self.config.scales
-            ]
+            sizes = [(round(base[0] * s), round(base[1] * s)) for s in self.config.scales]
+            if min(map(min, sizes)) < 1:
+                raise InputError(
+                    f"evaluation.scales {self.config.scales}: {base[1]}x{base[0]} times the lowest "
+                    "leaves no pixel; use larger scales"
+                )
+            images = [torch.from_numpy(resize_image(image, scaled)) for scaled in sizes]
             labels = None
             if sample.labels is not None:
                 labels = torch.from_numpy(read_train_ids(sample.labels, size, self.label_space))
         except InputError as error:
             return error
         return Views(sample.stem, images, labels, size)
+
+
+def _only(items: list[Views | InputError]) -> Views | InputError:
+    """The one item of a batch, untouched: the loader's own conversion makes a list of its size."""
+    (item,) = items
+    return item
 
 
 @torch.no_grad()
@@ -135,8 +144,8 @@ def predictions(
     dataset = EvaluationDataset(samples, config=config, label_space=label_space)
     loader = DataLoader(
         dataset,
-        batch_size=None,
         num_workers=workers,
+        collate_fn=_only,
         generator=torch.Generator(),  # the loader would draw from the global one otherwise
     )
     for views in loader:

@@ -7,6 +7,8 @@ from typing import Literal, TypedDict
 import torch
 from torch import nn
 
+from uda.errors import InputError
+
 
 @dataclass(kw_only=True, slots=True)
 class OptimizerConfig:
@@ -30,7 +32,19 @@ class ParameterGroup(TypedDict):
 def build_optimizer(
     config: OptimizerConfig, groups: Sequence[ParameterGroup]
 ) -> torch.optim.Optimizer:
-    """The optimizer over `groups`, each at its own multiple of `config.lr`."""
+    """The optimizer over `groups`, each at its own multiple of `config.lr`.
+
+    Raises InputError when a figure is out of its range.
+    """
+    if config.lr <= 0:
+        raise InputError(f"{config}: lr must be above 0")
+    try:
+        return _build(config, groups)
+    except ValueError as error:  # torch names the figure that it does not accept
+        raise InputError(f"{config}: {error}") from error
+
+
+def _build(config: OptimizerConfig, groups: Sequence[ParameterGroup]) -> torch.optim.Optimizer:
     settings = [{**group, "lr": config.lr * group["lr_factor"]} for group in groups]
     match config.name:
         case "sgd":
@@ -44,6 +58,16 @@ def build_optimizer(
             return torch.optim.Adam(settings, betas=config.betas, weight_decay=config.weight_decay)
         case "adamw":
             return torch.optim.AdamW(settings, betas=config.betas, weight_decay=config.weight_decay)
+
+
+def _check(config: OptimizerConfig) -> None:
+    default = OptimizerConfig()
+    unused = ("betas",) if config.name == "sgd" else ("momentum", "nesterov")
+    for field in unused:
+        if getattr(config, field) != getattr(default, field):
+            raise InputError(f"optimizer {config.name} has no {field}; leave it as it is")
+    if config.nesterov and config.momentum <= 0:
+        raise InputError("optimizer sgd: nesterov needs momentum above 0")
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

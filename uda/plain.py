@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -30,6 +31,7 @@ def to_plain(config: Any) -> Any:
 def from_plain(cls: type[T], values: Mapping[str, Any], *, origin: str) -> T:
     """The dataclass `cls` that `to_plain` was given; its fields hold plain values or dataclasses.
 
+    A dict of dataclasses cannot be made again: where its members' classes live is not known here.
     Raises InputError, naming `origin`, for missing, unknown or wrongly typed fields.
     """
     hints = get_type_hints(cls)
@@ -58,11 +60,13 @@ def check_types(config: Any, *, origin: str) -> None:
             if _dataclass_in(hints[field.name]) is not type(value):
                 raise InputError(f"{path} cannot be a {type(value).__name__}")
             check_types(value, origin=path)
-        elif isinstance(value, dict) and all(map(dataclasses.is_dataclass, value.values())):
-            for name, member in value.items():
-                check_types(member, origin=f"{path}.{name}")
-        elif not _matches(value, hints[field.name]):
+            continue
+        if not _matches(value, hints[field.name]):
             raise InputError(f"{path} is {value!r}; allowed: {_spell(hints[field.name])}")
+        if isinstance(value, dict):
+            for name, member in value.items():
+                if dataclasses.is_dataclass(member):
+                    check_types(member, origin=f"{path}.{name}")
 
 
 def apply_override(config: Any, assignment: str) -> None:
@@ -91,7 +95,7 @@ def apply_override(config: Any, assignment: str) -> None:
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean "x"?` for the nearest known name, or the list of them all."""
+    """`did you mean "x"?` for the nearest known name, or the list of them all."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f'did you mean "{near[0]}"?' if near else f"known: {', '.join(names)}"
@@ -154,7 +158,8 @@ def _matches(value: Any, annotation: Any) -> bool:
             return all(_matches(item, items[0]) for item in value)
         return len(value) == len(items) and all(map(_matches, value, items))
     if annotation is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return number and math.isfinite(value)
     if annotation is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(annotation, type) and isinstance(value, annotation)
@@ -205,5 +210,7 @@ def _spell(annotation: Any) -> str:
         if len(items) == 2 and items[1] is Ellipsis:
             return f"any number of {_spell(items[0])}, with commas"
         return f"{len(items)} values, with commas: " + ", ".join(map(_spell, items))
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    if get_origin(annotation) is dict:
+        return f"names, each with a {_spell(get_args(annotation)[1])}"
+    names = {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}
     return names.get(annotation, getattr(annotation, "__name__", str(annotation)))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from uda.metrics import Scores
 
@@ -22,17 +23,18 @@ def absent_line(scores: Scores) -> str:
     return f"absent from labels and predictions, not in the mean: {', '.join(scores.absent)}"
 
 
-def markdown_table(rows: Mapping[str, Scores], names: Sequence[str]) -> str:
-    """A table with a column per method of `rows`, and mIoU, then each class, down the side.
+def markdown_table(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """A table with a column per result and mIoU, then each class, down the side.
 
-    Percent with two decimals; `-` for absent classes.
+    results: values of `scores_json` by name, or files that hold them. Percent with two decimals;
+    `-` for absent classes. Raises ValueError when the results have different classes.
     """
-    methods = list(rows.values())
-    values = {"mIoU": [scores.miou for scores in methods]}
-    for index, name in enumerate(names):
-        values[name] = [scores.iou[index] for scores in methods]
-    lines = [["class", *rows], ["---", *("---:" for _ in rows)]]
-    lines += [[name, *map(_two_decimals, row)] for name, row in values.items()]
+    columns = [{"mIoU": result["miou"]} | result["per_class"] for result in results.values()]
+    if any(column.keys() != columns[0].keys() for column in columns):
+        raise ValueError("results of different classes do not fit into one table")
+    lines = [["class", *results], ["---", *("---:" for _ in results)]]
+    for name in columns[0]:
+        lines.append([name, *(_two_decimals(column[name]) for column in columns)])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
@@ -55,8 +57,8 @@ def _rounded(fraction: float) -> float:
     return round(100 * fraction, 2)
 
 
-def _two_decimals(fraction: float) -> str:
-    return "-" if math.isnan(fraction) else f"{100 * fraction:.2f}"
+def _two_decimals(percent: float | None) -> str:
+    return "-" if percent is None else f"{percent:.2f}"
 
 
 def _plain(fraction: float) -> float | None:

@@ -1,7 +1,9 @@
 """The folder of one run: which files it holds, and how a run is taken up again."""
 
 import hashlib
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,18 +64,41 @@ class RunFolder:
             )
         if "training" not in values or values.get("samples") != self._samples_digest():
             raise InputError(
-                f"{path} was written with other images: restore the data as they were, or start "
-                "another run with --run NAME"
+                f"{path} was written with other images or pseudo-labels: restore the data as they "
+                "were, or start another run with --run NAME"
+            )
+        if values["initial_weights"] != self.initial_weights:
+            raise InputError(
+                f"{path} was written with other initial weights ({values['initial_weights']}, now "
+                f"{self.initial_weights}): restore their file, or start another run with --run NAME"
             )
         return {name: values[name] for name in ("step", "student", "teacher")} | values["training"]
 
     def refuse_if_used(self) -> None:
         """Raises InputError when another run has written here."""
-        if any(self.path.glob("*.pth")):
+        if (self.path / RESUME).exists():
             raise InputError(
                 f"{self.path} holds a run already: add --resume to go on with it, or choose "
                 "another folder with --run NAME"
             )
+        if any(self.path.glob("*.pth")):
+            raise InputError(
+                f"{self.path} holds snapshots of a run, but no {RESUME} to go on from: choose "
+                "another folder with --run NAME, or remove this one"
+            )
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Makes the folder. A run that turns out to be impossible before it has saved anything
+        leaves none behind."""
+        fresh = not self.path.exists()
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            yield
+        except InputError:
+            if fresh and not any(self.path.glob("*.pth")):
+                shutil.rmtree(self.path)
+            raise
 
     def _snapshot(self, state: Mapping[str, Any], scores: dict[str, Any] | None) -> Snapshot:
         return Snapshot(
@@ -90,7 +115,10 @@ class RunFolder:
         )
 
     def _samples_digest(self) -> str:
-        """Changes when an image joins or leaves: the order of samples would be another."""
+        """Changes when an image joins or leaves, as the order of samples would be another, and
+        when the pseudo-labels are made anew."""
         dataset = self.data.dataset
         names = [sample.name for domain in (dataset.source, dataset.target) for sample in domain]
+        if dataset.pseudo_labels is not None:
+            names.append(repr(dataset.pseudo_labels.manifest))
         return hashlib.sha256("\n".join(names).encode()).hexdigest()

@@ -4,10 +4,11 @@ import hashlib
 import os
 import pickle
 import platform
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import PIL
@@ -56,14 +57,17 @@ class Snapshot:
     def evaluation(self) -> EvaluationConfig:
         return from_plain(EvaluationConfig, self.experiment["evaluation"], origin="snapshot")
 
-    def build(self, weights: str = "student") -> Segmenter:
+    def build(self, weights: Literal["student", "teacher"] = "student") -> Segmenter:
         """The network with the snapshot's `weights`, "student" or "teacher", in evaluation mode.
 
         Raises InputError when the snapshot has no teacher or its tensors do not fit its preset.
         """
         state = self.student if weights == "student" else self.teacher
         if state is None:
-            raise InputError("this snapshot has no teacher: its run had none; use the student")
+            raise InputError(
+                "this snapshot has no teacher: its run had none, or had not asked it yet; use the "
+                "student"
+            )
         model = replace(self.model, backbone_weights="none")  # the snapshot brings its own
         segmenter = build_segmenter(model, self.label_space.num_classes)
         load_weights(segmenter, state, origin="snapshot")
@@ -105,11 +109,15 @@ def snapshot_values(snapshot: Snapshot) -> dict[str, Any]:
 def save(values: Mapping[str, Any], path: Path) -> None:
     """Writes `values` so that `path` holds either the old file or all of the new one."""
     temporary = path.with_name(path.name + ".partial")
-    with temporary.open("wb") as file:
-        torch.save(dict(values), file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            torch.save(dict(values), file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)  # the new name, too, must survive a power cut
@@ -123,7 +131,8 @@ def read(path: Path) -> dict[str, Any]:
     Raises InputError when it is missing, damaged, or not ours.
     """
     try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # torch comments on files of other tools
+            values = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; expected a snapshot such as "
                          "snapshots/RUN/GTA5_40000.pth") from None  # fmt: skip
@@ -133,7 +142,7 @@ def read(path: Path) -> dict[str, Any]:
             "code when loaded; expected a snapshot of train_uda.py"
         ) from None
     except Exception as error:  # damaged archives raise whatever the reader stumbles over
-        reason = f"{type(error).__name__}: {str(error).strip()}"[:120]
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:120]
         raise InputError(f"{path} cannot be read as a snapshot ({reason})") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise InputError(

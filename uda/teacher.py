@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from uda.batch_norm import disable_dropout
+from uda.errors import InputError
 from uda.models.segmenter import Segmenter
 from uda.schedules import momentum_ramp
 
@@ -30,6 +31,8 @@ class MeanTeacher(nn.Module):
 
     def __init__(self, student: Segmenter, config: TeacherConfig) -> None:
         super().__init__()
+        if not 0 <= config.momentum < 1:
+            raise InputError(f"teacher.momentum is {config.momentum}; allowed: 0 to below 1")
         self.config = config
         self.network = copy.deepcopy(student).requires_grad_(False)
 

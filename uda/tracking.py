@@ -12,21 +12,30 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from uda.data.labels import LabelSpace
+from uda.data.labels import IGNORE_INDEX, LabelSpace
+from uda.evaluation import Views
 from uda.metrics import Scores
 from uda.views import View
 
 T = TypeVar("T")
 
 
-def progress_bar(items: Iterable[T], *, total: int, description: str) -> "tqdm[T]":
-    """A bar over `items`; where nobody watches a terminal, a line every ten seconds at most."""
+def progress_bar(
+    items: Iterable[T], *, total: int, description: str, initial: int = 0
+) -> "tqdm[T]":
+    """A bar over `items`, or one to move by hand when there are none.
+
+    Where nobody watches a terminal it is a line every ten seconds, and none before: an error that
+    ends a command at once stands alone.
+    """
+    seconds = 0.2 if sys.stderr.isatty() else 10.0
     return tqdm(
-        items, total=total, desc=description, unit="img", dynamic_ncols=True,
-        mininterval=0.2 if sys.stderr.isatty() else 10, leave=sys.stderr.isatty(),
+        items, total=total, desc=description, initial=initial, unit="img", dynamic_ncols=True,
+        mininterval=seconds, delay=seconds,
     )  # fmt: skip
 
 
@@ -41,13 +50,11 @@ class Tracker:
         self._metrics = folder / "metrics.jsonl"
         _drop_lines_after(self._metrics, first_step)
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
-        self._bar = tqdm(
+        self._bar: tqdm[None] = progress_bar(
+            (),
             total=steps * batch_size,
+            description=name,
             initial=first_step * batch_size,
-            desc=name,
-            unit="img",
-            dynamic_ncols=True,
-            mininterval=0.2 if sys.stderr.isatty() else 10,
         )
         self._timed_from = (time.perf_counter(), first_step)
 
@@ -63,7 +70,10 @@ class Tracker:
 
     def say(self, text: str) -> None:
         """Prints lines without tearing the bar."""
-        self._bar.write(text, file=sys.stdout)
+        if sys.stderr.isatty():
+            self._bar.write(text, file=sys.stdout)
+        else:
+            print(text, flush=True)
 
     def advance(self) -> None:
         """One step is done."""
@@ -112,14 +122,31 @@ def view_panel(views: Sequence[View], label_space: LabelSpace) -> Tensor:
     rows = []
     for view in views:
         image = view.images[0].detach().float().cpu()
-        colors = torch.zeros_like(image)
-        if view.labels is not None:
-            colors = label_colors(view.labels[0], label_space)
-        rows.append(torch.cat([image, colors], dim=2))
+        labels = (
+            torch.full(image.shape[1:], IGNORE_INDEX) if view.labels is None else view.labels[0]
+        )
+        rows.append(torch.cat([image, _colors(labels, label_space)], dim=2))
     return torch.cat(rows, dim=1)
 
 
-def label_colors(labels: Tensor, label_space: LabelSpace) -> Tensor:
+def prediction_panel(found: Iterable[tuple[Views, Tensor]], label_space: LabelSpace) -> Tensor:
+    """Images beside their labels and the predictions, one row each: (3, rows*h, 3*w).
+
+    found: labeled images with class probabilities (C, H, W), all of one input size (h, w), to which
+    the maps are reduced.
+    """
+    rows = []
+    for views, probabilities in found:
+        assert views.labels is not None, "validation samples are labeled"
+        image = views.images[0]
+        maps = torch.stack([views.labels.long(), probabilities.argmax(0).cpu()])[None].float()
+        labels, predictions = F.interpolate(maps, image.shape[1:], mode="nearest")[0].long()
+        columns = [_colors(labels, label_space), _colors(predictions, label_space)]
+        rows.append(torch.cat([image.float().div(255), *columns], dim=2))
+    return torch.cat(rows, dim=1)
+
+
+def _colors(labels: Tensor, label_space: LabelSpace) -> Tensor:
     """Palette colors (3, H, W) float in [0, 1] of train ids (H, W)."""
     colors = label_space.colorize(labels.cpu().numpy().astype(np.int64))
     return torch.from_numpy(colors).permute(2, 0, 1).float().div(255)

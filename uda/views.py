@@ -1,6 +1,6 @@
 """Batch and View: what a step reads. Every shape is written here, once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -32,14 +32,26 @@ class Batch:
             return tensor.to(device, non_blocking=True).long()
 
         pseudo_labels = self.target_pseudo_labels
-        return Batch(
+        return replace(
+            self,
             source_images=images(self.source_images),
             source_labels=labels(self.source_labels),
             target_images=images(self.target_images),
             target_pseudo_labels=None if pseudo_labels is None else labels(pseudo_labels),
-            indices=self.indices,
-            source_names=self.source_names,
-            target_names=self.target_names,
+        )
+
+    def pin_memory(self) -> "Batch":
+        """The same batch in page-locked memory, from where copies need not wait for each other.
+
+        The loader calls this; without it, its own `pin_memory` would leave a Batch as it is.
+        """
+        pseudo_labels = self.target_pseudo_labels
+        return replace(
+            self,
+            source_images=self.source_images.pin_memory(),
+            source_labels=self.source_labels.pin_memory(),
+            target_images=self.target_images.pin_memory(),
+            target_pseudo_labels=None if pseudo_labels is None else pseudo_labels.pin_memory(),
         )
 
 

@@ -11,8 +11,14 @@ from uda.errors import InputError
 
 
 def read_image(path: Path) -> Image.Image:
-    """The RGB picture in a file. Raises InputError, naming the file, when it cannot be decoded."""
+    """The RGB picture in a file, without its transparency if it has any.
+
+    Raises InputError, naming the file, when it cannot be decoded or holds no colors: gray and
+    palette pictures are label files more often than photographs.
+    """
     image = _decode(path)
+    if image.mode not in ("RGB", "RGBA"):
+        raise InputError(f"{path}: mode {image.mode} is no color image; allowed: RGB, RGBA")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -29,7 +35,7 @@ def read_raw_labels(path: Path, size: tuple[int, int]) -> Image.Image:
     if labels.size != (size[1], size[0]):
         raise InputError(
             f"{path}: labels are {labels.width}x{labels.height}, the image is {size[1]}x{size[0]}; "
-            "leave the sample out with --set data.exclude=NAME or replace the file"
+            "replace the file or, for training, leave the sample out with --set data.exclude=NAME"
         )
     return labels
 

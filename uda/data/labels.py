@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +21,9 @@ class LabelSpace:
     classes: tuple[str, ...]
     report_names: tuple[str, ...]  # as the result tables print them
     palette: tuple[tuple[int, int, int], ...]  # RGB, 0..255
-    raw_to_train: Mapping[
-        int, int
-    ]  # every raw id that may occur in a file; ignored ones map to 255
+    # Every raw id that may occur in a file; ignored ones map to 255. A plain dict, because loader
+    # processes may have to be sent a label space, and views of dicts cannot be.
+    raw_to_train: Mapping[int, int]
     _table: npt.NDArray[np.int16] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -32,7 +31,6 @@ class LabelSpace:
         for raw_id, train_id in self.raw_to_train.items():
             table[raw_id] = train_id
         object.__setattr__(self, "_table", table)
-        object.__setattr__(self, "raw_to_train", MappingProxyType(dict(self.raw_to_train)))
 
     @property
     def num_classes(self) -> int:

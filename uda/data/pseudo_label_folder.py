@@ -151,8 +151,13 @@ class PseudoLabelWriter:
         return self
 
     def write(self, stem: str, labels: npt.NDArray[np.uint8]) -> None:
-        """Stores train ids (H, W) uint8 of the image `stem`."""
-        Image.fromarray(labels).save(self._partial / file_name(stem), compress_level=1)
+        """Stores train ids (H, W) uint8 of the image `stem`; InputError if it has some."""
+        path = self._partial / file_name(stem)
+        if path.exists():
+            raise InputError(
+                f"two images are called {stem}: make a folder of pseudo-labels for each data set"
+            )
+        Image.fromarray(labels).save(path, compress_level=1)
 
     def finish(self, manifest: Manifest) -> None:
         """Adds the manifest and gives the folder its name."""

@@ -1,6 +1,7 @@
 """The data sets by name, found below one data root."""
 
 import os
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -53,6 +54,17 @@ def list_domain(data: DataConfig, domain: DomainConfig, *, labeled: bool) -> lis
         for sample in list_dataset(root, name, split, labeled=labeled)
         if sample.name not in data.exclude
     ]
+    if not samples:
+        raise InputError(
+            f"no images are left of datasets {domain.datasets}, splits {domain.splits}: name at "
+            "least one of each, and exclude fewer of their samples"
+        )
+    name, times = Counter(sample.name for sample in samples).most_common(1)[0]
+    if times > 1:
+        raise InputError(
+            f"{name} is listed {times} times by datasets {domain.datasets}, splits "
+            f"{domain.splits}: name each once"
+        )
     if domain.first is not None:
         if domain.first > len(samples):
             raise InputError(
@@ -79,5 +91,6 @@ def check_sizes(samples: list[Sample]) -> None:
         names = ",".join(sample.name for sample in odd[:20])
         raise InputError(
             f"{odd[0].labels} is of another size than its image, as are {len(odd) - 1} more label "
-            f"files; leave them out with --set data.exclude={names} or replace them"
+            "files; replace them or, for training, leave them out with --set "
+            f"data.exclude={names}"
         )

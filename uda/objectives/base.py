@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from uda.errors import InputError
 from uda.models.segmenter import SegmentationOutput
 from uda.optimizers import OptimizerConfig
 from uda.pseudo_labels import PseudoLabels, pseudo_label
@@ -64,6 +65,12 @@ class ObjectiveConfig:
 
     def build(self, num_classes: int) -> "Objective":
         raise NotImplementedError
+
+
+def check_share(name: str, value: float) -> None:
+    """Raises InputError when a share or a probability is not between 0 and 1."""
+    if not 0 <= value <= 1:
+        raise InputError(f"{name} is {value}; allowed: 0 to 1")
 
 
 class Objective(nn.Module):

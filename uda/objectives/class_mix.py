@@ -10,7 +10,7 @@ from torch import Tensor
 from uda.losses import cross_entropy
 from uda.mixing import half_of_classes, mix_domains
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives.base import Objective, ObjectiveConfig, StepContext
+from uda.objectives.base import Objective, ObjectiveConfig, StepContext, check_share
 from uda.photometric import JitterConfig, jitter
 from uda.pseudo_labels import ConfidenceRule, confidence_weights
 from uda.views import Batch, View
@@ -39,6 +39,7 @@ class ClassMix(Objective):
 
     def __init__(self, config: ClassMixConfig) -> None:
         super().__init__()
+        check_share("class_mix.threshold", config.threshold)
         self.config = config
 
     def views(self, batch: Batch, context: StepContext) -> tuple[View, ...]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from uda.losses import cross_entropy
 from uda.mixing import mix_domains, random_boxes
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives.base import Objective, ObjectiveConfig, StepContext
+from uda.objectives.base import Objective, ObjectiveConfig, StepContext, check_share
 from uda.photometric import JitterConfig, jitter
 from uda.pseudo_labels import ConfidenceRule, confidence_weights
 from uda.views import Batch, View
@@ -40,6 +40,7 @@ class CutMix(Objective):
 
     def __init__(self, config: CutMixConfig) -> None:
         super().__init__()
+        check_share("cut_mix.threshold", config.threshold)
         self.config = config
 
     def views(self, batch: Batch, context: StepContext) -> tuple[View, ...]:

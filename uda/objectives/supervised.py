@@ -6,7 +6,7 @@ from torch import Tensor
 
 from uda.losses import ClassBalance, cross_entropy, hard_pixel_labels
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives.base import Objective, ObjectiveConfig, StepContext
+from uda.objectives.base import Objective, ObjectiveConfig, StepContext, check_share
 from uda.views import View
 
 
@@ -33,6 +33,7 @@ class Supervised(Objective):
 
     def __init__(self, config: SupervisedConfig, num_classes: int) -> None:
         super().__init__()
+        check_share("supervised.hardest", config.hardest)
         self.config = config
         self.balance = ClassBalance(num_classes) if config.class_balance else None
 

@@ -1,0 +1,231 @@
+"""Resize, crop and mirror: images and labels stay aligned, and the log's rules hold."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from factories import Bytes, colors_of, noise, written_sample
+from PIL import Image
+
+from uda.data.config import DomainConfig
+from uda.data.files import read_image
+from uda.data.labels import CITYSCAPES, IGNORE_INDEX
+from uda.data.samples import Sample
+from uda.data.transforms import CroppedSample, load_cropped, resize_image
+from uda.errors import InputError
+
+
+def load(
+    sample: Sample, domain: DomainConfig, crop: tuple[int, int], *, seed: int = 0
+) -> CroppedSample:
+    return load_cropped(
+        sample,
+        domain,
+        crop=crop,
+        label_space=CITYSCAPES,
+        pseudo_labels=None,
+        rng=np.random.default_rng(seed),
+    )
+
+
+def domain_of(size: tuple[int, int], **fields: object) -> DomainConfig:
+    return replace(DomainConfig(datasets=("drawn",)), size=size, **fields)  # type: ignore[arg-type]
+
+
+def blocks(seed: int, *, count: tuple[int, int] = (4, 8), side: int = 16) -> Bytes:
+    """Train ids in squares of `side` pixels."""
+    ids = np.random.default_rng(seed).integers(0, 19, count, dtype=np.uint8)
+    return np.kron(ids, np.ones((side, side), np.uint8))
+
+
+def positions(size: tuple[int, int]) -> Bytes:
+    """A picture whose red is the column and whose green is the row of each pixel."""
+    rows, columns = np.indices(size)
+    return np.stack([columns, rows, np.zeros(size)], axis=2).astype(np.uint8)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("mirror", [False, True])
+def test_images_and_labels_stay_aligned(tmp_path: Path, seed: int, mirror: bool) -> None:
+    train_ids = np.random.default_rng(9).integers(0, 19, (40, 60), dtype=np.uint8)
+    sample = written_sample(tmp_path, "a", colors_of(train_ids), train_ids)
+    image, labels = load(sample, domain_of((40, 60), mirror=mirror), (16, 24), seed=seed)
+    assert labels is not None
+    assert image.shape == (3, 16, 24)
+    assert labels.shape == (16, 24)
+    assert image.dtype == labels.dtype == np.uint8
+    assert image.flags.c_contiguous
+    assert labels.flags.c_contiguous
+    assert np.array_equal(image[0], 10 * labels)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_they_stay_aligned_when_resized(tmp_path: Path, seed: int) -> None:
+    train_ids = blocks(seed)
+    sample = written_sample(tmp_path, "a", colors_of(train_ids), train_ids)
+    domain = domain_of((80, 150), scale=(0.8, 1.2), mirror=True)
+    image, labels = load(sample, domain, (60, 110), seed=seed)
+    assert labels is not None
+    seen = (image[0] / 10).round()
+    assert (seen == labels).mean() > 0.8  # all but the seams, where bicubic colors mix
+    assert (seen[:, ::-1] == labels).mean() < 0.5
+
+
+def test_half_of_the_samples_are_mirrored(tmp_path: Path) -> None:
+    sample = written_sample(tmp_path, "a", positions((8, 16)))
+    domain = domain_of((8, 16), mirror=True)
+    upright = positions((8, 16)).transpose(2, 0, 1)
+    mirrored = 0
+    for seed in range(200):
+        image, labels = load(sample, domain, (8, 16), seed=seed)
+        assert labels is None
+        flipped = not np.array_equal(image, upright)
+        assert not flipped or np.array_equal(image, upright[:, :, ::-1])
+        mirrored += flipped
+    assert 75 < mirrored < 125
+    plain = replace(domain, mirror=False)
+    assert all(np.array_equal(load(sample, plain, (8, 16), seed=s).image, upright)
+               for s in range(20))  # fmt: skip
+
+
+def test_sizes_are_rounded_factors_of_the_set_size(tmp_path: Path) -> None:
+    sample = written_sample(tmp_path, "a", noise(0, (20, 30)), blocks(0)[:20, :30])
+    # 10 * 0.87 = 8.7 and 15 * 0.87 = 13.05
+    cropped = load(sample, domain_of((10, 15), scale=(0.87, 0.87)), (9, 13))
+    assert cropped.labels is not None
+    with Image.open(sample.image) as image:
+        expected = np.asarray(image.resize((13, 9), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    assert np.array_equal(cropped.image, expected)
+    with pytest.raises(ValueError, match="high <= 0"):
+        load(sample, domain_of((10, 15), scale=(0.87, 0.87)), (9, 14))
+
+
+def test_factors_fill_their_range(tmp_path: Path) -> None:
+    """A crop of one row out of an image of rows tells the factor: the brightness step per row."""
+    size = (200, 8)
+    ramp = np.repeat(np.arange(200, dtype=np.uint8)[:, None], 8, axis=1)
+    sample = written_sample(tmp_path, "a", np.stack([ramp] * 3, axis=2))
+    factors = []
+    for seed in range(60):
+        image, _ = load(sample, domain_of(size, scale=(0.8, 1.2)), (100, 4), seed=seed)
+        step = (float(image[0, 90, 0]) - float(image[0, 10, 0])) / 80
+        factors.append(1 / step)
+    assert 0.78 < min(factors) < 0.84
+    assert 1.16 < max(factors) < 1.22
+
+
+def by_the_rule(
+    labels: Bytes, crop: tuple[int, int], more_than: int, seed: int
+) -> tuple[tuple[int, int], int]:
+    """(top, left) of the first of ten uniform crops with more than so many values, else of the
+    tenth, and how many were drawn."""
+    rng = np.random.default_rng(seed)
+    rng.uniform(1, 1)  # the factor on the size comes first
+    tries = 0
+    while tries < 10:
+        tries += 1
+        top = int(rng.integers(0, labels.shape[0] - crop[0], endpoint=True))
+        left = int(rng.integers(0, labels.shape[1] - crop[1], endpoint=True))
+        values = {int(v) for v in labels[top : top + crop[0], left : left + crop[1]].ravel()}
+        if len(values) > more_than:
+            break
+    return (top, left), tries
+
+
+def test_crops_with_too_few_label_values_are_drawn_again_up_to_ten_times(tmp_path: Path) -> None:
+    size, crop = (40, 120), (12, 24)
+    labels = np.zeros(size, np.uint8)
+    labels[:, 85:] = np.random.default_rng(0).integers(0, 19, (40, 35))
+    sample = written_sample(tmp_path, "a", positions(size), labels)
+    domain = domain_of(size, crop_label_values=10)
+    tries_needed = []
+    for seed in range(60):
+        expected, tries = by_the_rule(labels, crop, 10, seed)
+        tries_needed.append(tries)
+        image, found = load(sample, domain, crop, seed=seed)
+        assert found is not None
+        assert (int(image[1, 0, 0]), int(image[0, 0, 0])) == expected
+        if tries < 10:
+            assert len(np.unique(found)) > 10
+    assert 1 in tries_needed
+    assert any(1 < tries < 10 for tries in tries_needed)
+    assert 10 in tries_needed
+
+
+def test_ignored_pixels_count_as_a_label_value(tmp_path: Path) -> None:
+    size, crop = (20, 64), (20, 16)
+    labels = np.tile(np.arange(10, dtype=np.uint8), 128).reshape(size)  # ten values everywhere
+    labels[:, 48:][::3] = IGNORE_INDEX  # at the right end eleven
+    sample = written_sample(tmp_path, "a", positions(size), labels)
+    lefts = []
+    for seed in range(30):
+        expected, tries = by_the_rule(labels, crop, 10, seed)
+        image, _ = load(sample, domain_of(size, crop_label_values=10), crop, seed=seed)
+        assert int(image[0, 0, 0]) == expected[1]
+        if tries < 10:
+            lefts.append(expected[1])
+    assert lefts
+    assert min(lefts) > 32
+
+
+def test_without_the_rule_the_first_crop_is_taken_and_all_are_as_likely(tmp_path: Path) -> None:
+    sample = written_sample(tmp_path, "a", positions((6, 9)), np.zeros((6, 9), np.uint8))
+    corners = []
+    for seed in range(300):
+        image, _ = load(sample, domain_of((6, 9)), (4, 8), seed=seed)
+        corners.append((int(image[1, 0, 0]), int(image[0, 0, 0])))
+    assert set(corners) == {(top, left) for top in range(3) for left in range(2)}
+    assert all(25 < corners.count(corner) < 75 for corner in set(corners))
+
+
+@pytest.mark.parametrize("size", [(37, 61), (64, 96), (90, 200)])
+def test_a_crop_of_the_resized_image_is_what_resizing_all_of_it_gives(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    sample = written_sample(tmp_path, "a", noise(4, (50, 80)), blocks(4)[:50, :80])
+    crop = (30, 40)
+    with Image.open(sample.image) as stored:
+        whole = np.asarray(stored.resize((size[1], size[0]), Image.Resampling.BICUBIC))
+    assert sample.labels is not None
+    with Image.open(sample.labels) as stored:
+        raw = np.asarray(stored.resize((size[1], size[0]), Image.Resampling.NEAREST))
+    for seed in range(8):
+        image, labels = load(sample, domain_of(size), crop, seed=seed)
+        (top, left), _ = by_the_rule(np.zeros(size, np.uint8), crop, 0, seed)
+        inside = slice(top, top + crop[0]), slice(left, left + crop[1])
+        difference = image.astype(int) - whole[inside].transpose(2, 0, 1)
+        assert abs(difference).max() <= 1
+        assert labels is not None
+        assert np.array_equal(labels, CITYSCAPES.to_train_ids(raw[inside], "whole"))
+
+
+def test_the_same_generator_gives_the_same_sample(tmp_path: Path) -> None:
+    sample = written_sample(tmp_path, "a", noise(0, (40, 60)), blocks(1)[:40, :60])
+    domain = domain_of((40, 60), scale=(0.8, 1.2), mirror=True, crop_label_values=3)
+    first, again = (load(sample, domain, (20, 30), seed=5) for _ in range(2))
+    other = load(sample, domain, (20, 30), seed=6)
+    assert np.array_equal(first.image, again.image)
+    assert first.labels is not None
+    assert again.labels is not None
+    assert np.array_equal(first.labels, again.labels)
+    assert not np.array_equal(first.image, other.image)
+
+
+def test_labels_of_another_size_than_the_image_are_refused(tmp_path: Path) -> None:
+    image = written_sample(tmp_path, "a", noise(0, (40, 60)))
+    labels = written_sample(tmp_path, "b", noise(0, (40, 61)), np.zeros((40, 61), np.uint8)).labels
+    with pytest.raises(InputError, match="labels are 61x40, the image is 60x40"):
+        load(image._replace(labels=labels), domain_of((40, 60)), (40, 60))
+
+
+def test_resize_image(tmp_path: Path) -> None:
+    pixels = noise(1, (10, 20))
+    image = read_image(written_sample(tmp_path, "a", pixels).image)
+    for size in (None, (10, 20)):
+        assert np.array_equal(resize_image(image, size), pixels.transpose(2, 0, 1))
+    resized = resize_image(image, (5, 8))
+    assert resized.shape == (3, 5, 8)
+    assert resized.dtype == np.uint8
+    expected = np.asarray(image.resize((8, 5), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    assert np.array_equal(resized, expected)

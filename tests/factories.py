@@ -1,0 +1,142 @@
+"""Small data sets in the real layouts, and a network whose predictions are known."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from tiny_runs import CROP, tiny_model
+from torch import Tensor, nn
+
+from uda.config import Experiment
+from uda.data.labels import CITYSCAPES
+from uda.data.samples import Sample
+from uda.models import build_segmenter
+from uda.models.segmenter import Normalization, SegmentationOutput, Segmenter
+from uda.plain import to_plain
+from uda.snapshots import Snapshot, versions
+
+Bytes = npt.NDArray[np.uint8]
+
+SIZE = (8, 16)  # pixels (height, width) of the images below
+
+
+def write_png(path: Path, pixels: Bytes) -> Path:
+    """Writes (H, W) as gray and (H, W, 3) as RGB, with the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def noise(seed: int, size: tuple[int, int] = SIZE) -> Bytes:
+    """(H, W, 3) RGB."""
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+def raw_labels(seed: int, size: tuple[int, int] = SIZE) -> Bytes:
+    """(H, W) raw ids, all that there are."""
+    return np.random.default_rng(seed).integers(0, 35, size, dtype=np.uint8)
+
+
+def write_gta5(root: Path, count: int = 4, *, folder: str = "GTA5") -> Path:
+    """`count` images with palette labels, written in no sorted order; the data set's folder."""
+    for index in range(count, 0, -1):
+        write_png(root / folder / "images" / f"{index:05d}.png", noise(index))
+        labels = Image.fromarray(raw_labels(index))
+        labels.putpalette([value % 256 for value in range(3 * 35)])
+        path = root / folder / "labels" / f"{index:05d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        labels.save(path)
+    return root / folder
+
+
+CITYSCAPES_STEMS = (
+    "aachen_000000_000019",
+    "aachen_000001_000019",
+    "bremen_000000_000019",
+    "ulm_000005_000019",
+)
+
+
+def cityscapes_image(root: Path, stem: str, split: str = "train") -> Path:
+    city = stem.split("_")[0]
+    return root / "Cityscapes" / "leftImg8bit" / split / city / f"{stem}_leftImg8bit.png"
+
+
+def cityscapes_labels(root: Path, stem: str, split: str = "train") -> Path:
+    city = stem.split("_")[0]
+    return root / "Cityscapes" / "gtFine" / split / city / f"{stem}_gtFine_labelIds.png"
+
+
+def write_cityscapes(
+    root: Path, *, split: str = "train", labeled: bool = True, stems: tuple[str, ...] = ()
+) -> Path:
+    """Images, and labels if asked for, written in no sorted order; the data set's folder."""
+    for index, stem in reversed(list(enumerate(stems or CITYSCAPES_STEMS))):
+        write_png(cityscapes_image(root, stem, split), noise(index))
+        if labeled:
+            write_png(cityscapes_labels(root, stem, split), raw_labels(index))
+    return root / "Cityscapes"
+
+
+class ColorSegmenter(Segmenter):
+    """Red says the class (10 gray levels each), green how sure it is: a logit of green / 16.
+
+    `slope` is added to class 0 from column to column, so that mirrored images are judged otherwise.
+    """
+
+    def __init__(self, num_classes: int = 19, *, slope: float = 0.0) -> None:
+        nothing = Normalization(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+        super().__init__(nn.Conv2d(1, 1, 1), provenance="none", normalization=nothing)
+        self.num_classes = num_classes
+        self.slope = slope
+
+    @property
+    def has_auxiliary_head(self) -> bool:
+        return False
+
+    def coarse_output(self, normalized: Tensor) -> SegmentationOutput:
+        red, green = (255 * normalized[:, :2]).unbind(1)
+        classes = (red / 10).round().long().clamp(0, self.num_classes - 1)
+        logits = nn.functional.one_hot(classes, self.num_classes).permute(0, 3, 1, 2)
+        logits = logits * (green / 16)[:, None]
+        logits[:, 0] += self.slope * torch.arange(normalized.shape[3])
+        return SegmentationOutput(logits, None, normalized)
+
+
+def colors_of(train_ids: Bytes, green: int | Bytes = 240) -> Bytes:
+    """The picture (H, W, 3) in which `ColorSegmenter` sees `train_ids` (H, W)."""
+    image = np.zeros((*train_ids.shape, 3), np.uint8)
+    image[..., 0] = 10 * train_ids
+    image[..., 1] = green
+    return image
+
+
+def written_sample(folder: Path, stem: str, image: Bytes, train_ids: Bytes | None = None) -> Sample:
+    """A sample with `image` (H, W, 3) and the labels `train_ids` (H, W), if given."""
+    labels = None
+    if train_ids is not None:
+        raw = CITYSCAPES.to_raw_ids(train_ids, ignored=0)
+        labels = write_png(folder / f"{stem}_labels.png", raw)
+    return Sample("drawn", stem, write_png(folder / f"{stem}.png", image), labels)
+
+
+def tiny_snapshot(experiment: Experiment) -> Snapshot:
+    """A snapshot of `experiment` whose networks are new ones of `tiny_model`, each its own."""
+    experiment.model = tiny_model()
+    experiment.evaluation.input_size = CROP
+    torch.manual_seed(0)
+    student, teacher = (build_segmenter(experiment.model, 19).state_dict() for _ in range(2))
+    return Snapshot(
+        preset="tiny",
+        experiment=to_plain(experiment),
+        label_space=CITYSCAPES,
+        supervision="none",
+        initial_weights="drawn at random",
+        step=7,
+        scores={"miou": 12.5, "per_class": {"road": 50.0, "train": None}},
+        versions=versions(),
+        student=student,
+        teacher=None if experiment.teacher is None else teacher,
+    )

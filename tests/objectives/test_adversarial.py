@@ -1,0 +1,197 @@
+"""Adversarial adaptation: who learns from which loss, and what each discriminator sees."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from uda.adversarial_losses import AdversarialKind, fool, gradient_penalty, tell_apart
+from uda.errors import InputError
+from uda.models.discriminators import Discriminator
+from uda.models.segmenter import SegmentationOutput
+from uda.objectives import AdversarialConfig, StepContext
+from uda.objectives.adversarial import Adversarial
+from uda.optimizers import build_optimizer, set_learning_rate
+from uda.views import View
+
+CLASSES = 5
+CONTEXT = StepContext(step=0, seed=0, indices=(0, 1))
+
+
+def objective(**settings: object) -> Adversarial:
+    torch.manual_seed(0)
+    return AdversarialConfig(**settings).build(CLASSES)  # type: ignore[arg-type]
+
+
+def output(seed: int) -> SegmentationOutput:
+    """What a student might say; its logits are leaves, so gradients can be read from them."""
+    generator = torch.Generator().manual_seed(seed)
+    main, auxiliary = torch.randn(2, 2, CLASSES, 32, 64, generator=generator).unbind()
+    return SegmentationOutput(
+        main.requires_grad_(), auxiliary.requires_grad_(), torch.zeros(2, 1, 1, 1)
+    )
+
+
+def view(name: str) -> View:
+    return View(name, torch.zeros(2, 3, 32, 64))
+
+
+def step(adversarial: Adversarial) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The student's terms and the discriminators' of one step, without backward."""
+    assert adversarial.terms(view("source"), output(1), CONTEXT) == {}
+    terms = adversarial.terms(view("target"), output(2), CONTEXT)
+    return terms, adversarial.after_backward(CONTEXT)
+
+
+@pytest.mark.parametrize("kind", ["fully_convolutional", "multi_scale"])
+def test_the_students_step_leaves_the_discriminators_without_gradient(kind: str) -> None:
+    adversarial = objective(discriminator=kind, auxiliary_weight=0.1)
+    said = output(2)
+    terms = adversarial.terms(view("target"), said, CONTEXT)
+    torch.stack(list(terms.values())).sum().backward()
+    assert said.logits.grad is not None
+    assert said.logits.grad.any()
+    assert said.auxiliary_logits is not None
+    assert said.auxiliary_logits.grad is not None
+    assert said.auxiliary_logits.grad.any()
+    assert all(weight.grad is None for weight in adversarial.parameters())
+    assert all(weight.requires_grad for weight in adversarial.parameters())
+
+
+@pytest.mark.parametrize("source_prediction", ["same_head", "fused"])
+@pytest.mark.parametrize("penalty", [0.0, 0.01])
+def test_the_discriminators_step_leaves_the_student_without_gradient(
+    source_prediction: str, penalty: float
+) -> None:
+    adversarial = objective(
+        auxiliary_weight=0.1, source_prediction=source_prediction, gradient_penalty=penalty
+    )
+    source, target = output(1), output(2)
+    adversarial.terms(view("source"), source, CONTEXT)
+    adversarial.terms(view("target"), target, CONTEXT)
+    own = adversarial.after_backward(CONTEXT)
+    torch.stack(list(own.values())).sum().backward()
+    for said in (source, target):
+        assert said.logits.grad is None
+        assert said.auxiliary_logits is not None
+        assert said.auxiliary_logits.grad is None
+    assert all(weight.grad is not None for weight in adversarial.parameters())
+
+
+def test_single_level_builds_no_unused_discriminator() -> None:
+    adversarial = objective(main_weight=0.01)
+    assert list(adversarial.discriminators) == ["main"]
+    terms, own = step(adversarial)
+    assert list(terms) == ["main"]
+    assert list(own) == ["discriminator_main"]
+    only_auxiliary = objective(main_weight=0.0, auxiliary_weight=0.01)
+    assert list(only_auxiliary.discriminators) == ["auxiliary"]
+
+
+def test_single_level_needs_no_auxiliary_head() -> None:
+    assert AdversarialConfig().needs() == {"target"}
+    assert AdversarialConfig(auxiliary_weight=0.1).needs() == {"target", "auxiliary_head"}
+    assert AdversarialConfig(source_prediction="fused").needs() == {"target", "auxiliary_head"}
+    adversarial = objective()
+    without = output(1)._replace(auxiliary_logits=None)
+    adversarial.terms(view("source"), without, CONTEXT)
+    assert adversarial.terms(view("target"), without, CONTEXT)
+    assert adversarial.after_backward(CONTEXT)
+
+
+@pytest.mark.parametrize("source_prediction", ["same_head", "fused"])
+@pytest.mark.parametrize(
+    ("kind", "loss"),
+    [("fully_convolutional", "vanilla"), ("fully_convolutional", "least_squares"),
+     ("multi_scale", "least_squares")],
+)  # fmt: skip
+def test_terms_by_hand(source_prediction: str, kind: str, loss: AdversarialKind) -> None:
+    adversarial = objective(
+        main_weight=0.001,
+        auxiliary_weight=0.0002,
+        loss=loss,
+        discriminator=kind,
+        gradient_penalty=0.01,
+        source_prediction=source_prediction,
+    )
+    terms, own = step(adversarial)
+    source, target = output(1), output(2)
+    assert source.auxiliary_logits is not None
+    assert target.auxiliary_logits is not None
+    heads = {
+        "main": (0.001, source.logits, target.logits),
+        "auxiliary": (0.0002, source.auxiliary_logits, target.auxiliary_logits),
+    }
+    assert list(terms) == list(heads)
+    for head, (weight, source_logits, target_logits) in heads.items():
+        network = adversarial.discriminators[head]
+        assert isinstance(network, Discriminator)
+        if source_prediction == "fused":
+            source_logits = source.logits + 0.5 * source.auxiliary_logits
+        real = source_logits.detach().softmax(1).requires_grad_()
+        fake_maps = network(target_logits.softmax(1))
+        expected = weight * fool(fake_maps, loss, network.convention)
+        assert terms[head].item() == pytest.approx(expected.item(), rel=1e-5)
+        apart = tell_apart(network(real), fake_maps, loss, network.convention)
+        assert own[f"discriminator_{head}"].item() == pytest.approx(apart.item(), rel=1e-5)
+        penalty = 0.01 * gradient_penalty(network(real), real)
+        assert own[f"gradient_penalty_{head}"].item() == pytest.approx(penalty.item(), rel=1e-5)
+        assert penalty > 0
+
+
+def test_without_gradient_penalty_there_is_no_such_term() -> None:
+    _, own = step(objective(auxiliary_weight=0.1, gradient_penalty=0.0))
+    assert list(own) == ["discriminator_main", "discriminator_auxiliary"]
+
+
+def test_the_gradient_penalty_reaches_the_discriminator() -> None:
+    adversarial = objective(gradient_penalty=0.01)
+    _, own = step(adversarial)
+    own["gradient_penalty_main"].backward()
+    weights = dict(adversarial.named_parameters())
+    gradient = weights["discriminators.main.conv1.weight"].grad
+    assert gradient is not None
+    assert gradient.any()
+
+
+@pytest.mark.parametrize("kind", ["fully_convolutional", "multi_scale"])
+def test_discriminators_learn_to_tell_a_fixed_batch_apart(kind: str) -> None:
+    loss = "vanilla" if kind == "fully_convolutional" else "least_squares"
+    adversarial = objective(discriminator=kind, loss=loss)
+    assert adversarial.optimizer is not None
+    optimizer = build_optimizer(
+        adversarial.optimizer, [{"params": list(adversarial.parameters()), "lr_factor": 1.0}]
+    )
+    set_learning_rate(optimizer, 1e-3)
+    sure = output(1)
+    with torch.no_grad():
+        sure.logits.mul_(5)  # sure of themselves on the source, unsure on the target
+    losses = []
+    for _ in range(12):
+        adversarial.terms(view("source"), sure, CONTEXT)
+        adversarial.terms(view("target"), output(2), CONTEXT)
+        (loss_value,) = adversarial.after_backward(CONTEXT).values()
+        optimizer.zero_grad()
+        loss_value.backward()
+        optimizer.step()
+        losses.append(loss_value.item())
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_fooling_moves_target_predictions_towards_the_source() -> None:
+    """One gradient step on the target's logits lowers the loss they are judged by."""
+    adversarial = objective(main_weight=1.0)
+    said = output(2)
+    before = adversarial.terms(view("target"), said, CONTEXT)["main"]
+    before.backward()
+    assert said.logits.grad is not None
+    moved = said._replace(logits=(said.logits - 100 * said.logits.grad).detach())
+    assert adversarial.terms(view("target"), moved, CONTEXT)["main"] < before
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"main_weight": 0.0}, {"auxiliary_weight": -0.1}, {"gradient_penalty": -0.01}],
+)
+def test_weights_that_make_no_sense_are_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="weight"):
+        AdversarialConfig(**settings).build(CLASSES)  # type: ignore[arg-type]

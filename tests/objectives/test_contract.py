@@ -1,0 +1,205 @@
+"""What every objective owes the engine, over all presets: new ones join by themselves."""
+
+import copy
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import (
+    CPU,
+    assert_same,
+    batch_for,
+    batch_tensors,
+    flat,
+    tiny_preset,
+    tiny_run,
+    without_dropout,
+)
+from torch import Tensor
+
+from experiments import PRESETS
+from uda.engine import Run, train_step
+from uda.objectives import Objective, StepContext
+from uda.views import Batch, View
+
+
+def run_of(preset: str, toy_root: Path) -> Run:
+    """A run of the preset in which every objective takes part from the first step."""
+    experiment = without_dropout(tiny_preset(preset, toy_root))
+    for objective in experiment.objectives.values():
+        objective.start_step = 0
+    return tiny_run(experiment)
+
+
+@pytest.fixture(params=PRESETS)
+def run(request: pytest.FixtureRequest, toy_root: Path) -> Run:
+    return run_of(request.param, toy_root)
+
+
+def test_one_step(run: Run) -> None:
+    batch = batch_for(run.experiment)
+    before = batch_tensors(batch)
+    result = train_step(run, batch)
+
+    assert run.step == 1
+    assert result.losses
+    owners = {name.split("/")[1] for name in result.losses}
+    assert owners == set(run.objectives), "every objective has a term of its own"
+    for name, value in result.losses.items():
+        assert name.split("/")[0] == "loss"
+        assert len(name.split("/")) == 3, "loss/<objective>/<term>"
+        assert value.shape == ()
+        assert not value.requires_grad
+        assert math.isfinite(value.item()), name
+
+    for name, weight in run.student.named_parameters():
+        if weight.requires_grad:
+            assert weight.grad is not None, f"no gradient reached student.{name}"
+            assert weight.grad.isfinite().all(), f"student.{name}"
+        else:
+            assert weight.grad is None
+    for name, weight in networks_of(run).items():
+        assert weight.grad is not None, f"no gradient reached {name}"
+    if run.teacher is not None:
+        assert all(weight.grad is None for weight in run.teacher.parameters())
+    assert_same(batch_tensors(batch), before)
+
+
+def networks_of(run: Run) -> dict[str, torch.nn.Parameter]:
+    """The parameters of the objectives' own networks."""
+    return {
+        f"{name}.{own}": weight
+        for name, objective in run.objectives.items()
+        for own, weight in objective.named_parameters()
+    }
+
+
+def test_every_trained_parameter_is_in_one_optimizer(run: Run) -> None:
+    held = [
+        id(weight)
+        for optimizer in run.optimizers.values()
+        for group in optimizer.param_groups
+        for weight in group["params"]
+    ]
+    trained = [id(w) for w in run.student.parameters() if w.requires_grad]
+    trained += [id(w) for w in networks_of(run).values()]
+    assert len(held) == len(set(held))
+    assert sorted(held) == sorted(trained)
+
+
+def test_objectives_change_nothing_they_are_given(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the batch on the device, nor views, nor what the student said."""
+    given: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def keep(name: str, tensor: Tensor | None) -> None:
+        if tensor is not None:
+            given[name] = tensor, tensor.detach().clone()
+
+    to_device = Batch.to_device
+
+    def watched_batch(batch: Batch, device: torch.device) -> Batch:
+        moved = to_device(batch, device)
+        for name in batch_tensors(moved):
+            keep(f"batch.{name}", getattr(moved, name))
+        return moved
+
+    monkeypatch.setattr(Batch, "to_device", watched_batch)
+    for name, objective in run.objectives.items():
+        terms = objective.terms
+
+        def watched_terms(
+            view: View,
+            output: object,
+            context: StepContext,
+            *,
+            name: str = name,
+            terms: object = terms,
+        ) -> dict[str, Tensor]:
+            for field in ("images", "labels", "weights"):
+                keep(f"{name} {view.name}.{field}", getattr(view, field))
+            for field in ("logits", "auxiliary_logits", "features"):
+                keep(f"{name} {view.name} output.{field}", getattr(output, field))
+            assert callable(terms)
+            found: dict[str, Tensor] = terms(view, output, context)
+            return found
+
+        monkeypatch.setattr(objective, "terms", watched_terms)
+    train_step(run, batch_for(run.experiment))
+    assert len(given) > 2
+    for name, (tensor, before) in given.items():
+        assert torch.equal(tensor.detach(), before), f"{name} was changed in place"
+
+
+def test_objectives_draw_from_no_global_generator(run: Run) -> None:
+    batch = batch_for(run.experiment).to_device(CPU)
+    context = StepContext(0, run.experiment.train.seed, batch.indices, run.teacher)
+    before = torch.get_rng_state()
+    views = [View("source", batch.source_images, batch.source_labels)]
+    if len(batch.target_images):
+        views.append(View("target", batch.target_images, batch.target_pseudo_labels))
+    for objective in run.objectives.values():
+        views += objective.views(batch, context)
+    for view in views:
+        output = run.student(view.images)
+        for objective in run.objectives.values():
+            if view.name in objective.reads:
+                objective.terms(view, output, context)
+    for objective in run.objectives.values():
+        objective.after_backward(context)
+        objective.after_step(context)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_state_reloads_into_a_new_run(run: Run) -> None:
+    batch = batch_for(run.experiment)
+    train_step(run, batch)
+    other = tiny_run(run.experiment)
+    other.load_state(copy.deepcopy(run.state()))  # as a file would part them
+    assert other.step == 1
+    assert_same(other.state(), run.state())
+    for each in (run, other):
+        train_step(each, batch)
+    assert_same(other.state(), run.state())
+
+
+def test_what_a_sample_draws_depends_on_neither_its_place_nor_the_others(toy_root: Path) -> None:
+    context = StepContext(step=3, seed=1, indices=(4, 7, 9))
+    alone = StepContext(step=8, seed=1, indices=(7,))
+    numbers = [torch.rand(3, generator=g) for g in context.generators("mix")]
+    (number,) = (torch.rand(3, generator=g) for g in alone.generators("mix"))
+    assert torch.equal(numbers[1], number)
+    others = [
+        torch.rand(3, generator=StepContext(3, seed, (index,)).generators(purpose)[0])
+        for seed, index, purpose in ((1, 4, "mix"), (2, 7, "mix"), (1, 7, "jitter"))
+    ]
+    assert not any(torch.equal(other, number) for other in others)
+
+
+def test_weight_scales_every_term_and_start_step_is_respected(toy_root: Path) -> None:
+    """The objective of weight 3 says three times what it says at weight 1, from its step on."""
+    for preset, name in (("aagc_640x360_b2", "memory"), ("gc_640x360_b2_cut_mix", "cut_mix")):
+        values = []
+        for weight in (1.0, 3.0):
+            experiment = without_dropout(tiny_preset(preset, toy_root))
+            experiment.objectives[name].weight = weight
+            experiment.objectives[name].start_step = 1
+            # The student stands still, so that the steps differ in nothing else.
+            experiment.train.optimizer.lr = 1e-30
+            run = tiny_run(experiment)
+            batch = batch_for(experiment)
+            first, second = train_step(run, batch), train_step(run, batch)
+            assert not [term for term in first.losses if f"/{name}/" in term]
+            values.append({t: v.item() for t, v in second.losses.items() if f"/{name}/" in t})
+        assert values[0]
+        for term, value in values[0].items():
+            assert values[1][term] == pytest.approx(3 * value, rel=1e-3)
+
+
+def test_base_objective_does_nothing() -> None:
+    objective = Objective()
+    context = StepContext(0, 0, ())
+    assert objective.after_backward(context) == {}
+    assert flat(objective.state_dict()) == {}

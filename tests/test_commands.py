@@ -1,0 +1,492 @@
+"""The three commands, end to end on a tiny toy city: what they print, write and refuse."""
+
+import io
+import json
+import re
+import runpy
+import shutil
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_runs import CROP, REPOSITORY, start_process, tiny_options
+
+from experiments import PRESETS
+from uda.data.pseudo_label_folder import read_manifest
+from uda.snapshots import load, read, save
+
+# As the experiment log prints them.
+NAMES = (
+    "road", "sidewalk", "building", "wall", "fence", "pole", "light", "sign", "vegetation",
+    "terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motocycle", "bicycle",
+)  # fmt: skip
+
+NETWORK_OPTIONS = {
+    "--restore-from", "--weights", "--data-root", "--input-size", "--scales", "--flip",
+    "--adapt-bn", "--workers", "--device",
+}  # fmt: skip
+OPTIONS = {
+    "train_uda.py": {
+        "--preset", "--list", "--data-root", "--set", "--restore-from", "--run", "--resume",
+        "--device",
+    },
+    "eval_single.py": NETWORK_OPTIONS | {"--split", "--json"},
+    "pseudo_label.py": NETWORK_OPTIONS | {"--threshold", "--output", "--splits", "--first"},
+}  # fmt: skip
+
+CLASS_MIX = ("--preset", "toy_class_mix", "--set", "objectives.class_mix.start_step=1")
+
+
+def table(output: str) -> list[str]:
+    """The `===>` lines, found to be exactly the log's: every class in order, then the mean."""
+    lines = [line for line in output.splitlines() if line.startswith("===>")]
+    assert [line.split(":")[0] for line in lines] == [*(f"===>{n}" for n in NAMES), "===> mIoU"]
+    for line in lines[:-1]:
+        assert re.fullmatch(r"===>\w+:\t(nan|\d+\.\d{1,2})", line), line
+    assert re.fullmatch(r"===> mIoU: \d+\.\d{1,2}", lines[-1]), lines[-1]
+    return lines
+
+
+def process(cwd: Path, name: str, *arguments: str) -> str:
+    """What the command prints in a process of its own; nothing goes to standard error."""
+    out, error = start_process(cwd, name, *arguments).communicate(timeout=60)
+    assert error == ""
+    return out
+
+
+class Shell:
+    """The commands in this process, in a folder of their own."""
+
+    def __init__(
+        self, cwd: Path, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.cwd = cwd
+        self.snapshots = cwd / "snapshots"
+        self._patch = patch
+        self._capsys = capsys
+        patch.chdir(cwd)
+        patch.delenv("UDA_DATA", raising=False)
+
+    def run(self, name: str, *arguments: str) -> str:
+        """What the command prints."""
+        self._patch.setattr(sys, "argv", [name, *arguments])
+        self._capsys.readouterr()
+        runpy.run_path(str(REPOSITORY / name), run_name="__main__")
+        return self._capsys.readouterr().out
+
+    def refused(self, name: str, *arguments: str) -> str:
+        """The one line that the command ends with, status 2 and nothing new on disk."""
+        before = self._files()
+        with pytest.raises(SystemExit) as end:
+            self.run(name, *arguments)
+        assert end.value.code == 2
+        assert self._files() == before
+        error = self._capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
+        assert error.endswith("\n")
+        return error
+
+    def _files(self) -> dict[Path, int]:
+        return {p: p.stat().st_mtime_ns for p in self.cwd.rglob("*") if p != self.snapshots}
+
+
+@pytest.fixture
+def shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Shell:
+    return Shell(tmp_path, monkeypatch, capsys)
+
+
+class Trained:
+    """A class mix run of three steps, made by the command."""
+
+    def __init__(self, folder: Path, output: str) -> None:
+        self.output = output
+        self.snapshot = folder / "GTA5_3.pth"
+
+
+@pytest.fixture(scope="module")
+def trained(toy_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    cwd = tmp_path_factory.mktemp("commands")
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output):
+        patch.chdir(cwd)
+        patch.setattr(
+            sys, "argv", ["train_uda.py", *CLASS_MIX, *tiny_options(toy_root), "--run", "teacher"]
+        )
+        runpy.run_path(str(REPOSITORY / "train_uda.py"), run_name="__main__")
+    return Trained(cwd / "snapshots/teacher", output.getvalue())
+
+
+# --- train_uda.py
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_do_not_grow_unseen(
+    name: str, shell: Shell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        shell.run(name, "--help")
+    assert end.value.code == 0
+    listed = re.findall(r"^  (?:-\w, )?(--[\w-]+)", capsys.readouterr().out, re.MULTILINE)
+    assert set(listed) == OPTIONS[name] | {"--help"}
+
+
+def test_list_shows_every_preset_with_one_line(shell: Shell) -> None:
+    lines = shell.run("train_uda.py", "--list").splitlines()
+    assert [line.split()[0] for line in lines] == list(PRESETS)
+    assert all(len(line.split(maxsplit=1)[1]) > 20 for line in lines)
+
+
+def test_train(trained: Trained, toy_root: Path) -> None:
+    lines = trained.output.splitlines()
+    for fact in (
+        "preset           toy_class_mix, seed 0",
+        "data             6 source images with labels, 6 target images without",
+        "supervision      none (of the target)",
+        "initial weights  random",
+    ):
+        assert fact in lines
+    assert table(trained.output)[-1] == lines[-1]
+    snapshot = load(trained.snapshot)
+    assert (snapshot.preset, snapshot.step, snapshot.supervision) == ("toy_class_mix", 3, "none")
+    assert snapshot.data.root == str(toy_root)
+    assert (trained.snapshot.parent / "resume.pth").exists()
+
+
+def test_data_root_comes_from_the_option_or_the_environment(
+    shell: Shell, toy_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [*tiny_options(toy_root), "--set", "data.root=", *CLASS_MIX]
+    assert "no data root: give --data-root DIR or set UDA_DATA" in shell.refused(
+        "train_uda.py", *options
+    )
+    shell.run("train_uda.py", *options, "--data-root", str(toy_root), "--run", "option")
+    monkeypatch.setenv("UDA_DATA", str(toy_root))
+    shell.run("train_uda.py", *options, "--run", "variable")
+    states = [read(shell.snapshots / run / "GTA5_3.pth") for run in ("option", "variable")]
+    assert states[0]["experiment"]["data"]["root"] == str(toy_root)
+    assert states[1]["experiment"]["data"]["root"] == ""
+    weights = [state["student"]["decoder.2.weight"] for state in states]
+    assert weights[0].equal(weights[1])
+
+
+# --- eval_single.py
+
+
+def test_eval_single(trained: Trained, tmp_path: Path) -> None:
+    """From the snapshot alone: the table that training ended with."""
+    arguments = (
+        "--restore-from",
+        str(trained.snapshot),
+        "--json",
+        "scores.json",
+        "--device",
+        "cpu",
+    )
+    output = process(tmp_path, "eval_single.py", *arguments)
+    assert table(output) == table(trained.output)
+    assert output.splitlines()[-1].startswith("===> mIoU: ")
+    facts = json.loads((tmp_path / "scores.json").read_text())
+    assert facts["protocol"] == (
+        "cityscapes val; input 128x64; scale 1; no flip; labels at stored resolution"
+    )
+    assert f"protocol: {facts['protocol']}" in output.splitlines()
+    assert facts["supervision"] == "none"
+    assert facts["batch_norm"] == "as trained"
+    assert facts["weights"] == "student"
+    assert facts["images"] == 3
+    assert tuple(facts["per_class"]) == NAMES
+    expected = dict(line.removeprefix("===>").split(":\t") for line in table(output)[:-1])
+    for name, iou in facts["per_class"].items():
+        assert expected[name] == ("nan" if iou is None else str(round(iou, 2)))
+    assert table(output)[-1] == f"===> mIoU: {round(facts['miou'], 2)}"
+    absent = [name for name, iou in facts["per_class"].items() if iou is None]
+    listed = [line for line in output.splitlines() if line.startswith("absent")]
+    assert listed == ([f"absent from labels and predictions, not in the mean: {', '.join(absent)}"]
+                      if absent else [])  # fmt: skip
+
+
+def test_eval_single_options_change_the_protocol_and_say_so(
+    trained: Trained, shell: Shell, toy_root: Path
+) -> None:
+    def scored(*options: str) -> dict[str, object]:
+        common = ("--restore-from", str(trained.snapshot), "--workers", "0", "--device", "cpu")
+        output = shell.run("eval_single.py", *common, *options, "--json", "s.json")
+        table(output)
+        facts: dict[str, object] = json.loads((shell.cwd / "s.json").read_text())
+        return facts
+
+    plain = scored()
+    flipped, scaled = scored("--flip"), scored("--scales", "0.5", "1")
+    larger, split = scored("--input-size", "256x128"), scored("--split", "train")
+    teacher = scored("--weights", "teacher")
+    target = toy_root / "Cityscapes/leftImg8bit/train"
+    adapted = scored("--adapt-bn", str(target))
+    assert flipped["protocol"] == str(plain["protocol"]).replace("no flip", "flip")
+    assert scaled["protocol"] == str(plain["protocol"]).replace("scale 1", "scale 0.5, 1")
+    assert larger["protocol"] == str(plain["protocol"]).replace("128x64", "256x128")
+    assert split["protocol"] == str(plain["protocol"]).replace("val", "train")
+    assert (split["images"], teacher["weights"]) == (6, "teacher")
+    assert adapted["batch_norm"] == (
+        f"batch norm re-estimated on 6 of 6 unlabeled images of {target}"
+    )
+    accuracies = {
+        str(facts["pixel_accuracy"])
+        for facts in (plain, flipped, scaled, larger, split, teacher, adapted)
+    }
+    assert len(accuracies) == 7, "every option reaches the network"
+
+
+# --- pseudo_label.py, and a student
+
+
+def test_pseudo_labels_and_a_student(trained: Trained, toy_root: Path, shell: Shell) -> None:
+    folder = shell.cwd / "labels"
+    output = process(
+        shell.cwd, "pseudo_label.py", "--restore-from", str(trained.snapshot), "--threshold",
+        "0.06", "--output", str(folder), "--device", "cpu",
+    )  # fmt: skip
+    lines = output.splitlines()
+    manifest = read_manifest(folder)
+    assert f"share kept: {manifest.share_kept:.1%}" in lines
+    assert 0 < manifest.share_kept < 1
+    for name, share in zip(NAMES, manifest.share_kept_per_class.values(), strict=True):
+        assert f"  {name}: {'never predicted' if share is None else f'{share:.1%}'}" in lines
+    assert "against ground truth, pixels with a label:" in lines
+    assert table(output)[-1] == lines[-1]
+
+    files = sorted(folder.glob("*_pseudo_trainIds.png"))
+    assert len(files) == manifest.image_count == 6
+    pixels = np.stack([np.asarray(Image.open(path)) for path in files])
+    assert pixels.shape == (6, *CROP)
+    assert set(np.unique(pixels)) <= {*range(19), 255}
+    assert np.mean(pixels != 255) == pytest.approx(manifest.share_kept)
+
+    options = (*tiny_options(toy_root), "--set", f"data.pseudo_labels={folder}")
+    student = ("--preset", "toy_class_mix_student", "--restore-from", str(trained.snapshot))
+    output = shell.run("train_uda.py", *student, *options)
+    table(output)
+    assert "supervision      pseudo (of the target)" in output.splitlines()
+    snapshot = load(shell.snapshots / "toy_class_mix_student/GTA5_3.pth")
+    assert snapshot.supervision == "pseudo"
+    assert snapshot.initial_weights.startswith("GTA5_3.pth sha256:")
+
+    again = shell.refused(
+        "pseudo_label.py", "--restore-from", str(trained.snapshot), "--threshold", "0.5",
+        "--output", str(folder),
+    )  # fmt: skip
+    assert f"{folder} exists already" in again
+
+
+def test_pseudo_labels_of_a_part_and_beside_the_snapshot(
+    trained: Trained, shell: Shell, toy_root: Path
+) -> None:
+    snapshot = shell.cwd / "GTA5_3.pth"
+    shutil.copy(trained.snapshot, snapshot)
+    common = ("--restore-from", str(snapshot), "--threshold", "0", "--workers", "0")
+    root = shell.cwd / "root"
+    (root / "Cityscapes").mkdir(parents=True)
+    (root / "Cityscapes/leftImg8bit").symlink_to(toy_root / "Cityscapes/leftImg8bit")
+    output = shell.run("pseudo_label.py", *common, "--first", "2", "--data-root", str(root))
+    assert read_manifest(shell.cwd / "pseudo_labels").image_count == 2
+    assert "share kept: 100.0%" in output
+    assert "===>" not in output
+    assert re.search(r"^not scored: .*gtFine", output, re.MULTILINE)
+    shell.run("pseudo_label.py", *common, "--splits", "val", "--output", "val")
+    assert read_manifest(Path("val")).image_count == 3
+
+
+# --- bad input
+
+
+def train_arguments(root: Path, *more: str) -> tuple[str, ...]:
+    return (*CLASS_MIX, *tiny_options(root), "--run", "bad", *more)
+
+
+@pytest.fixture
+def city(toy_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the toy city to spoil."""
+    root = tmp_path_factory.mktemp("spoiled") / "city"
+    shutil.copytree(toy_root, root)
+    return root
+
+
+def test_bad_arguments_in_a_real_process(tmp_path: Path) -> None:
+    """An unknown preset, as a user meets it: status 2, one line, the nearest name."""
+    failed = start_process(tmp_path, "train_uda.py", "--preset", "aagc_640x360_b2_studnet")
+    out, error = failed.communicate(timeout=60)
+    assert (failed.returncode, out) == (2, "")
+    assert error == (
+        "error: there is no preset 'aagc_640x360_b2_studnet'; did you mean "
+        '"aagc_640x360_b2_student"? (python train_uda.py --list shows all)\n'
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_overrides_that_cannot_be(shell: Shell, toy_root: Path) -> None:
+    for assignment, complaint in {
+        "train.stepz=3": 'did you mean "steps"?',
+        "objectives.class_mx.weight=1": 'did you mean "class_mix"?',
+        "train.steps=many": "'many' is not a whole number",
+        "data.source.mirror=maybe": "'maybe' is not true or false",
+        "train.optimizer.name=lion": "one of sgd, adam, adamw",
+        "train.steps": "write it as name=value",
+        "train.steps=0": "train.steps is 0",
+        "data.crop=999,999": "does not fit",
+        "model.auxiliary_head=false": "needs model.auxiliary_head",
+        "teacher=none": "needs teacher",
+    }.items():
+        error = shell.refused("train_uda.py", *train_arguments(toy_root, "--set", assignment))
+        assert complaint in error, assignment
+
+
+def test_missing_data(shell: Shell, toy_root: Path, city: Path) -> None:
+    gone = shell.refused("train_uda.py", *train_arguments(city / "nowhere"))
+    assert f"data root {city / 'nowhere'} does not exist; expected a folder that holds" in gone
+    assert "GTA5/, CycleGTA5/, Cityscapes/" in gone
+    shutil.rmtree(city / "GTA5/labels")
+    no_labels = shell.refused("train_uda.py", *train_arguments(city))
+    assert f"{city / 'GTA5/labels'} does not exist; expected images/00001.png" in no_labels
+    shutil.rmtree(city / "GTA5")
+    no_source = shell.refused("train_uda.py", *train_arguments(city))
+    assert f"{city / 'GTA5'} does not exist" in no_source
+    shutil.rmtree(city / "Cityscapes/leftImg8bit/train")
+    (city / "GTA5").symlink_to(toy_root / "GTA5")
+    no_target = shell.refused("train_uda.py", *train_arguments(city))
+    assert "leftImg8bit/train does not exist" in no_target
+
+
+def test_image_without_label(shell: Shell, city: Path) -> None:
+    (city / "GTA5/labels/00004.png").unlink()
+    error = shell.refused("train_uda.py", *train_arguments(city))
+    assert "images/00004.png" in error
+    assert "no label" in error
+
+
+def test_label_of_another_size(shell: Shell, city: Path) -> None:
+    path = city / "GTA5/labels/00002.png"
+    with Image.open(path) as labels:
+        half = labels.resize((labels.width // 2, labels.height // 2), Image.Resampling.NEAREST)
+    half.save(path)
+    error = shell.refused("train_uda.py", *train_arguments(city))
+    assert str(path) in error
+    assert "another size" in error
+    assert "data.exclude=gta5/00002" in error
+
+
+def test_label_value_outside_the_space(shell: Shell, city: Path) -> None:
+    """Met while training, too: nothing is left of the run that it ended."""
+    for path in (city / "GTA5/labels").iterdir():
+        Image.fromarray(np.full(CROP, 77, np.uint8)).save(path)
+    error = shell.refused("train_uda.py", *train_arguments(city))
+    assert "label values 77 are outside the raw ids of cityscapes19" in error
+    assert "GTA5/labels/" in error
+
+
+@pytest.mark.parametrize("path", ["GTA5/images/00003.png", "GTA5/labels/00003.png",
+                                  "Cityscapes/leftImg8bit/train"])  # fmt: skip
+@pytest.mark.parametrize("damage", ["truncated", "no picture"])
+def test_corrupt_png_is_named(shell: Shell, city: Path, path: str, damage: str) -> None:
+    """Also in a loader process, and when its header is fine."""
+    file = city / path
+    if file.is_dir():
+        file = next(file.rglob("*.png"))
+    whole = file.read_bytes()
+    file.write_bytes(b"no picture" if damage == "no picture" else whole[: len(whole) // 2])
+    error = shell.refused("train_uda.py", *train_arguments(city, "--set", "data.workers=1"))
+    assert f"{file} cannot be decoded" in error
+
+
+def test_corrupt_validation_image(shell: Shell, city: Path, trained: Trained) -> None:
+    (file,) = (city / "Cityscapes/leftImg8bit/val/frankfurt").iterdir()
+    file.write_bytes(file.read_bytes()[:2000])
+    arguments = ("--restore-from", str(trained.snapshot), "--data-root", str(city))
+    for name, more in {
+        "eval_single.py": ("--json", "scores.json"),
+        "pseudo_label.py": ("--threshold", "0.5", "--splits", "val", "--output", "labels"),
+    }.items():
+        error = shell.refused(name, *arguments, *more)
+        assert f"{file} cannot be decoded" in error
+
+
+def test_snapshots_that_cannot_be_used(shell: Shell, toy_root: Path, trained: Trained) -> None:
+    folder = shell.cwd
+    values = read(trained.snapshot)
+    space = values["label_space"]
+    save({"state_dict": values["student"]}, folder / "foreign.pth")
+    save(values | {"label_space": space | {"classes": space["classes"][:16]}}, folder / "16.pth")
+    save(values | {"label_space": space | {"name": "clothes59"}}, folder / "clothes.pth")
+    (folder / "text.pth").write_text("no snapshot")
+    (folder / "half.pth").write_bytes(trained.snapshot.read_bytes()[:5000])
+    for name, complaint in {
+        "missing.pth": "missing.pth does not exist",
+        "foreign.pth": "is not a snapshot of ours",
+        "16.pth": "its label space is cityscapes19 with 16 classes",
+        "clothes.pth": "its label space is clothes59 with 19 classes",
+        "text.pth": "text.pth",
+        "half.pth": "half.pth",
+    }.items():
+        path = str(folder / name)
+        for command, arguments in {
+            "eval_single.py": ("--restore-from", path),
+            "pseudo_label.py": ("--restore-from", path, "--threshold", "0.5"),
+            "train_uda.py": train_arguments(toy_root, "--restore-from", path),
+        }.items():
+            assert complaint in shell.refused(command, *arguments), (name, command)
+
+
+def test_run_folders_that_cannot_be_used(shell: Shell, toy_root: Path) -> None:
+    nothing = shell.refused("train_uda.py", *train_arguments(toy_root, "--resume"))
+    assert "resume.pth does not exist: there is nothing to resume" in nothing
+    shell.run("train_uda.py", *train_arguments(toy_root))
+    used = shell.refused("train_uda.py", *train_arguments(toy_root))
+    assert "snapshots/bad holds a run already: add --resume" in used
+    other = shell.refused(
+        "train_uda.py", *train_arguments(toy_root, "--resume", "--set", "train.seed=3")
+    )
+    assert "written with other values of train.seed" in other
+    table(shell.run("train_uda.py", *train_arguments(toy_root, "--resume")))
+
+
+def test_options_that_cannot_be(shell: Shell, trained: Trained, toy_root: Path) -> None:
+    common = ("--restore-from", str(trained.snapshot))
+    for name, arguments, complaint in (
+        ("eval_single.py", ("--split", "vall"), "no split 'vall'"),
+        ("eval_single.py", ("--json", "nowhere/s.json"), "there is no folder nowhere"),
+        ("eval_single.py", ("--device", "abacus"), "--device abacus"),
+        ("eval_single.py", ("--adapt-bn", "nowhere"), "--adapt-bn nowhere"),
+        ("eval_single.py", ("--data-root", "nowhere"), "data root nowhere does not exist"),
+        ("pseudo_label.py", ("--threshold", "1.5"), "between 0 and 1"),
+        ("pseudo_label.py", ("--threshold", "0", "--first", "7"), "there are only 6 images"),
+    ):
+        assert complaint in shell.refused(name, *common, *arguments)
+    no_teacher = ("--preset", "toy_aagc", *tiny_options(toy_root), "--run", "aagc")
+    shell.run("train_uda.py", *no_teacher, "--set", "objectives.memory=none")
+    path = str(shell.snapshots / "aagc/GTA5_3.pth")
+    error = shell.refused("eval_single.py", "--restore-from", path, "--weights", "teacher")
+    assert "has no teacher" in error
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("eval_single.py", ("--workers", "-1")),
+        ("eval_single.py", ("--scales", "0")),
+        ("eval_single.py", ("--input-size", "64")),
+        ("pseudo_label.py", ("--threshold", "0.5", "--first", "0")),
+        ("pseudo_label.py", ("--threshold", "0.5", "--first", "-1")),
+        ("pseudo_label.py", ()),
+    ],
+)
+def test_numbers_that_make_no_sense(
+    name: str, arguments: tuple[str, ...], shell: Shell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        shell.run(name, "--restore-from", "any.pth", *arguments)
+    assert end.value.code == 2
+    assert f"{name}: error: " in capsys.readouterr().err.splitlines()[-1]

@@ -1,0 +1,166 @@
+"""Presets validate, share nothing, and what would not run is refused before anything is."""
+
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import pytest
+
+from experiments import PRESETS, list_presets, load_preset
+from uda.config import Experiment, validate
+from uda.data.config import DomainConfig
+from uda.errors import InputError
+from uda.objectives import ClassMixConfig, PseudoLabelConfig
+from uda.plain import apply_override
+from uda.teacher import TeacherConfig
+
+
+def experiment(*overrides: str) -> Experiment:
+    preset = load_preset("aagc_640x360_b2")
+    for override in overrides:
+        apply_override(preset, override)
+    return preset
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_valid(name: str) -> None:
+    validate(load_preset(name))
+
+
+def mutable_parts(config: object) -> set[int]:
+    """The identity of every object of a dataclass tree that somebody could assign to."""
+    if isinstance(config, dict):
+        children = list(config.values())
+    elif is_dataclass(config):
+        children = [getattr(config, field.name) for field in fields(config)]
+    else:
+        return set()
+    return {id(config)}.union(*map(mutable_parts, children))
+
+
+def test_presets_share_no_state() -> None:
+    loaded = [load_preset(name) for name in [*PRESETS, *PRESETS]]  # all alive: identities are so
+    parts = [mutable_parts(preset) for preset in loaded]
+    assert len(set().union(*parts)) == sum(map(len, parts))
+    for preset in loaded:
+        domains = [preset.data.source, preset.data.target]
+        assert len({id(domain) for domain in domains}) == 2
+
+
+def test_an_unknown_preset_suggests_the_nearest() -> None:
+    with pytest.raises(InputError, match='did you mean "aagc_640x360_b2"'):
+        load_preset("aagc_640x360b2")
+
+
+def test_every_preset_is_described() -> None:
+    for line, name in zip(list_presets().split("\n"), PRESETS, strict=True):
+        shown, _, description = line.partition("  ")
+        assert shown == name
+        assert description.strip()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        *(
+            (f"{name}=0", f"{name} is 0")
+            for name in (
+                "train.steps",
+                "train.batch_size",
+                "train.log_every",
+                "train.snapshot_every",
+                "train.resume_every",
+                "train.optimizer.lr",
+                "train.head_lr_factor",
+                "evaluation.every",
+                "objectives.memory.weight",
+            )
+        ),
+        ("train.optimizer.lr=-0.1", "train.optimizer.lr is -0.1; it must be above 0"),
+        ("evaluation.scales=1,0", "evaluation.scales is 0"),
+        ("evaluation.scales=", "evaluation.scales is 0"),
+        ("evaluation.input_size=0,512", "evaluation.input_size is 0"),
+        ("data.crop=0,640", "data.crop is 0"),
+        ("train.seed=-1", "train.seed is -1; it must not be negative"),
+        ("train.power=-0.9", "train.power is -0.9; it must not be negative"),
+        ("train.optimizer.weight_decay=-1", "train.optimizer.weight_decay is -1"),
+        ("objectives.adversarial.optimizer.lr=0", "objectives.adversarial.optimizer.lr is 0"),
+        ("data.workers=-1", "data.workers is -1; it must not be negative"),
+        ("data.source.crop_label_values=-1", "data.source.crop_label_values is -1"),
+        ("train.optimizer.momentum=1", "train.optimizer.momentum is 1.0"),
+        ("train.optimizer.momentum=-0.1", "train.optimizer.momentum is -0.1"),
+        ("train.optimizer.betas=1,0.9", "its betas are (1.0, 0.9); allowed: 0 up to"),
+        ("train.optimizer.betas=0.9,-1", "its betas are (0.9, -1.0)"),
+        ("train.optimizer.momentum=0", "train.optimizer.nesterov needs a momentum above 0"),
+        ("train.warmup_steps=45000", "train.warmup_steps is 45000; it must be below train.steps"),
+        ("train.warmup_steps=-1", "train.warmup_steps is -1"),
+        ("objectives.memory.start_step=45000", "the objective would never take part"),
+        ("objectives.memory.start_step=-1", "objectives.memory.start_step is -1"),
+        ("data.source.scale=0,1", "data.source.scale is (0.0, 1.0); allowed: 0 < lowest"),
+        ("data.target.scale=2,1", "data.target.scale is (2.0, 1.0)"),
+        ("data.source.size=400,700", "data.crop (360, 640) does not fit data.source"),
+        ("data.crop=513,640", "data.crop (513, 640) does not fit data.target"),
+        ("data.source.first=0", "data.source.first is 0; allowed: none or at least 1"),
+        ("data.target.first=0", "data.target.first is 0"),
+        ("data.target.crop_label_values=1", "target images have no labels"),
+        ("data.target=none", "objective 'adversarial' needs data.target"),
+        ("model.auxiliary_head=false", "objective 'supervised' needs model.auxiliary_head"),
+        ("data.pseudo_labels=folder", "data.pseudo_labels is set, but no objective uses it"),
+    ],
+)
+def test_what_cannot_run_is_refused(override: str, message: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        validate(experiment(override))
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_largest_crop_that_fits_is_allowed() -> None:
+    validate(experiment("data.crop=512,1024", "data.source.scale=1,1"))
+
+
+def test_types_are_checked_first() -> None:
+    odd: Any = experiment()
+    odd.train.steps = "many"
+    with pytest.raises(InputError, match=r"experiment\.train\.steps is 'many'"):
+        validate(odd)
+
+
+def test_nothing_to_learn_from_is_refused() -> None:
+    empty = experiment()
+    empty.objectives.clear()
+    with pytest.raises(InputError, match="nothing to learn from"):
+        validate(empty)
+
+
+def test_an_objective_gets_what_it_needs() -> None:
+    without_teacher = experiment()
+    without_teacher.objectives["class_mix"] = ClassMixConfig()
+    with pytest.raises(InputError, match="'class_mix' needs teacher, which this preset lacks"):
+        validate(without_teacher)
+    without_folder = experiment()
+    without_folder.objectives["pseudo_label"] = PseudoLabelConfig()
+    with pytest.raises(InputError, match=r"'pseudo_label' needs data\.pseudo_labels"):
+        validate(without_folder)
+
+
+def test_what_no_objective_uses_is_refused() -> None:
+    idle_teacher = experiment()
+    idle_teacher.teacher = TeacherConfig()
+    with pytest.raises(InputError, match="teacher is set, but no objective uses it; set teacher"):
+        validate(idle_teacher)
+    idle_target = load_preset("gc_640x360_b2_source_only")
+    idle_target.data.target = DomainConfig(datasets=("cityscapes",))
+    with pytest.raises(InputError, match=r"data\.target is set, but .* set data\.target=none"):
+        validate(idle_target)
+    idle_head = load_preset("gc_640x360_b2_source_only")
+    apply_override(idle_head, "objectives.supervised.auxiliary_weight=0")
+    with pytest.raises(InputError, match=r"set model\.auxiliary_head=false"):
+        validate(idle_head)
+
+
+@pytest.mark.parametrize("momentum", [-0.1, 1.0])
+def test_the_teachers_momentum_has_a_range(momentum: float) -> None:
+    preset = load_preset("gc_640x360_b2_class_mix")
+    preset.teacher = TeacherConfig(momentum=momentum)
+    with pytest.raises(InputError, match=r"teacher\.momentum is"):
+        validate(preset)

@@ -1,0 +1,126 @@
+"""Optimizers: every figure of a preset reaches torch, and every group moves at its own rate."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import batch_for, tiny_preset, tiny_run
+from torch import Tensor, nn
+
+from uda.engine import train_step
+from uda.errors import InputError
+from uda.optimizers import OptimizerConfig, build_optimizer, set_learning_rate
+from uda.schedules import learning_rate_factor
+
+SGD = OptimizerConfig(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.01)
+ADAM = OptimizerConfig(name="adam", lr=0.1, weight_decay=0.5)
+ADAMW = replace(ADAM, name="adamw")
+
+
+def path_of(config: OptimizerConfig, *, updates: int = 3) -> Tensor:
+    """Where a weight that starts at (2, -3) is after some steps on f(w) = sum(w ** 2 + w)."""
+    weight = nn.Parameter(torch.tensor([2.0, -3.0], dtype=torch.float64))
+    optimizer = build_optimizer(config, [{"params": [weight], "lr_factor": 1.0}])
+    for _ in range(updates):
+        optimizer.zero_grad()
+        (weight.square() + weight).sum().backward()
+        optimizer.step()
+    return weight.detach()
+
+
+def test_sgd_by_hand() -> None:
+    """Two steps from w = 2 on w ** 2 + w: gradient 2 w + 1 + 0.01 w, buffer 0.9 b + gradient."""
+    first_gradient = 2 * 2 + 1 + 0.01 * 2
+    first = 2 - 0.1 * first_gradient
+    buffer = 0.9 * first_gradient + 2 * first + 1 + 0.01 * first
+    assert path_of(SGD, updates=2)[0].item() == pytest.approx(first - 0.1 * buffer)
+
+
+@pytest.mark.parametrize(
+    ("config", "other"),
+    [
+        (SGD, replace(SGD, nesterov=True)),
+        (SGD, replace(SGD, momentum=0.5)),
+        (SGD, replace(SGD, weight_decay=0.0)),
+        (SGD, replace(SGD, lr=0.05)),
+        (SGD, ADAM),
+        (ADAM, ADAMW),
+        *[
+            (config, replace(config, **changed))
+            for config in (ADAM, ADAMW)
+            for changed in (
+                {"betas": (0.5, 0.999)},
+                {"betas": (0.9, 0.5)},
+                {"weight_decay": 0.0},
+                {"lr": 0.05},
+            )
+        ],
+    ],
+)
+def test_each_option_matters(config: OptimizerConfig, other: OptimizerConfig) -> None:
+    assert not torch.allclose(path_of(config), path_of(other), rtol=1e-6)
+
+
+def test_groups_keep_their_factor() -> None:
+    weights = [nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    optimizer = build_optimizer(
+        SGD,
+        [{"params": weights[:1], "lr_factor": 1.0}, {"params": weights[1:], "lr_factor": 10.0}],
+    )
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1, 1.0])
+    set_learning_rate(optimizer, 0.02)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.02, 0.2])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        replace(SGD, lr=-1.0),
+        replace(SGD, momentum=0.0, nesterov=True),
+        replace(SGD, weight_decay=-1.0),
+        replace(ADAM, betas=(1.5, 0.9)),
+    ],
+)
+def test_figures_out_of_range_are_refused(config: OptimizerConfig) -> None:
+    with pytest.raises(InputError, match="OptimizerConfig"):
+        path_of(config)
+
+
+def test_schedules_apply_to_each_optimizer_of_a_run(toy_root: Path) -> None:
+    """The student's warms up, its heads run at ten times its rate; discriminators only decay."""
+    experiment = tiny_preset("aagc_640x360_b2", toy_root, steps=4)
+    experiment.train.warmup_steps = 2
+    run = tiny_run(experiment)
+    batch = batch_for(experiment)
+    assert set(run.optimizers) == {"student", "adversarial"}
+    for step in range(4):
+        train_step(run, batch)
+        decay = learning_rate_factor(step, steps=4, power=0.9)
+        warm = learning_rate_factor(step, steps=4, warmup_steps=2, power=0.9)
+        rates = [group["lr"] for group in run.optimizers["student"].param_groups]
+        assert rates == pytest.approx([2e-4 * warm, 2e-3 * warm])
+        (rate,) = (group["lr"] for group in run.optimizers["adversarial"].param_groups)
+        assert rate == pytest.approx(1e-4 * decay)
+
+
+def test_an_objective_that_has_not_started_leaves_its_networks_alone(toy_root: Path) -> None:
+    experiment = tiny_preset("aagc_640x360_b2", toy_root)
+    experiment.objectives["adversarial"].start_step = 1
+    run = tiny_run(experiment)
+    batch = batch_for(experiment)
+    before = [weight.detach().clone() for weight in run.objectives["adversarial"].parameters()]
+    train_step(run, batch)
+    after = list(run.objectives["adversarial"].parameters())
+    assert all(map(torch.equal, before, after))
+    train_step(run, batch)
+    assert not all(map(torch.equal, before, after))
+
+
+def test_backbone_and_heads_are_the_two_groups(toy_root: Path) -> None:
+    run = tiny_run(tiny_preset("gc_640x360_b2_source_only", toy_root))
+    backbone, heads = run.optimizers["student"].param_groups
+    names = {id(weight): name for name, weight in run.student.named_parameters()}
+    assert all(names[id(weight)].startswith("backbone.") for weight in backbone["params"])
+    assert not any(names[id(weight)].startswith("backbone.") for weight in heads["params"])
+    assert heads["lr_factor"] == 10

@@ -1,0 +1,111 @@
+"""Promise 1: no label of the target's training images reaches training, or is even opened."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tiny_runs import CPU, SUPERVISED_BY_TARGET, UNSUPERVISED, assert_same, tiny_preset
+
+from uda.config import Experiment
+from uda.engine import train
+from uda.errors import InputError
+from uda.snapshots import read
+
+_EVENTS = ("open", "os.listdir", "os.scandir", "os.chdir")
+_watchers: list[list[Path]] = []
+
+
+def _audit(event: str, arguments: tuple[object, ...]) -> None:
+    if _watchers and event in _EVENTS and isinstance(arguments[0], str | bytes | os.PathLike):
+        path = Path(os.fsdecode(arguments[0])).absolute()
+        for found in _watchers:
+            found.append(path)
+
+
+sys.addaudithook(_audit)  # cannot be taken away again; idle while nobody watches
+
+
+@contextmanager
+def opened_files() -> Iterator[list[Path]]:
+    """Every file and folder that this process opens inside the block."""
+    found: list[Path] = []
+    _watchers.append(found)
+    try:
+        yield found
+    finally:
+        _watchers.remove(found)
+
+
+def city_without_target_labels(toy_root: Path, root: Path) -> Path:
+    """The toy city, its images and validation labels shared, without a gtFine/train."""
+    for name in ("GTA5", "CycleGTA5"):
+        root.mkdir(exist_ok=True)
+        (root / name).symlink_to(toy_root / name)
+    (root / "Cityscapes/gtFine").mkdir(parents=True)
+    (root / "Cityscapes/leftImg8bit").symlink_to(toy_root / "Cityscapes/leftImg8bit")
+    (root / "Cityscapes/gtFine/val").symlink_to(toy_root / "Cityscapes/gtFine/val")
+    return root
+
+
+def preset(name: str, toy_root: Path) -> Experiment:
+    """Three steps, all objectives in the last two of them, an evaluation after each."""
+    experiment = tiny_preset(name, toy_root, steps=3)
+    experiment.evaluation.every = 1
+    return experiment
+
+
+@pytest.mark.parametrize("name", UNSUPERVISED)
+def test_same_bits_without_the_targets_training_labels(
+    name: str, toy_root: Path, tmp_path: Path
+) -> None:
+    experiment = preset(name, toy_root)
+    with opened_files() as found:
+        scores = train(experiment, tmp_path / "with", preset=name, device=CPU)
+    labels = toy_root / "Cityscapes/gtFine"
+    assert any(path.is_relative_to(labels / "val") for path in found), "the hook sees what is read"
+    assert not [path for path in found if path.is_relative_to(labels / "train")]
+    if experiment.data.target is not None:
+        images = toy_root / "Cityscapes/leftImg8bit/train"
+        assert any(path.is_relative_to(images) for path in found)
+
+    experiment.data.root = str(city_without_target_labels(toy_root, tmp_path / "root"))
+    without = train(experiment, tmp_path / "without", preset=name, device=CPU)
+    assert without.confusion == scores.confusion
+    states = [read(tmp_path / run / "resume.pth") for run in ("with", "without")]
+    for state in states:
+        state["experiment"]["data"].pop("root")
+        assert state["step"] == 3
+        assert "ground truth" not in state["supervision"]
+    assert_same(*states)
+
+
+@pytest.mark.parametrize("name", SUPERVISED_BY_TARGET)
+def test_presets_that_use_them_say_so(
+    name: str, toy_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = preset(name, toy_root)
+    with opened_files() as found:
+        train(experiment, tmp_path / "run", preset=name, device=CPU)
+    labels = toy_root / "Cityscapes/gtFine/train"
+    assert any(path.is_relative_to(labels) and path.suffix == ".png" for path in found)
+    supervision = "ground truth (6 images)"
+    assert read(tmp_path / "run/CITYS_3.pth")["supervision"] == supervision
+    assert f"supervision      {supervision} (of the target)" in capsys.readouterr().out
+    experiment.data.root = str(city_without_target_labels(toy_root, tmp_path / "root"))
+    with pytest.raises(InputError, match="gtFine"):
+        train(experiment, tmp_path / "without", preset=name, device=CPU)
+
+
+def test_unreadable_labels_are_no_hindrance(toy_root: Path, tmp_path: Path) -> None:
+    """Files that cannot be decoded prove the same for a user who may read everything."""
+    root = tmp_path / "root"
+    city_without_target_labels(toy_root, root)
+    shutil.copytree(toy_root / "Cityscapes/gtFine/train", root / "Cityscapes/gtFine/train")
+    for path in (root / "Cityscapes/gtFine/train").rglob("*.png"):
+        path.write_bytes(b"no picture")
+    experiment = tiny_preset("toy_class_mix", root, steps=2)
+    train(experiment, tmp_path / "run", preset="toy_class_mix", device=CPU)

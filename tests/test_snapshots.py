@@ -1,0 +1,224 @@
+"""Snapshots: what is saved comes back, and what is not ours is refused without running it."""
+
+import hashlib
+import os
+import pickle
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+import torch
+from factories import tiny_snapshot
+from tiny_runs import CROP, assert_different, assert_same, tiny_model
+
+from experiments import load_preset
+from uda.data.labels import CITYSCAPES
+from uda.errors import InputError
+from uda.models import build_segmenter
+from uda.plain import differences, to_plain
+from uda.snapshots import FORMAT, Snapshot, load, load_weights, read, save, sha256, snapshot_values
+
+
+@pytest.fixture
+def snapshot() -> Snapshot:
+    return tiny_snapshot(load_preset("gc_640x360_b2_class_mix"))
+
+
+@pytest.fixture
+def path(tmp_path: Path, snapshot: Snapshot) -> Path:
+    save(snapshot_values(snapshot), tmp_path / "GTA5_7.pth")
+    return tmp_path / "GTA5_7.pth"
+
+
+def refusal(call: Callable[[], object]) -> str:
+    with pytest.raises(InputError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_what_is_saved_comes_back(path: Path, snapshot: Snapshot) -> None:
+    found = load(path)
+    for field in fields(Snapshot):
+        ours, theirs = getattr(snapshot, field.name), getattr(found, field.name)
+        if field.name in ("student", "teacher"):
+            assert_same(ours, theirs)
+        else:
+            assert ours == theirs, field.name
+    assert found.label_space is CITYSCAPES
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_experiment_comes_back_as_it_was(path: Path) -> None:
+    original = load_preset("gc_640x360_b2_class_mix")
+    original.model = tiny_model()
+    original.evaluation.input_size = CROP
+    found = load(path)
+    assert differences(found.experiment, to_plain(original)) == []
+    assert found.model == original.model
+    assert found.data == original.data
+    assert found.evaluation == original.evaluation
+
+
+def test_a_file_holds_tensors_and_plain_values_only(path: Path) -> None:
+    values = torch.load(path, weights_only=True)
+    assert values["format"] == FORMAT
+    assert values["label_space"] == {"name": "cityscapes19", "classes": CITYSCAPES.classes}
+
+
+def test_the_network_of_a_file_predicts_the_same(path: Path, snapshot: Snapshot) -> None:
+    images = torch.rand(2, 3, *CROP, generator=torch.Generator().manual_seed(0))
+    student, teacher = load(path).build(), load(path).build("teacher")
+    assert not student.training
+    assert_same(student.state_dict(), snapshot.student)
+    assert_same(teacher.state_dict(), snapshot.teacher)
+    assert_different(student.state_dict(), teacher.state_dict())
+    network = build_segmenter(tiny_model(), 19).to(memory_format=torch.channels_last).eval()
+    network.load_state_dict(snapshot.student)
+    with torch.no_grad():
+        assert torch.equal(student(images).logits, network(images).logits)
+
+
+def test_pretrained_weights_are_not_fetched_again(snapshot: Snapshot) -> None:
+    snapshot.experiment["model"]["backbone_weights"] = "imagenet"
+    assert_same(snapshot.build().state_dict(), snapshot.student)
+
+
+def test_a_run_without_a_teacher_has_none_to_build() -> None:
+    found = tiny_snapshot(load_preset("gc_640x360_b2_source_only"))
+    found.build()
+    assert "this snapshot has no teacher" in refusal(lambda: found.build("teacher"))
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    message = refusal(lambda: load(tmp_path / "GTA5_1.pth"))
+    assert f"{tmp_path / 'GTA5_1.pth'} does not exist; expected a snapshot such as" in message
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\n" * 50, b"PK\x03\x04", b"\x80\x02}q\x00."])
+def test_a_file_of_something_else_is_refused(tmp_path: Path, content: bytes) -> None:
+    odd = tmp_path / "odd.pth"
+    odd.write_bytes(content)
+    assert str(odd) in refusal(lambda: load(odd))
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    assert f"{tmp_path} cannot be read as a snapshot (" in refusal(lambda: load(tmp_path))
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_refused(path: Path, share: float) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    assert str(path) in refusal(lambda: load(path))
+
+
+@pytest.mark.parametrize("values", [{"weight": torch.zeros(2)}, {"format": "other"}, [1, 2], 3])
+def test_a_file_of_torch_that_is_not_ours_is_refused(tmp_path: Path, values: object) -> None:
+    odd = tmp_path / "resnet.pth"
+    torch.save(values, odd)
+    assert "resnet.pth is not a snapshot of ours: it holds no 'uda-snap" in refusal(
+        lambda: load(odd)
+    )
+
+
+class Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return os.open, (str(self.file), os.O_CREAT)
+
+
+@pytest.mark.parametrize("with_torch", [False, True])
+def test_code_in_a_file_does_not_run(tmp_path: Path, snapshot: Snapshot, with_torch: bool) -> None:
+    odd, sprung = tmp_path / "odd.pth", tmp_path / "sprung"
+    values = snapshot_values(snapshot) | {"scores": Trap(sprung)}
+    if with_torch:
+        torch.save(values, odd)
+    else:
+        odd.write_bytes(pickle.dumps({"format": FORMAT, "scores": Trap(sprung)}))
+    message = refusal(lambda: load(odd))
+    assert "holds objects beyond tensors and plain values, which could run code" in message
+    assert not sprung.exists()
+
+
+def test_missing_fields_are_named(path: Path) -> None:
+    values = read(path)
+    del values["supervision"], values["student"]
+    save(values, path)
+    assert refusal(lambda: load(path)) == f"{path} is damaged: it has no supervision, student"
+
+
+@pytest.mark.parametrize("change", [{"name": "synthia16"}, {"classes": CITYSCAPES.classes[:16]}])
+def test_another_label_space_is_refused(path: Path, change: dict[str, object]) -> None:
+    values = read(path)
+    values["label_space"] |= change
+    save(values, path)
+    message = refusal(lambda: load(path))
+    assert f"{path}: its label space is " in message
+    assert message.endswith("known: cityscapes19 with 19")
+
+
+def test_tensors_that_do_not_fit_are_refused(snapshot: Snapshot) -> None:
+    name = "decoder.2.weight"
+    missing = {key: tensor for key, tensor in snapshot.student.items() if key != name}
+    extra = snapshot.student | {"decoder.9.weight": torch.zeros(1)}
+    resized = snapshot.student | {name: snapshot.student[name][:5]}
+    for student, odd in ((missing, name), (extra, "decoder.9.weight"), (resized, name)):
+        message = refusal(replace(snapshot, student=student).build)
+        assert f"1 tensors do not fit the network of this preset, e.g. {odd}" in message
+
+
+def test_weights_are_loaded_whole_or_not_at_all(snapshot: Snapshot) -> None:
+    segmenter = build_segmenter(tiny_model(), 19)
+    before = {name: tensor.clone() for name, tensor in segmenter.state_dict().items()}
+    with pytest.raises(InputError, match=r"^some\.pth: "):
+        load_weights(segmenter, snapshot.student | {"more": torch.zeros(1)}, origin="some.pth")
+    assert_same(segmenter.state_dict(), before)
+    load_weights(segmenter, snapshot.student, origin="some.pth")
+    assert_same(segmenter.state_dict(), snapshot.student)
+
+
+def test_an_experiment_of_another_version_is_refused(snapshot: Snapshot) -> None:
+    del snapshot.experiment["model"]["dropout"]
+    assert "snapshot: ModelConfig has fields" in refusal(snapshot.build)
+
+
+def test_a_save_that_fails_leaves_the_old_file(
+    path: Path, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = path.read_bytes()
+
+    def write_half(values: object, file: IO[bytes]) -> None:
+        file.write(before[:1000])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", write_half)
+    with pytest.raises(OSError, match="No space left"):
+        save(snapshot_values(replace(snapshot, step=8)), path)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_save_that_is_killed_leaves_the_old_file(
+    path: Path, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save(snapshot_values(replace(snapshot, step=8)), path)
+    assert load(path).step == 7
+    monkeypatch.undo()
+    save(snapshot_values(replace(snapshot, step=8)), path)
+    assert load(path).step == 8
+
+
+def test_sha256_is_that_of_the_file(path: Path) -> None:
+    assert sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()

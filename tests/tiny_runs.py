@@ -1,0 +1,236 @@
+"""Presets shrunk to a fraction of a second per step, and what their runs leave behind."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from experiments import PRESETS, load_preset
+from uda import engine
+from uda.config import Experiment
+from uda.data.config import DataConfig, DomainConfig
+from uda.data.files import image_size
+from uda.data.labels import CITYSCAPES, IGNORE_INDEX
+from uda.data.pseudo_label_folder import ID_SPACE, Manifest, PseudoLabelWriter
+from uda.data.registry import list_dataset
+from uda.engine import Run, StepResult, start_run
+from uda.models import ModelConfig
+from uda.models.deeplabv3plus import HeadNorm
+from uda.models.segmenter import BatchNormMode
+from uda.views import Batch
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+CROP = (64, 128)  # pixels (height, width)
+CPU = torch.device("cpu")
+SUPERVISED_BY_TARGET = ("cityscapes_seg", "toy_oracle")  # presets that learn from target labels
+UNSUPERVISED = tuple(name for name in PRESETS if name not in SUPERVISED_BY_TARGET)
+
+
+def tiny_preset(name: str, root: Path, *, steps: int = 6) -> Experiment:
+    """The preset `name` on the toy city at `root`: its objectives, batch norm and augmentations
+    with a small network and small images. Warm-up and what starts late take a third of the steps.
+
+    A preset with pseudo-labels reads them from `root.parent / "pseudo_labels"`, which is written
+    if need be, and starts from no snapshot.
+    """
+    experiment = load_preset(name)
+    data = experiment.data
+    data.root, data.crop, data.workers = str(root), CROP, 0
+    for domain in (data.source, data.target):
+        if domain is not None:
+            domain.size, domain.splits = (80, 160), ("train",)
+    if data.pseudo_labels is not None:
+        data.pseudo_labels = str(root.parent / "pseudo_labels")
+        write_pseudo_labels(Path(data.pseudo_labels), root)
+    experiment.model = tiny_model(experiment.model.batch_norm, experiment.model.head_norm)
+    for objective in experiment.objectives.values():
+        objective.start_step = min(objective.start_step, steps // 3)
+    train = experiment.train
+    train.steps, train.batch_size, train.warmup_steps = (
+        steps,
+        2,
+        min(train.warmup_steps, steps // 3),
+    )
+    train.initial_snapshot = None
+    train.log_every, train.snapshot_every, train.resume_every = 1, steps, steps
+    experiment.evaluation.every, experiment.evaluation.input_size = steps, CROP
+    return experiment
+
+
+def tiny_model(batch_norm: BatchNormMode = "train", head_norm: HeadNorm = "batch") -> ModelConfig:
+    return ModelConfig(
+        backbone="resnet18",
+        backbone_weights="none",
+        backbone_width=8,
+        batch_norm=batch_norm,
+        head_norm=head_norm,
+        aspp_rates=(1, 2),
+        aspp_channels=8,
+        low_level_channels=4,
+        decoder_channels=8,
+    )
+
+
+def without_dropout(experiment: Experiment) -> Experiment:
+    experiment.model.dropout = 0.0
+    return experiment
+
+
+def write_pseudo_labels(folder: Path, root: Path, *, supervision: str = "none") -> None:
+    """Pseudo-labels for the target's training images, drawn at random, unless they are there."""
+    if folder.exists():
+        return
+    samples = list_dataset(root, "cityscapes", "train", labeled=False)
+    rng = np.random.default_rng(0)
+    manifest = Manifest(
+        id_space=ID_SPACE,
+        label_space=CITYSCAPES.name,
+        classes=CITYSCAPES.classes,
+        rule="drawn at random",
+        threshold=0.5,
+        protocol="none",
+        snapshot="GTA5_1.pth",
+        snapshot_sha256="0" * 64,
+        supervision=supervision,
+        image_count=len(samples),
+        images=tuple(sorted(sample.stem for sample in samples)),
+        share_kept=0.75,
+        share_kept_per_class=dict.fromkeys(CITYSCAPES.classes, 0.75),
+    )
+    with PseudoLabelWriter(folder) as writer:
+        for sample in samples:
+            blocks = rng.choice([0, 2, 10, IGNORE_INDEX], size=(8, 16)).astype(np.uint8)
+            height, width = image_size(sample.image)
+            writer.write(
+                sample.stem, np.kron(blocks, np.ones((height // 8, width // 16), np.uint8))
+            )
+        writer.finish(manifest)
+
+
+def random_batch(*, samples: int = 2, target: bool = True, pseudo_labels: bool = False) -> Batch:
+    """A batch as the loader hands it over: noise with labels in blocks, some of them ignored."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.tensor([*range(6), IGNORE_INDEX], dtype=torch.uint8)
+
+    def images() -> Tensor:
+        size = (samples, 3, *CROP)
+        return torch.randint(0, 256, size, generator=generator, dtype=torch.uint8)
+
+    def labels() -> Tensor:
+        size = (samples, CROP[0] // 16, CROP[1] // 16)
+        blocks = ids[torch.randint(0, len(ids), size, generator=generator)]
+        return blocks.repeat_interleave(16, dim=1).repeat_interleave(16, dim=2)
+
+    source = images()
+    return Batch(
+        source_images=source,
+        source_labels=labels(),
+        target_images=images() if target else source[:0],
+        target_pseudo_labels=labels() if pseudo_labels else None,
+        indices=tuple(range(10, 10 + samples)),
+        source_names=tuple(f"source/{i}" for i in range(samples)),
+        target_names=tuple(f"target/{i}" for i in range(samples)) if target else ("",) * samples,
+    )
+
+
+def batch_for(experiment: Experiment) -> Batch:
+    """A random batch with all that `experiment` reads."""
+    data: DataConfig = experiment.data
+    target: DomainConfig | None = data.target
+    return random_batch(target=target is not None, pseudo_labels=data.pseudo_labels is not None)
+
+
+def tiny_run(experiment: Experiment) -> Run:
+    return start_run(experiment, num_classes=CITYSCAPES.num_classes, device=CPU)
+
+
+def batch_tensors(batch: Batch) -> dict[str, Tensor]:
+    """Copies of every tensor of `batch`, by field."""
+    names = ("source_images", "source_labels", "target_images", "target_pseudo_labels")
+    tensors = {name: getattr(batch, name) for name in names}
+    return {name: tensor.clone() for name, tensor in tensors.items() if tensor is not None}
+
+
+def steps(run: Run, count: int) -> list[StepResult]:
+    """`count` updates, each on the same random batch."""
+    batch = batch_for(run.experiment)
+    return [engine.train_step(run, batch) for _ in range(count)]
+
+
+def flat(values: object, path: str = "") -> dict[str, object]:
+    """Every leaf of nested dicts and sequences by its dotted path."""
+    if isinstance(values, Mapping):
+        items = [(str(key), value) for key, value in values.items()]
+    elif isinstance(values, (list, tuple)):
+        items = [(str(index), value) for index, value in enumerate(values)]
+    else:
+        return {path: values}
+    return {
+        leaf: found for key, value in items for leaf, found in flat(value, f"{path}.{key}").items()
+    }
+
+
+def assert_same(ours: object, theirs: object) -> None:
+    """Both trees hold the same leaves, tensors bit for bit."""
+    left, right = flat(ours), flat(theirs)
+    assert left.keys() == right.keys()
+    for name, value in left.items():
+        other = right[name]
+        if isinstance(value, Tensor):
+            assert isinstance(other, Tensor), name
+            assert value.dtype == other.dtype, name
+            assert torch.equal(value, other), f"{name} differs"
+        else:
+            assert value == other, f"{name} differs"
+
+
+def assert_different(ours: object, theirs: object) -> None:
+    """Both trees have the same leaves, but some tensor is another."""
+    left, right = flat(ours), flat(theirs)
+    assert left.keys() == right.keys()
+    for name, value in left.items():
+        other = right[name]
+        if isinstance(value, Tensor) and isinstance(other, Tensor) and not value.equal(other):
+            return
+    raise AssertionError("every tensor is the same")
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl without what depends on the clock."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        line.pop("images_per_second", None)
+    return lines
+
+
+def tiny_options(root: Path) -> list[str]:
+    """The options of train_uda.py that make a run of 3 steps of any toy preset with a target."""
+    overrides = {
+        "data.root": root, "data.crop": "64,128", "data.workers": 0,
+        "data.source.size": "64,128", "data.target.size": "64,128",
+        "model.backbone_width": 8, "model.aspp_channels": 8, "model.decoder_channels": 8,
+        "model.low_level_channels": 4, "train.precision": "float32", "train.batch_size": 2,
+        "train.steps": 3, "train.warmup_steps": 1, "train.log_every": 1,
+        "evaluation.input_size": "64,128",
+    }  # fmt: skip
+    sets = [part for name, value in overrides.items() for part in ("--set", f"{name}={value}")]
+    return ["--device", "cpu", *sets]
+
+
+def start_process(cwd: Path, name: str, *arguments: str) -> "subprocess.Popen[str]":
+    """The command `name` of the repository in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, str(REPOSITORY / name), *arguments],
+        cwd=cwd,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
