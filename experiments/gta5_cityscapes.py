@@ -19,6 +19,7 @@ from uda.objectives import (
     SupervisedConfig,
 )
 from uda.optimizers import OptimizerConfig
+from uda.photometric import JitterConfig
 from uda.teacher import TeacherConfig
 
 
@@ -93,6 +94,16 @@ def gc_640x360_b2_class_mix() -> Experiment:
     experiment.data.target = _cityscapes()
     experiment.objectives["class_mix"] = ClassMixConfig(threshold=0.9)
     experiment.teacher = TeacherConfig(momentum=0.99)
+    return experiment
+
+
+def gc_640x360_b2_class_mix_student() -> Experiment:
+    """GTA5 and the pseudo-labels of gc_640x360_b2_class_mix, learned on jittered target images."""
+    experiment = gc_640x360_b2_source_only()
+    experiment.data.target = _cityscapes()
+    experiment.data.pseudo_labels = "snapshots/gc_640x360_b2_class_mix/pseudo_labels"
+    experiment.train.initial_snapshot = "snapshots/gc_640x360_b2_class_mix/GTA5_45000.pth"
+    experiment.objectives["pseudo_label"] = PseudoLabelConfig(jitter=JitterConfig())
     return experiment
 
 
