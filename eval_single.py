@@ -5,10 +5,11 @@ import json
 from functools import partial
 from pathlib import Path
 
-from uda.cli import add_network_options, clear_errors, open_network, print_facts
+from uda.cli import add_network_options, clear_errors, open_network, print_facts, print_scores
 from uda.data.training import open_labeled_split
+from uda.errors import InputError
 from uda.evaluation import evaluate, protocol
-from uda.reports import absent_line, iou_lines, scores_json
+from uda.reports import scores_json
 from uda.tracking import progress_bar
 
 
@@ -23,6 +24,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     with clear_errors():
+        if arguments.json is not None and not arguments.json.parent.is_dir():
+            raise InputError(f"--json {arguments.json}: there is no folder {arguments.json.parent}")
         network = open_network(arguments)
         space, config = network.snapshot.label_space, network.config
         config.split = arguments.split or config.split
@@ -37,9 +40,7 @@ def main() -> None:
         )
         facts = network.facts | {"protocol": protocol(config), "images": len(samples)}
         print_facts(facts)
-        print(iou_lines(scores, space.report_names))
-        if scores.absent:
-            print(absent_line(scores))
+        print_scores(scores, space)
         if arguments.json is not None:
             text = json.dumps(scores_json(scores, space.report_names, **facts), indent=2)
             arguments.json.write_text(text + "\n")

@@ -4,9 +4,15 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from uda.cli import add_network_options, clear_errors, open_network, print_facts
-from uda.pseudo_labeling import label_images, list_target
-from uda.reports import iou_lines
+from uda.cli import (
+    add_network_options,
+    at_least,
+    clear_errors,
+    open_network,
+    print_facts,
+    print_scores,
+)
+from uda.pseudo_labeling import label_images, list_target, share_lines
 from uda.tracking import progress_bar
 
 
@@ -23,7 +29,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--splits", nargs="+", metavar="SPLIT", help="of the target (default: the snapshot's)"
     )
-    parser.add_argument("--first", type=int, metavar="N", help="only the first N images")
+    parser.add_argument("--first", type=at_least(1), metavar="N", help="only the first N images")
     return parser.parse_args()
 
 
@@ -49,15 +55,13 @@ def main() -> None:
         )
         facts = {"protocol": result.manifest.protocol, "images": len(samples), "folder": folder}
         print_facts(network.facts | facts)
-        names = network.snapshot.label_space.report_names
-        print(f"share kept: {result.manifest.share_kept:.1%}")
-        for name, share in zip(names, result.manifest.share_kept_per_class.values(), strict=True):
-            print(f"  {name}: {'never predicted' if share is None else f'{share:.1%}'}")
-        if result.scores is not None:
-            print("against ground truth, pixels with a label:")
-            print(iou_lines(result.scores, names))
-        else:
+        space = network.snapshot.label_space
+        print(share_lines(result.manifest, space.report_names))
+        if result.scores is None:
             print(f"not scored: {why_unscored}")
+        else:
+            print("against ground truth, pixels with a label:")
+            print_scores(result.scores, space)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,10 @@ import argparse
 from pathlib import Path
 
 from experiments import list_presets, load_preset
-from uda.cli import add_device, clear_errors, device_named
+from uda.cli import add_device, clear_errors, device_named, print_scores
 from uda.data.registry import layout_named
 from uda.engine import train
 from uda.plain import apply_override
-from uda.reports import absent_line, iou_lines
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -52,10 +51,7 @@ def main() -> None:
             device=device_named(arguments.device),
             resume=arguments.resume,
         )
-        names = layout_named(experiment.evaluation.dataset).label_space.report_names
-        print(iou_lines(scores, names))
-        if scores.absent:
-            print(absent_line(scores))
+        print_scores(scores, layout_named(experiment.evaluation.dataset).label_space)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import numpy as np
 
 from experiments.toy_city import TOY_ROOT
 from uda import snapshots
-from uda.cli import clear_errors
+from uda.cli import at_least, clear_errors
 from uda.data.files import read_image
 from uda.data.labels import CITYSCAPES
 from uda.data.registry import list_dataset
@@ -29,63 +29,52 @@ from uda.reports import markdown_table
 REPOSITORY = Path(__file__).resolve().parent.parent
 FOLDER = Path("snapshots/demo")
 TARGET_IMAGES = f"{TOY_ROOT}/Cityscapes/leftImg8bit/train"
-STEPS = 500
+NETWORKS = {
+    "source_only": FOLDER / "source_only" / "GTA5_500.pth",
+    "adapted": FOLDER / "adapted" / "GTA5_500.pth",
+    "student": FOLDER / "student" / "GTA5_500.pth",
+    "oracle": FOLDER / "oracle" / "CITYS_500.pth",
+}
 PICTURES = 5  # rows of comparison.png
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=0, help="of the four runs (default: 0)")
-    parser.add_argument(
-        "--steps", type=int, default=STEPS, help="of each run; fewer only to try the demo out"
-    )
-    return parser.parse_args()
-
-
 def main() -> None:
-    arguments = parse_arguments()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=at_least(0), default=0, help="of the runs (default: 0)")
+    seed = parser.parse_args().seed
     started = time.perf_counter()
     shutil.rmtree(FOLDER, ignore_errors=True)  # an earlier demo
-    run("scripts/make_toy_city.py")
-
-    common = ["--set", f"train.seed={arguments.seed}", *shortened(arguments.steps)]
-    run_preset = ["train_uda.py", *common, "--preset"]
-    last = f"GTA5_{arguments.steps}.pth"
-    run(*run_preset, "toy_source_only", "--run", "demo/source_only")
-    evaluate("source_only", last)
-    evaluate("source_only", last, "--adapt-bn", TARGET_IMAGES, result="source_only_bn")
-
-    start = ["--set", f"objectives.class_mix.start_step={150 * arguments.steps // STEPS}"]
-    adapted = str(FOLDER / "adapted" / last)
-    run(*run_preset, "toy_class_mix", "--run", "demo/adapted", *start)
-    evaluate("adapted", last)
-    run("pseudo_label.py", "--restore-from", adapted, "--threshold", "0.5",
-        "--adapt-bn", TARGET_IMAGES)  # fmt: skip
-
-    labels = ["--set", f"data.pseudo_labels={FOLDER}/adapted/pseudo_labels"]
-    run(*run_preset, "toy_class_mix_student", "--run", "demo/student", "--restore-from", adapted,
-        *labels)  # fmt: skip
-    evaluate("student", last)
-    run(*run_preset, "toy_oracle", "--run", "demo/oracle")
-    evaluate("oracle", f"CITYS_{arguments.steps}.pth")
-
-    results = {row: read_result(row) for row in
-               ("source_only", "source_only_bn", "adapted", "student", "oracle")}  # fmt: skip
-    draw_comparison(results, last)
+    results = run_all(seed)
+    draw_comparison(results)
     minutes = (time.perf_counter() - started) / 60
-    summary = results | {"minutes": round(minutes, 2), "seed": arguments.seed}
+    summary = results | {"minutes": round(minutes, 2), "seed": seed}
     (FOLDER / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    print(f"\nIoU in percent on the target's validation images, seed {arguments.seed}:\n")
+    print(f"\nIoU in percent on the target's validation images, seed {seed}:\n")
     print(markdown_table(results))
     print(f"\n{minutes:.1f} minutes. Figures: {FOLDER}/summary.json, picture: "
           f"{FOLDER}/comparison.png")  # fmt: skip
 
 
-def shortened(steps: int) -> list[str]:
-    """The overrides of a run of `steps` instead of the presets' own."""
-    if steps == STEPS:
-        return []
-    return ["--set", f"train.steps={steps}", "--set", f"train.warmup_steps={steps // 10}"]
+def run_all(seed: int) -> dict[str, dict[str, Any]]:
+    """Makes the data, trains the four networks, and returns every row of the table."""
+    preset = ["train_uda.py", "--set", f"train.seed={seed}", "--preset"]
+    source_only, adapted = str(NETWORKS["source_only"]), str(NETWORKS["adapted"])
+    pseudo_labels, rescored = FOLDER / "adapted" / "pseudo_labels", FOLDER / "source_only_bn.json"
+
+    run("scripts/make_toy_city.py")
+    run(*preset, "toy_source_only", "--run", "demo/source_only")
+    run("eval_single.py", "--restore-from", source_only, "--adapt-bn", TARGET_IMAGES,
+        "--json", str(rescored))  # fmt: skip
+    run(*preset, "toy_class_mix", "--run", "demo/adapted")
+    run("pseudo_label.py", "--restore-from", adapted, "--threshold", "0.5",
+        "--adapt-bn", TARGET_IMAGES)  # fmt: skip
+    run(*preset, "toy_class_mix_student", "--run", "demo/student", "--restore-from", adapted,
+        "--set", f"data.pseudo_labels={pseudo_labels}")  # fmt: skip
+    run(*preset, "toy_oracle", "--run", "demo/oracle")
+
+    results = {"source_only": result_of("source_only")}
+    results["source_only_bn"] = json.loads(rescored.read_text())
+    return results | {name: result_of(name) for name in ("adapted", "student", "oracle")}
 
 
 def run(script: str, *arguments: str) -> None:
@@ -98,19 +87,14 @@ def run(script: str, *arguments: str) -> None:
         sys.exit(status)
 
 
-def evaluate(network: str, snapshot: str, *options: str, result: str | None = None) -> None:
-    """Scores a run's last snapshot into <result>.json, which is named after the run by default."""
-    path = FOLDER / f"{result or network}.json"
-    run("eval_single.py", "--restore-from", str(FOLDER / network / snapshot), *options,
-        "--json", str(path))  # fmt: skip
+def result_of(name: str) -> dict[str, Any]:
+    """The scores that a run's last snapshot was saved with, and what the run saw of the labels."""
+    snapshot = snapshots.load(NETWORKS[name])
+    assert snapshot.scores is not None, "the last step of a run is evaluated"
+    return {"supervision": snapshot.supervision} | snapshot.scores
 
 
-def read_result(name: str) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
-    return values
-
-
-def draw_comparison(results: dict[str, dict[str, Any]], snapshot: str) -> None:
+def draw_comparison(results: dict[str, dict[str, Any]]) -> None:
     """Writes comparison.png: target images, their labels, and what three networks make of them."""
     samples = list_dataset(Path(TOY_ROOT), "cityscapes", "val", labeled=True)
     samples = samples[:: max(len(samples) // PICTURES, 1)][:PICTURES]
@@ -119,7 +103,7 @@ def draw_comparison(results: dict[str, dict[str, Any]], snapshot: str) -> None:
         [[np.asarray(read_image(s.image)) for s in samples]],
     )
     for name in ("source_only", "adapted", "student"):
-        loaded = snapshots.load(FOLDER / name / snapshot)
+        loaded = snapshots.load(NETWORKS[name])
         found = list(
             predictions(
                 loaded.build(), samples, config=loaded.evaluation, label_space=CITYSCAPES, workers=0

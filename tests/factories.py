@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from tiny_runs import CROP, tiny_model
 from torch import Tensor, nn
 
+from tiny_runs import CROP, tiny_model
 from uda.config import Experiment
 from uda.data.labels import CITYSCAPES
 from uda.data.samples import Sample

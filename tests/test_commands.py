@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_runs import CROP, REPOSITORY, start_process, tiny_options
 
 from experiments import PRESETS
+from tiny_runs import CROP, REPOSITORY, start_process, tiny_options
 from uda.data.pseudo_label_folder import read_manifest
 from uda.snapshots import load, read, save
 

@@ -76,10 +76,10 @@ def test_every_preset_is_described() -> None:
             )
         ),
         ("train.optimizer.lr=-0.1", "train.optimizer.lr is -0.1; it must be above 0"),
-        ("evaluation.scales=1,0", "evaluation.scales is 0"),
-        ("evaluation.scales=", "evaluation.scales is 0"),
-        ("evaluation.input_size=0,512", "evaluation.input_size is 0"),
-        ("data.crop=0,640", "data.crop is 0"),
+        ("evaluation.scales=1,0", "evaluation.scales is (1.0, 0.0)"),
+        ("evaluation.scales=", "evaluation.scales is ()"),
+        ("evaluation.input_size=0,512", "evaluation.input_size is (0, 512)"),
+        ("data.crop=0,640", "data.crop is (0, 640)"),
         ("train.seed=-1", "train.seed is -1; it must not be negative"),
         ("train.power=-0.9", "train.power is -0.9; it must not be negative"),
         ("train.optimizer.weight_decay=-1", "train.optimizer.weight_decay is -1"),
@@ -88,8 +88,13 @@ def test_every_preset_is_described() -> None:
         ("data.source.crop_label_values=-1", "data.source.crop_label_values is -1"),
         ("train.optimizer.momentum=1", "train.optimizer.momentum is 1.0"),
         ("train.optimizer.momentum=-0.1", "train.optimizer.momentum is -0.1"),
-        ("train.optimizer.betas=1,0.9", "its betas are (1.0, 0.9); allowed: 0 up to"),
-        ("train.optimizer.betas=0.9,-1", "its betas are (0.9, -1.0)"),
+        ("objectives.adversarial.optimizer.betas=1,0.9", "its betas are (1.0, 0.9); allowed: 0"),
+        ("objectives.adversarial.optimizer.betas=0.9,-1", "its betas are (0.9, -1.0)"),
+        ("train.optimizer.betas=0.5,0.9", "train.optimizer.betas is set, but sgd has none"),
+        ("objectives.adversarial.optimizer.momentum=0.5", "momentum is set, but adam has none"),
+        ("objectives.adversarial.gradient_penalty=-1", "adversarial.gradient_penalty is -1.0"),
+        ("objectives.supervised.hardest=20", "supervised.hardest is 20.0; allowed: 0 to 1"),
+        ("objectives.supervised.auxiliary_weight=-1", "supervised.auxiliary_weight is -1.0"),
         ("train.optimizer.momentum=0", "train.optimizer.nesterov needs a momentum above 0"),
         ("train.warmup_steps=45000", "train.warmup_steps is 45000; it must be below train.steps"),
         ("train.warmup_steps=-1", "train.warmup_steps is -1"),
@@ -164,3 +169,20 @@ def test_the_teachers_momentum_has_a_range(momentum: float) -> None:
     preset.teacher = TeacherConfig(momentum=momentum)
     with pytest.raises(InputError, match=r"teacher\.momentum is"):
         validate(preset)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("objectives.class_mix.threshold=90", "class_mix.threshold is 90.0; allowed: 0 to 1"),
+        ("objectives.class_mix.jitter.noise=3", "class_mix.jitter.noise is 3.0"),
+        ("objectives.class_mix.jitter.blur_sigma=2,1", "jitter.blur_sigma is (2.0, 1.0)"),
+        ("objectives.class_mix.jitter.gamma=-1", "jitter.gamma is -1.0"),
+    ],
+)
+def test_what_class_mix_cannot_use_is_refused(override: str, message: str) -> None:
+    preset = load_preset("gc_640x360_b2_class_mix")
+    apply_override(preset, override)
+    with pytest.raises(InputError) as refusal:
+        validate(preset)
+    assert message in str(refusal.value)

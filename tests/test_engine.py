@@ -10,6 +10,9 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from torch import Tensor
+
+import train_uda
 from tiny_runs import (
     CPU,
     assert_different,
@@ -24,13 +27,10 @@ from tiny_runs import (
     tiny_run,
     write_pseudo_labels,
 )
-from torch import Tensor
-
-import train_uda
 from uda import engine
 from uda.config import Experiment
 from uda.data.config import DomainConfig
-from uda.engine import Run, StepResult, start_run, train, train_step
+from uda.engine import train, train_step
 from uda.errors import InputError
 from uda.metrics import Scores
 from uda.objectives import (
@@ -41,6 +41,7 @@ from uda.objectives import (
     StepContext,
 )
 from uda.photometric import JitterConfig
+from uda.run import Run, StepResult, start_run
 from uda.snapshots import load, read, save
 from uda.teacher import TeacherConfig
 from uda.views import Batch, View

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from factories import Bytes, ColorSegmenter, colors_of, noise, write_png, written_sample
 from PIL import Image
-from tiny_runs import tiny_model
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from factories import Bytes, ColorSegmenter, colors_of, noise, write_png, written_sample
+from tiny_runs import tiny_model
 from uda.batch_norm import reestimate_batch_norm
 from uda.data.labels import CITYSCAPES, IGNORE_INDEX
 from uda.data.registry import list_dataset

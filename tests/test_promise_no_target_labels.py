@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tiny_runs import CPU, SUPERVISED_BY_TARGET, UNSUPERVISED, assert_same, tiny_preset
 
+from tiny_runs import CPU, SUPERVISED_BY_TARGET, UNSUPERVISED, assert_same, tiny_preset
 from uda.config import Experiment
 from uda.engine import train
 from uda.errors import InputError

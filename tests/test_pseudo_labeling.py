@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from experiments import load_preset
 from factories import (
     CITYSCAPES_STEMS,
     Bytes,
@@ -17,8 +19,6 @@ from factories import (
     write_cityscapes,
     written_sample,
 )
-
-from experiments import load_preset
 from uda.data.files import read_raw_labels
 from uda.data.labels import CITYSCAPES, IGNORE_INDEX
 from uda.data.pseudo_label_folder import PseudoLabelFolder, read_manifest

@@ -10,10 +10,10 @@ from typing import IO, Any
 
 import pytest
 import torch
-from factories import tiny_snapshot
-from tiny_runs import CROP, assert_different, assert_same, tiny_model
 
 from experiments import load_preset
+from factories import tiny_snapshot
+from tiny_runs import CROP, assert_different, assert_same, tiny_model
 from uda.data.labels import CITYSCAPES
 from uda.errors import InputError
 from uda.models import build_segmenter

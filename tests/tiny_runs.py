@@ -20,10 +20,10 @@ from uda.data.files import image_size
 from uda.data.labels import CITYSCAPES, IGNORE_INDEX
 from uda.data.pseudo_label_folder import ID_SPACE, Manifest, PseudoLabelWriter
 from uda.data.registry import list_dataset
-from uda.engine import Run, StepResult, start_run
 from uda.models import ModelConfig
 from uda.models.deeplabv3plus import HeadNorm
 from uda.models.segmenter import BatchNormMode
+from uda.run import Run, StepResult, start_run
 from uda.views import Batch
 
 REPOSITORY = Path(__file__).resolve().parents[1]

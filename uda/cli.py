@@ -10,10 +10,13 @@ from pathlib import Path
 
 import torch
 
+from uda.data.labels import LabelSpace
 from uda.data.registry import data_root
 from uda.errors import InputError
 from uda.evaluation import EvaluationConfig, adapt_batch_norm
+from uda.metrics import Scores
 from uda.models.segmenter import Segmenter
+from uda.reports import absent_line, iou_lines
 from uda.snapshots import Snapshot
 from uda.snapshots import load as load_snapshot
 
@@ -146,6 +149,13 @@ def positive(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return value
+
+
+def print_scores(scores: Scores, label_space: LabelSpace) -> None:
+    """The table in the experiment log's format, after a line on the classes that it leaves out."""
+    if scores.absent:
+        print(absent_line(scores))
+    print(iou_lines(scores, label_space.report_names))
 
 
 def print_facts(facts: Mapping[str, object]) -> None:

@@ -1,105 +1,29 @@
 """The training loop, and the one step it repeats."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from uda.config import Experiment, validate
-from uda.data.labels import LabelSpace
 from uda.data.registry import data_root
-from uda.data.samples import Sample
 from uda.data.sampling import batches
 from uda.data.training import TrainingData, open_labeled_split, open_training_data
 from uda.errors import InputError
-from uda.evaluation import evaluate, predictions, protocol
 from uda.metrics import Scores
-from uda.models import build_segmenter
-from uda.models.segmenter import Segmenter
 from uda.objectives.base import Objective, StepContext
-from uda.optimizers import ParameterGroup, build_optimizer, set_learning_rate
+from uda.optimizers import set_learning_rate
 from uda.plain import to_plain
-from uda.reports import scores_json
+from uda.records import describe, evaluate_student, keep_records
+from uda.run import STUDENT, Run, StepResult, start_run
 from uda.run_folder import RunFolder
 from uda.schedules import learning_rate_factor
 from uda.snapshots import load as load_snapshot
 from uda.snapshots import load_weights, sha256
-from uda.teacher import MeanTeacher
-from uda.tracking import Tracker, prediction_panel, progress_bar, view_panel
+from uda.tracking import Tracker
 from uda.views import Batch, View
-
-STUDENT = "student"  # name of the student's optimizer; the others bear their objective's name
-_PANEL_ROWS = 3  # validation images in TensorBoard
-
-
-@dataclass(slots=True)
-class Run:
-    """All that changes while a run goes on. `step` counts the updates made so far."""
-
-    experiment: Experiment
-    device: torch.device
-    student: Segmenter
-    teacher: MeanTeacher | None
-    objectives: dict[str, Objective]
-    optimizers: dict[str, torch.optim.Optimizer]
-    step: int = 0
-
-    def state(self) -> dict[str, Any]:
-        """What `load_state` needs to go on as if nothing had happened, beside the snapshot."""
-        start = _teacher_start(self)
-        # Before anybody has asked it, the teacher knows nothing that should be kept.
-        teacher = self.teacher if start is not None and self.step > start else None
-        return {
-            "step": self.step,
-            "student": self.student.state_dict(),
-            "teacher": None if teacher is None else teacher.network.state_dict(),
-            "objectives": {name: o.state_dict() for name, o in self.objectives.items()},
-            "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
-        }
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Takes over what `state` returned in another process."""
-        self.step = state["step"]
-        self.student.load_state_dict(state["student"])
-        if self.teacher is not None and state["teacher"] is not None:
-            self.teacher.network.load_state_dict(state["teacher"])
-        for name, objective in self.objectives.items():
-            objective.load_state_dict(state["objectives"][name])
-        for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
-
-
-def start_run(experiment: Experiment, *, num_classes: int, device: torch.device) -> Run:
-    """A run at step 0, its first weights drawn from the preset's seed."""
-    torch.manual_seed(experiment.train.seed)
-    student = build_segmenter(experiment.model, num_classes).to(device)
-    student = student.to(memory_format=torch.channels_last)
-    teacher = None if experiment.teacher is None else MeanTeacher(student, experiment.teacher)
-    objectives = {}
-    for name, config in experiment.objectives.items():
-        objectives[name] = config.build(num_classes).to(device)
-    groups: list[ParameterGroup] = [
-        {"params": student.backbone_parameters(), "lr_factor": 1.0},
-        {"params": student.head_parameters(), "lr_factor": experiment.train.head_lr_factor},
-    ]
-    optimizers = {STUDENT: build_optimizer(experiment.train.optimizer, groups)}
-    for name, objective in objectives.items():
-        if objective.optimizer is not None:
-            own: ParameterGroup = {"params": list(objective.parameters()), "lr_factor": 1.0}
-            optimizers[name] = build_optimizer(objective.optimizer, [own])
-    return Run(experiment, device, student, teacher, objectives, optimizers)
-
-
-class StepResult(NamedTuple):
-    """What a step leaves for the records; reading a loss back waits for the device."""
-
-    losses: dict[str, Tensor]  # scalars, detached, by "loss/<objective>/<term>"
-    views: list[View]  # what the student saw
 
 
 def train_step(run: Run, batch: Batch) -> StepResult:
@@ -175,7 +99,7 @@ def _update(run: Run, active: Mapping[str, Objective]) -> None:
         if name == STUDENT or name in active:
             set_learning_rate(optimizer, _learning_rate(run, name))
             optimizer.step()
-    start = _teacher_start(run)
+    start = run.teacher_start
     if run.teacher is not None and start is not None and run.step >= start:
         run.teacher.update(run.student, updates=run.step - start)
 
@@ -192,14 +116,8 @@ def _learning_rate(run: Run, name: str) -> float:
     return config.lr * factor
 
 
-def _teacher_start(run: Run) -> int | None:
-    """The first step in which somebody asks the teacher; until then it need not move."""
-    users = [c for c in run.experiment.objectives.values() if "teacher" in c.needs()]
-    return min((config.start_step for config in users), default=None)
-
-
 def _start_teacher(run: Run) -> None:
-    if run.teacher is not None and run.step == _teacher_start(run):
+    if run.teacher is not None and run.step == run.teacher_start:
         run.teacher.restart(run.student)
 
 
@@ -244,7 +162,7 @@ def train(
             batch_size=settings.batch_size,
         ) as tracker,
     ):
-        tracker.say(_description(run, folder, validation))
+        tracker.say(describe(run, folder, validation))
         stream = batches(
             data.dataset,
             batch_size=settings.batch_size,
@@ -256,9 +174,9 @@ def train(
         for batch in stream:
             result = train_step(run, batch)
             tracker.advance()
-            scores = _keep_records(run, folder, result, tracker, validation)
+            scores = keep_records(run, folder, result, tracker, validation)
         # A run that was complete when it was resumed is only evaluated.
-        return scores or _evaluate(run, data.label_space, validation)
+        return scores or evaluate_student(run, data.label_space, validation)
 
 
 def _open_folder(
@@ -271,7 +189,7 @@ def _open_folder(
         snapshot = load_snapshot(initial)
         load_weights(run.student, snapshot.student, origin=str(initial))
         initial_weights = f"{initial.name} sha256:{sha256(initial)[:12]}"
-        if "ground truth" in snapshot.supervision:
+        if snapshot.supervision != "none":
             supervision += f"; initial weights made with: {snapshot.supervision}"
     folder = RunFolder(path, preset, to_plain(run.experiment), data, supervision, initial_weights)
     if resume:
@@ -279,81 +197,3 @@ def _open_folder(
     else:
         folder.refuse_if_used()
     return folder
-
-
-def _description(run: Run, folder: RunFolder, validation: Sequence[Sample]) -> str:
-    """What is about to happen, for a person to check."""
-    dataset = folder.data.dataset
-    parameters = sum(parameter.numel() for parameter in run.student.parameters()) / 1e6
-    source, target = len(dataset.source), len(dataset.target)
-    return "\n".join(
-        [
-            f"preset           {folder.preset}, seed {run.experiment.train.seed}",
-            f"data             {source} source images with labels, {target} target images without",
-            f"supervision      {folder.supervision} (of the target)",
-            f"network          {run.experiment.model.backbone}, {parameters:.2f} M parameters",
-            f"initial weights  {folder.initial_weights}",
-            f"objectives       {', '.join(run.objectives)}",
-            f"evaluation       {protocol(run.experiment.evaluation)}; {len(validation)} images",
-            f"steps            {run.step} to {run.experiment.train.steps}, on {run.device.type}",
-            f"folder           {folder.path}",
-        ]
-    )
-
-
-def _keep_records(
-    run: Run,
-    folder: RunFolder,
-    result: StepResult,
-    tracker: Tracker,
-    validation: Sequence[Sample],
-) -> Scores | None:
-    """Losses, scores and files of the step just made, where they are due; its scores, if any."""
-    train, last = run.experiment.train, run.step == run.experiment.train.steps
-
-    def due(every: int) -> bool:
-        return last or run.step % every == 0
-
-    # Also before anything is saved: a run that has gone wrong must not replace one that had not.
-    if any(map(due, (train.log_every, train.snapshot_every, train.resume_every))):
-        lr = run.optimizers[STUDENT].param_groups[0]["lr"]
-        tracker.log(run.step, result.losses, lr=lr)
-    scores = None
-    if due(run.experiment.evaluation.every):
-        space = folder.data.label_space
-        scores = _evaluate(run, space, validation)
-        tracker.record_scores(run.step, scores, space.report_names)
-        tracker.picture(run.step, "views", view_panel(result.views, space))
-        tracker.picture(run.step, "predictions", _prediction_panel(run, space, validation))
-    if due(train.snapshot_every):
-        plain = None
-        if scores is not None:
-            plain = scores_json(scores, folder.data.label_space.report_names)
-        folder.save_snapshot(run.state(), plain)
-    if due(train.resume_every):
-        folder.save_resume(run.state())
-    return scores
-
-
-def _evaluate(run: Run, label_space: LabelSpace, validation: Sequence[Sample]) -> Scores:
-    """Scores of the student; its training goes on as if it had not been evaluated."""
-    return evaluate(
-        run.student,
-        validation,
-        config=run.experiment.evaluation,
-        label_space=label_space,
-        workers=run.experiment.data.workers,
-        progress=partial(progress_bar, total=len(validation), description="evaluate"),
-    )
-
-
-def _prediction_panel(run: Run, label_space: LabelSpace, validation: Sequence[Sample]) -> Tensor:
-    config = replace(run.experiment.evaluation, scales=(1.0,), flip=False)
-    found = predictions(
-        run.student,
-        validation[: 1 if config.input_size is None else _PANEL_ROWS],  # one size per panel
-        config=config,
-        label_space=label_space,
-        workers=0,
-    )
-    return prediction_panel(found, label_space)

@@ -7,3 +7,14 @@ class InputError(ValueError):
     The message is one line that says what came, what is allowed and what to do next. The commands
     print it and exit with status 2; any other exception is a defect of ours and has its traceback.
     """
+
+
+def require(holds: bool, message: str) -> None:
+    """Raises InputError with `message` unless the condition holds."""
+    if not holds:
+        raise InputError(message)
+
+
+def require_share(name: str, value: float) -> None:
+    """Raises InputError unless `value`, a share or a probability, is between 0 and 1."""
+    require(0 <= value <= 1, f"{name} is {value}; allowed: 0 to 1")

@@ -16,7 +16,7 @@ from uda.data.files import read_image, read_train_ids
 from uda.data.labels import LabelSpace
 from uda.data.samples import Sample
 from uda.data.transforms import resize_image
-from uda.errors import InputError
+from uda.errors import InputError, require
 from uda.metrics import ConfusionMatrix, Scores, scores
 from uda.models.segmenter import Segmenter
 
@@ -34,6 +34,17 @@ class EvaluationConfig:
     scales: tuple[float, ...] = (1.0,)  # of the input size; probabilities are averaged over them
     flip: bool = False  # average over each image and its mirror image, too
     every: int = 5000  # steps between evaluations; the last step is always evaluated
+
+    def check(self, path: str) -> None:
+        """Raises InputError, naming the field below `path`, when a value is out of its range."""
+        require(self.every > 0, f"{path}.every is {self.every}; it must be above 0")
+        require(
+            min(self.scales, default=0) > 0, f"{path}.scales is {self.scales}; one or more, above 0"
+        )
+        require(
+            min(self.input_size or (1,)) > 0,
+            f"{path}.input_size is {self.input_size}; allowed: none, or height, width above 0",
+        )
 
 
 def input_protocol(config: EvaluationConfig) -> str:

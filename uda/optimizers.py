@@ -7,7 +7,7 @@ from typing import Literal, TypedDict
 import torch
 from torch import nn
 
-from uda.errors import InputError
+from uda.errors import require
 
 
 @dataclass(kw_only=True, slots=True)
@@ -21,6 +21,27 @@ class OptimizerConfig:
     betas: tuple[float, float] = (0.9, 0.999)  # adam and adamw only
     weight_decay: float = 0.0
 
+    def check(self, path: str) -> None:
+        """Raises InputError, naming the field below `path`, when a figure is out of its range or
+        when this optimizer would ignore it."""
+        require(self.lr > 0, f"{path}.lr is {self.lr}; it must be above 0")
+        require(
+            self.weight_decay >= 0,
+            f"{path}.weight_decay is {self.weight_decay}; allowed: 0 or more",
+        )
+        require(
+            all(0 <= value < 1 for value in (self.momentum, *self.betas)),
+            f"{path}.momentum is {self.momentum}, its betas are {self.betas}; allowed: 0 up to, "
+            "not including, 1",
+        )
+        require(self.momentum > 0 or not self.nesterov, f"{path}.nesterov needs a momentum above 0")
+        default = OptimizerConfig()
+        for name in ("betas",) if self.name == "sgd" else ("momentum", "nesterov"):
+            require(
+                getattr(self, name) == getattr(default, name),
+                f"{path}.{name} is set, but {self.name} has none: leave it as it is",
+            )
+
 
 class ParameterGroup(TypedDict):
     """Parameters that share a multiple of the base learning rate."""
@@ -32,19 +53,7 @@ class ParameterGroup(TypedDict):
 def build_optimizer(
     config: OptimizerConfig, groups: Sequence[ParameterGroup]
 ) -> torch.optim.Optimizer:
-    """The optimizer over `groups`, each at its own multiple of `config.lr`.
-
-    Raises InputError when a figure is out of its range.
-    """
-    if config.lr <= 0:
-        raise InputError(f"{config}: lr must be above 0")
-    try:
-        return _build(config, groups)
-    except ValueError as error:  # torch names the figure that it does not accept
-        raise InputError(f"{config}: {error}") from error
-
-
-def _build(config: OptimizerConfig, groups: Sequence[ParameterGroup]) -> torch.optim.Optimizer:
+    """The optimizer over `groups`, each at its own multiple of `config.lr`."""
     settings = [{**group, "lr": config.lr * group["lr_factor"]} for group in groups]
     match config.name:
         case "sgd":
@@ -58,16 +67,6 @@ def _build(config: OptimizerConfig, groups: Sequence[ParameterGroup]) -> torch.o
             return torch.optim.Adam(settings, betas=config.betas, weight_decay=config.weight_decay)
         case "adamw":
             return torch.optim.AdamW(settings, betas=config.betas, weight_decay=config.weight_decay)
-
-
-def _check(config: OptimizerConfig) -> None:
-    default = OptimizerConfig()
-    unused = ("betas",) if config.name == "sgd" else ("momentum", "nesterov")
-    for field in unused:
-        if getattr(config, field) != getattr(default, field):
-            raise InputError(f"optimizer {config.name} has no {field}; leave it as it is")
-    if config.nesterov and config.momentum <= 0:
-        raise InputError("optimizer sgd: nesterov needs momentum above 0")
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

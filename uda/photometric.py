@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from uda.errors import InputError
+from uda.errors import InputError, require, require_share
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, of red, green and blue
 
@@ -26,6 +26,15 @@ class JitterConfig:
     blur_probability: float = 0.5
     noise: float = 0.03  # highest standard deviation, of intensities 0..1
     noise_probability: float = 0.5
+
+    def check(self, path: str) -> None:
+        """Raises InputError, naming the field below `path`, when a value is out of its range."""
+        for name in ("brightness", "contrast", "saturation", "channel_gain", "blur_probability",
+                     "noise", "noise_probability"):  # fmt: skip
+            require_share(f"{path}.{name}", getattr(self, name))
+        low, high = self.blur_sigma
+        require(0 <= low <= high, f"{path}.blur_sigma is {self.blur_sigma}; allowed: low, high")
+        require(self.gamma >= 0, f"{path}.gamma is {self.gamma}; allowed: 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -109,3 +109,11 @@ def label_images(
         writer.finish(manifest)
     scored = all(sample.labels is not None for sample in samples)
     return LabelingResult(manifest, scores(matrix, label_space.report_names) if scored else None)
+
+
+def share_lines(manifest: Manifest, names: Sequence[str]) -> str:
+    """The share of the pixels that kept their label, in all and by class, called `names`."""
+    lines = [f"share kept: {manifest.share_kept:.1%}"]
+    for name, share in zip(names, manifest.share_kept_per_class.values(), strict=True):
+        lines.append(f"  {name}: {'never predicted' if share is None else f'{share:.1%}'}")
+    return "\n".join(lines)

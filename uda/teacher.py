@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from uda.batch_norm import disable_dropout
-from uda.errors import InputError
+from uda.errors import require
 from uda.models.segmenter import Segmenter
 from uda.schedules import momentum_ramp
 
@@ -25,14 +25,19 @@ class TeacherConfig:
     # the toy city worth 5 to 8 mIoU), or the running ones, averaged from the student's.
     batch_norm: Literal["batch", "running"] = "batch"
 
+    def check(self, path: str) -> None:
+        """Raises InputError, naming the field below `path`, when a value is out of its range."""
+        require(
+            0 <= self.momentum < 1,
+            f"{path}.momentum is {self.momentum}; allowed: 0 up to, not including, 1",
+        )
+
 
 class MeanTeacher(nn.Module):
     """A copy of the student whose parameters are the moving average of the student's."""
 
     def __init__(self, student: Segmenter, config: TeacherConfig) -> None:
         super().__init__()
-        if not 0 <= config.momentum < 1:
-            raise InputError(f"teacher.momentum is {config.momentum}; allowed: 0 to below 1")
         self.config = config
         self.network = copy.deepcopy(student).requires_grad_(False)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from factories import SIZE, Bytes, noise, write_cityscapes, write_gta5, write_png
 
+from factories import SIZE, Bytes, noise, write_cityscapes, write_gta5, write_png
 from uda.data.config import DataConfig, DomainConfig
 from uda.data.labels import CITYSCAPES, IGNORE_INDEX
 from uda.data.pseudo_label_folder import (

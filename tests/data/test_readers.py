@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from factories import (
     CITYSCAPES_STEMS,
     SIZE,
@@ -18,8 +20,6 @@ from factories import (
     write_gta5,
     write_png,
 )
-from PIL import Image
-
 from uda.data.config import DataConfig, DomainConfig
 from uda.data.files import image_size, read_image, read_raw_labels, read_train_ids
 from uda.data.labels import CITYSCAPES
@@ -219,7 +219,7 @@ def test_a_missing_root_is_refused(tmp_path: Path) -> None:
         listed(missing, datasets=("gta5",))
     assert str(refusal.value) == (
         f"data root {missing} does not exist; expected a folder that holds GTA5/, CycleGTA5/, "
-        "Cityscapes/"
+        "Cityscapes/ (python scripts/make_toy_city.py makes a small one)"
     )
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from factories import cityscapes_image, raw_labels, write_cityscapes, write_gta5, write_png
-from tiny_runs import batch_tensors
 from torch import Tensor
 
+from factories import cityscapes_image, raw_labels, write_cityscapes, write_gta5, write_png
+from tiny_runs import batch_tensors
 from uda.data.config import DataConfig, DomainConfig
 from uda.data.sampling import TrainingDataset, batches, position_in_data
 from uda.data.training import open_training_data

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from factories import Bytes, colors_of, noise, written_sample
 from PIL import Image
 
+from factories import Bytes, colors_of, noise, written_sample
 from uda.data.config import DomainConfig
 from uda.data.files import read_image
 from uda.data.labels import CITYSCAPES, IGNORE_INDEX

@@ -193,5 +193,5 @@ def test_fooling_moves_target_predictions_towards_the_source() -> None:
     [{"main_weight": 0.0}, {"auxiliary_weight": -0.1}, {"gradient_penalty": -0.01}],
 )
 def test_weights_that_make_no_sense_are_refused(settings: dict[str, float]) -> None:
-    with pytest.raises(InputError, match="weight"):
-        AdversarialConfig(**settings).build(CLASSES)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=rf"adversarial\.{next(iter(settings))}"):
+        AdversarialConfig(**settings).check("adversarial")  # type: ignore[arg-type]

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
+
+from experiments import PRESETS
 from tiny_runs import (
     CPU,
     assert_same,
@@ -16,11 +19,9 @@ from tiny_runs import (
     tiny_run,
     without_dropout,
 )
-from torch import Tensor
-
-from experiments import PRESETS
-from uda.engine import Run, train_step
+from uda.engine import train_step
 from uda.objectives import Objective, StepContext
+from uda.run import Run
 from uda.views import Batch, View
 
 

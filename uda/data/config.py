@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from uda.errors import require
+
 
 @dataclass(kw_only=True, slots=True)
 class DomainConfig:
@@ -16,6 +18,26 @@ class DomainConfig:
     # A crop is drawn again, up to ten times, until it has more distinct label values than this.
     crop_label_values: int = 0
 
+    def check(self, path: str, *, crop: tuple[int, int]) -> None:
+        """Raises InputError, naming the field below `path`, when a value is out of its range or
+        images may turn out smaller than `crop`."""
+        low, high = self.scale
+        require(0 < low <= high, f"{path}.scale is {self.scale}; allowed: 0 < lowest <= highest")
+        smallest = (round(self.size[0] * low), round(self.size[1] * low))
+        require(
+            crop[0] <= smallest[0] and crop[1] <= smallest[1],
+            f"data.crop {crop} does not fit {path}: images of {self.size} times {low} are "
+            f"{smallest} (height, width)",
+        )
+        require(
+            self.first is None or self.first > 0,
+            f"{path}.first is {self.first}; allowed: none or at least 1",
+        )
+        require(
+            self.crop_label_values >= 0,
+            f"{path}.crop_label_values is {self.crop_label_values}; it must not be negative",
+        )
+
 
 @dataclass(kw_only=True, slots=True)
 class DataConfig:
@@ -28,3 +50,15 @@ class DataConfig:
     crop: tuple[int, int] = (360, 640)
     exclude: tuple[str, ...] = ()  # samples to leave out, as dataset/name, e.g. gta5/00042
     workers: int = 2  # loader processes; any number gives the same run
+
+    def check(self, path: str) -> None:
+        """Raises InputError, naming the field below `path`, when a value is out of its range."""
+        require(min(self.crop) > 0, f"{path}.crop is {self.crop}; both sides must be above 0")
+        require(self.workers >= 0, f"{path}.workers is {self.workers}; it must not be negative")
+        self.source.check(f"{path}.source", crop=self.crop)
+        if self.target is not None:
+            self.target.check(f"{path}.target", crop=self.crop)
+            require(
+                self.target.crop_label_values == 0,
+                f"{path}.target.crop_label_values: target images have no labels to choose crops by",
+            )

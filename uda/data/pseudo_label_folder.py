@@ -21,7 +21,7 @@ from PIL import Image
 
 from uda.data.files import read_raw_labels
 from uda.data.labels import IGNORE_INDEX, LabelSpace
-from uda.errors import InputError
+from uda.errors import InputError, require
 from uda.plain import from_plain
 
 MANIFEST = "manifest.json"
@@ -76,7 +76,13 @@ class PseudoLabelFolder:
                 f"{label_space.num_classes}"
             )
         self._num_classes = label_space.num_classes
-        self._check_images(set(stems), subset=subset)
+        wanted = list(stems)
+        require(
+            len(set(wanted)) == len(wanted),
+            f"{folder}: target images of different data sets share a name, so their labels would "
+            "be mixed up; train with one target data set",
+        )
+        self._check_images(set(wanted), subset=subset)
 
     def _check_images(self, stems: set[str], *, subset: bool) -> None:
         listed = set(self.manifest.images)

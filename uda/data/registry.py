@@ -31,7 +31,10 @@ def data_root(configured: str) -> Path:
         raise InputError(f"no data root: give --data-root DIR or set UDA_DATA; DIR holds {folders}")
     root = Path(text).expanduser()
     if not root.is_dir():
-        raise InputError(f"data root {root} does not exist; expected a folder that holds {folders}")
+        raise InputError(
+            f"data root {root} does not exist; expected a folder that holds {folders} "
+            "(python scripts/make_toy_city.py makes a small one)"
+        )
     return root
 
 

@@ -103,4 +103,4 @@ def _supervision(
     if pseudo_labels is None:
         return "none"
     teacher = pseudo_labels.manifest.supervision
-    return "pseudo" if "ground truth" not in teacher else f"pseudo; labels made with: {teacher}"
+    return "pseudo" if teacher == "none" else f"pseudo; labels made with: {teacher}"

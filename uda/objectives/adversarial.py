@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from uda.adversarial_losses import AdversarialKind, fool, gradient_penalty, tell_apart
-from uda.errors import InputError
+from uda.errors import require
 from uda.models.discriminators import (
     Discriminator,
     FullyConvolutionalDiscriminator,
@@ -48,18 +48,19 @@ class AdversarialConfig(ObjectiveConfig):
         with_auxiliary = self.auxiliary_weight > 0 or self.source_prediction == "fused"
         return frozenset({"target", "auxiliary_head"} if with_auxiliary else {"target"})
 
+    def check(self, path: str) -> None:
+        ObjectiveConfig.check(self, path)
+        for name in ("main_weight", "auxiliary_weight", "gradient_penalty"):
+            value = getattr(self, name)
+            require(value >= 0, f"{path}.{name} is {value}; allowed: 0 or more")
+        require(
+            self.main_weight > 0 or self.auxiliary_weight > 0,
+            f"{path}.main_weight and auxiliary_weight are both 0: raise one, or remove the "
+            f"objective with --set {path}=none",
+        )
+        self.optimizer.check(f"{path}.optimizer")
+
     def build(self, num_classes: int) -> "Adversarial":
-        heads = {"main_weight": self.main_weight, "auxiliary_weight": self.auxiliary_weight}
-        for name, value in {**heads, "gradient_penalty": self.gradient_penalty}.items():
-            if value < 0:
-                raise InputError(
-                    f"the adversarial {name}, a weight, is {value}; allowed: 0 or more"
-                )
-        if not any(heads.values()):
-            raise InputError(
-                "the adversarial main_weight and auxiliary_weight are both 0: raise one, or remove "
-                "the objective with --set objectives.NAME=none"
-            )
         return Adversarial(self, num_classes)
 
 
@@ -75,8 +76,6 @@ class Adversarial(Objective):
         self.optimizer = config.optimizer
         weights = {"main": config.main_weight, "auxiliary": config.auxiliary_weight}
         self.weights = {head: weight for head, weight in weights.items() if weight > 0}
-        if not self.weights:
-            raise InputError("adversarial: main_weight and auxiliary_weight are 0; set one above 0")
         make = _DISCRIMINATORS[config.discriminator]
         self.discriminators = nn.ModuleDict({head: make(num_classes) for head in self.weights})
         # Detached predictions of the step under way: domain -> head -> (N, C, H, W).

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from uda.errors import InputError
+from uda.errors import require
 from uda.models.segmenter import SegmentationOutput
 from uda.optimizers import OptimizerConfig
 from uda.pseudo_labels import PseudoLabels, pseudo_label
@@ -63,14 +63,13 @@ class ObjectiveConfig:
         "auxiliary_head"."""
         return frozenset()
 
+    def check(self, path: str) -> None:
+        """Raises InputError, naming the field below `path`, when a value is out of its range."""
+        require(self.weight > 0, f"{path}.weight is {self.weight}; it must be above 0")
+        require(self.start_step >= 0, f"{path}.start_step is {self.start_step}; 0 is the first")
+
     def build(self, num_classes: int) -> "Objective":
         raise NotImplementedError
-
-
-def check_share(name: str, value: float) -> None:
-    """Raises InputError when a share or a probability is not between 0 and 1."""
-    if not 0 <= value <= 1:
-        raise InputError(f"{name} is {value}; allowed: 0 to 1")
 
 
 class Objective(nn.Module):

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
+from uda.errors import require_share
 from uda.losses import cross_entropy
 from uda.mixing import half_of_classes, mix_domains
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives.base import Objective, ObjectiveConfig, StepContext, check_share
+from uda.objectives.base import Objective, ObjectiveConfig, StepContext
 from uda.photometric import JitterConfig, jitter
 from uda.pseudo_labels import ConfidenceRule, confidence_weights
 from uda.views import Batch, View
@@ -27,6 +28,12 @@ class ClassMixConfig(ObjectiveConfig):
     def needs(self) -> frozenset[str]:
         return frozenset({"target", "teacher"})
 
+    def check(self, path: str) -> None:
+        ObjectiveConfig.check(self, path)
+        require_share(f"{path}.threshold", self.threshold)
+        if self.jitter is not None:
+            self.jitter.check(f"{path}.jitter")
+
     def build(self, num_classes: int) -> "ClassMix":
         return ClassMix(self)
 
@@ -39,7 +46,6 @@ class ClassMix(Objective):
 
     def __init__(self, config: ClassMixConfig) -> None:
         super().__init__()
-        check_share("class_mix.threshold", config.threshold)
         self.config = config
 
     def views(self, batch: Batch, context: StepContext) -> tuple[View, ...]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from uda.errors import require_share
 from uda.losses import cross_entropy
 from uda.mixing import mix_domains, random_boxes
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives.base import Objective, ObjectiveConfig, StepContext, check_share
+from uda.objectives.base import Objective, ObjectiveConfig, StepContext
 from uda.photometric import JitterConfig, jitter
 from uda.pseudo_labels import ConfidenceRule, confidence_weights
 from uda.views import Batch, View
@@ -28,6 +29,12 @@ class CutMixConfig(ObjectiveConfig):
     def needs(self) -> frozenset[str]:
         return frozenset({"target", "teacher"})
 
+    def check(self, path: str) -> None:
+        ObjectiveConfig.check(self, path)
+        require_share(f"{path}.threshold", self.threshold)
+        if self.jitter is not None:
+            self.jitter.check(f"{path}.jitter")
+
     def build(self, num_classes: int) -> "CutMix":
         return CutMix(self)
 
@@ -40,7 +47,6 @@ class CutMix(Objective):
 
     def __init__(self, config: CutMixConfig) -> None:
         super().__init__()
-        check_share("cut_mix.threshold", config.threshold)
         self.config = config
 
     def views(self, batch: Batch, context: StepContext) -> tuple[View, ...]:

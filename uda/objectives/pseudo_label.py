@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from uda.errors import require
 from uda.losses import cross_entropy
 from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Objective, ObjectiveConfig, StepContext
@@ -27,6 +28,15 @@ class PseudoLabelConfig(ObjectiveConfig):
     def needs(self) -> frozenset[str]:
         needs = {"target", "pseudo_labels"}
         return frozenset(needs | {"auxiliary_head"} if self.auxiliary_weight else needs)
+
+    def check(self, path: str) -> None:
+        ObjectiveConfig.check(self, path)
+        require(
+            self.auxiliary_weight >= 0,
+            f"{path}.auxiliary_weight is {self.auxiliary_weight}; allowed: 0 or more",
+        )
+        if self.jitter is not None:
+            self.jitter.check(f"{path}.jitter")
 
     def build(self, num_classes: int) -> "PseudoLabel":
         return PseudoLabel(self)

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from uda.errors import require, require_share
 from uda.losses import ClassBalance, cross_entropy, hard_pixel_labels
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives.base import Objective, ObjectiveConfig, StepContext, check_share
+from uda.objectives.base import Objective, ObjectiveConfig, StepContext
 from uda.views import View
 
 
@@ -21,6 +22,14 @@ class SupervisedConfig(ObjectiveConfig):
     def needs(self) -> frozenset[str]:
         return frozenset({"auxiliary_head"} if self.auxiliary_weight else ())
 
+    def check(self, path: str) -> None:
+        ObjectiveConfig.check(self, path)
+        require_share(f"{path}.hardest", self.hardest)
+        require(
+            self.auxiliary_weight >= 0,
+            f"{path}.auxiliary_weight is {self.auxiliary_weight}; allowed: 0 or more",
+        )
+
     def build(self, num_classes: int) -> "Supervised":
         return Supervised(self, num_classes)
 
@@ -33,7 +42,6 @@ class Supervised(Objective):
 
     def __init__(self, config: SupervisedConfig, num_classes: int) -> None:
         super().__init__()
-        check_share("supervised.hardest", config.hardest)
         self.config = config
         self.balance = ClassBalance(num_classes) if config.class_balance else None
 

@@ -1,0 +1,96 @@
+"""What a run leaves behind: losses, scores, pictures and files, as they are due."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+from torch import Tensor
+
+from uda.data.labels import LabelSpace
+from uda.data.samples import Sample
+from uda.evaluation import evaluate, predictions, protocol
+from uda.metrics import Scores
+from uda.reports import scores_json
+from uda.run import STUDENT, Run, StepResult
+from uda.run_folder import RunFolder
+from uda.tracking import Tracker, prediction_panel, progress_bar, view_panel
+
+_PANEL_ROWS = 3  # validation images in TensorBoard
+
+
+def describe(run: Run, folder: RunFolder, validation: Sequence[Sample]) -> str:
+    """What is about to happen, for a person to check."""
+    dataset = folder.data.dataset
+    parameters = sum(parameter.numel() for parameter in run.student.parameters()) / 1e6
+    source, target = len(dataset.source), len(dataset.target)
+    return "\n".join(
+        [
+            f"preset           {folder.preset}, seed {run.experiment.train.seed}",
+            f"data             {source} source images with labels, {target} target images without",
+            f"supervision      {folder.supervision} (of the target)",
+            f"network          {run.experiment.model.backbone}, {parameters:.2f} M parameters",
+            f"initial weights  {folder.initial_weights}",
+            f"objectives       {', '.join(run.objectives)}",
+            f"evaluation       {protocol(run.experiment.evaluation)}; {len(validation)} images",
+            f"steps            {run.step} to {run.experiment.train.steps}, on {run.device.type}",
+            f"folder           {folder.path}",
+        ]
+    )
+
+
+def keep_records(
+    run: Run,
+    folder: RunFolder,
+    result: StepResult,
+    tracker: Tracker,
+    validation: Sequence[Sample],
+) -> Scores | None:
+    """Losses, scores and files of the step just made, where they are due; its scores, if any."""
+    train, last = run.experiment.train, run.step == run.experiment.train.steps
+
+    def due(every: int) -> bool:
+        return last or run.step % every == 0
+
+    # Also before anything is saved: a run that has gone wrong must not replace one that had not.
+    if any(map(due, (train.log_every, train.snapshot_every, train.resume_every))):
+        lr = run.optimizers[STUDENT].param_groups[0]["lr"]
+        tracker.log(run.step, result.losses, lr=lr)
+    scores = None
+    if due(run.experiment.evaluation.every):
+        space = folder.data.label_space
+        scores = evaluate_student(run, space, validation)
+        tracker.record_scores(run.step, scores, space.report_names)
+        tracker.picture(run.step, "views", view_panel(result.views, space))
+        tracker.picture(run.step, "predictions", _prediction_panel(run, space, validation))
+    if due(train.snapshot_every):
+        plain = None
+        if scores is not None:
+            plain = scores_json(scores, folder.data.label_space.report_names)
+        folder.save_snapshot(run.state(), plain)
+    if due(train.resume_every):
+        folder.save_resume(run.state())
+    return scores
+
+
+def evaluate_student(run: Run, label_space: LabelSpace, validation: Sequence[Sample]) -> Scores:
+    """Scores of the student; its training goes on as if it had not been evaluated."""
+    return evaluate(
+        run.student,
+        validation,
+        config=run.experiment.evaluation,
+        label_space=label_space,
+        workers=run.experiment.data.workers,
+        progress=partial(progress_bar, total=len(validation), description="evaluate"),
+    )
+
+
+def _prediction_panel(run: Run, label_space: LabelSpace, validation: Sequence[Sample]) -> Tensor:
+    config = replace(run.experiment.evaluation, scales=(1.0,), flip=False)
+    found = predictions(
+        run.student,
+        validation[: 1 if config.input_size is None else _PANEL_ROWS],  # one size per panel
+        config=config,
+        label_space=label_space,
+        workers=0,
+    )
+    return prediction_panel(found, label_space)

@@ -1,0 +1,89 @@
+"""A run: the networks, optimizers and the counter that training moves."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from uda.config import Experiment
+from uda.models import build_segmenter
+from uda.models.segmenter import Segmenter
+from uda.objectives.base import Objective
+from uda.optimizers import ParameterGroup, build_optimizer
+from uda.teacher import MeanTeacher
+from uda.views import View
+
+STUDENT = "student"  # name of the student's optimizer; the others bear their objective's name
+
+
+@dataclass(slots=True)
+class Run:
+    """All that changes while a run goes on. `step` counts the updates made so far."""
+
+    experiment: Experiment
+    device: torch.device
+    student: Segmenter
+    teacher: MeanTeacher | None
+    objectives: dict[str, Objective]
+    optimizers: dict[str, torch.optim.Optimizer]
+    step: int = 0
+
+    @property
+    def teacher_start(self) -> int | None:
+        """The first step in which somebody asks the teacher; until then it need not move."""
+        users = [c for c in self.experiment.objectives.values() if "teacher" in c.needs()]
+        return min((config.start_step for config in users), default=None)
+
+    def state(self) -> dict[str, Any]:
+        """What `load_state` needs to go on as if nothing had happened, beside the snapshot."""
+        start = self.teacher_start
+        # Before anybody has asked it, the teacher knows nothing that should be kept.
+        teacher = self.teacher if start is not None and self.step > start else None
+        return {
+            "step": self.step,
+            "student": self.student.state_dict(),
+            "teacher": None if teacher is None else teacher.network.state_dict(),
+            "objectives": {name: o.state_dict() for name, o in self.objectives.items()},
+            "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Takes over what `state` returned in another process."""
+        self.step = state["step"]
+        self.student.load_state_dict(state["student"])
+        if self.teacher is not None and state["teacher"] is not None:
+            self.teacher.network.load_state_dict(state["teacher"])
+        for name, objective in self.objectives.items():
+            objective.load_state_dict(state["objectives"][name])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+
+
+def start_run(experiment: Experiment, *, num_classes: int, device: torch.device) -> Run:
+    """A run at step 0, its first weights drawn from the preset's seed."""
+    torch.manual_seed(experiment.train.seed)
+    student = build_segmenter(experiment.model, num_classes).to(device)
+    student = student.to(memory_format=torch.channels_last)
+    teacher = None if experiment.teacher is None else MeanTeacher(student, experiment.teacher)
+    objectives = {}
+    for name, config in experiment.objectives.items():
+        objectives[name] = config.build(num_classes).to(device)
+    groups: list[ParameterGroup] = [
+        {"params": student.backbone_parameters(), "lr_factor": 1.0},
+        {"params": student.head_parameters(), "lr_factor": experiment.train.head_lr_factor},
+    ]
+    optimizers = {STUDENT: build_optimizer(experiment.train.optimizer, groups)}
+    for name, objective in objectives.items():
+        if objective.optimizer is not None:
+            own: ParameterGroup = {"params": list(objective.parameters()), "lr_factor": 1.0}
+            optimizers[name] = build_optimizer(objective.optimizer, [own])
+    return Run(experiment, device, student, teacher, objectives, optimizers)
+
+
+class StepResult(NamedTuple):
+    """What a step leaves for the records; reading a loss back waits for the device."""
+
+    losses: dict[str, Tensor]  # scalars, detached, by "loss/<objective>/<term>"
+    views: list[View]  # what the student saw
