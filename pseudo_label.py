@@ -10,9 +10,8 @@ from uda.cli import (
     clear_errors,
     open_network,
     print_facts,
-    print_scores,
 )
-from uda.pseudo_labeling import label_images, list_target, share_lines
+from uda.pseudo_labeling import label_images, labeling_report, list_target
 from uda.tracking import progress_bar
 
 
@@ -23,12 +22,8 @@ def parse_arguments() -> argparse.Namespace:
         "--threshold", required=True, type=float, metavar="P",
         help="pixels whose softmax probability is below P stay unlabeled (0 labels all)",
     )  # fmt: skip
-    parser.add_argument(
-        "--output", metavar="DIR", type=Path, help="default: pseudo_labels beside the snapshot"
-    )
-    parser.add_argument(
-        "--splits", nargs="+", metavar="SPLIT", help="of the target (default: the snapshot's)"
-    )
+    parser.add_argument("--output", metavar="DIR", type=Path, help="default: beside the snapshot")
+    parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="default: the snapshot's")
     parser.add_argument("--first", type=at_least(1), metavar="N", help="only the first N images")
     return parser.parse_args()
 
@@ -55,13 +50,8 @@ def main() -> None:
         )
         facts = {"protocol": result.manifest.protocol, "images": len(samples), "folder": folder}
         print_facts(network.facts | facts)
-        space = network.snapshot.label_space
-        print(share_lines(result.manifest, space.report_names))
-        if result.scores is None:
-            print(f"not scored: {why_unscored}")
-        else:
-            print("against ground truth, pixels with a label:")
-            print_scores(result.scores, space)
+        names = network.snapshot.label_space.report_names
+        print(labeling_report(result, names, why_unscored=why_unscored))
 
 
 if __name__ == "__main__":

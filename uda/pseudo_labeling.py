@@ -17,6 +17,7 @@ from uda.errors import InputError
 from uda.evaluation import EvaluationConfig, Views, input_protocol, predictions
 from uda.metrics import ConfusionMatrix, Scores, scores
 from uda.models.segmenter import Segmenter
+from uda.reports import absent_line, iou_lines
 from uda.snapshots import Snapshot, sha256
 
 
@@ -111,9 +112,15 @@ def label_images(
     return LabelingResult(manifest, scores(matrix, label_space.report_names) if scored else None)
 
 
-def share_lines(manifest: Manifest, names: Sequence[str]) -> str:
-    """The share of the pixels that kept their label, in all and by class, called `names`."""
-    lines = [f"share kept: {manifest.share_kept:.1%}"]
-    for name, share in zip(names, manifest.share_kept_per_class.values(), strict=True):
+def labeling_report(result: LabelingResult, names: Sequence[str], *, why_unscored: str = "") -> str:
+    """The share of the pixels that kept their label, in all and by class, called `names`, and the
+    scores of those pixels or the reason why there are none."""
+    lines = [f"share kept: {result.manifest.share_kept:.1%}"]
+    for name, share in zip(names, result.manifest.share_kept_per_class.values(), strict=True):
         lines.append(f"  {name}: {'never predicted' if share is None else f'{share:.1%}'}")
-    return "\n".join(lines)
+    if result.scores is None:
+        return "\n".join([*lines, f"not scored: {why_unscored}"])
+    lines.append("against ground truth, pixels with a label:")
+    if result.scores.absent:
+        lines.append(absent_line(result.scores))
+    return "\n".join([*lines, iou_lines(result.scores, names)])
