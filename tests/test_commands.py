@@ -232,9 +232,7 @@ def test_eval_single_options_change_the_protocol_and_say_so(
     assert larger["protocol"] == str(plain["protocol"]).replace("128x64", "256x128")
     assert split["protocol"] == str(plain["protocol"]).replace("val", "train")
     assert (split["images"], teacher["weights"]) == (6, "teacher")
-    assert adapted["batch_norm"] == (
-        f"batch norm re-estimated on 6 of 6 unlabeled images of {target}"
-    )
+    assert adapted["batch_norm"] == (f"re-estimated on 6 of 6 unlabeled images of {target}")
     accuracies = {
         str(facts["pixel_accuracy"])
         for facts in (plain, flipped, scaled, larger, split, teacher, adapted)

@@ -218,4 +218,4 @@ def adapt_batch_norm(segmenter: Segmenter, folder: Path, config: EvaluationConfi
             yield torch.stack(group).to(device).float().div_(255)
 
     reestimate_batch_norm(segmenter, batches())
-    return f"batch norm re-estimated on {count} of {len(files)} unlabeled images of {folder}"
+    return f"re-estimated on {count} of {len(files)} unlabeled images of {folder}"
