@@ -24,8 +24,9 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     with clear_errors():
-        if arguments.json is not None and not arguments.json.parent.is_dir():
-            raise InputError(f"--json {arguments.json}: there is no folder {arguments.json.parent}")
+        target = arguments.json
+        if target is not None and (target.is_dir() or not target.parent.is_dir()):
+            raise InputError(f"--json {target}: give a file in a folder that exists")
         network = open_network(arguments)
         space, config = network.snapshot.label_space, network.config
         config.split = arguments.split or config.split

@@ -1,9 +1,14 @@
 """GTA5 and CycleGTA5 -> Cityscapes at 640x360 (width x height), batch 2: the experiment log's runs.
 
-`gc` trains on GTA5, `aagc` on CycleGTA5. The figures are the log's, with three that it lacked or
-had by accident, the same in every preset so that they can be compared: DeepLabV3+ instead of a
-network that uses half of its branches; one schedule of 45000 steps that ends where it is evaluated;
-group normalization in the heads (which the log's own heads had).
+`gc` trains on GTA5, `aagc` on CycleGTA5. Data, losses, optimizers and schedules have the log's
+figures. What is not the log's, the same in every preset so that they can be compared:
+- network: DeepLabV3+ on a torchvision ResNet-101 at output stride 16, with an auxiliary head on
+  layer3 and group norm in the heads, instead of DeepLab-v2 variants at stride 8 that start from a
+  Caffe file, align corners, and in part ignore half of their branches;
+- schedule: 45000 steps that end where the network is evaluated, instead of a fraction of 250000;
+- backbone learning rate: the nominal one; the log's optimizer held each weight three times;
+- precision: bfloat16 autocast; batch statistics over both images of a batch, not one per device;
+- evaluation: main head, one view of 1024x512, instead of two heads and four views.
 """
 
 from uda.config import Experiment, TrainConfig

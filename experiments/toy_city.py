@@ -1,7 +1,9 @@
 """The presets of experiments/gta5_cityscapes.py on the toy city, for a CPU and a few minutes.
 
-`_on_toy_city` changes data, network and length, and the optimizer with them: a network without
-pretrained weights learns nothing in 500 steps of the log's SGD. Objectives stay as they are.
+`_on_toy_city` changes the data (whole images, four per batch, mirrored in both domains), the
+network (small, from noise, batch norm throughout) and the length, and the optimizer with it: 500
+steps of the log's SGD teach such a network nothing. Objectives stay as they are but for what is
+said below.
 """
 
 from experiments import gta5_cityscapes
@@ -30,6 +32,7 @@ def toy_class_mix() -> Experiment:
 def toy_class_mix_student() -> Experiment:
     """Toy city, student on the pseudo-labels of toy_class_mix (the demo's student)."""
     experiment = _on_toy_city(gta5_cityscapes.gc_640x360_b2_class_mix_student())
+    experiment.train.steps = 300  # it goes on from a trained network
     experiment.data.pseudo_labels = "snapshots/toy_class_mix/pseudo_labels"
     experiment.train.initial_snapshot = "snapshots/toy_class_mix/GTA5_500.pth"
     return experiment

@@ -32,7 +32,7 @@ TARGET_IMAGES = f"{TOY_ROOT}/Cityscapes/leftImg8bit/train"
 NETWORKS = {
     "source_only": FOLDER / "source_only" / "GTA5_500.pth",
     "adapted": FOLDER / "adapted" / "GTA5_500.pth",
-    "student": FOLDER / "student" / "GTA5_500.pth",
+    "student": FOLDER / "student" / "GTA5_300.pth",
     "oracle": FOLDER / "oracle" / "CITYS_500.pth",
 }
 PICTURES = 5  # rows of comparison.png
@@ -43,7 +43,8 @@ def main() -> None:
     parser.add_argument("--seed", type=at_least(0), default=0, help="of the runs (default: 0)")
     seed = parser.parse_args().seed
     started = time.perf_counter()
-    shutil.rmtree(FOLDER, ignore_errors=True)  # an earlier demo
+    for snapshot in NETWORKS.values():  # of an earlier demo
+        shutil.rmtree(snapshot.parent, ignore_errors=True)
     results = run_all(seed)
     draw_comparison(results)
     minutes = (time.perf_counter() - started) / 60

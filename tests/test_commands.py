@@ -345,7 +345,7 @@ def test_overrides_that_cannot_be(shell: Shell, toy_root: Path) -> None:
 
 def test_missing_data(shell: Shell, toy_root: Path, city: Path) -> None:
     gone = shell.refused("train_uda.py", *train_arguments(city / "nowhere"))
-    assert f"data root {city / 'nowhere'} does not exist; expected a folder that holds" in gone
+    assert f"data root {city / 'nowhere'} does not exist: give --data-root DIR; DIR holds" in gone
     assert "GTA5/, CycleGTA5/, Cityscapes/" in gone
     shutil.rmtree(city / "GTA5/labels")
     no_labels = shell.refused("train_uda.py", *train_arguments(city))
@@ -455,7 +455,11 @@ def test_options_that_cannot_be(shell: Shell, trained: Trained, toy_root: Path) 
     common = ("--restore-from", str(trained.snapshot))
     for name, arguments, complaint in (
         ("eval_single.py", ("--split", "vall"), "no split 'vall'"),
-        ("eval_single.py", ("--json", "nowhere/s.json"), "there is no folder nowhere"),
+        (
+            "eval_single.py",
+            ("--json", "nowhere/s.json"),
+            "--json nowhere/s.json: give a file in a folder that exists",
+        ),
         ("eval_single.py", ("--device", "abacus"), "--device abacus"),
         ("eval_single.py", ("--adapt-bn", "nowhere"), "--adapt-bn nowhere"),
         ("eval_single.py", ("--data-root", "nowhere"), "data root nowhere does not exist"),

@@ -1,6 +1,7 @@
 """A run is a function of (preset, seed): interrupted or not, evaluated or not, with any workers."""
 
 import math
+import re
 import signal
 import sys
 import time
@@ -41,6 +42,7 @@ from uda.objectives import (
     StepContext,
 )
 from uda.photometric import JitterConfig
+from uda.plain import apply_override
 from uda.run import Run, StepResult, start_run
 from uda.snapshots import load, read, save
 from uda.teacher import TeacherConfig
@@ -326,7 +328,9 @@ def test_supervision_is_none_without_target_labels(
     experiment = tiny_preset("toy_class_mix", toy_root, steps=2)
     experiment.objectives["class_mix"].start_step = 0
     assert supervision_of(experiment, tmp_path / "a") == "none"
-    assert "supervision      none (of the target)" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "supervision      none (of the target)" in printed
+    assert re.search(r"^step \d+: mIoU [\d.]+ \(supervision: none\)$", printed, re.MULTILINE)
     experiment.train.initial_snapshot = str(source_only)
     assert supervision_of(experiment, tmp_path / "b") == "none"
 
@@ -468,18 +472,39 @@ def test_resuming_with_other_pseudo_labels_is_refused(
         manifest.write_text(text)
 
 
-def test_resuming_from_other_initial_weights_is_refused(
-    toy_root: Path, tmp_path: Path, source_only: Path
+def test_resuming_needs_no_first_weights(
+    toy_root: Path, tmp_path: Path, source_only: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Neither the initial snapshot nor the backbone's weights: both would be overwritten."""
     initial = tmp_path / "GTA5_2.pth"
     initial.write_bytes(source_only.read_bytes())
     experiment = tiny_preset("toy_source_only", toy_root, steps=4)
     experiment.train.resume_every = 2
     experiment.train.initial_snapshot = str(initial)
+    experiment.model.backbone_weights = str(tmp_path / "never_read.pth")
     interrupt(experiment, tmp_path / "run", at=3)
-    save(read(initial) | {"step": 3}, initial)
-    with pytest.raises(InputError, match="other initial weights"):
-        run_to_end(experiment, tmp_path / "run", resume=True)
+    initial.unlink()
+    run_to_end(experiment, tmp_path / "run", resume=True)
+    snapshot = load(tmp_path / "run" / "GTA5_4.pth")
+    assert snapshot.initial_weights.startswith("GTA5_2.pth sha256:")
+
+
+@pytest.mark.parametrize(
+    ("preset", "override"),
+    [
+        ("toy_oracle", "data.source.splits=val"),
+        ("toy_class_mix", "data.target.splits=val"),
+        ("toy_class_mix", "evaluation.split=train"),
+    ],
+)
+def test_what_is_scored_is_not_trained_on(
+    toy_root: Path, tmp_path: Path, preset: str, override: str
+) -> None:
+    experiment = tiny_preset(preset, toy_root)
+    apply_override(experiment, override)
+    with pytest.raises(InputError, match="images are both trained on and scored"):
+        run_to_end(experiment, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_leaves_updates_alone_may_differ(toy_root: Path, tmp_path: Path) -> None:

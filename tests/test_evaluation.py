@@ -30,7 +30,7 @@ from uda.metrics import Scores
 from uda.models import build_segmenter
 from uda.models.segmenter import Normalization, SegmentationOutput, Segmenter
 
-AS_STORED = EvaluationConfig(input_size=None)
+AS_STORED = EvaluationConfig(dataset="cityscapes", input_size=None)
 
 
 def drawn_ids(seed: int, size: tuple[int, int], highest: int = 18) -> Bytes:
@@ -95,7 +95,7 @@ def test_predictions_are_scored_at_the_resolution_of_the_labels(tmp_path: Path) 
     labels = np.full((16, 32), 4, np.uint8)
     labels[:, ::2] = 0
     sample = written_sample(tmp_path, "a", colors_of(np.full((16, 32), 4, np.uint8)), labels)
-    found = score([sample], EvaluationConfig(input_size=(4, 8)))
+    found = score([sample], EvaluationConfig(dataset="cityscapes", input_size=(4, 8)))
     assert found.confusion[0][4] == found.confusion[4][4] == 16 * 16
     assert sum(map(sum, found.confusion)) == 16 * 32
 
@@ -109,7 +109,7 @@ def test_input_is_resized_and_probabilities_are_brought_back(tmp_path: Path) -> 
     pixels = torch.from_numpy(resized.copy()).permute(2, 0, 1)[None] / 255
     logits = ColorSegmenter()(pixels).logits
     logits = F.interpolate(logits, (24, 40), mode="bilinear", align_corners=False)
-    config = EvaluationConfig(input_size=(12, 20))
+    config = EvaluationConfig(dataset="cityscapes", input_size=(12, 20))
     ((views, found),) = predictions(
         ColorSegmenter(), [sample], config=config, label_space=CITYSCAPES, workers=0
     )
@@ -137,7 +137,7 @@ def test_scales_and_flips_are_averaged_probabilities(tmp_path: Path) -> None:
     assert not torch.allclose(parts[0], parts[1])
 
     def found(*, scales: tuple[float, ...], flip: bool) -> Tensor:
-        config = EvaluationConfig(input_size=None, scales=scales, flip=flip)
+        config = EvaluationConfig(dataset="cityscapes", input_size=None, scales=scales, flip=flip)
         ((_, probabilities),) = predictions(
             segmenter, [sample], config=config, label_space=CITYSCAPES, workers=0
         )
@@ -160,14 +160,14 @@ def test_predict_takes_several_sizes_of_an_image() -> None:
 def test_a_scale_that_leaves_no_pixel_is_refused(tmp_path: Path) -> None:
     sample = written_sample(tmp_path, "a", noise(0), drawn_ids(0, (8, 16)))
     with pytest.raises(InputError, match=r"evaluation\.scales \(1\.0, 0\.01\): 16x8 times"):
-        score([sample], EvaluationConfig(input_size=None, scales=(1.0, 0.01)))
+        score([sample], EvaluationConfig(dataset="cityscapes", input_size=None, scales=(1.0, 0.01)))
 
 
 def test_the_protocol_names_all_that_changes_a_number() -> None:
-    assert protocol(EvaluationConfig()) == (
+    assert protocol(EvaluationConfig(dataset="cityscapes")) == (
         "cityscapes val; input 1024x512; scale 1; no flip; labels at stored resolution"
     )
-    config = EvaluationConfig(input_size=None, scales=(0.75, 1.0), flip=True)
+    config = EvaluationConfig(dataset="cityscapes", input_size=None, scales=(0.75, 1.0), flip=True)
     assert input_protocol(config) == "input as stored; scale 0.75, 1; flip"
 
 
@@ -199,7 +199,7 @@ def tiny_segmenter(seed: int = 0) -> Segmenter:
 def test_loader_processes_change_no_prediction(toy_root: Path) -> None:
     samples = list_dataset(toy_root, "cityscapes", "val", labeled=True)
     segmenter = tiny_segmenter()
-    config = EvaluationConfig(input_size=(32, 64))
+    config = EvaluationConfig(dataset="cityscapes", input_size=(32, 64))
     before = torch.get_rng_state()
     alone, together = (
         list(predictions(segmenter, samples, config=config, label_space=CITYSCAPES, workers=n))
@@ -219,7 +219,7 @@ def test_evaluation_changes_no_weight_and_no_statistic(toy_root: Path) -> None:
     samples = list_dataset(toy_root, "cityscapes", "val", labeled=True)
     segmenter = tiny_segmenter().train()
     before = {name: tensor.clone() for name, tensor in segmenter.state_dict().items()}
-    evaluate(segmenter, samples, config=EvaluationConfig(input_size=(32, 64)),
+    evaluate(segmenter, samples, config=EvaluationConfig(dataset="cityscapes", input_size=(32, 64)),
              label_space=CITYSCAPES)  # fmt: skip
     assert not segmenter.training
     for name, tensor in segmenter.state_dict().items():
@@ -271,7 +271,9 @@ def test_adapting_batch_norm_changes_running_statistics_only(toy_root: Path) -> 
     segmenter = tiny_segmenter().train()
     before = {name: tensor.clone() for name, tensor in segmenter.state_dict().items()}
     folder = toy_root / "Cityscapes" / "leftImg8bit" / "train"
-    said = adapt_batch_norm(segmenter, folder, EvaluationConfig(input_size=(32, 64)))
+    said = adapt_batch_norm(
+        segmenter, folder, EvaluationConfig(dataset="cityscapes", input_size=(32, 64))
+    )
     assert said == f"re-estimated on 6 of 6 unlabeled images of {folder}"
     assert not any(module.training for module in segmenter.modules())
     changed = {n for n, t in segmenter.state_dict().items() if not torch.equal(t, before[n])}
@@ -330,12 +332,16 @@ def test_images_that_share_no_size_need_one(tmp_path: Path) -> None:
     write_png(tmp_path / "b.png", noise(1, (8, 10)))
     with pytest.raises(InputError, match=r"images of different sizes .* give --input-size WxH"):
         adapt_batch_norm(OneNorm(), tmp_path, AS_STORED)
-    adapt_batch_norm(OneNorm(), tmp_path, EvaluationConfig(input_size=(4, 4)))
+    adapt_batch_norm(OneNorm(), tmp_path, EvaluationConfig(dataset="cityscapes", input_size=(4, 4)))
 
 
 def test_label_files_are_not_taken_for_images(toy_root: Path) -> None:
     with pytest.raises(InputError, match=r"gtFine_labelIds\.png: mode L is no color image"):
-        adapt_batch_norm(OneNorm(), toy_root / "Cityscapes", EvaluationConfig(input_size=(4, 4)))
+        adapt_batch_norm(
+            OneNorm(),
+            toy_root / "Cityscapes",
+            EvaluationConfig(dataset="cityscapes", input_size=(4, 4)),
+        )
 
 
 def test_a_network_without_batch_norm_has_nothing_to_adapt(tmp_path: Path) -> None:

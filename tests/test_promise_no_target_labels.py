@@ -83,6 +83,16 @@ def test_same_bits_without_the_targets_training_labels(
     assert_same(*states)
 
 
+def test_same_bits_without_them_in_loader_processes(toy_root: Path, tmp_path: Path) -> None:
+    experiment = preset("toy_class_mix", toy_root)
+    experiment.data.workers = 2
+    train(experiment, tmp_path / "with", preset="toy_class_mix", device=CPU)
+    experiment.data.root = str(city_without_target_labels(toy_root, tmp_path / "root"))
+    train(experiment, tmp_path / "without", preset="toy_class_mix", device=CPU)
+    students = [read(tmp_path / run / "resume.pth")["student"] for run in ("with", "without")]
+    assert_same(*students)
+
+
 @pytest.mark.parametrize("name", SUPERVISED_BY_TARGET)
 def test_presets_that_use_them_say_so(
     name: str, toy_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

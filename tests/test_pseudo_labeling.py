@@ -47,7 +47,7 @@ def label(
         samples,
         folder,
         threshold=threshold,
-        config=EvaluationConfig(input_size=None),
+        config=EvaluationConfig(dataset="cityscapes", input_size=None),
         label_space=CITYSCAPES,
         snapshot=snapshot,
         supervision="none",

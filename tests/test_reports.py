@@ -61,6 +61,17 @@ def test_table_compares_methods() -> None:
     )
 
 
+def test_supervision_stands_above_the_scores() -> None:
+    results = {
+        "dacs": scores_json(FULL, NAMES, supervision="none"),
+        "oracle": scores_json(FULL, NAMES, supervision="ground truth (5 images)"),
+    }
+    assert markdown_table(results).splitlines()[2:4] == [
+        "| supervision | none | ground truth (5 images) |",
+        "| mIoU | 36.62 | 36.62 |",
+    ]
+
+
 def test_results_of_different_classes_are_no_table() -> None:
     two = Scores(iou=(1.0, 0.5), miou=0.75, pixel_accuracy=1.0, absent=(), confusion=())
     results = {"three": scores_json(FULL, NAMES), "two": scores_json(two, NAMES[:2])}

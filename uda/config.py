@@ -56,7 +56,7 @@ class Experiment:
     objectives: dict[str, ObjectiveConfig]
     teacher: TeacherConfig | None = None
     train: TrainConfig
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    evaluation: EvaluationConfig
 
 
 def validate(experiment: Experiment) -> None:

@@ -1,6 +1,7 @@
 """The training loop, and the one step it repeats."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ from torch import Tensor
 
 from uda.config import Experiment, validate
 from uda.data.registry import data_root
+from uda.data.samples import Sample
 from uda.data.sampling import batches
 from uda.data.training import TrainingData, open_labeled_split, open_training_data
-from uda.errors import InputError
+from uda.errors import InputError, require
 from uda.metrics import Scores
 from uda.objectives.base import Objective, StepContext
 from uda.optimizers import set_learning_rate
@@ -150,8 +152,11 @@ def train(
         experiment.evaluation.split,
         label_space=data.label_space,
     )
-    run = start_run(experiment, num_classes=data.label_space.num_classes, device=device)
-    folder = _open_folder(run, data, path, preset=preset, resume=resume)
+    _refuse_overlap(data, validation)
+    folder = RunFolder(path, preset, to_plain(experiment), data, data.supervision, "")
+    if not resume:
+        folder.refuse_if_used()
+    run, folder = _first_weights(experiment, folder, device=device, resume=resume)
     with (
         folder.opened(),
         Tracker(
@@ -179,21 +184,40 @@ def train(
         return scores or evaluate_student(run, data.label_space, validation)
 
 
-def _open_folder(
-    run: Run, data: TrainingData, path: Path, *, preset: str, resume: bool
-) -> RunFolder:
-    """The run's folder, found fit for it, and the run's first weights as they have to be."""
-    supervision, initial_weights = data.supervision, run.student.provenance
-    if run.experiment.train.initial_snapshot is not None:
-        initial = Path(run.experiment.train.initial_snapshot)
-        snapshot = load_snapshot(initial)
-        load_weights(run.student, snapshot.student, origin=str(initial))
-        initial_weights = f"{initial.name} sha256:{sha256(initial)[:12]}"
-        if snapshot.supervision != "none":
-            supervision += f"; initial weights made with: {snapshot.supervision}"
-    folder = RunFolder(path, preset, to_plain(run.experiment), data, supervision, initial_weights)
+def _refuse_overlap(data: TrainingData, validation: Sequence[Sample]) -> None:
+    """No image is scored that was trained on, with labels or without."""
+    scored = {sample.name for sample in validation}
+    for domain in (data.dataset.source, data.dataset.target):
+        both = sorted(scored.intersection(sample.name for sample in domain))
+        require(
+            not both,
+            f"{len(both)} images are both trained on and scored, the first is {both[:1]}: choose "
+            "other splits in data.source, data.target or evaluation.split",
+        )
+
+
+def _first_weights(
+    experiment: Experiment, folder: RunFolder, *, device: torch.device, resume: bool
+) -> tuple[Run, RunFolder]:
+    """The run as it has to start, and its folder with where the weights came from."""
+    initial = experiment.train.initial_snapshot
+    model = experiment.model
+    if resume or initial is not None:
+        model = replace(model, backbone_weights="none")  # they would be overwritten
+    num_classes = folder.data.label_space.num_classes
+    run = start_run(replace(experiment, model=model), num_classes=num_classes, device=device)
     if resume:
-        run.load_state(folder.load_resume())
-    else:
-        folder.refuse_if_used()
-    return folder
+        resumed = folder.load_resume()
+        run.load_state(resumed.state)
+        return run, replace(
+            folder, supervision=resumed.supervision, initial_weights=resumed.initial_weights
+        )
+    if initial is None:
+        return run, replace(folder, initial_weights=run.student.provenance)
+    snapshot = load_snapshot(Path(initial))
+    load_weights(run.student, snapshot.student, origin=initial)
+    supervision = folder.supervision
+    if snapshot.supervision != "none":
+        supervision += f"; initial weights made with: {snapshot.supervision}"
+    initial_weights = f"{Path(initial).name} sha256:{sha256(Path(initial))[:12]}"
+    return run, replace(folder, supervision=supervision, initial_weights=initial_weights)

@@ -28,7 +28,7 @@ _BATCH_NORM_BATCH = 8
 class EvaluationConfig:
     """How a network is scored: always against labels at their own resolution."""
 
-    dataset: str = "cityscapes"
+    dataset: str
     split: str = "val"
     input_size: tuple[int, int] | None = (512, 1024)  # images are resized to this; none: as stored
     scales: tuple[float, ...] = (1.0,)  # of the input size; probabilities are averaged over them
@@ -44,6 +44,11 @@ class EvaluationConfig:
         require(
             min(self.input_size or (1,)) > 0,
             f"{path}.input_size is {self.input_size}; allowed: none, or height, width above 0",
+        )
+        side = min(self.input_size or (1,)) * min(self.scales)
+        require(
+            self.input_size is None or round(side) > 0,
+            f"{path}.scales {self.scales} of {self.input_size} leave no pixel; use larger scales",
         )
 
 

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from uda.data.config import DomainConfig
+from uda.data.files import read_train_ids
 from uda.data.labels import IGNORE_INDEX, LabelSpace
 from uda.data.pseudo_label_folder import ID_SPACE, Manifest, PseudoLabelWriter
 from uda.data.registry import list_domain
 from uda.data.samples import Sample
-from uda.errors import InputError
+from uda.errors import InputError, require
 from uda.evaluation import EvaluationConfig, Views, input_protocol, predictions
 from uda.metrics import ConfusionMatrix, Scores, scores
 from uda.models.segmenter import Segmenter
@@ -25,7 +26,8 @@ class LabelingResult(NamedTuple):
     """What was written, and how good it is where that can be known."""
 
     manifest: Manifest
-    scores: Scores | None  # of the pixels that kept a label; None for samples without labels
+    scores: Scores | None  # of the pixels that kept a label; None where labels could not be read
+    why_unscored: str = ""
 
 
 def list_target(
@@ -65,26 +67,31 @@ def label_images(
     """Writes `folder` (see uda/data/pseudo_label_folder.py) with the most probable class of each
     pixel at stored resolution, 255 where its softmax probability is below `threshold`.
 
-    Samples that come with labels are scored, too; what is written does not depend on that. Raises
-    InputError, leaving no folder behind, when an image cannot be read or the folder exists.
+    If all samples come with readable labels, they are scored, too; what is written does not depend
+    on that. Raises InputError, leaving no folder behind, when an image cannot be read or the folder
+    exists.
     """
     if not 0 <= threshold <= 1:
         raise InputError(f"--threshold {threshold:g}: a softmax probability, between 0 and 1")
     count = label_space.num_classes
     predicted, kept = torch.zeros(count, dtype=torch.int64), torch.zeros(count, dtype=torch.int64)
-    matrix = ConfusionMatrix(count)
+    matrix, why_unscored = ConfusionMatrix(count), ""
     with PseudoLabelWriter(folder) as writer:
+        unlabeled = [sample._replace(labels=None) for sample in samples]
         found = predictions(
-            segmenter, samples, config=config, label_space=label_space, workers=workers
+            segmenter, unlabeled, config=config, label_space=label_space, workers=workers
         )
-        for views, probabilities in progress(found):
+        for sample, (views, probabilities) in zip(samples, progress(found), strict=True):
             confidence, labels = probabilities.max(dim=0)
             sure = confidence >= threshold
             predicted += torch.bincount(labels.flatten(), minlength=count).cpu()
             kept += torch.bincount(labels[sure], minlength=count).cpu()
-            if views.labels is not None:
-                truth = views.labels.to(labels.device).long()
-                matrix.update(labels[None], torch.where(sure, truth, IGNORE_INDEX)[None])
+            if not why_unscored:
+                try:
+                    truth = _truth(sample, views.size, label_space).to(labels.device)
+                    matrix.update(labels[None], torch.where(sure, truth, IGNORE_INDEX)[None])
+                except InputError as error:
+                    why_unscored = str(error)
             labels[~sure] = IGNORE_INDEX
             writer.write(views.stem, labels.to(torch.uint8).cpu().numpy())
         manifest = Manifest(
@@ -108,8 +115,16 @@ def label_images(
             },
         )
         writer.finish(manifest)
-    scored = all(sample.labels is not None for sample in samples)
-    return LabelingResult(manifest, scores(matrix, label_space.report_names) if scored else None)
+    if why_unscored:
+        return LabelingResult(manifest, None, why_unscored)
+    return LabelingResult(manifest, scores(matrix, label_space.report_names))
+
+
+def _truth(sample: Sample, size: tuple[int, int], label_space: LabelSpace) -> Tensor:
+    """Train ids (H, W) int64 of a sample; InputError when it has none that can be read."""
+    require(sample.labels is not None, f"{sample.name} has no labels")
+    assert sample.labels is not None
+    return torch.from_numpy(read_train_ids(sample.labels, size, label_space)).long()
 
 
 def labeling_report(result: LabelingResult, names: Sequence[str], *, why_unscored: str = "") -> str:
@@ -119,7 +134,7 @@ def labeling_report(result: LabelingResult, names: Sequence[str], *, why_unscore
     for name, share in zip(names, result.manifest.share_kept_per_class.values(), strict=True):
         lines.append(f"  {name}: {'never predicted' if share is None else f'{share:.1%}'}")
     if result.scores is None:
-        return "\n".join([*lines, f"not scored: {why_unscored}"])
+        return "\n".join([*lines, f"not scored: {why_unscored or result.why_unscored}"])
     lines.append("against ground truth, pixels with a label:")
     if result.scores.absent:
         lines.append(absent_line(result.scores))

@@ -60,6 +60,9 @@ def keep_records(
         space = folder.data.label_space
         scores = evaluate_student(run, space, validation)
         tracker.record_scores(run.step, scores, space.report_names)
+        tracker.say(
+            f"step {run.step}: mIoU {100 * scores.miou:.2f} (supervision: {folder.supervision})"
+        )
         tracker.picture(run.step, "views", view_panel(result.views, space))
         tracker.picture(run.step, "predictions", _prediction_panel(run, space, validation))
     if due(train.snapshot_every):

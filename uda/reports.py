@@ -24,7 +24,8 @@ def absent_line(scores: Scores) -> str:
 
 
 def markdown_table(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """A table with a column per result and mIoU, then each class, down the side.
+    """A table with a column per result; down the side what each saw of the target's labels, if the
+    results say so, then mIoU and each class.
 
     results: values of `scores_json` by name, or files that hold them. Percent with two decimals;
     `-` for absent classes. Raises ValueError when the results have different classes.
@@ -33,6 +34,9 @@ def markdown_table(results: Mapping[str, Mapping[str, Any]]) -> str:
     if any(column.keys() != columns[0].keys() for column in columns):
         raise ValueError("results of different classes do not fit into one table")
     lines = [["class", *results], ["---", *("---:" for _ in results)]]
+    if any("supervision" in result for result in results.values()):
+        seen = [str(result.get("supervision", "-")) for result in results.values()]
+        lines.append(["supervision", *seen])
     for name in columns[0]:
         lines.append([name, *(_two_decimals(column[name]) for column in columns)])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from uda import snapshots
 from uda.data.training import TrainingData
@@ -19,6 +19,14 @@ RESUME = "resume.pth"
 # A resumed run may differ in these: they leave every update as it is.
 _FREE = ("data.root", "data.workers", "train.log_every", "train.snapshot_every",
          "train.resume_every", "evaluation.")  # fmt: skip
+
+
+class Resumed(NamedTuple):
+    """What an interrupted run had come to."""
+
+    state: dict[str, Any]  # for Run.load_state
+    supervision: str
+    initial_weights: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +53,8 @@ class RunFolder:
         values["samples"] = self._samples_digest()
         snapshots.save(values, self.path / RESUME)
 
-    def load_resume(self) -> dict[str, Any]:
-        """The state to go on from. Raises InputError when there is none, or when the preset or the
+    def load_resume(self) -> "Resumed":
+        """What to go on from. Raises InputError when there is none, or when the preset or the
         data are not those it was written with."""
         path = self.path / RESUME
         if not path.exists():
@@ -67,12 +75,8 @@ class RunFolder:
                 f"{path} was written with other images or pseudo-labels: restore the data as they "
                 "were, or start another run with --run NAME"
             )
-        if values["initial_weights"] != self.initial_weights:
-            raise InputError(
-                f"{path} was written with other initial weights ({values['initial_weights']}, now "
-                f"{self.initial_weights}): restore their file, or start another run with --run NAME"
-            )
-        return {name: values[name] for name in ("step", "student", "teacher")} | values["training"]
+        state = {name: values[name] for name in ("step", "student", "teacher")}
+        return Resumed(state | values["training"], values["supervision"], values["initial_weights"])
 
     def refuse_if_used(self) -> None:
         """Raises InputError when another run has written here."""

@@ -103,7 +103,6 @@ class Tracker:
             f"iou/{name}": iou for name, iou in zip(names, scores.iou, strict=True)
         }
         self._record(step, {name: v for name, v in values.items() if not math.isnan(v)})
-        self.say(f"step {step}: mIoU {100 * scores.miou:.2f}")
         self._timed_from = (time.perf_counter(), step)  # evaluation is not training time
 
     def picture(self, step: int, name: str, rows: Tensor) -> None:

@@ -70,6 +70,7 @@ def test_gta5_is_listed_in_order_with_its_labels(
             name, stem,
             root / folder / "images" / f"{stem}.png",
             root / folder / "labels" / f"{stem}.png",
+            translated=name == "cyclegta5",
         )
         for stem in stems
     ]  # fmt: skip
@@ -218,7 +219,7 @@ def test_a_missing_root_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError) as refusal:
         listed(missing, datasets=("gta5",))
     assert str(refusal.value) == (
-        f"data root {missing} does not exist; expected a folder that holds GTA5/, CycleGTA5/, "
+        f"data root {missing} does not exist: give --data-root DIR; DIR holds GTA5/, CycleGTA5/, "
         "Cityscapes/ (python scripts/make_toy_city.py makes a small one)"
     )
 
@@ -293,6 +294,22 @@ def test_labels_of_another_size_are_found_at_the_start(root: Path) -> None:
     assert "as are 1 more label files" in message
     assert message.endswith("--set data.exclude=gta5/00002,gta5/00003")
     opened(root, exclude=("gta5/00002", "gta5/00003"))
+
+
+def test_a_translated_image_may_be_smaller_than_its_labels(root: Path) -> None:
+    """GTA5's labels belong to CycleGTA5's scaled images; a label of another shape does not."""
+    path = root / "CycleGTA5" / "labels" / "00001.png"
+    write_png(path, raw_labels(0, (40, 81)))
+    data = opened(root, source="cyclegta5").dataset
+    data.data.crop = data.data.source.size = (8, 16)
+    data.data.target = None
+    sample = data[0]
+    assert not isinstance(sample, InputError)
+    assert sample.source.labels is not None
+    assert sample.source.labels.shape == (8, 16)
+    write_png(path, raw_labels(0, (40, 90)))
+    with pytest.raises(InputError, match="is of another size than its image"):
+        opened(root, source="cyclegta5")
 
 
 def test_labels_of_another_size_are_found_before_scoring(root: Path) -> None:

@@ -9,6 +9,8 @@ from PIL import Image
 from uda.data.labels import LabelSpace
 from uda.errors import InputError
 
+_SHAPE_TOLERANCE = 0.05  # between the aspect ratios of a translated image and its labels
+
 
 def read_image(path: Path) -> Image.Image:
     """The RGB picture in a file, without its transparency if it has any.
@@ -22,22 +24,34 @@ def read_image(path: Path) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def read_raw_labels(path: Path, size: tuple[int, int]) -> Image.Image:
-    """Raw label ids as an 8-bit picture of `size` (height, width); a palette's index is the id.
+def read_raw_labels(path: Path, size: tuple[int, int], *, translated: bool = False) -> Image.Image:
+    """Raw label ids, an 8-bit picture, of an image of `size` (height, width); a palette's index is
+    the id.
 
-    Raises InputError when the file is missing or corrupt, holds colors, or is of another size.
+    Raises InputError when the file is missing or corrupt, holds colors, or is of another size;
+    the labels of a `translated` image need only have about its shape.
     """
     labels = _decode(path)
     if labels.mode not in ("L", "P"):
         raise InputError(
             f"{path}: mode {labels.mode} cannot hold label ids; allowed: 8-bit gray or palette PNG"
         )
-    if labels.size != (size[1], size[0]):
+    if not sizes_fit(size, (labels.height, labels.width), translated=translated):
         raise InputError(
             f"{path}: labels are {labels.width}x{labels.height}, the image is {size[1]}x{size[0]}; "
             "replace the file or, for training, leave the sample out with --set data.exclude=NAME"
         )
     return labels
+
+
+def sizes_fit(image: tuple[int, int], labels: tuple[int, int], *, translated: bool) -> bool:
+    """Whether labels of one size (height, width) belong to an image of another.
+
+    They have to be equal. A translated image may be scaled: GTA5's 1914x1052 became 1280x720, say.
+    """
+    if not translated:
+        return image == labels
+    return abs(image[0] * labels[1] / (image[1] * labels[0]) - 1) < _SHAPE_TOLERANCE
 
 
 def read_train_ids(path: Path, size: tuple[int, int], space: LabelSpace) -> npt.NDArray[np.uint8]:

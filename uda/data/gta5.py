@@ -2,7 +2,7 @@
 
 Source: Richter et al., ECCV 2016, arXiv 1608.02192. The label files are palette PNGs whose index
 is the Cityscapes label id. CycleGTA5 holds the same scenes after a CycleGAN made them look like
-Cityscapes (CyCADA, arXiv 1711.03213).
+Cityscapes (CyCADA, arXiv 1711.03213); its images may be smaller than GTA5's labels.
 """
 
 from functools import partial
@@ -15,7 +15,9 @@ from uda.errors import InputError
 _EXPECTED = "images/00001.png, ... and labels/00001.png, ... (as the downloads unpack)"
 
 
-def _list_samples(dataset: str, root: Path, split: str, labeled: bool) -> list[Sample]:
+def _list_samples(
+    dataset: str, translated: bool, root: Path, split: str, labeled: bool
+) -> list[Sample]:
     del split  # all of the set is for training
     names = list_files(root / "images", ".png", _EXPECTED)
     label_names = set(list_files(root / "labels", ".png", _EXPECTED)) if labeled else set()
@@ -32,12 +34,13 @@ def _list_samples(dataset: str, root: Path, split: str, labeled: bool) -> list[S
             name.removesuffix(".png"),
             root / "images" / name,
             root / "labels" / name if labeled else None,
+            translated,
         )
         for name in names
     ]
 
 
-def _layout(name: str, folder: str) -> Layout:
+def _layout(name: str, folder: str, *, translated: bool) -> Layout:
     return Layout(
         name=name,
         # Snapshots of the translated set are called GTA5 too, as in the experiment log.
@@ -45,10 +48,10 @@ def _layout(name: str, folder: str) -> Layout:
         folder=folder,
         splits=("train",),
         label_space=CITYSCAPES,
-        list_samples=partial(_list_samples, name),
+        list_samples=partial(_list_samples, name, translated),
         expected=_EXPECTED,
     )
 
 
-GTA5 = _layout("gta5", "GTA5")
-CYCLEGTA5 = _layout("cyclegta5", "CycleGTA5")
+GTA5 = _layout("gta5", "GTA5", translated=False)
+CYCLEGTA5 = _layout("cyclegta5", "CycleGTA5", translated=True)

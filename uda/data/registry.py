@@ -7,7 +7,7 @@ from pathlib import Path
 
 from uda.data.cityscapes import CITYSCAPES
 from uda.data.config import DataConfig, DomainConfig
-from uda.data.files import image_size
+from uda.data.files import image_size, sizes_fit
 from uda.data.gta5 import CYCLEGTA5, GTA5
 from uda.data.samples import Layout, Sample, list_split
 from uda.errors import InputError
@@ -32,8 +32,8 @@ def data_root(configured: str) -> Path:
     root = Path(text).expanduser()
     if not root.is_dir():
         raise InputError(
-            f"data root {root} does not exist; expected a folder that holds {folders} "
-            "(python scripts/make_toy_city.py makes a small one)"
+            f"data root {root} does not exist: give --data-root DIR; DIR holds {folders} (python "
+            "scripts/make_toy_city.py makes a small one)"
         )
     return root
 
@@ -85,7 +85,9 @@ def check_sizes(samples: list[Sample]) -> None:
     """
 
     def sizes_differ(sample: Sample) -> bool:
-        return sample.labels is not None and image_size(sample.image) != image_size(sample.labels)
+        return sample.labels is not None and not sizes_fit(
+            image_size(sample.image), image_size(sample.labels), translated=sample.translated
+        )
 
     with ThreadPoolExecutor(8) as pool:
         verdicts = list(pool.map(sizes_differ, samples))

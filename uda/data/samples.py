@@ -17,6 +17,8 @@ class Sample(NamedTuple):
     stem: str  # unique within its data set, e.g. "00001" or "aachen_000000_000019"
     image: Path
     labels: Path | None  # None: the label files of this sample were not even looked for
+    # A translated image may be smaller than the labels it was made from; it has their shape.
+    translated: bool = False
 
     @property
     def name(self) -> str:

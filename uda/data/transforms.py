@@ -49,7 +49,7 @@ def load_cropped(
     size = (round(domain.size[0] * factor), round(domain.size[1] * factor))
     labels = None
     if sample.labels is not None:
-        raw = read_raw_labels(sample.labels, stored_size)
+        raw = read_raw_labels(sample.labels, stored_size, translated=sample.translated)
         labels = label_space.to_train_ids(_resize_labels(raw, size), str(sample.labels))
     elif pseudo_labels is not None:
         labels = _resize_labels(pseudo_labels.read(sample.stem, stored_size), size)
