@@ -14,7 +14,7 @@ from uda.data.labels import IGNORE_INDEX, LabelSpace
 from uda.data.pseudo_label_folder import ID_SPACE, Manifest, PseudoLabelWriter
 from uda.data.registry import list_domain
 from uda.data.samples import Sample
-from uda.errors import InputError, require
+from uda.errors import InputError
 from uda.evaluation import EvaluationConfig, Views, input_protocol, predictions
 from uda.metrics import ConfusionMatrix, Scores, scores
 from uda.models.segmenter import Segmenter
@@ -122,8 +122,8 @@ def label_images(
 
 def _truth(sample: Sample, size: tuple[int, int], label_space: LabelSpace) -> Tensor:
     """Train ids (H, W) int64 of a sample; InputError when it has none that can be read."""
-    require(sample.labels is not None, f"{sample.name} has no labels")
-    assert sample.labels is not None
+    if sample.labels is None:
+        raise InputError(f"{sample.name} has no labels")
     return torch.from_numpy(read_train_ids(sample.labels, size, label_space)).long()
 
 
