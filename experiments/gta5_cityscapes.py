@@ -14,7 +14,7 @@ figures. What is not the log's, the same in every preset so that they can be com
 from uda.config import Experiment, TrainConfig
 from uda.data.config import DataConfig, DomainConfig
 from uda.evaluation import EvaluationConfig
-from uda.models import ModelConfig
+from uda.models import DeepLabV3PlusConfig
 from uda.objectives import (
     AdversarialConfig,
     ClassMixConfig,
@@ -42,7 +42,7 @@ def gc_640x360_b2_source_only() -> Experiment:
             crop=(360, 640),
         ),
         # Batch statistics, weight and bias of the backbone's batch norm fixed.
-        model=ModelConfig(backbone="resnet101", batch_norm="frozen_affine"),
+        model=DeepLabV3PlusConfig(backbone="resnet101", batch_norm="frozen_affine"),
         objectives={"supervised": SupervisedConfig()},
         train=TrainConfig(
             steps=45_000,

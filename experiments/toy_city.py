@@ -8,7 +8,7 @@ said below.
 
 from experiments import gta5_cityscapes
 from uda.config import Experiment
-from uda.models import ModelConfig
+from uda.models import DeepLabV3PlusConfig
 from uda.objectives import SupervisedConfig
 from uda.optimizers import OptimizerConfig
 
@@ -80,7 +80,7 @@ def _on_toy_city(experiment: Experiment) -> Experiment:
             domain.scale = (1.0, 1.0)
             domain.mirror = True
             domain.crop_label_values = 0
-    experiment.model = ModelConfig(
+    experiment.model = DeepLabV3PlusConfig(
         backbone="resnet18",
         backbone_weights="none",
         backbone_width=24,

@@ -12,7 +12,6 @@ from tiny_runs import CROP, tiny_model
 from uda.config import Experiment
 from uda.data.labels import CITYSCAPES
 from uda.data.samples import Sample
-from uda.models import build_segmenter
 from uda.models.segmenter import Normalization, SegmentationOutput, Segmenter
 from uda.plain import to_plain
 from uda.snapshots import Snapshot, versions
@@ -127,7 +126,7 @@ def tiny_snapshot(experiment: Experiment) -> Snapshot:
     experiment.model = tiny_model()
     experiment.evaluation.input_size = CROP
     torch.manual_seed(0)
-    student, teacher = (build_segmenter(experiment.model, 19).state_dict() for _ in range(2))
+    student, teacher = (experiment.model.build(19).state_dict() for _ in range(2))
     return Snapshot(
         preset="tiny",
         experiment=to_plain(experiment),

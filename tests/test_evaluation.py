@@ -27,7 +27,6 @@ from uda.evaluation import (
     protocol,
 )
 from uda.metrics import Scores
-from uda.models import build_segmenter
 from uda.models.segmenter import Normalization, SegmentationOutput, Segmenter
 
 AS_STORED = EvaluationConfig(dataset="cityscapes", input_size=None)
@@ -193,7 +192,7 @@ def test_bad_files_surface_as_one_line(tmp_path: Path, workers: int) -> None:
 
 def tiny_segmenter(seed: int = 0) -> Segmenter:
     torch.manual_seed(seed)
-    return build_segmenter(tiny_model(), CITYSCAPES.num_classes)
+    return tiny_model().build(CITYSCAPES.num_classes)
 
 
 def test_loader_processes_change_no_prediction(toy_root: Path) -> None:

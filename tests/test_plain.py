@@ -10,7 +10,7 @@ from uda.config import Experiment, TrainConfig
 from uda.data.config import DataConfig, DomainConfig
 from uda.errors import InputError
 from uda.evaluation import EvaluationConfig
-from uda.models import ModelConfig
+from uda.models import DeepLabV3PlusConfig, model_from_plain
 from uda.objectives import SupervisedConfig
 from uda.plain import apply_override, check_types, differences, from_plain, suggest, to_plain
 from uda.teacher import TeacherConfig
@@ -30,7 +30,7 @@ def rebuilt(plain: dict[str, Any], like: Experiment) -> Experiment:
     teacher = plain["teacher"]
     return Experiment(
         data=from_plain(DataConfig, plain["data"], origin="test"),
-        model=from_plain(ModelConfig, plain["model"], origin="test"),
+        model=model_from_plain(plain["model"], origin="test"),
         objectives=objectives,
         teacher=None if teacher is None else from_plain(TeacherConfig, teacher, origin="test"),
         train=from_plain(TrainConfig, plain["train"], origin="test"),
@@ -157,10 +157,14 @@ def test_an_override_that_does_not_fit_is_refused(override: str, message: str) -
         ("train.optimizer.lr", float("nan"), "allowed: a finite number"),
         ("data.crop", [360, 640], "experiment.data.crop is [360, 640]; allowed: 2 values"),
         ("data.exclude", ("a", 1), "experiment.data.exclude is ('a', 1); allowed: any number"),
-        ("data.source", ModelConfig(), "experiment.data.source cannot be a ModelConfig"),
+        (
+            "data.source",
+            DeepLabV3PlusConfig(),
+            "experiment.data.source cannot be a DeepLabV3PlusConfig",
+        ),
         ("data.source", None, "experiment.data.source is None; allowed: DomainConfig"),
         ("model.output_stride", 16.0, "experiment.model.output_stride is 16.0; allowed: one of"),
-        ("objectives", {"x": ModelConfig()}, "allowed: names, each with a ObjectiveConfig"),
+        ("objectives", {"x": DeepLabV3PlusConfig()}, "allowed: names, each with a ObjectiveConfig"),
         ("objectives", {1: SupervisedConfig()}, "allowed: names, each with a ObjectiveConfig"),
         ("objectives", None, "experiment.objectives is None"),
     ],

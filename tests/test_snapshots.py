@@ -16,7 +16,6 @@ from factories import tiny_snapshot
 from tiny_runs import CROP, assert_different, assert_same, tiny_model
 from uda.data.labels import CITYSCAPES
 from uda.errors import InputError
-from uda.models import build_segmenter
 from uda.plain import differences, to_plain
 from uda.snapshots import FORMAT, Snapshot, load, load_weights, read, save, sha256, snapshot_values
 
@@ -75,7 +74,7 @@ def test_the_network_of_a_file_predicts_the_same(path: Path, snapshot: Snapshot)
     assert_same(student.state_dict(), snapshot.student)
     assert_same(teacher.state_dict(), snapshot.teacher)
     assert_different(student.state_dict(), teacher.state_dict())
-    network = build_segmenter(tiny_model(), 19).to(memory_format=torch.channels_last).eval()
+    network = tiny_model().build(19).to(memory_format=torch.channels_last).eval()
     network.load_state_dict(snapshot.student)
     with torch.no_grad():
         assert torch.equal(student(images).logits, network(images).logits)
@@ -175,7 +174,7 @@ def test_tensors_that_do_not_fit_are_refused(snapshot: Snapshot) -> None:
 
 
 def test_weights_are_loaded_whole_or_not_at_all(snapshot: Snapshot) -> None:
-    segmenter = build_segmenter(tiny_model(), 19)
+    segmenter = tiny_model().build(19)
     before = {name: tensor.clone() for name, tensor in segmenter.state_dict().items()}
     with pytest.raises(InputError, match=r"^some\.pth: "):
         load_weights(segmenter, snapshot.student | {"more": torch.zeros(1)}, origin="some.pth")
@@ -186,7 +185,19 @@ def test_weights_are_loaded_whole_or_not_at_all(snapshot: Snapshot) -> None:
 
 def test_an_experiment_of_another_version_is_refused(snapshot: Snapshot) -> None:
     del snapshot.experiment["model"]["dropout"]
-    assert "snapshot: ModelConfig has fields" in refusal(snapshot.build)
+    assert "snapshot: DeepLabV3PlusConfig has fields" in refusal(snapshot.build)
+
+
+def test_a_network_of_unknown_kind_is_refused(snapshot: Snapshot) -> None:
+    snapshot.experiment["model"]["type"] = "DeepLabV9Config"
+    assert "unknown network 'DeepLabV9Config'; known: DeepLabV3PlusConfig" in refusal(
+        snapshot.build
+    )
+
+
+def test_a_snapshot_from_before_networks_were_named_opens(snapshot: Snapshot) -> None:
+    del snapshot.experiment["model"]["type"]
+    assert_same(snapshot.build().state_dict(), snapshot.student)
 
 
 def test_a_save_that_fails_leaves_the_old_file(

@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from tiny_runs import CPU, assert_same, batch_for, tiny_model, tiny_preset, tiny_run
 from uda.engine import train_step
-from uda.models import ModelConfig, build_segmenter
+from uda.models import DeepLabV3PlusConfig
 from uda.models.segmenter import Segmenter
 from uda.run import Run
 from uda.teacher import MeanTeacher, TeacherConfig
@@ -17,9 +17,9 @@ from uda.teacher import MeanTeacher, TeacherConfig
 IMAGES = torch.rand(2, 3, 64, 128, generator=torch.Generator().manual_seed(3))
 
 
-def student_of(config: ModelConfig | None = None, *, seed: int = 0) -> Segmenter:
+def student_of(config: DeepLabV3PlusConfig | None = None, *, seed: int = 0) -> Segmenter:
     torch.manual_seed(seed)
-    return build_segmenter(config or tiny_model(), 5)
+    return (config or tiny_model()).build(5)
 
 
 def norms(network: nn.Module) -> list[_BatchNorm]:

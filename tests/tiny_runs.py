@@ -20,7 +20,7 @@ from uda.data.files import image_size
 from uda.data.labels import CITYSCAPES, IGNORE_INDEX
 from uda.data.pseudo_label_folder import ID_SPACE, Manifest, PseudoLabelWriter
 from uda.data.registry import list_dataset
-from uda.models import ModelConfig
+from uda.models import DeepLabV3PlusConfig, ModelConfig
 from uda.models.deeplabv3plus import HeadNorm
 from uda.models.segmenter import BatchNormMode
 from uda.run import Run, StepResult, start_run
@@ -49,7 +49,7 @@ def tiny_preset(name: str, root: Path, *, steps: int = 6) -> Experiment:
     if data.pseudo_labels is not None:
         data.pseudo_labels = str(root.parent / "pseudo_labels")
         write_pseudo_labels(Path(data.pseudo_labels), root)
-    experiment.model = tiny_model(experiment.model.batch_norm, experiment.model.head_norm)
+    experiment.model = _shrunk(experiment.model)
     for objective in experiment.objectives.values():
         objective.start_step = min(objective.start_step, steps // 3)
     train = experiment.train
@@ -64,8 +64,13 @@ def tiny_preset(name: str, root: Path, *, steps: int = 6) -> Experiment:
     return experiment
 
 
-def tiny_model(batch_norm: BatchNormMode = "train", head_norm: HeadNorm = "batch") -> ModelConfig:
-    return ModelConfig(
+def tiny_model(
+    batch_norm: BatchNormMode = "train",
+    head_norm: HeadNorm = "batch",
+    *,
+    auxiliary_head: bool = True,
+) -> DeepLabV3PlusConfig:
+    return DeepLabV3PlusConfig(
         backbone="resnet18",
         backbone_weights="none",
         backbone_width=8,
@@ -75,7 +80,15 @@ def tiny_model(batch_norm: BatchNormMode = "train", head_norm: HeadNorm = "batch
         aspp_channels=8,
         low_level_channels=4,
         decoder_channels=8,
+        auxiliary_head=auxiliary_head,
     )
+
+
+def _shrunk(config: ModelConfig) -> ModelConfig:
+    """The same kind of network with a few channels per layer, from random weights."""
+    if isinstance(config, DeepLabV3PlusConfig):
+        return tiny_model(config.batch_norm, config.head_norm, auxiliary_head=config.auxiliary_head)
+    raise TypeError(f"no small {type(config).__name__} is known here")
 
 
 def without_dropout(experiment: Experiment) -> Experiment:

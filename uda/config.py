@@ -6,7 +6,7 @@ from typing import Literal
 from uda.data.config import DataConfig
 from uda.errors import require
 from uda.evaluation import EvaluationConfig
-from uda.models import ModelConfig
+from uda.models import DeepLabV3PlusConfig, ModelConfig
 from uda.objectives.base import ObjectiveConfig
 from uda.optimizers import OptimizerConfig
 from uda.plain import check_types
@@ -52,7 +52,7 @@ class Experiment:
     """A preset: data, network, objectives, training and evaluation."""
 
     data: DataConfig
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelConfig = field(default_factory=DeepLabV3PlusConfig)
     objectives: dict[str, ObjectiveConfig]
     teacher: TeacherConfig | None = None
     train: TrainConfig
@@ -89,17 +89,18 @@ def _check_start_steps(experiment: Experiment) -> None:
 
 def _check_needs(experiment: Experiment) -> None:
     """Everything an objective needs is there, and nothing is there that no objective needs."""
+    auxiliary, without = experiment.model.auxiliary_switch
     have = {
         "target": ("data.target", experiment.data.target is not None),
         "teacher": ("teacher", experiment.teacher is not None),
         "pseudo_labels": ("data.pseudo_labels", experiment.data.pseudo_labels is not None),
-        "auxiliary_head": ("model.auxiliary_head", experiment.model.auxiliary_head),
+        "auxiliary_head": (f"model.{auxiliary}", experiment.model.has_auxiliary_head),
     }
     for need, (field_name, present) in have.items():
         users = [name for name, o in experiment.objectives.items() if need in o.needs()]
         if users:
             require(present, f"objective {users[0]!r} needs {field_name}, which this preset lacks")
-        off = "false" if need == "auxiliary_head" else "none"
+        off = without if need == "auxiliary_head" else "none"
         require(
             bool(users) or not present,
             f"{field_name} is set, but no objective uses it; set {field_name}={off} or add an "

@@ -16,10 +16,20 @@ T = TypeVar("T")
 def to_plain(config: Any) -> Any:
     """Dicts, tuples, numbers, strings and None that say the same as a dataclass tree.
 
-    A member of a dict of dataclasses (an objective) carries its class name under "type".
+    Where several classes are possible, the class name stands under "type": in a member of a dict of
+    dataclasses (an objective), and in a field that holds a subclass of its annotation (a network).
     """
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        return {f.name: to_plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+        hints = get_type_hints(type(config))
+        plain = {}
+        for field in dataclasses.fields(config):
+            value = getattr(config, field.name)
+            plain[field.name] = to_plain(value)
+            if dataclasses.is_dataclass(value) and _dataclass_in(hints[field.name]) is not type(
+                value
+            ):
+                plain[field.name] = {"type": type(value).__name__} | plain[field.name]
+        return plain
     if isinstance(config, dict):
         return {
             name: {"type": type(member).__name__} | to_plain(member)
@@ -57,7 +67,8 @@ def check_types(config: Any, *, origin: str) -> None:
     for field in dataclasses.fields(config):
         value, path = getattr(config, field.name), f"{origin}.{field.name}"
         if dataclasses.is_dataclass(value):
-            if _dataclass_in(hints[field.name]) is not type(value):
+            expected = _dataclass_in(hints[field.name])
+            if expected is None or not isinstance(value, expected):
                 raise InputError(f"{path} cannot be a {type(value).__name__}")
             check_types(value, origin=path)
             continue

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from uda.config import Experiment
-from uda.models import build_segmenter
 from uda.models.segmenter import Segmenter
 from uda.objectives.base import Objective
 from uda.optimizers import ParameterGroup, build_optimizer
@@ -64,7 +63,7 @@ class Run:
 def start_run(experiment: Experiment, *, num_classes: int, device: torch.device) -> Run:
     """A run at step 0, its first weights drawn from the preset's seed."""
     torch.manual_seed(experiment.train.seed)
-    student = build_segmenter(experiment.model, num_classes).to(device)
+    student = experiment.model.build(num_classes).to(device)
     student = student.to(memory_format=torch.channels_last)
     teacher = None if experiment.teacher is None else MeanTeacher(student, experiment.teacher)
     objectives = {}

@@ -20,7 +20,7 @@ from uda.data.config import DataConfig
 from uda.data.labels import LABEL_SPACES, LabelSpace
 from uda.errors import InputError
 from uda.evaluation import EvaluationConfig
-from uda.models import ModelConfig, build_segmenter
+from uda.models import ModelConfig, model_from_plain
 from uda.models.segmenter import Segmenter
 from uda.plain import from_plain
 
@@ -47,7 +47,7 @@ class Snapshot:
 
     @property
     def model(self) -> ModelConfig:
-        return from_plain(ModelConfig, self.experiment["model"], origin="snapshot")
+        return model_from_plain(self.experiment["model"], origin="snapshot")
 
     @property
     def data(self) -> DataConfig:
@@ -69,7 +69,7 @@ class Snapshot:
                 "student"
             )
         model = replace(self.model, backbone_weights="none")  # the snapshot brings its own
-        segmenter = build_segmenter(model, self.label_space.num_classes)
+        segmenter = model.build(self.label_space.num_classes)
         load_weights(segmenter, state, origin="snapshot")
         return segmenter.eval().to(memory_format=torch.channels_last)
 

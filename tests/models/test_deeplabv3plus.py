@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uda.errors import InputError
-from uda.models import ModelConfig, build_segmenter
+from uda.models import DeepLabV3PlusConfig
 from uda.models.backbones import resnet_backbone
 from uda.models.deeplabv3plus import DeepLabV3Plus
 from uda.models.segmenter import (
@@ -22,7 +22,7 @@ from uda.models.segmenter import (
     Segmenter,
 )
 
-TINY = ModelConfig(
+TINY = DeepLabV3PlusConfig(
     backbone="resnet18",
     backbone_weights="none",
     backbone_width=4,
@@ -56,7 +56,7 @@ def test_logits_have_input_size_and_features_output_stride(
     size: tuple[int, int], output_stride: Literal[8, 16]
 ) -> None:
     config = replace(TINY, output_stride=output_stride)
-    output = build_segmenter(config, num_classes=5)(torch.rand(2, 3, *size))
+    output = config.build(5)(torch.rand(2, 3, *size))
     assert output.logits.shape == (2, 5, *size)
     assert output.auxiliary_logits is not None
     assert output.auxiliary_logits.shape == (2, 5, *size)
@@ -65,15 +65,15 @@ def test_logits_have_input_size_and_features_output_stride(
 
 
 def test_without_auxiliary_head() -> None:
-    segmenter = build_segmenter(replace(TINY, auxiliary_head=False), num_classes=5)
+    segmenter = replace(TINY, auxiliary_head=False).build(5)
     assert not segmenter.has_auxiliary_head
     assert segmenter(torch.rand(1, 3, 32, 32)).auxiliary_logits is None
     assert not any(name.startswith("auxiliary") for name in segmenter.state_dict())
-    assert build_segmenter(TINY, num_classes=5).has_auxiliary_head
+    assert TINY.build(5).has_auxiliary_head
 
 
 def test_toy_network_has_two_million_parameters() -> None:
-    config = ModelConfig(
+    config = DeepLabV3PlusConfig(
         backbone="resnet18",
         backbone_weights="none",
         backbone_width=24,
@@ -83,7 +83,7 @@ def test_toy_network_has_two_million_parameters() -> None:
         decoder_channels=64,
         auxiliary_head=False,
     )
-    segmenter = build_segmenter(config, num_classes=19)
+    segmenter = config.build(19)
     stem = 3 * 7 * 7 * 24 + 2 * 24
     stages = 4 * (9 * 24 * 24) + 4 * 48
     for width in (48, 96, 192):  # four 3x3 convolutions, a 1x1 shortcut, five norms
@@ -99,7 +99,7 @@ def test_toy_network_has_two_million_parameters() -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_parameter_groups_are_disjoint_and_complete(mode: BatchNormMode) -> None:
-    segmenter = build_segmenter(replace(TINY, batch_norm=mode), num_classes=5)
+    segmenter = replace(TINY, batch_norm=mode).build(5)
     groups = segmenter.backbone_parameters() + segmenter.head_parameters()
     assert len({id(p) for p in groups}) == len(groups)
     trained = {id(p) for p in segmenter.parameters() if p.requires_grad}
@@ -113,7 +113,7 @@ def test_parameter_groups_are_disjoint_and_complete(mode: BatchNormMode) -> None
 
 @pytest.mark.parametrize("mode", MODES)
 def test_batch_norm_mode_survives_toggles(mode: BatchNormMode) -> None:
-    segmenter = build_segmenter(replace(TINY, batch_norm=mode, dropout=0.0), num_classes=5)
+    segmenter = replace(TINY, batch_norm=mode, dropout=0.0).build(5)
     copied = copy.deepcopy(segmenter)
     for network in (segmenter, copied, segmenter.eval().train(), nn.Sequential(segmenter).train()):
         expected = mode != "frozen"
@@ -136,7 +136,7 @@ def test_batch_norm_mode_survives_toggles(mode: BatchNormMode) -> None:
 
 
 def test_evaluation_uses_and_keeps_running_statistics() -> None:
-    segmenter = build_segmenter(TINY, num_classes=5).eval()
+    segmenter = TINY.build(5).eval()
     before = copy.deepcopy(segmenter.state_dict())
     images = torch.rand(2, 3, 48, 48)
     with torch.no_grad():
@@ -147,15 +147,15 @@ def test_evaluation_uses_and_keeps_running_statistics() -> None:
 
 
 def test_frozen_batch_norm_does_not_look_at_the_batch() -> None:
-    segmenter = build_segmenter(replace(TINY, batch_norm="frozen", dropout=0.0), num_classes=5)
+    segmenter = replace(TINY, batch_norm="frozen", dropout=0.0).build(5)
     images = torch.rand(2, 3, 48, 48)
     torch.testing.assert_close(segmenter(images).logits[:1], segmenter(images[:1]).logits)
-    other = build_segmenter(replace(TINY, batch_norm="frozen_affine", dropout=0.0), num_classes=5)
+    other = replace(TINY, batch_norm="frozen_affine", dropout=0.0).build(5)
     assert not torch.allclose(other(images).logits[:1], other(images[:1]).logits, rtol=1e-2)
 
 
 def test_one_image_trains_with_group_norm() -> None:
-    segmenter = build_segmenter(TINY, num_classes=5)
+    segmenter = TINY.build(5)
     total(segmenter(torch.rand(1, 3, 33, 49))).backward()
     for name, parameter in segmenter.named_parameters():
         assert parameter.grad is not None, name
@@ -163,7 +163,7 @@ def test_one_image_trains_with_group_norm() -> None:
 
 
 def test_one_image_does_not_train_with_batch_norm_heads() -> None:
-    segmenter = build_segmenter(replace(TINY, head_norm="batch"), num_classes=5)
+    segmenter = replace(TINY, head_norm="batch").build(5)
     images = torch.rand(1, 3, 64, 64)
     with pytest.raises(InputError, match=r"a batch of 1 image .* model.head_norm=group or larger"):
         segmenter(images)
@@ -176,7 +176,7 @@ def test_one_image_does_not_train_with_batch_norm_heads() -> None:
     ("channels", "groups"), [(256, 32), (64, 32), (48, 24), (24, 24), (320, 32), (66, 22)]
 )
 def test_groups_are_the_largest_divisor_up_to_32(channels: int, groups: int) -> None:
-    segmenter = build_segmenter(replace(TINY, decoder_channels=channels), num_classes=5)
+    segmenter = replace(TINY, decoder_channels=channels).build(5)
     norm = segmenter.get_submodule("decoder.0.1")
     assert isinstance(norm, nn.GroupNorm)
     assert norm.num_groups == groups
@@ -184,7 +184,7 @@ def test_groups_are_the_largest_divisor_up_to_32(channels: int, groups: int) -> 
 
 def test_image_pooling_keeps_more_than_signs() -> None:
     """With 2 channels per group, normalizing a 1x1 map would leave +1 and -1 only."""
-    segmenter = build_segmenter(replace(TINY, aspp_channels=64), num_classes=5)
+    segmenter = replace(TINY, aspp_channels=64).build(5)
     pooled = segmenter.get_submodule("aspp.pooled")
     outputs = pooled(torch.rand(1, 32, 1, 1))
     assert outputs.unique().numel() > 10
@@ -195,14 +195,14 @@ def test_usual_dilations_follow_the_output_stride(
     output_stride: Literal[8, 16], rates: list[int]
 ) -> None:
     config = replace(TINY, output_stride=output_stride, aspp_rates=())
-    branches = build_segmenter(config, num_classes=5).get_submodule("aspp.branches")
+    branches = config.build(5).get_submodule("aspp.branches")
     convolutions = [m for m in branches.modules() if isinstance(m, nn.Conv2d)]
     assert [c.dilation for c in convolutions] == [(1, 1), *((rate, rate) for rate in rates)]
 
 
 def test_initialization() -> None:
     config = replace(TINY, decoder_channels=256, backbone_width=16)
-    segmenter = build_segmenter(config, num_classes=19)
+    segmenter = config.build(19)
     for name in ("decoder.2", "auxiliary.2"):
         classifier = segmenter.get_submodule(name)
         assert isinstance(classifier, nn.Conv2d)
@@ -215,10 +215,10 @@ def test_initialization() -> None:
     assert hidden.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.02)
 
 
-def fingerprint(config: ModelConfig) -> list[Tensor]:
+def fingerprint(config: DeepLabV3PlusConfig) -> list[Tensor]:
     """What a network does in one training step, and what it is trained on."""
     torch.manual_seed(0)
-    segmenter = build_segmenter(config, num_classes=5)
+    segmenter = config.build(5)
     output = segmenter(torch.rand(2, 3, 33, 49))
     trained = torch.tensor([p.requires_grad for p in segmenter.parameters()])
     auxiliary = output.auxiliary_logits
@@ -246,7 +246,7 @@ def test_every_field_changes_something(tmp_path: Path) -> None:
         "auxiliary_head": False,
         "align_corners": True,
     }
-    assert set(changes) == {field.name for field in fields(ModelConfig)}
+    assert set(changes) == {field.name for field in fields(DeepLabV3PlusConfig)}
     base = fingerprint(TINY)
     again = fingerprint(TINY)
     assert all(torch.equal(a, b) for a, b in zip(base, again, strict=True))
@@ -273,24 +273,24 @@ def test_every_field_changes_something(tmp_path: Path) -> None:
 )
 def test_values_that_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        build_segmenter(replace(TINY, **changes), num_classes=5)  # type: ignore[arg-type]
+        replace(TINY, **changes).build(5)  # type: ignore[arg-type]
 
 
 def test_no_classes_are_refused() -> None:
     with pytest.raises(InputError, match="num_classes is 0"):
-        build_segmenter(TINY, num_classes=0)
+        TINY.build(0)
 
 
 def test_provenance_is_the_backbones(tmp_path: Path) -> None:
-    assert build_segmenter(TINY, num_classes=5).provenance == "random"
+    assert TINY.build(5).provenance == "random"
     path = tmp_path / "trunk.pth"
     torch.save(resnet_backbone("resnet18", width=4, weights="none").state_dict(), path)
-    segmenter = build_segmenter(replace(TINY, backbone_weights=str(path)), num_classes=5)
+    segmenter = replace(TINY, backbone_weights=str(path)).build(5)
     assert segmenter.provenance.startswith("file trunk.pth sha256:")
 
 
 def test_bfloat16_autocast_in_channels_last_returns_float32_logits() -> None:
-    segmenter = build_segmenter(replace(TINY, dropout=0.0), num_classes=5)
+    segmenter = replace(TINY, dropout=0.0).build(5)
     images = torch.rand(2, 3, 65, 97)
     expected = segmenter(images).logits
     segmenter = segmenter.to(memory_format=torch.channels_last)
@@ -307,9 +307,9 @@ def test_bfloat16_autocast_in_channels_last_returns_float32_logits() -> None:
 
 
 def test_state_dict_restores_a_network() -> None:
-    first = build_segmenter(TINY, num_classes=5)
+    first = TINY.build(5)
     first(torch.rand(2, 3, 64, 64))
-    second = build_segmenter(TINY, num_classes=5)
+    second = TINY.build(5)
     second.load_state_dict(first.state_dict())
     images = torch.rand(1, 3, 40, 56)
     assert torch.equal(first.eval()(images).logits, second.eval()(images).logits)
@@ -377,10 +377,10 @@ def test_logits_are_resized_bilinearly(align_corners: bool) -> None:
 )
 def test_images_of_another_kind_are_refused(images: Tensor) -> None:
     with pytest.raises(ValueError, match=r"allowed: \(N, 3, H, W\) float RGB in \[0, 1\]"):
-        build_segmenter(TINY, num_classes=5)(images)
+        TINY.build(5)(images)
 
 
 def test_segmenters_are_built_in_training_mode() -> None:
-    segmenter = build_segmenter(TINY, num_classes=5)
+    segmenter = TINY.build(5)
     assert isinstance(segmenter, DeepLabV3Plus)
     assert segmenter.training

@@ -1,5 +1,26 @@
-"""Networks, and the one function that builds them from a preset's settings."""
+"""Networks, and the settings they are built from."""
 
-from uda.models.deeplabv3plus import ModelConfig, build_segmenter
+from collections.abc import Mapping
+from typing import Any
 
-__all__ = ["ModelConfig", "build_segmenter"]
+from uda.errors import InputError
+from uda.models.deeplabv3plus import DeepLabV3PlusConfig
+from uda.models.segmenter import ModelConfig
+from uda.plain import from_plain
+
+__all__ = ["DeepLabV3PlusConfig", "ModelConfig", "model_from_plain"]
+
+_CONFIGS: tuple[type[ModelConfig], ...] = (DeepLabV3PlusConfig,)
+
+
+def model_from_plain(values: Mapping[str, Any], *, origin: str) -> ModelConfig:
+    """The settings that `to_plain` was given as a field annotated `ModelConfig`.
+
+    Raises InputError, naming `origin`, for an unknown class and for fields that do not fit it.
+    """
+    configs = {cls.__name__: cls for cls in _CONFIGS}
+    name = values.get("type", "DeepLabV3PlusConfig")  # the only one while none was stored
+    if name not in configs:
+        raise InputError(f"{origin}: unknown network {name!r}; known: {', '.join(configs)}")
+    fields = {field: value for field, value in values.items() if field != "type"}
+    return from_plain(configs[name], fields, origin=origin)

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uda.errors import InputError
-from uda.models.backbones import BackboneName, ResNetBackbone, resnet_backbone
-from uda.models.segmenter import BatchNormMode, SegmentationOutput, Segmenter
+from uda.models.backbones import ResNetBackbone, resnet_backbone
+from uda.models.segmenter import ModelConfig, SegmentationOutput, Segmenter
 
 HeadNorm = Literal["batch", "group"]
 
@@ -21,14 +21,10 @@ _MAX_GROUPS = 32  # Wu and He, arXiv 1803.08494
 
 
 @dataclass(kw_only=True, slots=True)
-class ModelConfig:
-    """A DeepLabV3+; every field changes the network that `build_segmenter` returns."""
+class DeepLabV3PlusConfig(ModelConfig):
+    """Settings of `DeepLabV3Plus`."""
 
-    backbone: BackboneName = "resnet101"
-    backbone_weights: str = "imagenet"  # "none", "imagenet" or the path of a state dict
-    backbone_width: int = 64  # channels of the stem; the other layers scale with it
     output_stride: Literal[8, 16] = 16  # of the deepest features
-    batch_norm: BatchNormMode = "train"  # of the backbone, see Segmenter
     # With one or two images per batch, batch normalization of the pooled image (one value per
     # channel and image) leaves only a sign; group normalization does not look at the batch.
     head_norm: HeadNorm = "group"
@@ -36,33 +32,37 @@ class ModelConfig:
     aspp_channels: int = 256
     low_level_channels: int = 48
     decoder_channels: int = 256
-    dropout: float = 0.1  # after the ASPP's projection, and in the auxiliary head
     auxiliary_head: bool = True  # on layer3
     align_corners: bool = False  # of every bilinear resize, that of the logits included
 
+    @property
+    def has_auxiliary_head(self) -> bool:
+        return self.auxiliary_head
 
-def build_segmenter(config: ModelConfig, num_classes: int) -> Segmenter:
-    """The network of `config`, on the CPU and in training mode, drawn from torch's generator.
+    @property
+    def auxiliary_switch(self) -> tuple[str, str]:
+        return "auxiliary_head", "false"
 
-    Raises InputError when a field's value is not allowed or the weights cannot be had.
-    """
-    _check(config)
-    if num_classes < 1:
-        raise InputError(f"num_classes is {num_classes}; allowed: 1 or more")
-    backbone = resnet_backbone(
-        config.backbone,
-        width=config.backbone_width,
-        output_stride=config.output_stride,
-        weights=config.backbone_weights,
-    )
-    return DeepLabV3Plus(backbone, config, num_classes)
+    def build(self, num_classes: int) -> "DeepLabV3Plus":
+        _check(self)
+        if num_classes < 1:
+            raise InputError(f"num_classes is {num_classes}; allowed: 1 or more")
+        backbone = resnet_backbone(
+            self.backbone,
+            width=self.backbone_width,
+            output_stride=self.output_stride,
+            weights=self.backbone_weights,
+        )
+        return DeepLabV3Plus(backbone, self, num_classes)
 
 
 class DeepLabV3Plus(Segmenter):
     """Atrous spatial pyramid pooling on the deepest features, refined by the stride-4 ones."""
 
-    def __init__(self, backbone: ResNetBackbone, config: ModelConfig, num_classes: int) -> None:
-        """Heads around `backbone`, Kaiming-initialized; `build_segmenter` checks the fields."""
+    def __init__(
+        self, backbone: ResNetBackbone, config: DeepLabV3PlusConfig, num_classes: int
+    ) -> None:
+        """Heads around `backbone`, Kaiming-initialized; `config.build` checks the fields."""
         super().__init__(
             backbone,
             provenance=backbone.provenance,
@@ -203,7 +203,7 @@ def _initialize(*heads: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def _check(config: ModelConfig) -> None:
+def _check(config: DeepLabV3PlusConfig) -> None:
     if config.head_norm not in get_args(HeadNorm):
         raise InputError(
             f"model.head_norm is {config.head_norm!r}; allowed: {', '.join(get_args(HeadNorm))}"

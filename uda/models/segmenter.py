@@ -1,6 +1,7 @@
 """The contract between a network and everything else."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Literal, NamedTuple, Self
 
 import torch
@@ -9,9 +10,40 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from uda.errors import InputError
+from uda.models.backbones import BackboneName
 
 BatchNormMode = Literal["train", "frozen_affine", "frozen"]
 _BATCH_NORM_MODES = ("train", "frozen_affine", "frozen")
+
+
+@dataclass(kw_only=True, slots=True)
+class ModelConfig:
+    """Settings of a network; `build()` makes it. Subclasses add the network's own fields, and every
+    field changes the network."""
+
+    backbone: BackboneName = "resnet101"
+    backbone_weights: str = "imagenet"  # "none", "imagenet" or the path of a state dict
+    backbone_width: int = 64  # channels of the stem; the other layers scale with it
+    batch_norm: BatchNormMode = "train"  # of the backbone, see Segmenter
+    dropout: float = 0.1  # share of the heads' channels or values that a training step drops
+
+    @property
+    def has_auxiliary_head(self) -> bool:
+        """Whether the network's outputs carry `auxiliary_logits`."""
+        raise NotImplementedError
+
+    @property
+    def auxiliary_switch(self) -> tuple[str, str]:
+        """The field below `model` that gives the network an auxiliary head, and its value for a
+        network without one."""
+        raise NotImplementedError
+
+    def build(self, num_classes: int) -> "Segmenter":
+        """The network, on the CPU and in training mode, drawn from torch's generator.
+
+        Raises InputError when a field's value is not allowed or the weights cannot be had.
+        """
+        raise NotImplementedError
 
 
 class SegmentationOutput(NamedTuple):
