@@ -12,7 +12,12 @@ import torchvision
 from torch import Tensor, nn
 
 from uda.errors import InputError
-from uda.models.backbones import BackboneName, ResNetBackbone, resnet_backbone
+from uda.models.backbones import (
+    BackboneName,
+    ResNetBackbone,
+    caffe_resnet_backbone,
+    resnet_backbone,
+)
 
 Wrap = Callable[[dict[str, Tensor]], object]
 
@@ -214,3 +219,97 @@ def test_unknown_names_and_strides_are_refused() -> None:
         resnet_backbone("resnet18", output_stride=32, weights="none")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="backbone_width is 0; allowed: 1 or more"):
         resnet_backbone("resnet18", width=0, weights="none")
+
+
+def caffe(name: BackboneName = "resnet18", weights: str = "none") -> ResNetBackbone:
+    return caffe_resnet_backbone(name, width=4, weights=weights)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_caffe_trunk_strides_first_and_dilates_whole_stages(name: BackboneName) -> None:
+    backbone = caffe(name)
+    convolutions = {n: m for n, m in backbone.named_modules() if isinstance(m, nn.Conv2d)}
+    strided = {n for n, m in convolutions.items() if m.stride == (2, 2)}
+    assert strided == {"conv1", "layer2.0.conv1", "layer2.0.downsample.0"}
+    dilations = {"layer1": (1, 1), "layer2": (1, 1), "layer3": (2, 2), "layer4": (4, 4)}
+    for stage, dilation in dilations.items():
+        large = [
+            m for n, m in convolutions.items() if n.startswith(stage) and m.kernel_size == (3, 3)
+        ]
+        assert large
+        assert all(m.dilation == m.padding == dilation for m in large)
+    torchvisions = resnet_backbone(name, width=4, weights="none").state_dict()
+    assert {n: t.shape for n, t in backbone.state_dict().items()} == {
+        n: t.shape for n, t in torchvisions.items()
+    }
+
+
+def test_caffe_bottleneck_reads_every_second_pixel() -> None:
+    block = caffe("resnet50").layer2[0].eval()
+    features = torch.rand(1, 16, 9, 11)
+    thinned = torch.zeros_like(features)
+    thinned[..., ::2, ::2] = features[..., ::2, ::2]
+    with torch.no_grad():
+        torch.testing.assert_close(block(features), block(thinned))
+        torchvisions = resnet_backbone("resnet50", width=4, weights="none").layer2[0].eval()
+        assert not torch.allclose(torchvisions(features), torchvisions(thinned), rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "ceil_mode", "features"),
+    [
+        ((360, 640), True, (46, 81)),
+        ((512, 1024), True, (65, 129)),
+        ((360, 640), False, (45, 80)),
+        ((65, 97), True, (9, 13)),
+    ],
+)
+def test_caffe_trunks_sizes(
+    pixels: tuple[int, int], ceil_mode: bool, features: tuple[int, int]
+) -> None:
+    backbone = caffe_resnet_backbone("resnet18", width=1, weights="none", ceil_mode=ceil_mode)
+    with torch.no_grad():
+        maps = backbone.eval()(torch.rand(1, 3, *pixels))
+    assert maps.middle.shape == (1, 4, *features)
+    assert maps.deep.shape == (1, 8, *features)
+
+
+@pytest.mark.parametrize("prefix", ["", "Scale.", "module.", "module.Scale."])
+def test_caffe_weights_of_a_file(tmp_path: Path, prefix: str) -> None:
+    path = tmp_path / "init.pth"
+    state = classifier_state()
+    state |= {"layer5.conv2d_list.0.weight": torch.zeros(21, 32, 3, 3)}
+    state |= {"layer6.head.1.weight": torch.zeros(1)}
+    torch.save(
+        {
+            f"{prefix}{name}": tensor
+            for name, tensor in state.items()
+            if not name.endswith("num_batches_tracked")
+        },
+        path,
+    )
+    backbone = caffe(weights=str(path))
+    for name, parameter in backbone.named_parameters():
+        assert torch.equal(parameter, state[name]), name
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert backbone.provenance == f"file init.pth sha256:{digest}"
+
+
+def test_a_torchvision_trunk_takes_no_caffe_file(tmp_path: Path) -> None:
+    path = tmp_path / "init.pth"
+    torch.save({f"Scale.{name}": t for name, t in classifier_state().items()}, path)
+    with pytest.raises(InputError, match="give a torchvision classification state dict"):
+        small(weights=str(path))
+
+
+def test_caffe_weights_that_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'imagenet', but torchvision's weights are for other"):
+        caffe(weights="imagenet")
+    with pytest.raises(InputError, match="is no file; allowed: none, or the path of a Caffe"):
+        caffe(weights="/no/such/file.pth")
+    path = tmp_path / "init.pth"
+    torch.save({"Scale.conv1.weight": torch.zeros(4, 3, 7, 7)}, path)
+    with pytest.raises(
+        InputError, match=r"21 of 120 entries match, 99 \(bn1.weight, ...\) missing"
+    ):
+        caffe(weights=str(path))

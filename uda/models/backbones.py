@@ -1,13 +1,14 @@
-"""ResNet trunks that read torchvision's weights, at output stride 8 or 16.
+"""ResNet trunks with torchvision's weights at output stride 8 or 16, or Caffe's at 8.
 
 Source: He et al., CVPR 2016, arXiv 1512.03385; blocks and parameter names are torchvision's.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from uda.errors import InputError
 
 BackboneName = Literal["resnet18", "resnet50", "resnet101"]
+NormLayer = Callable[[int], nn.BatchNorm2d]  # from a number of channels
 
 _IMAGENET_WIDTH = 64  # channels of the stem in every published classification ResNet
 
@@ -34,7 +36,8 @@ _DEPTHS = {
 
 
 class BackboneFeatures(NamedTuple):
-    """What a backbone makes of images (N, 3, H, W); every stride rounds sizes up."""
+    """What a backbone makes of images (N, 3, H, W); every stride rounds sizes up, and a max-pool
+    with `ceil_mode` makes 1 more of an even size."""
 
     low_level: Tensor  # (N, D1, h, w) of layer1, stride 4
     middle: Tensor  # (N, D3, h, w) of layer3, stride 16, or 8 at output stride 8
@@ -52,25 +55,48 @@ class BackboneChannels(NamedTuple):
 class ResNetBackbone(nn.Module):
     """A ResNet without its classifier; parameters are named as in torchvision's ResNets."""
 
-    def __init__(self, name: BackboneName, *, width: int, output_stride: Literal[8, 16]) -> None:
-        """Random weights; use `resnet_backbone`, which checks its arguments and loads weights."""
+    # Files with its weights: their kind; what may precede names, in this order; names left out.
+    file_kind: ClassVar[str] = "torchvision classification state dict"
+    prefixes: ClassVar[tuple[str, ...]] = ("module.",)
+    heads: ClassVar[tuple[str, ...]] = ("fc.",)
+
+    def __init__(
+        self,
+        name: BackboneName,
+        *,
+        width: int,
+        output_stride: Literal[8, 16],
+        norm: NormLayer = nn.BatchNorm2d,
+    ) -> None:
+        """Random weights; use `resnet_backbone`, which loads weights and checks the stride.
+
+        Raises InputError on an unknown name or width.
+        """
         super().__init__()
+        if name not in _DEPTHS:
+            raise InputError(f"model.backbone is {name!r}; allowed: {', '.join(_DEPTHS)}")
+        if width < 1:
+            raise InputError(
+                f"model.backbone_width is {width!r}; allowed: 1 or more, 64 is the usual"
+            )
         depth = _DEPTHS[name]
         self.conv1 = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.bn1 = norm(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
         channels = [width] + [width * factor * depth.block.expansion for factor in (1, 2, 4, 8)]
-        self.layer1 = _stage(depth.block, channels[0], width, count=depth.blocks[0], stride=1)
-        self.layer2 = _stage(depth.block, channels[1], 2 * width, count=depth.blocks[1], stride=2)
-        self.layer3 = _stage(depth.block, channels[2], 4 * width, count=depth.blocks[2], stride=2)
-        self.layer4 = _stage(depth.block, channels[3], 8 * width, count=depth.blocks[3], stride=2)
+        stage = partial(_stage, depth.block, norm=norm)
+        self.layer1 = stage(channels[0], width, count=depth.blocks[0], stride=1)
+        self.layer2 = stage(channels[1], 2 * width, count=depth.blocks[1], stride=2)
+        self.layer3 = stage(channels[2], 4 * width, count=depth.blocks[2], stride=2)
+        self.layer4 = stage(channels[3], 8 * width, count=depth.blocks[3], stride=2)
         if output_stride == 8:
             _replace_stride_with_dilation(self.layer3, previous_dilation=1)
             _replace_stride_with_dilation(self.layer4, previous_dilation=2)
         else:
             _replace_stride_with_dilation(self.layer4, previous_dilation=1)
         self.channels = BackboneChannels(channels[1], channels[3], channels[4])
+        self.title = f"{name} of width {width}"
         self.provenance = "random"
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -85,6 +111,32 @@ class ResNetBackbone(nn.Module):
         low_level = self.layer1(stem)
         middle = self.layer3(self.layer2(low_level))
         return BackboneFeatures(low_level, middle, self.layer4(middle))
+
+
+class CaffeResNetBackbone(ResNetBackbone):
+    """The ResNet that DeepLab-v2 took from Caffe, at output stride 8, under torchvision's names.
+
+    The first convolution of a block has the stride (torchvision's bottleneck has it in the second);
+    every block of layer3 has dilation 2 and of layer4 dilation 4, the first ones too.
+
+    Source: Chen et al., TPAMI 2018, arXiv 1606.00915; as in wasidennis/AdaptSegNet@fca9ff0.
+    """
+
+    file_kind = "Caffe ResNet's or DeepLab-v2's state dict under torchvision's names"
+    prefixes = ("module.", "Scale.")
+    heads = ("fc.", "layer5.", "layer6.")
+
+    def __init__(self, name: BackboneName, *, width: int, ceil_mode: bool, norm: NormLayer) -> None:
+        """Random weights; use `caffe_resnet_backbone`."""
+        super().__init__(name, width=width, output_stride=8, norm=norm)
+        self.maxpool.ceil_mode = ceil_mode
+        block = self.layer2[0]
+        assert isinstance(block, BasicBlock | Bottleneck)
+        block.conv1.stride, block.conv2.stride = (2, 2), (1, 1)
+        for stage, dilation in ((self.layer3, 2), (self.layer4, 4)):
+            for layer in stage.modules():
+                if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):
+                    layer.dilation = layer.padding = (dilation, dilation)
 
 
 def resnet_backbone(
@@ -103,29 +155,51 @@ def resnet_backbone(
     Raises InputError on an unknown name, stride or width, and when the weights cannot be had or
     are those of another network.
     """
-    if name not in _DEPTHS:
-        raise InputError(f"model.backbone is {name!r}; allowed: {', '.join(_DEPTHS)}")
     if output_stride not in (8, 16):
         raise InputError(f"model.output_stride is {output_stride!r}; allowed: 8, 16")
-    if width < 1:
-        raise InputError(f"model.backbone_width is {width!r}; allowed: 1 or more, 64 is the usual")
     if weights == "imagenet" and width != _IMAGENET_WIDTH:
         raise InputError(
             f"model.backbone_width is {width}, but ImageNet weights exist for {_IMAGENET_WIDTH} "
             "only: use --set model.backbone_weights=none or that width"
         )
     backbone = ResNetBackbone(name, width=width, output_stride=output_stride)
-    network = f"{name} of width {width}"
     if weights == "imagenet":
         published = get_model_weights(name)["IMAGENET1K_V1"]
-        _load(backbone, _download(name, published), origin=str(published), network=network)
+        _load(backbone, _download(name, published), origin=str(published))
         backbone.provenance = f"torchvision {published}"
     elif weights != "none":
-        path = Path(weights)
-        _load(backbone, _read(path), origin=str(path), network=network)
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        backbone.provenance = f"file {path.name} sha256:{digest}"
+        _load_file(backbone, Path(weights), allowed="none, imagenet")
+    return backbone
+
+
+def caffe_resnet_backbone(
+    name: BackboneName,
+    *,
+    width: int = _IMAGENET_WIDTH,
+    weights: str,
+    ceil_mode: bool = True,
+    norm: NormLayer = nn.BatchNorm2d,
+) -> CaffeResNetBackbone:
+    """A Caffe-style trunk whose `provenance` says which weights it carries.
+
+    `width` is as in `resnet_backbone`. `weights` is "none" (random) or the path of a state dict;
+    its names may begin with "module." and "Scale.", and its heads are left out. It should come from
+    Caffe too: torchvision's names are the same and so would load, though its convolutions were
+    trained with strides elsewhere and on other colors. `ceil_mode` is that of the max-pool, `norm`
+    makes every normalization layer.
+
+    Raises InputError on an unknown name or width, on "imagenet", and when the weights cannot be had
+    or are those of another network.
+    """
+    if weights == "imagenet":
+        raise InputError(
+            "model.backbone_weights is 'imagenet', but torchvision's weights are for other strides "
+            "and for RGB; allowed: none, or the path of a Caffe ResNet's file, such as "
+            "AdaptSegNet's DeepLab_resnet_pretrained_init-f81d91e8.pth"
+        )
+    backbone = CaffeResNetBackbone(name, width=width, ceil_mode=ceil_mode, norm=norm)
+    if weights != "none":
+        _load_file(backbone, Path(weights), allowed="none")
     return backbone
 
 
@@ -136,16 +210,18 @@ def _stage(
     *,
     count: int,
     stride: int,
+    norm: NormLayer,
 ) -> nn.Sequential:
     out_channels = planes * block.expansion
     shortcut = None
     if stride != 1 or in_channels != out_channels:
         shortcut = nn.Sequential(
             nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False),
-            nn.BatchNorm2d(out_channels),
+            norm(out_channels),
         )
-    first = block(in_channels, planes, stride, shortcut)
-    return nn.Sequential(first, *(block(out_channels, planes) for _ in range(1, count)))
+    first = block(in_channels, planes, stride, shortcut, norm_layer=norm)
+    others = (block(out_channels, planes, norm_layer=norm) for _ in range(1, count))
+    return nn.Sequential(first, *others)
 
 
 def _replace_stride_with_dilation(stage: nn.Sequential, *, previous_dilation: int) -> None:
@@ -183,12 +259,19 @@ def _download(name: str, published: WeightsEnum) -> Mapping[str, object]:
     return state
 
 
-def _read(path: Path) -> Mapping[str, object]:
+def _load_file(backbone: ResNetBackbone, path: Path, *, allowed: str) -> None:
     if not path.is_file():
         raise InputError(
-            f"model.backbone_weights is {str(path)!r}, which is no file; allowed: none, imagenet, "
-            "or the path of a torchvision ResNet state dict"
+            f"model.backbone_weights is {str(path)!r}, which is no file; allowed: {allowed}, or "
+            f"the path of a {backbone.file_kind}"
         )
+    _load(backbone, _read(path), origin=str(path))
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    backbone.provenance = f"file {path.name} sha256:{digest}"
+
+
+def _read(path: Path) -> Mapping[str, object]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes the unpickler raise nearly anything
@@ -207,12 +290,15 @@ def _read(path: Path) -> Mapping[str, object]:
     return content
 
 
-def _load(
-    backbone: ResNetBackbone, state: Mapping[str, object], *, origin: str, network: str
-) -> None:
-    """Fills `backbone` from `state`, of which only the classifier may be left over."""
-    found = {str(name).removeprefix("module."): value for name, value in state.items()}
-    found = {name: value for name, value in found.items() if not name.startswith("fc.")}
+def _load(backbone: ResNetBackbone, state: Mapping[str, object], *, origin: str) -> None:
+    """Fills `backbone` from `state`, of which only heads may be left over."""
+    found = {}
+    for key, value in state.items():
+        name = str(key)
+        for prefix in backbone.prefixes:
+            name = name.removeprefix(prefix)
+        if not name.startswith(backbone.heads):
+            found[name] = value
     wanted = backbone.state_dict()
     for name, value in wanted.items():
         # Files from before torch 0.4.1 lack these counters, which nothing reads at a set momentum.
@@ -228,10 +314,10 @@ def _load(
     misshapen = [name for name in found if name in wanted and name not in fits]
     if missing or unexpected or misshapen:
         raise InputError(
-            f"{origin} does not hold the weights of a {network}: {len(fits)} of {len(wanted)} "
-            f"entries match, {_some(missing)} missing, {_some(unexpected)} unexpected, "
-            f"{_some(misshapen)} of another shape; give a torchvision classification state dict "
-            "of that network"
+            f"{origin} does not hold the weights of a {backbone.title}: {len(fits)} of "
+            f"{len(wanted)} entries match, {_some(missing)} missing, {_some(unexpected)} "
+            f"unexpected, {_some(misshapen)} of another shape; give a {backbone.file_kind} of that "
+            "network"
         )
     backbone.load_state_dict(fits)
 

@@ -1,0 +1,295 @@
+"""DeepLab-v2 on a Caffe-style ResNet, as AdaptSegNet and Seg-Uncertainty build it.
+
+Source: Chen et al., TPAMI 2018, arXiv 1606.00915; layers and names as in
+wasidennis/AdaptSegNet@fca9ff0 (head "sum") and layumi/Seg-Uncertainty@6fce9ea ("se_group_norm").
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from uda.errors import InputError, require
+from uda.models.backbones import NormLayer, ResNetBackbone, caffe_resnet_backbone
+from uda.models.segmenter import CAFFE, ModelConfig, SegmentationOutput, Segmenter
+
+HeadKind = Literal["sum", "se_group_norm"]
+
+_WIDTH = 64  # of the backbone for which the originals' heads have 32 groups
+_REDUCTION = 16  # of channels inside squeeze-and-excitation
+
+
+@dataclass(kw_only=True, slots=True)
+class DeepLabV2Config(ModelConfig):
+    """Settings of `DeepLabV2`.
+
+    AdaptSegNet's network is head="sum", aspp_branches=2, dropout=0 at levels 2 or 1 (the
+    single-level one of hi-space/SSL-Synthetic-Segmentation too), Seg-Uncertainty's the defaults;
+    both with batch_norm="frozen_affine". `backbone_weights` is "none" or the path of a Caffe
+    ResNet's file: "imagenet", torchvision's weights, is refused.
+    """
+
+    levels: Literal[1, 2] = 2  # 2: an auxiliary head on layer3 besides the main one
+    # sum: summed dilated convolutions, the main head on layer4; se_group_norm: branches side by
+    # side, squeeze-and-excitation and group normalization, the main head on layer4 and layer3.
+    head: HeadKind = "se_group_norm"
+    aspp_rates: tuple[int, ...] = (6, 12, 18, 24)  # dilations of the four branches
+    # Of the four, how many are used. AdaptSegNet returns early from its loop: it sums the first 2.
+    aspp_branches: Literal[2, 4] = 4
+    ceil_mode: bool = True  # of the max-pool: 360 pixels become 46 features instead of 45
+    align_corners: bool = True  # of the logits' bilinear resize
+    # Each of so many parts of a training batch is normalized by its own statistics, and running
+    # ones follow the first part only, as with nn.DataParallel on so many GPUs.
+    batch_norm_parts: int = 1
+
+    @property
+    def has_auxiliary_head(self) -> bool:
+        return self.levels == 2
+
+    @property
+    def auxiliary_switch(self) -> tuple[str, str]:
+        return "levels", "1"
+
+    def build(self, num_classes: int) -> "DeepLabV2":
+        _check(self)
+        require(num_classes >= 1, f"num_classes is {num_classes}; allowed: 1 or more")
+        parts = self.batch_norm_parts
+        norm: NormLayer = nn.BatchNorm2d
+        if parts > 1:
+            norm = partial(PartwiseBatchNorm2d, parts=parts)
+        backbone = caffe_resnet_backbone(
+            self.backbone,
+            width=self.backbone_width,
+            weights=self.backbone_weights,
+            ceil_mode=self.ceil_mode,
+            norm=norm,
+        )
+        return DeepLabV2(backbone, self, num_classes)
+
+
+class DeepLabV2(Segmenter):
+    """Dilated convolutions on the deepest features, and on layer3 for a second opinion.
+
+    Under its prefix a module's names are the originals': `backbone.` has none there, `auxiliary.`
+    is `layer5.`, `main.` is `layer6.`, or `layer5.` in the single-level network.
+    """
+
+    def __init__(self, backbone: ResNetBackbone, config: DeepLabV2Config, num_classes: int) -> None:
+        """Heads around `backbone`, initialized as there; `config.build` checks the fields."""
+        super().__init__(
+            backbone,
+            provenance=backbone.provenance,
+            batch_norm=config.batch_norm,
+            align_corners=config.align_corners,
+            normalization=CAFFE,
+        )
+        channels = backbone.channels
+        self.joins_levels = config.head == "se_group_norm"
+        self.auxiliary: nn.Module | None = None
+        if config.levels == 2:
+            self.auxiliary = _head(channels.middle, num_classes, config)
+        joined = channels.deep + (channels.middle if self.joins_levels else 0)
+        self.main = _head(joined, num_classes, config)
+
+    @property
+    def has_auxiliary_head(self) -> bool:
+        """Whether outputs carry `auxiliary_logits`."""
+        return self.auxiliary is not None
+
+    def coarse_output(self, normalized: Tensor) -> SegmentationOutput:
+        """Logits of each head by itself at stride 8; originals predict from 0.5 auxiliary + main.
+
+        normalized: (N, 3, H, W) float
+
+        Raises InputError on a training batch of fewer than `batch_norm_parts` images.
+        """
+        _, middle, deep = self.backbone(normalized)
+        return SegmentationOutput(
+            logits=self.main(torch.cat([deep, middle], dim=1) if self.joins_levels else deep),
+            auxiliary_logits=None if self.auxiliary is None else self.auxiliary(middle),
+            features=deep,
+        )
+
+
+class PartwiseBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalization of each part of a training batch by itself; the state dict is the same.
+
+    Parts are those of `torch.chunk`, which nn.DataParallel cuts by, and as there the first GPU's
+    statistics persist: running ones follow the first part. A cumulative average (momentum None) is
+    one that is taken outside of training, by `reestimate_batch_norm`: that is over whole batches.
+    """
+
+    def __init__(self, num_features: int, *, parts: int) -> None:
+        super().__init__(num_features)
+        self.parts = parts
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Normalized inputs, of the same shape.
+
+        inputs: (N, C, H, W) float
+
+        Raises InputError in training when the batch has fewer images than parts.
+        """
+        if not self.training or self.momentum is None:
+            return super().forward(inputs)
+        if len(inputs) < self.parts:
+            raise InputError(
+                f"a batch has {len(inputs)} images and model.batch_norm_parts is {self.parts}; "
+                "allowed: no more parts than images: use larger batches or fewer parts"
+            )
+        first, *others = inputs.chunk(self.parts)
+        normalized = [super().forward(first)]
+        for part in others:
+            normalized.append(
+                F.batch_norm(part, None, None, self.weight, self.bias, training=True, eps=self.eps)
+            )
+        return torch.cat(normalized)
+
+
+class _SumHead(nn.Module):
+    """Sum of dilated 3x3 convolutions, straight to classes.
+
+    Convolutions that are not summed are there for the sake of files, and are not trained.
+    """
+
+    def __init__(
+        self, in_channels: int, num_classes: int, *, rates: tuple[int, ...], summed: int
+    ) -> None:
+        super().__init__()
+        self.conv2d_list = nn.ModuleList(
+            nn.Conv2d(in_channels, num_classes, kernel_size=3, padding=rate, dilation=rate)
+            for rate in rates
+        )
+        self.summed = summed
+        for convolution in self.conv2d_list:
+            nn.init.normal_(convolution.get_parameter("weight"), std=0.01)
+        self.conv2d_list[summed:].requires_grad_(False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        logits = self.conv2d_list[0](features)
+        for convolution in self.conv2d_list[1 : self.summed]:
+            logits = logits + convolution(features)
+        return logits
+
+
+class _SqueezeExcitation(nn.Module):
+    """Channels scaled by what the whole image says. Source: Hu et al., CVPR 2018, 1709.01507."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        hidden = max(1, channels // _REDUCTION)
+        self.se = nn.Sequential(
+            nn.Linear(channels, hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, channels),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        scales: Tensor = self.se(features.mean(dim=(2, 3)))
+        return features * scales[..., None, None]
+
+
+class _SqueezeExcitationHead(nn.Module):
+    """A 1x1 and four dilated 3x3 branches side by side, scaled by channel, then 3x3 and 1x1.
+
+    No ReLU follows the bottleneck's normalization. Branches and squeeze-and-excitation keep
+    PyTorch's initialization: the original's loop for them reaches no layer.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        *,
+        rates: tuple[int, ...],
+        backbone_width: int,
+        dropout: float,
+    ) -> None:
+        """256 channels a branch and 512 in the bottleneck at a backbone width of 64."""
+        super().__init__()
+        branch, hidden = 4 * backbone_width, 8 * backbone_width
+        joined = (1 + len(rates)) * branch
+        dilated = [
+            nn.Conv2d(in_channels, branch, kernel_size=3, padding=rate, dilation=rate)
+            for rate in rates
+        ]
+        self.conv2d_list = nn.ModuleList(
+            nn.Sequential(convolution, _group_norm(branch, backbone_width), nn.ReLU(inplace=True))
+            for convolution in [nn.Conv2d(in_channels, branch, kernel_size=1), *dilated]
+        )
+        bottleneck = nn.Conv2d(joined, hidden, kernel_size=3, padding=1)
+        classifier = nn.Conv2d(hidden, num_classes, kernel_size=1, bias=False)
+        self.bottleneck = nn.Sequential(
+            _SqueezeExcitation(joined), bottleneck, _group_norm(hidden, backbone_width)
+        )
+        self.head = nn.Sequential(nn.Dropout2d(dropout), classifier)
+        assert bottleneck.bias is not None
+        nn.init.kaiming_normal_(bottleneck.weight, mode="fan_in", nonlinearity="relu")
+        nn.init.zeros_(bottleneck.bias)
+        nn.init.normal_(classifier.weight, std=0.001)
+
+    def forward(self, features: Tensor) -> Tensor:
+        branches = [branch(features) for branch in self.conv2d_list]
+        return self.head(self.bottleneck(torch.cat(branches, dim=1)))
+
+
+def _head(in_channels: int, num_classes: int, config: DeepLabV2Config) -> nn.Module:
+    if config.head == "sum":
+        return _SumHead(
+            in_channels, num_classes, rates=config.aspp_rates, summed=config.aspp_branches
+        )
+    return _SqueezeExcitationHead(
+        in_channels,
+        num_classes,
+        rates=config.aspp_rates,
+        backbone_width=config.backbone_width,
+        dropout=config.dropout,
+    )
+
+
+def _group_norm(channels: int, backbone_width: int) -> nn.GroupNorm:
+    """32 groups at a backbone width of 64, in proportion at others: a narrow network in 32 would
+    have one channel per group, whose mean over an image is then always the same."""
+    most = max(1, 32 * backbone_width // _WIDTH)
+    groups = max(count for count in range(1, most + 1) if channels % count == 0)
+    return nn.GroupNorm(groups, channels)
+
+
+def _check(config: DeepLabV2Config) -> None:
+    for name, allowed in (
+        ("levels", (1, 2)),
+        ("head", get_args(HeadKind)),
+        ("aspp_branches", (2, 4)),
+    ):
+        value = getattr(config, name)
+        listed = ", ".join(str(choice) for choice in allowed)
+        require(value in allowed, f"model.{name} is {value!r}; allowed: {listed}")
+    rates, parts = config.aspp_rates, config.batch_norm_parts
+    require(
+        len(rates) == 4 and min(rates) >= 1,
+        f"model.aspp_rates is {rates}; allowed: four dilations of 1 or more",
+    )
+    if config.head == "sum":
+        require(
+            config.dropout == 0,
+            f"model.dropout is {config.dropout}, but model.head=sum has no dropout; allowed: 0: "
+            "use --set model.dropout=0",
+        )
+    else:
+        require(
+            config.aspp_branches == 4,
+            f"model.aspp_branches is {config.aspp_branches}, but model.head=se_group_norm joins "
+            "all of them; allowed: 4: use --set model.aspp_branches=4 or model.head=sum",
+        )
+    dropout = config.dropout
+    require(0 <= dropout < 1, f"model.dropout is {dropout}; allowed: 0 up to, not including, 1")
+    require(parts >= 1, f"model.batch_norm_parts is {parts}; allowed: 1 or more")
+    require(
+        parts == 1 or config.batch_norm != "frozen",
+        f"model.batch_norm_parts is {parts}, but model.batch_norm=frozen uses no batch's "
+        "statistics; allowed: 1 part, or --set model.batch_norm=frozen_affine",
+    )
