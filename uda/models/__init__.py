@@ -4,13 +4,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from uda.errors import InputError
+from uda.models.deeplabv2 import DeepLabV2Config
 from uda.models.deeplabv3plus import DeepLabV3PlusConfig
 from uda.models.segmenter import ModelConfig
+from uda.models.segmentron import SegmenTronConfig
 from uda.plain import from_plain
 
-__all__ = ["DeepLabV3PlusConfig", "ModelConfig", "model_from_plain"]
+__all__ = [
+    "DeepLabV2Config",
+    "DeepLabV3PlusConfig",
+    "ModelConfig",
+    "SegmenTronConfig",
+    "model_from_plain",
+]
 
-_CONFIGS: tuple[type[ModelConfig], ...] = (DeepLabV3PlusConfig,)
+_CONFIGS: tuple[type[ModelConfig], ...] = (DeepLabV2Config, DeepLabV3PlusConfig, SegmenTronConfig)
 
 
 def model_from_plain(values: Mapping[str, Any], *, origin: str) -> ModelConfig:

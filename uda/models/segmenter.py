@@ -136,6 +136,21 @@ class Segmenter(nn.Module, ABC):
 
         images: (N, 3, H, W) float, RGB in [0, 1], any H and W
 
+        Raises ValueError as `coarse` does.
+        """
+        coarse = self.coarse(images)
+        auxiliary = coarse.auxiliary_logits
+        return SegmentationOutput(
+            logits=self._to_size_of(images, coarse.logits),
+            auxiliary_logits=None if auxiliary is None else self._to_size_of(images, auxiliary),
+            features=coarse.features,
+        )
+
+    def coarse(self, images: Tensor) -> SegmentationOutput:
+        """Logits at whatever stride the network has, for those who resize them in their own way.
+
+        images: (N, 3, H, W) float, RGB in [0, 1], any H and W
+
         Raises ValueError on any other shape, and on integer images: bytes would pass through every
         layer and come out as nonsense.
         """
@@ -144,13 +159,7 @@ class Segmenter(nn.Module, ABC):
                 f"images are {tuple(images.shape)} {images.dtype}; allowed: (N, 3, H, W) float RGB "
                 "in [0, 1]; divide bytes by 255 first"
             )
-        coarse = self.coarse_output(self.normalize(images))
-        auxiliary = coarse.auxiliary_logits
-        return SegmentationOutput(
-            logits=self._to_size_of(images, coarse.logits),
-            auxiliary_logits=None if auxiliary is None else self._to_size_of(images, auxiliary),
-            features=coarse.features,
-        )
+        return self.coarse_output(self.normalize(images))
 
     def normalize(self, images: Tensor) -> Tensor:
         """Images as the backbone expects them.

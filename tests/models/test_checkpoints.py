@@ -1,0 +1,229 @@
+"""Foreign files: told by names and shapes, complete or refused, and right to the last logit."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_deeplabv2 import recipe_image, recipe_weight
+from torch import Tensor
+
+from uda.errors import InputError
+from uda.models import SegmenTronConfig
+from uda.models.backbones import resnet_backbone
+from uda.models.checkpoints import FORMATS, SEGMENTRON, ForeignFormat, read_foreign
+from uda.models.segmenter import Segmenter
+from uda.snapshots import load_weights
+
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
+
+State = dict[str, Tensor]
+
+
+def file_of(foreign: ForeignFormat) -> State:
+    """Every entry of a file with 19 classes but those that its network never reads. Each is one
+    zero, seen as often as the tensor has numbers: a file that takes no memory."""
+    with torch.device("meta"):
+        own = foreign.network().build(19).state_dict()
+    renamed = {foreign.their_name(name): tensor for name, tensor in own.items()}
+    return {
+        name: torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
+        for name, tensor in renamed.items()
+        if name is not None
+    }
+
+
+@pytest.fixture(scope="module")
+def imported() -> Segmenter:
+    """SegmenTron's network with the recipe's weights, by way of a file in its layout."""
+    weights = {name: recipe_weight(name, like) for name, like in file_of(SEGMENTRON).items()}
+    found = read_foreign(weights, origin="recipe.pth")
+    assert found is not None
+    segmenter = found.model.build(found.num_classes)
+    load_weights(segmenter, found.state, origin="recipe.pth")
+    return segmenter.eval()
+
+
+@pytest.fixture(scope="module")
+def published() -> State:
+    """A file in SegmenTron's layout, as it was published: with ImageNet's classifier."""
+    classifier = {
+        "encoder.fc.weight": torch.zeros(()).expand(1000, 2048),
+        "encoder.fc.bias": torch.zeros(()).expand(1000),
+    }
+    return file_of(SEGMENTRON) | classifier
+
+
+@pytest.fixture
+def state(published: State) -> State:
+    """The same, to be changed."""
+    return dict(published)
+
+
+def test_segmentron_logits_are_the_originals(imported: Segmenter) -> None:
+    # Every third pixel of 65x97: one on a logit of stride 4, two between them.
+    expected = np.load(GOLDEN / "segmentron_65x97.npz")["main_65x97"]
+    with torch.no_grad():
+        logits = imported(recipe_image(65, 97)).logits[0, :, ::3, ::3].numpy()
+    assert logits.shape == expected.shape == (19, 22, 33)
+    assert np.abs(logits - expected).max() / np.abs(expected).max() < 1e-5
+
+
+def test_a_file_holds_712_entries(state: State) -> None:
+    assert len(state) == 712
+    counters = [name for name in state if name.endswith("num_batches_tracked")]
+    assert len(counters) == 118
+
+
+@pytest.mark.parametrize("foreign", FORMATS, ids=lambda foreign: foreign.name)
+def test_names_map_there_and_back(foreign: ForeignFormat) -> None:
+    names = file_of(foreign)
+    own = {name: foreign.own_name(name) for name in names}
+    assert len(set(own.values())) == len(names)
+    assert all(ours is not None and foreign.their_name(ours) == name for name, ours in own.items())
+    assert foreign.classifier in names
+
+
+def prefixed(state: State) -> State:
+    return {f"module.{name}": tensor for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        prefixed,
+        lambda state: {"state_dict": state, "epoch": 400},
+        lambda state: {"model_state": prefixed(state), "best_score": 0.78},
+        lambda state: {"model": state},
+    ],
+)
+def test_a_file_is_recognized_however_it_is_wrapped(
+    state: State, wrap: Callable[[State], object]
+) -> None:
+    found = read_foreign(wrap(state), origin="teacher.pth")
+    assert found is not None
+    assert found.format == "SegmenTron DeepLabV3+ ResNet-101"
+    assert found.model == SegmenTronConfig(backbone_weights="none")
+    assert found.num_classes == 19
+    assert found.supervision == "ground truth (2975 images)"
+    assert found.input_size == (1024, 2048)
+    assert found.state["backbone.conv1.weight"] is state["encoder.conv1.weight"]
+
+
+def test_the_state_is_the_networks(state: State) -> None:
+    found = read_foreign(state, origin="teacher.pth")
+    assert found is not None
+    with torch.device("meta"):
+        own = found.model.build(19).state_dict()
+    assert {n: t.shape for n, t in found.state.items()} == {n: t.shape for n, t in own.items()}
+    assert {n: t.dtype for n, t in found.state.items()} == {n: t.dtype for n, t in own.items()}
+
+
+@pytest.mark.parametrize("foreign", FORMATS, ids=lambda foreign: foreign.name)
+def test_normalization_is_the_networks(foreign: ForeignFormat) -> None:
+    tiny = foreign.network()
+    tiny.backbone, tiny.backbone_width = "resnet18", 4
+    expected = tiny.build(2).state_dict()
+    found = read_foreign(file_of(foreign), origin="file.pth")
+    assert found is not None
+    assert torch.equal(found.state["mean"], expected["mean"])
+    assert torch.equal(found.state["std"], expected["std"])
+
+
+def test_counters_and_the_unused_classifier_may_be_missing(state: State) -> None:
+    state["head.aspp.bn.num_batches_tracked"] = torch.tensor(7)
+    full = read_foreign(state, origin="teacher.pth")
+    for name in list(state):
+        if name.endswith("num_batches_tracked") or name in SEGMENTRON.unused:
+            del state[name]
+    found = read_foreign(state, origin="teacher.pth")
+    assert found is not None
+    assert full is not None
+    assert set(found.state) == set(full.state)
+    assert full.state["aspp.project.bn.num_batches_tracked"].item() == 7
+    assert found.state["aspp.project.bn.num_batches_tracked"].item() == 0
+
+
+def test_classes_are_counted_by_the_classifier(state: State) -> None:
+    state["head.block.2.weight"] = torch.zeros(7, 256, 1, 1)
+    state["head.block.2.bias"] = torch.zeros(7)
+    found = read_foreign(state, origin="teacher.pth")
+    assert found is not None
+    assert found.num_classes == 7
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"head.c1_block.conv.weight": None},
+            r"591 of 592 tensors match, 1 \(head.c1_block.conv.weight, ...\) missing, 0 unexp",
+        ),
+        (
+            {"head.block.2.weight": None},  # leaves no word of the number of classes
+            r"590 of 592 tensors match, 1 \(head.block.2.weight, ...\) missing, 0 unexpected, 1 ",
+        ),
+        (
+            {"auxlayer.block.0.weight": torch.zeros(1), "head.aspp.aspp4.bn.bias": torch.zeros(1)},
+            r"592 of 592 tensors match, 0 missing, 2 \(auxlayer.block.0.weight, ...\) unexpected",
+        ),
+        (
+            {"head.aspp.conv.weight": torch.zeros(256, 1024, 1, 1)},
+            r"591 of 592 tensors match, 0 missing, 0 unexpected, 1 \(head.aspp.conv.weight, ...\)",
+        ),
+        (
+            {"encoder.bn1.num_batches_tracked": torch.zeros(64, dtype=torch.long)},
+            r"592 of 592 tensors match, 0 missing, 0 unexpected, 1 \(encoder.bn1.num_batches_tra",
+        ),
+        (
+            {"encoder.conv1.weight": torch.zeros(64, 3, 7, 7, dtype=torch.int8)},
+            r"591 of 592 tensors match, 0 missing, 0 unexpected, 1 \(encoder.conv1.weight, ...\)",
+        ),
+        ({"encoder.conv1.weight": "text"}, r"591 of 592 tensors match, 0 missing, 0 unexpected, 1"),
+        ({"head.block.2.weight": torch.zeros(())}, r"590 of 592 .* 2 \(head.block.2.weight, ...\)"),
+        ({"head.block.2.weight": torch.zeros(0, 256, 1, 1)}, r"590 of 592 tensors match, 0 miss"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_counted(
+    state: State, change: dict[str, object], message: str
+) -> None:
+    changed = {name: value for name, value in (state | change).items() if value is not None}
+    with pytest.raises(InputError, match=message) as caught:
+        read_foreign({"state_dict": prefixed(changed)}, origin="teacher.pth")  # type: ignore[arg-type]
+    assert str(caught.value).startswith("teacher.pth looks like SegmenTron DeepLabV3+ ResNet-101")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"weight": torch.zeros(2), "bias": torch.zeros(2)},
+        {"state_dict": {}},
+        {"model": 3},
+        {1: torch.zeros(2)},
+        {"encoder.conv1.weight": torch.zeros(64, 3, 7, 7)},
+        [torch.zeros(2)],
+        torch.zeros(2),
+        None,
+    ],
+    ids=str,
+)
+def test_other_content_is_of_no_known_format(content: object) -> None:
+    assert read_foreign(content, origin="odd.pth") is None
+
+
+def test_other_networks_are_of_no_known_format() -> None:
+    trunk = resnet_backbone("resnet18", width=4, weights="none").state_dict()
+    assert read_foreign(trunk, origin="trunk.pth") is None
+    encoder = {f"encoder.{name}": tensor for name, tensor in trunk.items()}
+    assert read_foreign(encoder, origin="encoder.pth") is None
+    ours = SegmenTronConfig(backbone="resnet18", backbone_weights="none", backbone_width=4)
+    assert read_foreign(ours.build(19).state_dict(), origin="ours.pth") is None
+
+
+def test_a_prefix_on_some_names_hides_no_tensor(state: State) -> None:
+    twice = prefixed(state) | {"encoder.conv1.weight": torch.ones(64, 3, 7, 7)}
+    assert read_foreign(twice, origin="twice.pth") is None

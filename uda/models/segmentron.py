@@ -1,0 +1,180 @@
+"""SegmenTron's DeepLabV3+: separable convolutions in pyramid and decoder, batch normalization.
+
+Source: Chen et al., ECCV 2018, arXiv 1802.02611; written from the parameter names, the structure
+and the measured logits of github.com/LikeLy-Journey/SegmenTron, not from its code.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from uda.errors import InputError, require
+from uda.models.backbones import ResNetBackbone, resnet_backbone
+from uda.models.segmenter import ModelConfig, SegmentationOutput, Segmenter
+
+_RATES = (6, 12, 18)  # dilations of the pyramid
+
+
+@dataclass(kw_only=True, slots=True)
+class SegmenTronConfig(ModelConfig):
+    """Settings of `SegmenTron`; its heads are 4 and 3/4 times as wide as the backbone's stem."""
+
+    @property
+    def has_auxiliary_head(self) -> bool:
+        return False
+
+    @property
+    def auxiliary_switch(self) -> tuple[str, str]:
+        # No field gives it one: the words stand in "objective ... needs model.auxiliary_head ...,
+        # which this preset lacks". The value is read for networks that have a head.
+        return "auxiliary_head (SegmenTron can have none)", "false"
+
+    def build(self, num_classes: int) -> "SegmenTron":
+        require(num_classes >= 1, f"num_classes is {num_classes}; allowed: 1 or more")
+        require(
+            self.backbone_width % 4 == 0,
+            f"model.backbone_width is {self.backbone_width}; allowed: multiples of 4, because a "
+            "head of SegmenTron is 3/4 as wide",
+        )
+        require(
+            0 <= self.dropout < 1,
+            f"model.dropout is {self.dropout}; allowed: 0 up to, not including, 1",
+        )
+        backbone = resnet_backbone(
+            self.backbone,
+            width=self.backbone_width,
+            output_stride=16,
+            weights=self.backbone_weights,
+        )
+        return SegmenTron(backbone, self, num_classes)
+
+
+class SegmenTron(Segmenter):
+    """Separable atrous pyramid on the deepest features, refined by the stride-4 ones.
+
+    Below the children of this class, layers are named as in SegmenTron's files.
+    """
+
+    def __init__(
+        self, backbone: ResNetBackbone, config: SegmenTronConfig, num_classes: int
+    ) -> None:
+        """Heads around `backbone`, Kaiming-initialized; `config.build` checks the fields."""
+        super().__init__(
+            backbone,
+            provenance=backbone.provenance,
+            batch_norm=config.batch_norm,
+            align_corners=True,
+        )
+        width = 4 * config.backbone_width  # 256 on the usual ResNets
+        low_level_width = 3 * config.backbone_width // 4  # 48
+        self.aspp = _PyramidPooling(backbone.channels.deep, width, dropout=config.dropout)
+        self.low_level = _convolution(backbone.channels.low_level, low_level_width)
+        self.decoder = nn.Sequential(
+            _separable_convolution(width + low_level_width, width),
+            _separable_convolution(width, width),
+            nn.Conv2d(width, num_classes, kernel_size=1),
+        )
+        _initialize(self.aspp, self.low_level, self.decoder)
+
+    @property
+    def has_auxiliary_head(self) -> bool:
+        """Whether outputs carry `auxiliary_logits`: they never do."""
+        return False
+
+    def coarse_output(self, normalized: Tensor) -> SegmentationOutput:
+        """Logits at stride 4.
+
+        normalized: (N, 3, H, W) float
+
+        Raises InputError on a single image in training.
+        """
+        low_level, _, deep = self.backbone(normalized)
+        pyramid = F.interpolate(
+            self.aspp(deep),
+            size=low_level.shape[-2:],
+            mode="bilinear",
+            align_corners=self.align_corners,
+        )
+        joined = torch.cat([pyramid, self.low_level(low_level)], dim=1)
+        return SegmentationOutput(logits=self.decoder(joined), auxiliary_logits=None, features=deep)
+
+
+class _PyramidPooling(nn.Module):
+    """ASPP: image-pooling, 1x1 and dilated separable branches side by side, then a projection."""
+
+    def __init__(self, in_channels: int, channels: int, *, dropout: float) -> None:
+        super().__init__()
+        self.pooled = _convolution(in_channels, channels)
+        self.branches = nn.ModuleList(
+            [
+                _convolution(in_channels, channels),
+                *(_separable_convolution(in_channels, channels, dilation=r) for r in _RATES),
+            ]
+        )
+        self.project = _convolution((len(_RATES) + 2) * channels, channels)
+        self.dropout = nn.Dropout2d(dropout)
+
+    def forward(self, features: Tensor) -> Tensor:
+        norm = self.pooled.bn
+        # SyncBatchNorm, no subclass of it, sees the other processes' images too.
+        if isinstance(norm, nn.BatchNorm2d) and norm.training and len(features) == 1:
+            raise InputError(
+                "a batch of 1 image cannot train SegmenTron's heads (the pooled image has one "
+                "value per channel to normalize): use larger batches, or DeepLabV3PlusConfig with "
+                "group normalization"
+            )
+        pooled = self.pooled(features.mean(dim=(2, 3), keepdim=True))
+        everywhere = pooled.expand(-1, -1, *features.shape[-2:])
+        branches = [branch(features) for branch in self.branches]
+        return self.dropout(self.project(torch.cat([everywhere, *branches], dim=1)))
+
+
+def _convolution(in_channels: int, out_channels: int) -> nn.Sequential:
+    """1x1 convolution, normalization, ReLU."""
+    layers = OrderedDict[str, nn.Module](
+        conv=nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=False),
+        bn=nn.BatchNorm2d(out_channels),
+        relu=nn.ReLU(inplace=True),
+    )
+    return nn.Sequential(layers)
+
+
+def _separable_convolution(
+    in_channels: int, out_channels: int, *, dilation: int = 1
+) -> nn.Sequential:
+    """3x3 on each channel, then 1x1 across them, each with normalization and ReLU."""
+    layers = OrderedDict[str, nn.Module](
+        depthwise=nn.Conv2d(
+            in_channels,
+            in_channels,
+            kernel_size=3,
+            padding=dilation,
+            dilation=dilation,
+            groups=in_channels,
+            bias=False,
+        ),
+        bn_depth=nn.BatchNorm2d(in_channels),
+        relu_depth=nn.ReLU(inplace=True),
+        pointwise=nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=False),
+        bn_point=nn.BatchNorm2d(out_channels),
+        relu_point=nn.ReLU(inplace=True),
+    )
+    return nn.Sequential(layers)
+
+
+def _initialize(*heads: nn.Module) -> None:
+    """Kaiming for what a norm follows; N(0, 0.01), bias 0, for the classifier, which alone has a
+    bias: a new network is unsure of every pixel."""
+    for head in heads:
+        for layer in head.modules():
+            if not isinstance(layer, nn.Conv2d):
+                continue
+            if layer.bias is None:
+                # By inputs: torch counts a depthwise convolution's outputs as if all were joined.
+                nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
+            else:
+                nn.init.normal_(layer.weight, std=0.01)
+                nn.init.zeros_(layer.bias)
