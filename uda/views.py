@@ -1,5 +1,6 @@
 """Batch and View: what a step reads. Every shape is written here, once."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,16 +11,22 @@ from torch import Tensor
 class Batch:
     """N samples of each domain at crop size, as the loader hands them over or on the device.
 
-    There is no field for the target's labels: nothing that trains can reach them.
+    `target_ground_truth` is there when the preset says `data.target_ground_truth`, which makes it
+    a supervised one. In every other run nothing that trains can reach the target's labels.
     """
 
-    source_images: Tensor  # (N, 3, H, W) RGB: uint8 from the loader, float in [0, 1] on the device
+    # (N, 3, H, W) RGB: uint8 from the loader, float in [0, 1] on the device; (0, 3, H, W) when the
+    # preset has no source
+    source_images: Tensor
     source_labels: Tensor  # (N, H, W) train ids: uint8 from the loader, int64 on the device
     target_images: Tensor  # like source_images; (0, 3, H, W) when the preset has no target
     target_pseudo_labels: Tensor | None  # like source_labels, read from a folder; None without one
     indices: tuple[int, ...]  # global number of each sample of the run: its source of randomness
     source_names: tuple[str, ...]
     target_names: tuple[str, ...]
+    target_ground_truth: Tensor | None = None  # like source_labels
+    # Like target_images: the same pictures once more, in a crop of their own. Nothing is aligned.
+    target_second_images: Tensor | None = None
 
     def to_device(self, device: torch.device) -> "Batch":
         """The same batch on `device`: images float in [0, 1] and channels-last, labels int64."""
@@ -31,27 +38,31 @@ class Batch:
         def labels(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True).long()
 
-        pseudo_labels = self.target_pseudo_labels
-        return replace(
-            self,
-            source_images=images(self.source_images),
-            source_labels=labels(self.source_labels),
-            target_images=images(self.target_images),
-            target_pseudo_labels=None if pseudo_labels is None else labels(pseudo_labels),
-        )
+        return self._with(images, labels)
 
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory, from where copies need not wait for each other.
 
         The loader calls this; without it, its own `pin_memory` would leave a Batch as it is.
         """
-        pseudo_labels = self.target_pseudo_labels
+        return self._with(Tensor.pin_memory, Tensor.pin_memory)
+
+    def _with(
+        self, images: Callable[[Tensor], Tensor], labels: Callable[[Tensor], Tensor]
+    ) -> "Batch":
+        """The batch with `images` applied to its images and `labels` to its labels."""
+
+        def optional(change: Callable[[Tensor], Tensor], tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else change(tensor)
+
         return replace(
             self,
-            source_images=self.source_images.pin_memory(),
-            source_labels=self.source_labels.pin_memory(),
-            target_images=self.target_images.pin_memory(),
-            target_pseudo_labels=None if pseudo_labels is None else pseudo_labels.pin_memory(),
+            source_images=images(self.source_images),
+            source_labels=labels(self.source_labels),
+            target_images=images(self.target_images),
+            target_pseudo_labels=optional(labels, self.target_pseudo_labels),
+            target_ground_truth=optional(labels, self.target_ground_truth),
+            target_second_images=optional(images, self.target_second_images),
         )
 
 

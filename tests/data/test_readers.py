@@ -301,10 +301,12 @@ def test_a_translated_image_may_be_smaller_than_its_labels(root: Path) -> None:
     path = root / "CycleGTA5" / "labels" / "00001.png"
     write_png(path, raw_labels(0, (40, 81)))
     data = opened(root, source="cyclegta5").dataset
+    assert data.data.source is not None
     data.data.crop = data.data.source.size = (8, 16)
     data.data.target = None
     sample = data[0]
     assert not isinstance(sample, InputError)
+    assert sample.source is not None
     assert sample.source.labels is not None
     assert sample.source.labels.shape == (8, 16)
     write_png(path, raw_labels(0, (40, 90)))

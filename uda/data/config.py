@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from uda.errors import require
+from uda.policies import PolicyName
 
 
 @dataclass(kw_only=True, slots=True)
@@ -15,6 +16,7 @@ class DomainConfig:
     size: tuple[int, int] = (512, 1024)  # every image is resized to this ...
     scale: tuple[float, float] = (1.0, 1.0)  # ... times a random factor from this range
     mirror: bool = False  # flip half of the samples left to right
+    policy: PolicyName | None = None  # of uda/policies.py: distorts the look of every sample
     # A crop is drawn again, up to ten times, until it has more distinct label values than this.
     crop_label_values: int = 0
 
@@ -40,13 +42,25 @@ class DomainConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class SecondViewConfig:
+    """Each target image once more, in a crop and mirrored state of its own."""
+
+    policy: PolicyName | None = None  # as in DomainConfig; the domain's own is not applied
+
+
+@dataclass(kw_only=True, slots=True)
 class DataConfig:
     """What a run trains on."""
 
     root: str = ""  # folder that holds the data sets; empty: the environment variable UDA_DATA
-    source: DomainConfig  # images whose labels are learned from
+    source: DomainConfig | None = None  # images whose labels are learned from
     target: DomainConfig | None = None  # images without labels
     pseudo_labels: str | None = None  # folder of pseudo_label.py with labels for the target images
+    # Read the target's own labels. The run then is a supervised one, and says so everywhere.
+    target_ground_truth: bool = False
+    second_target_view: SecondViewConfig | None = None
+    # The log's C4: train ids taken for raw ids and mapped again, which leaves six wrong classes.
+    pseudo_labels_mapped_twice: bool = False
     crop: tuple[int, int] = (360, 640)
     exclude: tuple[str, ...] = ()  # samples to leave out, as dataset/name, e.g. gta5/00042
     workers: int = 2  # loader processes; any number gives the same run
@@ -55,10 +69,27 @@ class DataConfig:
         """Raises InputError, naming the field below `path`, when a value is out of its range."""
         require(min(self.crop) > 0, f"{path}.crop is {self.crop}; both sides must be above 0")
         require(self.workers >= 0, f"{path}.workers is {self.workers}; it must not be negative")
-        self.source.check(f"{path}.source", crop=self.crop)
+        require(
+            self.source is not None or self.target is not None,
+            f"{path}.source and {path}.target are both none: there is nothing to train on",
+        )
+        if self.source is not None:
+            self.source.check(f"{path}.source", crop=self.crop)
         if self.target is not None:
             self.target.check(f"{path}.target", crop=self.crop)
             require(
-                self.target.crop_label_values == 0,
+                self.target.crop_label_values == 0 or self._target_has_labels(),
                 f"{path}.target.crop_label_values: target images have no labels to choose crops by",
             )
+        require(
+            self.pseudo_labels is None or not self.target_ground_truth,
+            f"{path}.pseudo_labels and {path}.target_ground_truth are both set: target images have "
+            "one kind of labels; choose",
+        )
+        require(
+            self.pseudo_labels is not None or not self.pseudo_labels_mapped_twice,
+            f"{path}.pseudo_labels_mapped_twice is set, but there are no {path}.pseudo_labels",
+        )
+
+    def _target_has_labels(self) -> bool:
+        return self.pseudo_labels is not None or self.target_ground_truth

@@ -24,9 +24,11 @@ def read_image(path: Path) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def read_raw_labels(path: Path, size: tuple[int, int], *, translated: bool = False) -> Image.Image:
-    """Raw label ids, an 8-bit picture, of an image of `size` (height, width); a palette's index is
-    the id.
+def read_raw_labels(
+    path: Path, size: tuple[int, int] | None = None, *, translated: bool = False
+) -> Image.Image:
+    """Raw label ids, an 8-bit picture, of an image of `size` (height, width), if that matters; a
+    palette's index is the id.
 
     Raises InputError when the file is missing or corrupt, holds colors, or is of another size;
     the labels of a `translated` image need only have about its shape.
@@ -36,7 +38,9 @@ def read_raw_labels(path: Path, size: tuple[int, int], *, translated: bool = Fal
         raise InputError(
             f"{path}: mode {labels.mode} cannot hold label ids; allowed: 8-bit gray or palette PNG"
         )
-    if not sizes_fit(size, (labels.height, labels.width), translated=translated):
+    if size is not None and not sizes_fit(
+        size, (labels.height, labels.width), translated=translated
+    ):
         raise InputError(
             f"{path}: labels are {labels.width}x{labels.height}, the image is {size[1]}x{size[0]}; "
             "replace the file or, for training, leave the sample out with --set data.exclude=NAME"

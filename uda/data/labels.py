@@ -36,6 +36,11 @@ class LabelSpace:
     def num_classes(self) -> int:
         return len(self.classes)
 
+    @property
+    def trained_raw_ids(self) -> tuple[int, ...]:
+        """The raw ids that are no train id 255."""
+        return tuple(r for r, train_id in self.raw_to_train.items() if train_id != IGNORE_INDEX)
+
     def to_train_ids(self, raw: npt.NDArray[np.uint8], origin: str) -> npt.NDArray[np.uint8]:
         """Train ids of raw label ids, both (H, W) uint8; ignored classes become 255.
 

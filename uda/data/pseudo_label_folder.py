@@ -57,11 +57,20 @@ class PseudoLabelFolder:
     """Reads such a folder, once its manifest has been found to fit."""
 
     def __init__(
-        self, folder: Path, *, label_space: LabelSpace, stems: Iterable[str], subset: bool
+        self,
+        folder: Path,
+        *,
+        label_space: LabelSpace,
+        stems: Iterable[str],
+        subset: bool,
+        mapped_twice: bool = False,
     ) -> None:
         """Raises InputError when the manifest is missing or does not declare train ids of
         `label_space`, or when its images, the files and `stems` (those of the target) are not the
-        same; with `subset`, the manifest may list images beyond `stems`."""
+        same; with `subset`, the manifest may list images beyond `stems`.
+
+        `mapped_twice` repeats the mistake that this file's docstring tells of, for those who want
+        to see what comes of it."""
         self.folder = folder
         self.manifest = read_manifest(folder)
         if self.manifest.id_space != ID_SPACE:
@@ -76,6 +85,12 @@ class PseudoLabelFolder:
                 f"{label_space.num_classes}"
             )
         self._num_classes = label_space.num_classes
+        raw_to_train = label_space.raw_to_train
+        self._second_mapping = (
+            [raw_to_train.get(train_id, IGNORE_INDEX) for train_id in range(256)]
+            if mapped_twice
+            else None
+        )
         wanted = list(stems)
         require(
             len(set(wanted)) == len(wanted),
@@ -116,7 +131,7 @@ class PseudoLabelFolder:
                 f"{path}: value {strangers[0]} is no train id; allowed: 0..{self._num_classes - 1} "
                 "and 255. Make the labels anew with pseudo_label.py"
             )
-        return labels
+        return labels if self._second_mapping is None else labels.point(self._second_mapping)
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -2,16 +2,22 @@
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+
 from uda.data.cityscapes import CITYSCAPES
 from uda.data.config import DataConfig, DomainConfig
-from uda.data.files import image_size, sizes_fit
+from uda.data.files import image_size, read_raw_labels, sizes_fit
 from uda.data.gta5 import CYCLEGTA5, GTA5
+from uda.data.labels import LabelSpace
 from uda.data.samples import Layout, Sample, list_split
 from uda.errors import InputError
 from uda.plain import suggest
+
+_FILES_LOOKED_AT = 16  # of a data set's label files, before a run
 
 LAYOUTS = {layout.name: layout for layout in (GTA5, CYCLEGTA5, CITYSCAPES)}
 
@@ -78,7 +84,7 @@ def list_domain(data: DataConfig, domain: DomainConfig, *, labeled: bool) -> lis
     return samples
 
 
-def check_sizes(samples: list[Sample]) -> None:
+def check_sizes(samples: Sequence[Sample]) -> None:
     """Raises InputError when a label file is of another size than its image, or is no image.
 
     Reads headers only, so that a run of days does not meet the odd file after hours.
@@ -99,3 +105,27 @@ def check_sizes(samples: list[Sample]) -> None:
             "files; replace them or, for training, leave them out with --set "
             f"data.exclude={names}"
         )
+
+
+def check_raw_ids(samples: Sequence[Sample], space: LabelSpace) -> None:
+    """Raises InputError when the label files hold train ids where raw ids belong.
+
+    Train ids without a 255 among them are raw ids one by one, so no single file gives them away.
+    But of sixteen files spread over a data set, one at least shows sky or a car.
+    """
+    labeled = [sample for sample in samples if sample.labels is not None]
+    largest_train_id = space.num_classes - 1
+    if not labeled or max(space.trained_raw_ids) <= largest_train_id:
+        return
+    places = np.linspace(0, len(labeled) - 1, min(len(labeled), _FILES_LOOKED_AT)).round()
+    looked_at = [labeled[place] for place in places.astype(int)]
+    for sample in looked_at:
+        assert sample.labels is not None
+        counts = read_raw_labels(sample.labels).histogram()
+        if any(counts[largest_train_id + 1 :]):
+            return
+    raise InputError(
+        f"{looked_at[0].labels} and {len(looked_at) - 1} more label files hold no value above "
+        f"{largest_train_id}: these look like train ids, and mapping them again would train on "
+        f"nonsense; use the original label files of {space.name}"
+    )

@@ -5,7 +5,8 @@ over the data; how it is augmented, by a generator seeded with k. So neither the
 processes nor an interruption changes a bit.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from uda.data.transforms import CroppedSample, load_cropped
 from uda.errors import InputError
 from uda.views import Batch
 
-_SOURCE, _TARGET = 0, 1  # streams: the two domains draw from unrelated generators
+_SOURCE, _TARGET, _SECOND = 0, 1, 2  # streams: each draws from generators of its own
 _ORDER, _AUGMENTATION = 0, 1
 
 
@@ -38,18 +39,18 @@ def _permutation(count: int, seed: int, stream: int, epoch: int) -> npt.NDArray[
 
 
 class TrainingSample(NamedTuple):
-    """Sample k of a run: one image of each domain."""
+    """Sample k of a run: one image of each domain that the preset has."""
 
     k: int
-    source: CroppedSample
+    source: CroppedSample | None
     source_name: str
     target: CroppedSample | None
     target_name: str
+    target_second: CroppedSample | None  # the same picture in another crop
 
 
 class TrainingDataset(Dataset["TrainingSample | InputError"]):
-    """The samples of a run by number, each a source image with labels and, with a target, a
-    target image."""
+    """The samples of a run by number, each an image of every domain of the preset."""
 
     def __init__(
         self,
@@ -71,30 +72,38 @@ class TrainingDataset(Dataset["TrainingSample | InputError"]):
     def __getitem__(self, k: int) -> TrainingSample | InputError:
         """Sample k. A file that cannot be used comes back as the error it caused: raised in a
         loader process, it would reach the user wrapped in that process's traceback."""
+        source = target = second = None
+        source_name = target_name = ""
         try:
-            source, source_name = self._load(k, _SOURCE, self.source, self.data.source)
-            target, target_name = None, ""
+            if self.data.source is not None:
+                sample = self._choose(k, _SOURCE, self.source)
+                source_name = sample.name
+                source = self._crop(k, _SOURCE, sample, self.data.source)
             if self.data.target is not None:
-                target, target_name = self._load(k, _TARGET, self.target, self.data.target)
+                sample = self._choose(k, _TARGET, self.target)
+                target_name = sample.name
+                target = self._crop(k, _TARGET, sample, self.data.target)
+                if self.data.second_target_view is not None:
+                    policy = self.data.second_target_view.policy
+                    domain = replace(self.data.target, policy=policy, crop_label_values=0)
+                    unlabeled = sample._replace(labels=None)
+                    second = self._crop(k, _SECOND, unlabeled, domain)
         except InputError as error:
             return error
-        return TrainingSample(k, source, source_name, target, target_name)
+        return TrainingSample(k, source, source_name, target, target_name, second)
 
-    def _load(
-        self, k: int, stream: int, samples: Sequence[Sample], domain: DomainConfig
-    ) -> tuple[CroppedSample, str]:
-        place = position_in_data(k, count=len(samples), seed=self.seed, stream=stream)
-        sample = samples[place]
-        labeled_by_folder = stream == _TARGET and self.pseudo_labels is not None
-        cropped = load_cropped(
+    def _choose(self, k: int, stream: int, samples: Sequence[Sample]) -> Sample:
+        return samples[position_in_data(k, count=len(samples), seed=self.seed, stream=stream)]
+
+    def _crop(self, k: int, stream: int, sample: Sample, domain: DomainConfig) -> CroppedSample:
+        return load_cropped(
             sample,
             domain,
             crop=self.data.crop,
             label_space=self.label_space,
-            pseudo_labels=self.pseudo_labels if labeled_by_folder else None,
+            pseudo_labels=self.pseudo_labels if stream == _TARGET else None,
             rng=np.random.default_rng((self.seed, stream, _AUGMENTATION, k)),
         )
-        return cropped, sample.name
 
 
 def collate(samples: Sequence[TrainingSample | InputError]) -> Batch | InputError:
@@ -104,17 +113,26 @@ def collate(samples: Sequence[TrainingSample | InputError]) -> Batch | InputErro
         if isinstance(sample, InputError):
             return sample
         good.append(sample)
+    sources = [sample.source for sample in good if sample.source is not None]
     targets = [sample.target for sample in good if sample.target is not None]
-    pseudo_labels = [target.labels for target in targets if target.labels is not None]
-    source_images = _stack([sample.source.image for sample in good])
+    seconds = [sample.target_second for sample in good if sample.target_second is not None]
+    size = (sources or targets)[0].image.shape[1:]
+    no_images, no_labels = torch.empty(0, 3, *size).byte(), torch.empty(0, *size).byte()
+    source_images, source_labels = (
+        _stack(s.image for s in sources),
+        _stack(s.labels for s in sources),
+    )
+    target_images = _stack(target.image for target in targets)
     return Batch(
-        source_images=source_images,
-        source_labels=_stack([s.source.labels for s in good if s.source.labels is not None]),
-        target_images=_stack([t.image for t in targets]) if targets else source_images[:0],
-        target_pseudo_labels=_stack(pseudo_labels) if pseudo_labels else None,
+        source_images=no_images if source_images is None else source_images,
+        source_labels=no_labels if source_labels is None else source_labels,
+        target_images=no_images if target_images is None else target_images,
+        target_pseudo_labels=_stack(target.pseudo_labels for target in targets),
         indices=tuple(sample.k for sample in good),
         source_names=tuple(sample.source_name for sample in good),
         target_names=tuple(sample.target_name for sample in good),
+        target_ground_truth=_stack(target.labels for target in targets),
+        target_second_images=_stack(second.image for second in seconds),
     )
 
 
@@ -138,5 +156,7 @@ def batches(
         yield batch
 
 
-def _stack(arrays: Sequence[npt.NDArray[np.uint8]]) -> torch.Tensor:
-    return torch.from_numpy(np.stack(arrays))
+def _stack(arrays: Iterable[npt.NDArray[np.uint8] | None]) -> torch.Tensor | None:
+    """The arrays as one tensor; None when there are none."""
+    present = [array for array in arrays if array is not None]
+    return torch.from_numpy(np.stack(present)) if present else None

@@ -7,7 +7,14 @@ from pathlib import Path
 from uda.data.config import DataConfig
 from uda.data.labels import LabelSpace
 from uda.data.pseudo_label_folder import PseudoLabelFolder
-from uda.data.registry import check_sizes, data_root, layout_named, list_dataset, list_domain
+from uda.data.registry import (
+    check_raw_ids,
+    check_sizes,
+    data_root,
+    layout_named,
+    list_dataset,
+    list_domain,
+)
 from uda.data.samples import Sample
 from uda.data.sampling import TrainingDataset
 from uda.errors import InputError
@@ -19,24 +26,30 @@ class TrainingData:
 
     dataset: TrainingDataset
     label_space: LabelSpace
-    short_name: str  # of the source, for snapshot names
+    short_name: str  # of the source, or of the target without one, for snapshot names
     supervision: str  # none | pseudo | ground truth (N images)
 
 
 def open_training_data(data: DataConfig, *, seed: int, evaluated: str) -> TrainingData:
     """Lists and checks the samples of `data`; `evaluated` is the data set that scores are made on.
 
-    Label files of the target are neither opened nor looked for. Raises InputError when anything is
-    missing or does not fit together.
+    Without `data.target_ground_truth`, label files of the target are neither opened nor looked for.
+    Raises InputError when anything is missing or does not fit together.
     """
-    source = list_domain(data, data.source, labeled=True)
-    target = [] if data.target is None else list_domain(data, data.target, labeled=False)
+    source = [] if data.source is None else list_domain(data, data.source, labeled=True)
+    target = []
+    if data.target is not None:
+        target = list_domain(data, data.target, labeled=data.target_ground_truth)
     _check_exclusions(data)
-    check_sizes(source)
-    layouts = [layout_named(name) for name in data.source.datasets]
+    domain = data.source or data.target
+    assert domain is not None, "validate() has seen to it that there is one"
+    layouts = [layout_named(name) for name in domain.datasets]
     label_space = layouts[0].label_space
     if any(layout.label_space is not label_space for layout in layouts):
-        raise InputError(f"data.source.datasets {data.source.datasets} have different classes")
+        raise InputError(f"the data sets {domain.datasets} have different classes")
+    for samples in (source, target):
+        check_sizes(samples)
+        check_raw_ids(samples, label_space)
     pseudo_labels = None
     if data.pseudo_labels is not None and data.target is not None:
         pseudo_labels = PseudoLabelFolder(
@@ -44,6 +57,7 @@ def open_training_data(data: DataConfig, *, seed: int, evaluated: str) -> Traini
             label_space=label_space,
             stems=[sample.stem for sample in target],
             subset=data.target.first is not None,
+            mapped_twice=data.pseudo_labels_mapped_twice,
         )
     dataset = TrainingDataset(
         data,
@@ -54,7 +68,7 @@ def open_training_data(data: DataConfig, *, seed: int, evaluated: str) -> Traini
         seed=seed,
     )
     targets = {evaluated} | set(data.target.datasets if data.target is not None else ())
-    supervision = _supervision(source, targets, pseudo_labels)
+    supervision = _supervision([*source, *target], targets, pseudo_labels)
     return TrainingData(dataset, label_space, layouts[0].short_name, supervision)
 
 
@@ -70,6 +84,7 @@ def open_labeled_split(
         )
     samples = list_dataset(root, dataset, split, labeled=True)
     check_sizes(samples)
+    check_raw_ids(samples, label_space)
     return samples
 
 
@@ -78,7 +93,7 @@ def _check_exclusions(data: DataConfig) -> None:
     if not data.exclude:
         return
     root = data_root(data.root)
-    domains = [data.source] if data.target is None else [data.source, data.target]
+    domains = [domain for domain in (data.source, data.target) if domain is not None]
     known = {
         sample.name
         for domain in domains
@@ -95,9 +110,9 @@ def _check_exclusions(data: DataConfig) -> None:
 
 
 def _supervision(
-    source: Sequence[Sample], targets: set[str], pseudo_labels: PseudoLabelFolder | None
+    samples: Sequence[Sample], targets: set[str], pseudo_labels: PseudoLabelFolder | None
 ) -> str:
-    labeled = sum(sample.dataset in targets for sample in source)
+    labeled = sum(sample.dataset in targets and sample.labels is not None for sample in samples)
     if labeled:
         return f"ground truth ({labeled} images)"
     if pseudo_labels is None:

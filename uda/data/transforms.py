@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 
 from uda.data.config import DomainConfig
@@ -15,6 +16,7 @@ from uda.data.files import read_image, read_raw_labels
 from uda.data.labels import IGNORE_INDEX, LabelSpace
 from uda.data.pseudo_label_folder import PseudoLabelFolder
 from uda.data.samples import Sample
+from uda.policies import apply_policy
 
 _CROP_TRIES = 10
 
@@ -25,7 +27,8 @@ class CroppedSample(NamedTuple):
     """What one sample contributes to a batch, at crop size (H, W)."""
 
     image: npt.NDArray[np.uint8]  # (3, H, W) RGB
-    labels: TrainIds | None  # (H, W) train ids; None for a sample without labels
+    labels: TrainIds | None  # (H, W) train ids of its label file; None for a sample without one
+    pseudo_labels: TrainIds | None = None  # (H, W) train ids of a folder of pseudo-labels
 
 
 def load_cropped(
@@ -54,16 +57,24 @@ def load_cropped(
     elif pseudo_labels is not None:
         labels = _resize_labels(pseudo_labels.read(sample.stem, stored_size), size)
     top, left = _choose_crop(labels, size, crop, domain.crop_label_values, rng)
+    mirrored = domain.mirror and rng.random() < 0.5
+    if domain.policy is not None:
+        # Before the crop, as in the log: equalize and its like look at the whole picture.
+        image = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
+        image = apply_policy(
+            image, domain.policy, torch.Generator().manual_seed(int(rng.integers(2**62)))
+        )
     pixels = np.asarray(_resize_crop(image, size, top, left, crop))
     if labels is not None:
         labels = labels[top : top + crop[0], left : left + crop[1]]
-    if domain.mirror and rng.random() < 0.5:
+    if mirrored:
         pixels = pixels[:, ::-1]
         labels = None if labels is None else labels[:, ::-1]
-    return CroppedSample(
-        np.ascontiguousarray(pixels.transpose(2, 0, 1)),
-        None if labels is None else np.ascontiguousarray(labels),
-    )
+    labels = None if labels is None else np.ascontiguousarray(labels)
+    pixels = np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    if sample.labels is None:
+        return CroppedSample(pixels, None, labels)
+    return CroppedSample(pixels, labels)
 
 
 def resize_image(image: Image.Image, size: tuple[int, int] | None) -> npt.NDArray[np.uint8]:
