@@ -9,7 +9,15 @@ import torch.nn.functional as F
 
 from uda.data.labels import IGNORE_INDEX
 from uda.errors import InputError
-from uda.losses import ClassBalance, cross_entropy, hard_pixel_labels, memory_regularization
+from uda.losses import (
+    ClassBalance,
+    cross_entropy,
+    entropy,
+    hard_pixel_labels,
+    kl_to_reference,
+    memory_regularization,
+    rectified_cross_entropy,
+)
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 LOG_2, LOG_3 = math.log(2), math.log(3)
@@ -210,3 +218,78 @@ def test_memory_regularization_moves_both_heads_towards_a_fixed_reference() -> N
 def test_memory_regularization_is_zero_where_the_heads_agree() -> None:
     certain = torch.tensor([0.0, 200.0]).view(1, 2, 1, 1)
     assert memory_regularization(certain, certain).item() == pytest.approx(0, abs=1e-7)
+
+
+def test_kl_to_reference_by_hand() -> None:
+    logits = two_pixels((0.5, 0.5), (0.25, 0.75))
+    reference = torch.tensor([[0.5, 1.0], [0.5, 0.0]]).view(1, 2, 1, 2)
+    # Nothing in the first pixel, log(1 / 0.25) in the second.
+    assert kl_to_reference(logits, reference).item() == pytest.approx(2 * LOG_2 / 2)
+
+
+def test_kl_to_reference_moves_the_logits_only() -> None:
+    logits = random_case()[0].requires_grad_()
+    reference = random_case()[0].flip(1).softmax(1).requires_grad_()
+    kl_to_reference(logits, reference).backward()
+    expected = (logits.softmax(1) - reference).detach() / (2 * 12 * 12)
+    torch.testing.assert_close(logits.grad, expected)
+    assert reference.grad is None
+
+
+def test_entropy_by_hand() -> None:
+    logits = two_pixels((0.5, 0.5), (0.25, 0.75))
+    second = 0.25 * 2 * LOG_2 + 0.75 * (2 * LOG_2 - LOG_3)
+    assert entropy(logits).item() == pytest.approx((LOG_2 + second) / 2)
+    # Certainties: 2 * 0.25 and 0.0625 + 0.5625.
+    expected = (0.5 * LOG_2 + 0.625 * second) / 2
+    assert entropy(logits, certainty=True).item() == pytest.approx(expected)
+
+
+def test_entropy_is_between_0_and_log_c_and_finite_where_it_is_sure() -> None:
+    assert entropy(torch.zeros(1, 5, 2, 2)).item() == pytest.approx(math.log(5))
+    sure = torch.tensor([0.0, 400.0]).view(1, 2, 1, 1).requires_grad_()
+    value = entropy(sure, certainty=True)
+    value.backward()
+    assert value.item() == 0
+    assert sure.grad is not None
+    assert sure.grad.flatten().tolist() == [0, 0]
+
+
+def test_entropy_takes_certainty_for_a_constant() -> None:
+    logits = random_case()[0]
+    plain, weighted = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    entropy(plain).backward()
+    entropy(weighted, certainty=True).backward()
+    certainties = logits.softmax(1).square().sum(1, keepdim=True)
+    assert plain.grad is not None
+    torch.testing.assert_close(weighted.grad, certainties * plain.grad)
+
+
+def test_rectified_cross_entropy_moves_both_heads() -> None:
+    logits, labels = random_case()
+    own, other = logits.clone().requires_grad_(), logits.flip(1).clone().requires_grad_()
+    rectified_cross_entropy(own, labels, other_logits=other).backward()
+
+    a, b = (tensor.detach().double().requires_grad_() for tensor in (own, other))
+    p, q = a.softmax(1), b.softmax(1)
+    disagreement = (q * (q / p).log()).sum(1)
+    nll = -p.gather(1, labels.clamp(max=4).unsqueeze(1)).squeeze(1).log()
+    nll = torch.where(labels == IGNORE_INDEX, 0, nll)
+    (nll * (-disagreement).exp() + disagreement).mean().backward()
+    for logits, expected in ((own, a), (other, b)):
+        assert logits.grad is not None
+        assert expected.grad is not None
+        torch.testing.assert_close(logits.grad, expected.grad.float(), rtol=1e-4, atol=1e-7)
+
+
+def test_rectified_cross_entropy_is_finite_where_a_head_is_sure() -> None:
+    sure = torch.tensor([0.0, 400.0]).view(1, 2, 1, 1).requires_grad_()
+    unsure = torch.zeros(1, 2, 1, 1, requires_grad=True)
+    labels = torch.ones(1, 1, 1, dtype=torch.int64)
+    for own, other in ((sure, unsure), (unsure, sure)):
+        loss = rectified_cross_entropy(own, labels, other_logits=other)
+        loss.backward()
+        assert math.isfinite(loss.item())
+    for logits in (sure, unsure):
+        assert logits.grad is not None
+        assert logits.grad.isfinite().all()

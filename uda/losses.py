@@ -125,6 +125,17 @@ def _count_classes(labels: Tensor, num_classes: int) -> Tensor:
     return counts.scatter_add_(0, flat, torch.ones_like(flat))[:num_classes]
 
 
+def kl_to_reference(logits: Tensor, reference: Tensor) -> Tensor:
+    """KL(reference || softmax(logits)) in nats, averaged over the pixels.
+
+    logits: (N, C, H, W) float.
+    reference: (N, C, H, W) float32 probabilities, constant: nothing of the gradient reaches them.
+    """
+    log_probabilities = F.log_softmax(logits.float(), dim=1)
+    divergence = F.kl_div(log_probabilities, reference.detach(), reduction="sum")
+    return divergence * (logits.shape[1] / logits.numel())
+
+
 def memory_regularization(main_logits: Tensor, auxiliary_logits: Tensor) -> Tensor:
     """KL(q || main) + KL(q || auxiliary) in nats, averaged over the pixels.
 
@@ -133,9 +144,46 @@ def memory_regularization(main_logits: Tensor, auxiliary_logits: Tensor) -> Tens
     Source: Zheng and Yang, "Unsupervised scene adaptation with memory regularization in vivo",
     arXiv:1912.11164, there with weight 0.1.
     """
-    main, auxiliary = main_logits.float(), auxiliary_logits.float()
     with torch.no_grad():
-        reference = torch.softmax(main + 0.5 * auxiliary, dim=1)
-    divergence = F.kl_div(F.log_softmax(main, dim=1), reference, reduction="sum")
-    divergence = divergence + F.kl_div(F.log_softmax(auxiliary, dim=1), reference, reduction="sum")
-    return divergence * (main.shape[1] / main.numel())
+        reference = torch.softmax(main_logits.float() + 0.5 * auxiliary_logits.float(), dim=1)
+    return kl_to_reference(main_logits, reference) + kl_to_reference(auxiliary_logits, reference)
+
+
+def entropy(logits: Tensor, *, certainty: bool = False) -> Tensor:
+    """Entropy in nats of softmax(logits), averaged over the pixels: 0 to log C.
+
+    logits: (N, C, H, W) float.
+    certainty: each pixel's entropy counts by the sum of its squared probabilities, 1 / C to 1, as
+        a constant: pixels that are sure already pull hardest.
+    """
+    log_probabilities = F.log_softmax(logits.float(), dim=1)
+    probabilities = log_probabilities.exp()
+    entropies = -(probabilities * log_probabilities).sum(dim=1)
+    if certainty:
+        entropies = entropies * probabilities.detach().square().sum(dim=1)
+    return entropies.mean()
+
+
+def rectified_cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    other_logits: Tensor,
+    class_weights: Tensor | None = None,
+) -> Tensor:
+    """mean(cross-entropy * exp(-V)) + mean(V), in nats, over all pixels, ignored ones included.
+
+    V of a pixel is KL(softmax(other_logits) || softmax(logits)): where two heads disagree, the
+    label is taken for wrong and the loss counts less. The gradient flows through both heads.
+    logits, other_logits: (N, C, H, W) float.
+    labels: (N, H, W) int64 train ids; the cross-entropy is 0 where they are 255.
+    class_weights: (C,), factor of each class's cross-entropy, no part of the denominator.
+    Source: Zheng and Yang, "Rectifying Pseudo Label Learning via Uncertainty Estimation", IJCV
+    2021, arXiv:2003.03773.
+    """
+    log_own = F.log_softmax(logits.float(), dim=1)
+    log_other = F.log_softmax(other_logits.float(), dim=1)
+    # Not F.kl_div: its gradient by the first argument of KL is NaN where a probability underflows.
+    disagreement = (log_other.exp() * (log_other - log_own)).sum(dim=1)
+    losses = _pixel_losses(logits, labels, class_weights)
+    return (losses * torch.exp(-disagreement)).mean() + disagreement.mean()

@@ -88,9 +88,10 @@ def test_single_level_builds_no_unused_discriminator() -> None:
 
 
 def test_single_level_needs_no_auxiliary_head() -> None:
-    assert AdversarialConfig().needs() == {"target"}
-    assert AdversarialConfig(auxiliary_weight=0.1).needs() == {"target", "auxiliary_head"}
-    assert AdversarialConfig(source_prediction="fused").needs() == {"target", "auxiliary_head"}
+    domains = {"source", "target"}
+    assert AdversarialConfig().needs() == domains
+    assert AdversarialConfig(auxiliary_weight=0.1).needs() == {*domains, "auxiliary_head"}
+    assert AdversarialConfig(source_prediction="fused").needs() == {*domains, "auxiliary_head"}
     adversarial = objective()
     without = output(1)._replace(auxiliary_logits=None)
     adversarial.terms(view("source"), without, CONTEXT)

@@ -89,8 +89,8 @@ def test_each_option_matters() -> None:
 def test_without_auxiliary_weight_the_head_is_neither_needed_nor_read() -> None:
     view, output = case(0)
     config = SupervisedConfig(auxiliary_weight=0.0)
-    assert not config.needs()
-    assert SupervisedConfig().needs() == {"auxiliary_head"}
+    assert config.needs() == {"source"}
+    assert SupervisedConfig().needs() == {"source", "auxiliary_head"}
     terms = config.build(CLASSES).terms(view, output._replace(auxiliary_logits=None), CONTEXT)
     assert list(terms) == ["main"]
 

@@ -42,11 +42,27 @@ class AdversarialConfig(ObjectiveConfig):
     # What a head's discriminator sees of the source: the prediction of the same head, or, for every
     # head, softmax(main + 0.5 * auxiliary), the prediction both heads make together.
     source_prediction: Literal["same_head", "fused"] = "same_head"
-    optimizer: OptimizerConfig = field(default_factory=_adam)
+    # The views taken for source and target: "source", "target", or one that another objective adds.
+    # In the log, CutMix runs showed mixed images as source, and AdaptSegNet runs, by a slip, the
+    # source as target.
+    source_view: str = "source"
+    target_view: str = "target"
+    # None: the discriminators stay as they were drawn, as one of the log's did.
+    optimizer: OptimizerConfig | None = field(default_factory=_adam)
 
     def needs(self) -> frozenset[str]:
         with_auxiliary = self.auxiliary_weight > 0 or self.source_prediction == "fused"
-        return frozenset({"target", "auxiliary_head"} if with_auxiliary else {"target"})
+        domains = self.views() & {"source", "target"}
+        return frozenset(domains | {"auxiliary_head"} if with_auxiliary else domains)
+
+    def reads_views(self) -> frozenset[str]:
+        return frozenset(self.views() - {"source", "target"})
+
+    def views(self) -> set[str]:
+        """Names of the views that are read: to fool fixed discriminators takes no source."""
+        return (
+            {self.target_view} if self.optimizer is None else {self.source_view, self.target_view}
+        )
 
     def check(self, path: str) -> None:
         ObjectiveConfig.check(self, path)
@@ -58,7 +74,15 @@ class AdversarialConfig(ObjectiveConfig):
             f"{path}.main_weight and auxiliary_weight are both 0: raise one, or remove the "
             f"objective with --set {path}=none",
         )
-        self.optimizer.check(f"{path}.optimizer")
+        if self.optimizer is not None:
+            self.optimizer.check(f"{path}.optimizer")
+        defaults = AdversarialConfig()
+        for name in ("gradient_penalty", "source_prediction", "source_view"):
+            require(
+                self.optimizer is not None or getattr(self, name) == getattr(defaults, name),
+                f"{path}.{name} is set, but without {path}.optimizer no discriminator learns: "
+                "leave it as it is",
+            )
 
     def build(self, num_classes: int) -> "Adversarial":
         return Adversarial(self, num_classes)
@@ -68,24 +92,26 @@ class Adversarial(Objective):
     """One discriminator per head; the student learns to fool them on target images."""
 
     config: AdversarialConfig
-    reads = ("source", "target")
 
     def __init__(self, config: AdversarialConfig, num_classes: int) -> None:
         super().__init__()
         self.config = config
         self.optimizer = config.optimizer
+        self.reads = tuple(sorted(config.views()))
         weights = {"main": config.main_weight, "auxiliary": config.auxiliary_weight}
         self.weights = {head: weight for head, weight in weights.items() if weight > 0}
         make = _DISCRIMINATORS[config.discriminator]
         self.discriminators = nn.ModuleDict({head: make(num_classes) for head in self.weights})
+        self.discriminators.requires_grad_(config.optimizer is not None)
         # Detached predictions of the step under way: domain -> head -> (N, C, H, W).
         self._seen: dict[str, dict[str, Tensor]] = {}
 
     def terms(
         self, view: View, output: SegmentationOutput, context: StepContext
     ) -> dict[str, Tensor]:
-        if view.name == "source":
+        if view.name == self.config.source_view:
             self._seen["source"] = self._source_probabilities(output)
+        if view.name != self.config.target_view:
             return {}
         probabilities = {head: _logits(output, head).softmax(dim=1) for head in self.discriminators}
         self._seen["target"] = {head: p.detach() for head, p in probabilities.items()}
@@ -95,12 +121,14 @@ class Adversarial(Objective):
             discriminator = self._discriminator(head)
             maps = discriminator(probabilities[head])
             terms[head] = weight * fool(maps, self.config.loss, discriminator.convention)
-        self.discriminators.requires_grad_(True)
+        self.discriminators.requires_grad_(self.optimizer is not None)
         return terms
 
     def after_backward(self, context: StepContext) -> dict[str, Tensor]:
         seen, self._seen = self._seen, {}
-        terms = {}
+        terms: dict[str, Tensor] = {}
+        if self.optimizer is None:
+            return terms
         for head in self.weights:
             discriminator = self._discriminator(head)
             source = seen["source"][head].requires_grad_(self.config.gradient_penalty > 0)

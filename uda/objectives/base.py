@@ -59,8 +59,16 @@ class ObjectiveConfig:
     start_step: int = 0  # the objective takes no part in earlier steps
 
     def needs(self) -> frozenset[str]:
-        """What the rest of the preset must provide: "target", "teacher", "pseudo_labels",
-        "auxiliary_head"."""
+        """What the rest of the preset must provide: "source", "target", "teacher", "pseudo_labels",
+        "target_ground_truth", "second_target_view", "auxiliary_head"."""
+        return frozenset()
+
+    def adds_views(self) -> frozenset[str]:
+        """Names of the views that other objectives may read."""
+        return frozenset()
+
+    def reads_views(self) -> frozenset[str]:
+        """Names of the views that it reads and that another objective has to add."""
         return frozenset()
 
     def check(self, path: str) -> None:

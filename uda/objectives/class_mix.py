@@ -26,7 +26,7 @@ class ClassMixConfig(ObjectiveConfig):
     jitter: JitterConfig | None = field(default_factory=JitterConfig)  # of the mixed image
 
     def needs(self) -> frozenset[str]:
-        return frozenset({"target", "teacher"})
+        return frozenset({"source", "target", "teacher"})
 
     def check(self, path: str) -> None:
         ObjectiveConfig.check(self, path)

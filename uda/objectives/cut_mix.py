@@ -4,12 +4,14 @@ Source: Yun et al., "CutMix", ICCV 2019, arXiv 1905.04899; for segmentation Fren
 2020, arXiv 1906.01916.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Literal
 
+import torch
 from torch import Tensor
 
-from uda.errors import require_share
-from uda.losses import cross_entropy
+from uda.errors import require, require_share
+from uda.losses import ClassBalance, cross_entropy, hard_pixel_labels
 from uda.mixing import mix_domains, random_boxes
 from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Objective, ObjectiveConfig, StepContext
@@ -17,26 +19,44 @@ from uda.photometric import JitterConfig, jitter
 from uda.pseudo_labels import ConfidenceRule, confidence_weights
 from uda.views import Batch, View
 
+_TEACHERS_FIELDS = ("threshold", "confidence")
+
 
 @dataclass(kw_only=True, slots=True)
 class CutMixConfig(ObjectiveConfig):
     """Settings of `CutMix`."""
 
+    # Whose labels the box brings along. "ground_truth" makes a supervised run of it: the log's.
+    labels: Literal["teacher", "ground_truth"] = "teacher"
     threshold: float = 0.9  # softmax probability from which a pseudo-label counts as sure
     confidence: ConfidenceRule = "image_share"  # how sureness becomes the weight of a pixel
+    one_box_per_batch: bool = False  # the same box in every image, as in the log
     jitter: JitterConfig | None = None  # of the mixed image
+    class_balance: bool = False  # as in SupervisedConfig, by the mixed labels
+    hardest: float = 1.0  # as in SupervisedConfig, of the mixed image's pixels
 
     def needs(self) -> frozenset[str]:
-        return frozenset({"target", "teacher"})
+        labels = "teacher" if self.labels == "teacher" else "target_ground_truth"
+        return frozenset({"source", "target", labels})
+
+    def adds_views(self) -> frozenset[str]:
+        return frozenset({"cut_mix"})
 
     def check(self, path: str) -> None:
         ObjectiveConfig.check(self, path)
         require_share(f"{path}.threshold", self.threshold)
+        require_share(f"{path}.hardest", self.hardest)
         if self.jitter is not None:
             self.jitter.check(f"{path}.jitter")
+        defaults = {field.name: field.default for field in fields(CutMixConfig)}
+        for name in _TEACHERS_FIELDS:
+            require(
+                self.labels == "teacher" or getattr(self, name) == defaults[name],
+                f"{path}.{name} is set, but ground truth is always sure: leave it as it is",
+            )
 
     def build(self, num_classes: int) -> "CutMix":
-        return CutMix(self)
+        return CutMix(self, num_classes)
 
 
 class CutMix(Objective):
@@ -45,23 +65,20 @@ class CutMix(Objective):
     config: CutMixConfig
     reads = ("cut_mix",)
 
-    def __init__(self, config: CutMixConfig) -> None:
+    def __init__(self, config: CutMixConfig, num_classes: int) -> None:
         super().__init__()
         self.config = config
+        self.balance = ClassBalance(num_classes) if config.class_balance else None
 
     def views(self, batch: Batch, context: StepContext) -> tuple[View, ...]:
-        pseudo = context.teacher_labels(batch.target_images)
         generators = context.generators("cut_mix")
-        height, width = batch.source_labels.shape[1:]
-        from_target = random_boxes((height, width), generators, device=batch.source_labels.device)
+        labels, weights = self._target_labels(batch, context)
         view = mix_domains(
             batch,
-            pseudo.labels,
+            labels,
             name="cut_mix",
-            from_source=~from_target,
-            target_weights=confidence_weights(
-                pseudo.confidence, self.config.threshold, self.config.confidence
-            ),
+            from_source=~self._boxes(batch, generators),
+            target_weights=weights,
         )
         if self.config.jitter is not None:
             view = replace(view, images=jitter(view.images, self.config.jitter, generators))
@@ -71,4 +88,32 @@ class CutMix(Objective):
         self, view: View, output: SegmentationOutput, context: StepContext
     ) -> dict[str, Tensor]:
         assert view.labels is not None, "this objective's own view is labeled"
-        return {"main": cross_entropy(output.logits, view.labels, weights=view.weights)}
+        labels = view.labels
+        class_weights = None if self.balance is None else self.balance(labels)
+        if self.config.hardest < 1:
+            labels = hard_pixel_labels(
+                output.logits, labels, class_weights=class_weights, hardest=self.config.hardest
+            )
+        loss = cross_entropy(
+            output.logits, labels, weights=view.weights, class_weights=class_weights
+        )
+        return {"main": loss}
+
+    def _target_labels(self, batch: Batch, context: StepContext) -> tuple[Tensor, Tensor]:
+        """Labels (N, H, W) of the target images, and their weights, (N, 1, 1) or (N, H, W)."""
+        if self.config.labels == "ground_truth":
+            assert batch.target_ground_truth is not None, "validate() has seen to it"
+            labels = batch.target_ground_truth
+            return labels, torch.ones(len(labels), 1, 1, device=labels.device)
+        pseudo = context.teacher_labels(batch.target_images)
+        return pseudo.labels, confidence_weights(
+            pseudo.confidence, self.config.threshold, self.config.confidence
+        )
+
+    def _boxes(self, batch: Batch, generators: list[torch.Generator]) -> Tensor:
+        """The pixels (N, H, W) bool that come from the target."""
+        count, height, width = batch.source_labels.shape
+        if self.config.one_box_per_batch:
+            generators = generators[:1]
+        boxes = random_boxes((height, width), generators, device=batch.source_labels.device)
+        return boxes.expand(count, -1, -1)

@@ -1,6 +1,7 @@
-"""Cross-entropy on labeled source images, plain or balanced and restricted to hard pixels."""
+"""Cross-entropy on labeled images, plain or balanced and restricted to hard pixels."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
@@ -15,12 +16,16 @@ from uda.views import View
 class SupervisedConfig(ObjectiveConfig):
     """Settings of `Supervised`."""
 
+    # "target" learns from the target's own labels: a preset has to ask for them, too, and is then
+    # a supervised one. Beside an objective on the source it makes mixed supervision.
+    view: Literal["source", "target"] = "source"
     auxiliary_weight: float = 0.5  # of the auxiliary head's loss; 0 leaves that head out
     class_balance: bool = False  # weigh classes up to 49-fold where they are rare, see ClassBalance
     hardest: float = 1.0  # share of the pixels that are learned from, those with the highest loss
 
     def needs(self) -> frozenset[str]:
-        return frozenset({"auxiliary_head"} if self.auxiliary_weight else ())
+        needs = {"source"} if self.view == "source" else {"target", "target_ground_truth"}
+        return frozenset(needs | {"auxiliary_head"} if self.auxiliary_weight else needs)
 
     def check(self, path: str) -> None:
         ObjectiveConfig.check(self, path)
@@ -35,20 +40,20 @@ class SupervisedConfig(ObjectiveConfig):
 
 
 class Supervised(Objective):
-    """What every experiment stands on: the source's own labels."""
+    """What every experiment stands on: labels that somebody drew."""
 
     config: SupervisedConfig
-    reads = ("source",)
 
     def __init__(self, config: SupervisedConfig, num_classes: int) -> None:
         super().__init__()
         self.config = config
+        self.reads = (config.view,)
         self.balance = ClassBalance(num_classes) if config.class_balance else None
 
     def terms(
         self, view: View, output: SegmentationOutput, context: StepContext
     ) -> dict[str, Tensor]:
-        assert view.labels is not None, "the source view is labeled"
+        assert view.labels is not None, "validate() has seen to it that there are labels"
         # Once per step, from the unfiltered labels: both heads share the class weights.
         class_weights = None if self.balance is None else self.balance(view.labels)
 

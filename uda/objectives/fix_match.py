@@ -1,0 +1,105 @@
+"""FixMatch: what a teacher is sure of on a target image, learned on a distorted look of it.
+
+Source: Sohn et al., "FixMatch", NeurIPS 2020, arXiv 2001.07685, pixel by pixel.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from uda.errors import require, require_share
+from uda.losses import cross_entropy
+from uda.models.segmenter import SegmentationOutput
+from uda.objectives.base import Objective, ObjectiveConfig, StepContext
+from uda.photometric import JitterConfig, jitter
+from uda.policies import PolicyName, apply_policy
+from uda.pseudo_labels import confidence_weights
+from uda.views import Batch, View
+
+
+@dataclass(kw_only=True, slots=True)
+class FixMatchConfig(ObjectiveConfig):
+    """Settings of `FixMatch`. The strong view is the weak one after `policy`, then `jitter`."""
+
+    threshold: float = 0.95  # softmax probability from which a pixel is learned; the paper's tau
+    policy: PolicyName | None = None
+    jitter: JitterConfig | None = field(default_factory=JitterConfig)
+    auxiliary_weight: float = 0.0  # of the auxiliary head's loss; 0 leaves that head out
+
+    def needs(self) -> frozenset[str]:
+        needs = {"target", "teacher"}
+        return frozenset(needs | {"auxiliary_head"} if self.auxiliary_weight else needs)
+
+    def adds_views(self) -> frozenset[str]:
+        return frozenset({"fix_match"})
+
+    def check(self, path: str) -> None:
+        ObjectiveConfig.check(self, path)
+        require_share(f"{path}.threshold", self.threshold)
+        require(
+            self.auxiliary_weight >= 0,
+            f"{path}.auxiliary_weight is {self.auxiliary_weight}; allowed: 0 or more",
+        )
+        require(
+            self.policy is not None or self.jitter is not None,
+            f"{path}.policy and jitter are both none: the strong view would be the weak one; set "
+            f"one of them, or remove the objective with --set {path}=none",
+        )
+        if self.jitter is not None:
+            self.jitter.check(f"{path}.jitter")
+
+    def build(self, num_classes: int) -> "FixMatch":
+        return FixMatch(self)
+
+
+class FixMatch(Objective):
+    """The teacher labels the target view (crop and mirror only), the student learns the strong one.
+
+    The strong view consists of the same pixels in the same places, so the teacher's labels are its
+    labels. Paper: shifts, rotations and Cutout too; here: none of them, because labels of pixels
+    would have to move along.
+    """
+
+    config: FixMatchConfig
+    reads = ("fix_match",)
+
+    def __init__(self, config: FixMatchConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def views(self, batch: Batch, context: StepContext) -> tuple[View, ...]:
+        pseudo = context.teacher_labels(batch.target_images)
+        weights = confidence_weights(pseudo.confidence, self.config.threshold, "pixel")
+        generators = context.generators("fix_match")
+        images = batch.target_images
+        if self.config.policy is not None:
+            images = _with_policy(images, self.config.policy, generators)
+        if self.config.jitter is not None:
+            images = jitter(images, self.config.jitter, generators)
+        return (View("fix_match", images, pseudo.labels, weights),)
+
+    def terms(
+        self, view: View, output: SegmentationOutput, context: StepContext
+    ) -> dict[str, Tensor]:
+        assert view.labels is not None, "this objective's own view is labeled"
+        # Every pixel has a label, so the mean is over all of them, sure or not, as in the paper.
+        terms = {"main": cross_entropy(output.logits, view.labels, weights=view.weights)}
+        if self.config.auxiliary_weight:
+            assert output.auxiliary_logits is not None
+            auxiliary = cross_entropy(output.auxiliary_logits, view.labels, weights=view.weights)
+            terms["auxiliary"] = self.config.auxiliary_weight * auxiliary
+        return terms
+
+
+def _with_policy(
+    images: Tensor, policy: PolicyName, generators: Sequence[torch.Generator]
+) -> Tensor:
+    """Images (N, 3, H, W) float in [0, 1] after a draw per sample, in their memory format."""
+    changed = torch.empty_like(images)
+    for image, result, generator in zip(images, changed, generators, strict=True):
+        # Policies are defined on bytes, which is what the loader read.
+        levels = (image * 255).round().to(torch.uint8)
+        result.copy_(apply_policy(levels, policy, generator)).div_(255)
+    return changed

@@ -1,0 +1,84 @@
+"""Rectified pseudo-labels: where the two heads disagree, a pseudo-label counts for less.
+
+Source: Zheng and Yang, "Rectifying Pseudo Label Learning via Uncertainty Estimation for Domain
+Adaptive Semantic Segmentation", IJCV 2021, arXiv 2003.03773.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from uda.errors import require
+from uda.losses import ClassBalance, rectified_cross_entropy
+from uda.models.segmenter import SegmentationOutput
+from uda.objectives.base import Objective, ObjectiveConfig, StepContext
+from uda.photometric import JitterConfig, jitter
+from uda.views import Batch, View
+
+
+@dataclass(kw_only=True, slots=True)
+class RectifiedPseudoLabelConfig(ObjectiveConfig):
+    """Settings of `RectifiedPseudoLabel`; pseudo_label.py settled which pixels have a label."""
+
+    auxiliary_weight: float = 0.5  # of the auxiliary head's loss
+    class_balance: bool = False  # weigh classes up to 49-fold where they are rare, see ClassBalance
+    # With it, the student learns the labels on a distorted view of its own; without, on the
+    # plain target view that other objectives may read as well.
+    jitter: JitterConfig | None = None
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"target", "pseudo_labels", "auxiliary_head"})
+
+    def adds_views(self) -> frozenset[str]:
+        return frozenset() if self.jitter is None else frozenset({"rectified_pseudo_label"})
+
+    def check(self, path: str) -> None:
+        ObjectiveConfig.check(self, path)
+        require(
+            self.auxiliary_weight > 0,
+            f"{path}.auxiliary_weight is {self.auxiliary_weight}; it must be above 0, because a "
+            "head nobody trains says nothing about the labels",
+        )
+        if self.jitter is not None:
+            self.jitter.check(f"{path}.jitter")
+
+    def build(self, num_classes: int) -> "RectifiedPseudoLabel":
+        return RectifiedPseudoLabel(self, num_classes)
+
+
+class RectifiedPseudoLabel(Objective):
+    """Each head learns the pseudo-labels as far as the other head agrees with it."""
+
+    config: RectifiedPseudoLabelConfig
+
+    def __init__(self, config: RectifiedPseudoLabelConfig, num_classes: int) -> None:
+        super().__init__()
+        self.config = config
+        self.reads = ("target",) if config.jitter is None else ("rectified_pseudo_label",)
+        self.balance = ClassBalance(num_classes) if config.class_balance else None
+
+    def views(self, batch: Batch, context: StepContext) -> tuple[View, ...]:
+        if self.config.jitter is None:
+            return ()
+        generators = context.generators("rectified_pseudo_label")
+        images = jitter(batch.target_images, self.config.jitter, generators)
+        return (View("rectified_pseudo_label", images, batch.target_pseudo_labels),)
+
+    def terms(
+        self, view: View, output: SegmentationOutput, context: StepContext
+    ) -> dict[str, Tensor]:
+        main, auxiliary, labels = output.logits, output.auxiliary_logits, view.labels
+        assert auxiliary is not None, "validate() has seen to it that there is an auxiliary head"
+        assert labels is not None, "validate() has seen to it that there are pseudo-labels"
+        # Once per step: both heads share the class weights.
+        class_weights = None if self.balance is None else self.balance(labels)
+
+        def loss(logits: Tensor, other_logits: Tensor) -> Tensor:
+            return rectified_cross_entropy(
+                logits, labels, other_logits=other_logits, class_weights=class_weights
+            )
+
+        return {
+            "main": loss(main, auxiliary),
+            "auxiliary": self.config.auxiliary_weight * loss(auxiliary, main),
+        }
