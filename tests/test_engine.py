@@ -340,10 +340,12 @@ def test_supervision_by_target_labels_is_counted_and_inherited(
 ) -> None:
     assert load(oracle).supervision == "ground truth (6 images)"
     experiment = tiny_preset("toy_oracle", toy_root, steps=2)
+    assert experiment.data.source is not None
     experiment.data.source.first = 4
     assert supervision_of(experiment, tmp_path / "first") == "ground truth (4 images)"
     assert "supervision      ground truth (4 images) (of the target)" in capsys.readouterr().out
     mixed = tiny_preset("toy_source_only", toy_root, steps=2)
+    assert mixed.data.source is not None
     mixed.data.source.datasets = ("gta5", "cityscapes")
     assert supervision_of(mixed, tmp_path / "mixed") == "ground truth (6 images)"
     child = tiny_preset("toy_source_only", toy_root, steps=2)

@@ -150,7 +150,9 @@ def test_scales_and_flips_are_averaged_probabilities(tmp_path: Path) -> None:
 
 def test_predict_takes_several_sizes_of_an_image() -> None:
     images = [torch.full((3, size, 2 * size), 120, dtype=torch.uint8) for size in (4, 8)]
-    probabilities = predict(ColorSegmenter(), images, size=(6, 12), flip=False)
+    probabilities = predict(
+        ColorSegmenter(), images, size=(6, 12), config=EvaluationConfig(dataset="x")
+    )
     assert probabilities.shape == (19, 6, 12)
     assert torch.equal(probabilities.argmax(0), torch.full((6, 12), 12))
     torch.testing.assert_close(probabilities.sum(0), torch.ones(6, 12))

@@ -190,8 +190,9 @@ def test_an_experiment_of_another_version_is_refused(snapshot: Snapshot) -> None
 
 def test_a_network_of_unknown_kind_is_refused(snapshot: Snapshot) -> None:
     snapshot.experiment["model"]["type"] = "DeepLabV9Config"
-    assert "unknown network 'DeepLabV9Config'; known: DeepLabV3PlusConfig" in refusal(
-        snapshot.build
+    assert (
+        "unknown network 'DeepLabV9Config'; known: DeepLabV2Config, DeepLabV3PlusConfig"
+        in refusal(snapshot.build)
     )
 
 

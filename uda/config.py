@@ -14,17 +14,42 @@ from uda.teacher import TeacherConfig
 
 
 @dataclass(kw_only=True, slots=True)
+class RestartConfig:
+    """What an interrupted run of the experiment log lost when it was taken up again: from `at_step`
+    on, momentum, discriminators and class balance begin anew, under another schedule."""
+
+    at_step: int
+    schedule_steps: int  # as TrainConfig.schedule_steps
+
+    def check(self, path: str, *, steps: int) -> None:
+        """Raises InputError, naming the field below `path`, when a value is out of its range."""
+        require(
+            0 < self.at_step < steps,
+            f"{path}.at_step is {self.at_step}; allowed: above 0 and below the run's {steps} steps",
+        )
+        require(
+            self.schedule_steps >= steps,
+            f"{path}.schedule_steps is {self.schedule_steps}; the run has {steps} steps",
+        )
+
+
+@dataclass(kw_only=True, slots=True)
 class TrainConfig:
     """The length of a run and how its weights move."""
 
-    steps: int
+    steps: int  # 0: the first weights are evaluated, and nothing is trained
     batch_size: int  # images of each domain per step
     seed: int = 0
     precision: Literal["float32", "bfloat16"] = "bfloat16"  # bfloat16: autocast, weights stay float
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    head_lr_factor: float = 10.0  # learning rate of everything but the backbone, relative
+    backbone_lr_factor: float = 1.0  # learning rate of the backbone, relative to the optimizer's
+    head_lr_factor: float = 10.0  # that of everything else
     warmup_steps: int = 0
-    power: float = 0.9  # of the polynomial decay, which ends at the last step
+    power: float = 0.9  # of the polynomial decay
+    # The step at which the decay would come to 0. None: `steps`, so that a network is evaluated
+    # where its schedule ends; the log read its networks in the first fifth of one.
+    schedule_steps: int | None = None
+    restart: RestartConfig | None = None
     initial_snapshot: str | None = None  # snapshot of ours whose student the run starts from
     log_every: int = 20
     snapshot_every: int = 5000
@@ -32,28 +57,41 @@ class TrainConfig:
 
     def check(self, path: str) -> None:
         """Raises InputError, naming the field below `path`, when a value is out of its range."""
-        for name in ("steps", "batch_size", "head_lr_factor", "log_every", "snapshot_every",
-                     "resume_every"):  # fmt: skip
+        for name in ("batch_size", "backbone_lr_factor", "head_lr_factor", "log_every",
+                     "snapshot_every", "resume_every"):  # fmt: skip
             value = getattr(self, name)
             require(value > 0, f"{path}.{name} is {value}; it must be above 0")
-        for name in ("seed", "power"):
+        for name in ("steps", "seed", "power"):
             value = getattr(self, name)
             require(value >= 0, f"{path}.{name} is {value}; it must not be negative")
         require(
-            0 <= self.warmup_steps < self.steps,
+            0 <= self.warmup_steps < max(self.steps, 1),
             f"{path}.warmup_steps is {self.warmup_steps}; it must be below {path}.steps "
             f"({self.steps})",
         )
+        require(
+            self.schedule_steps is None or self.schedule_steps >= self.steps,
+            f"{path}.schedule_steps is {self.schedule_steps}; it must not be below {path}.steps "
+            f"({self.steps})",
+        )
+        if self.restart is not None:
+            self.restart.check(f"{path}.restart", steps=self.steps)
         self.optimizer.check(f"{path}.optimizer")
+
+    def decay_steps(self, step: int) -> int:
+        """The length of the schedule that sets the learning rate of `step`."""
+        if self.restart is not None and step >= self.restart.at_step:
+            return self.restart.schedule_steps
+        return self.schedule_steps or self.steps
 
 
 @dataclass(kw_only=True, slots=True)
 class Experiment:
     """A preset: data, network, objectives, training and evaluation."""
 
-    data: DataConfig
+    data: DataConfig = field(default_factory=DataConfig)  # none is needed to evaluate only
     model: ModelConfig = field(default_factory=DeepLabV3PlusConfig)
-    objectives: dict[str, ObjectiveConfig]
+    objectives: dict[str, ObjectiveConfig] = field(default_factory=dict)
     teacher: TeacherConfig | None = None
     train: TrainConfig
     evaluation: EvaluationConfig
@@ -62,15 +100,40 @@ class Experiment:
 def validate(experiment: Experiment) -> None:
     """Raises InputError when a value has the wrong type, is out of range, or would be ignored."""
     check_types(experiment, origin="experiment")
-    experiment.data.check("data")
     experiment.train.check("train")
     experiment.evaluation.check("evaluation")
+    fused = experiment.evaluation.heads == "fused"
+    require(
+        experiment.model.has_auxiliary_head or not fused,
+        "evaluation.heads is fused, but the network has no auxiliary head: use main",
+    )
+    if experiment.train.steps == 0:
+        _check_evaluation_only(experiment)
+        return
+    experiment.data.check("data")
     if experiment.teacher is not None:
         experiment.teacher.check("teacher")
     for name, objective in experiment.objectives.items():
         objective.check(f"objectives.{name}")
     _check_start_steps(experiment)
     _check_needs(experiment)
+
+
+def _check_evaluation_only(experiment: Experiment) -> None:
+    """Without a step there are weights to read, and nothing is there that only training uses."""
+    require(
+        experiment.train.initial_snapshot is not None,
+        "train.steps is 0: nothing is trained, so give --restore-from FILE to evaluate",
+    )
+    given = {
+        "data.source": experiment.data.source is not None,
+        "data.target": experiment.data.target is not None,
+        "data.pseudo_labels": experiment.data.pseudo_labels is not None,
+        "objectives": bool(experiment.objectives),
+        "teacher": experiment.teacher is not None,
+    }
+    for name, present in given.items():
+        require(not present, f"train.steps is 0, so {name} would be ignored: leave it empty")
 
 
 def _check_start_steps(experiment: Experiment) -> None:
@@ -91,11 +154,18 @@ def _check_needs(experiment: Experiment) -> None:
     """Everything an objective needs is there, and nothing is there that no objective needs."""
     auxiliary, without = experiment.model.auxiliary_switch
     have = {
+        "source": ("data.source", experiment.data.source is not None),
         "target": ("data.target", experiment.data.target is not None),
         "teacher": ("teacher", experiment.teacher is not None),
         "pseudo_labels": ("data.pseudo_labels", experiment.data.pseudo_labels is not None),
+        "target_ground_truth": ("data.target_ground_truth", experiment.data.target_ground_truth),
+        "second_target_view": (
+            "data.second_target_view",
+            experiment.data.second_target_view is not None,
+        ),
         "auxiliary_head": (f"model.{auxiliary}", experiment.model.has_auxiliary_head),
     }
+    _check_views(experiment)
     for need, (field_name, present) in have.items():
         users = [name for name, o in experiment.objectives.items() if need in o.needs()]
         if users:
@@ -106,3 +176,17 @@ def _check_needs(experiment: Experiment) -> None:
             f"{field_name} is set, but no objective uses it; set {field_name}={off} or add an "
             "objective that does",
         )
+
+
+def _check_views(experiment: Experiment) -> None:
+    """A view that an objective wants from another is there from the step on in which it is read."""
+    for reader, config in experiment.objectives.items():
+        for view in config.reads_views():
+            starts = [
+                o.start_step for o in experiment.objectives.values() if view in o.adds_views()
+            ]
+            require(
+                bool(starts) and min(starts) <= config.start_step,
+                f"objective {reader!r} reads the view {view!r} from step {config.start_step} on, "
+                "which no other objective adds from then on",
+            )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,22 +10,23 @@ import torch
 from torch import Tensor
 
 from uda.config import Experiment, validate
-from uda.data.registry import data_root
+from uda.data.registry import data_root, layout_named
 from uda.data.samples import Sample
 from uda.data.sampling import batches
 from uda.data.training import TrainingData, open_labeled_split, open_training_data
 from uda.errors import InputError, require
+from uda.evaluation import evaluate
 from uda.metrics import Scores
 from uda.objectives.base import Objective, StepContext
 from uda.optimizers import set_learning_rate
 from uda.plain import to_plain
-from uda.records import describe, evaluate_student, keep_records
+from uda.records import describe, describe_evaluation, evaluate_student, keep_records
 from uda.run import STUDENT, Run, StepResult, start_run
 from uda.run_folder import RunFolder
 from uda.schedules import learning_rate_factor
 from uda.snapshots import load as load_snapshot
 from uda.snapshots import load_weights, sha256
-from uda.tracking import Tracker
+from uda.tracking import Tracker, progress_bar
 from uda.views import Batch, View
 
 
@@ -37,6 +39,8 @@ def train_step(run: Run, batch: Batch) -> StepResult:
     train = run.experiment.train
     # What is drawn from torch's global generator (dropout) follows from (seed, step) alone.
     torch.manual_seed(_step_seed(train.seed, run.step))
+    if train.restart is not None and run.step == train.restart.at_step:
+        run.forget()
     batch = batch.to_device(run.device)
     active = {n: o for n, o in run.objectives.items() if run.step >= o.config.start_step}
     context = StepContext(run.step, train.seed, batch.indices, run.teacher)
@@ -76,9 +80,13 @@ def _collect_views(
     run: Run, active: Mapping[str, Objective], batch: Batch, context: StepContext
 ) -> list[View]:
     """The step's views in order: source, target, then those of the objectives."""
-    views = [View("source", batch.source_images, batch.source_labels)]
+    views = []
+    if len(batch.source_images):
+        views.append(View("source", batch.source_images, batch.source_labels))
     if len(batch.target_images):
-        views.append(View("target", batch.target_images, batch.target_pseudo_labels))
+        labels = batch.target_pseudo_labels
+        labels = batch.target_ground_truth if labels is None else labels
+        views.append(View("target", batch.target_images, labels))
     for objective in active.values():
         with _autocast(run):
             views += objective.views(batch, context)
@@ -113,7 +121,7 @@ def _learning_rate(run: Run, name: str) -> float:
     assert config is not None
     warmup_steps = train.warmup_steps if name == STUDENT else 0
     factor = learning_rate_factor(
-        run.step, steps=train.steps, warmup_steps=warmup_steps, power=train.power
+        run.step, steps=train.decay_steps(run.step), warmup_steps=warmup_steps, power=train.power
     )
     return config.lr * factor
 
@@ -143,6 +151,8 @@ def train(
     """
     validate(experiment)
     settings = experiment.train
+    if settings.steps == 0:
+        return _evaluate_first_weights(experiment, path, preset=preset, device=device)
     data = open_training_data(
         experiment.data, seed=settings.seed, evaluated=experiment.evaluation.dataset
     )
@@ -182,6 +192,32 @@ def train(
             scores = keep_records(run, folder, result, tracker, validation)
         # A run that was complete when it was resumed is only evaluated.
         return scores or evaluate_student(run, data.label_space, validation)
+
+
+def _evaluate_first_weights(
+    experiment: Experiment, path: Path, *, preset: str, device: torch.device
+) -> Scores:
+    """The scores of a preset that trains nothing; no folder is written."""
+    config, initial = experiment.evaluation, experiment.train.initial_snapshot
+    assert initial is not None, "validate() has seen to it that there are weights"
+    label_space = layout_named(config.dataset).label_space
+    root = data_root(experiment.data.root)
+    validation = open_labeled_split(root, config.dataset, config.split, label_space=label_space)
+    model = replace(experiment.model, backbone_weights="none")  # they would be overwritten
+    student = model.build(label_space.num_classes).to(device)
+    student = student.to(memory_format=torch.channels_last)
+    snapshot = load_snapshot(Path(initial))
+    load_weights(student, snapshot.student, origin=initial)
+    print(describe_evaluation(preset, initial, snapshot.supervision, config, len(validation)))
+    progress = partial(progress_bar, total=len(validation), description="evaluate")
+    return evaluate(
+        student,
+        validation,
+        config=config,
+        label_space=label_space,
+        workers=experiment.data.workers,
+        progress=progress,
+    )
 
 
 def _refuse_overlap(data: TrainingData, validation: Sequence[Sample]) -> None:

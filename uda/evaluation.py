@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from uda.data.samples import Sample
 from uda.data.transforms import resize_image
 from uda.errors import InputError, require
 from uda.metrics import ConfusionMatrix, Scores, scores
-from uda.models.segmenter import Segmenter
+from uda.models.segmenter import SegmentationOutput, Segmenter
 
 BATCH_NORM_IMAGES = 160  # enough for statistics: 20 batches of 8
 _BATCH_NORM_BATCH = 8
@@ -33,6 +33,12 @@ class EvaluationConfig:
     input_size: tuple[int, int] | None = (512, 1024)  # images are resized to this; none: as stored
     scales: tuple[float, ...] = (1.0,)  # of the input size; probabilities are averaged over them
     flip: bool = False  # average over each image and its mirror image, too
+    # "fused": main + 0.5 * auxiliary logits, as in Seg-Uncertainty.
+    heads: Literal["main", "fused"] = "main"
+    # What reaches the stored size, and how: logits by way of the input's size, as in training; or,
+    # straight from the network's own stride, logits (AdaptSegNet) or probabilities
+    # (Seg-Uncertainty).
+    upsample: Literal["via_input", "logits", "probabilities"] = "via_input"
     every: int = 5000  # steps between evaluations; the last step is always evaluated
 
     def check(self, path: str) -> None:
@@ -60,6 +66,8 @@ def input_protocol(config: EvaluationConfig) -> str:
             f"input {'as stored' if size is None else f'{size[1]}x{size[0]}'}",
             "scale " + ", ".join(f"{scale:g}" for scale in config.scales),
             "flip" if config.flip else "no flip",
+            *(["both heads"] if config.heads == "fused" else []),
+            *([] if config.upsample == "via_input" else [f"{config.upsample} upsampled"]),
         ]
     )
 
@@ -121,27 +129,63 @@ def _only(items: list[Views | InputError]) -> Views | InputError:
 
 @torch.no_grad()
 def predict(
-    segmenter: Segmenter, images: Sequence[Tensor], *, size: tuple[int, int], flip: bool
+    segmenter: Segmenter,
+    images: Sequence[Tensor],
+    *,
+    size: tuple[int, int],
+    config: EvaluationConfig,
 ) -> Tensor:
     """Class probabilities (C, H, W) float32 at `size` (H, W) of one image.
 
     images: (3, h, w) uint8 RGB, the image at each scale. Probabilities are averaged over scales
-    and, with `flip`, over each scale's mirror image.
+    and, if `config` says so, over each scale's mirror image.
     """
     device = next(segmenter.parameters()).device
     total: Tensor | None = None
     for image in images:
         pixels = image.to(device).float().div_(255)[None]
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-        for mirrored in (False, True) if flip else (False,):
-            logits = segmenter(pixels.flip(3) if mirrored else pixels).logits
-            logits = logits.flip(3) if mirrored else logits
-            if logits.shape[2:] != size:
-                logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
-            probabilities = logits[0].softmax(0)
+        for mirrored in (False, True) if config.flip else (False,):
+            probabilities = _probabilities(
+                segmenter, pixels.flip(3) if mirrored else pixels, size, config, mirrored=mirrored
+            )
             total = probabilities if total is None else total.add_(probabilities)
     assert total is not None, "a protocol has at least one scale"
-    return total.div_(len(images) * (2 if flip else 1))
+    return total.div_(len(images) * (2 if config.flip else 1))
+
+
+def _probabilities(
+    segmenter: Segmenter,
+    pixels: Tensor,
+    size: tuple[int, int],
+    config: EvaluationConfig,
+    *,
+    mirrored: bool,
+) -> Tensor:
+    """Class probabilities (C, H, W) at `size` of one view (1, 3, h, w), mirrored back if it was."""
+
+    def logits_of(output: SegmentationOutput) -> Tensor:
+        logits = output.logits.float()
+        if config.heads == "fused":
+            assert output.auxiliary_logits is not None, "validate() has seen to it"
+            auxiliary = output.auxiliary_logits.float()
+            if auxiliary.shape != logits.shape:
+                auxiliary = F.interpolate(auxiliary, logits.shape[2:], mode="bilinear")
+            logits = logits + 0.5 * auxiliary
+        return logits.flip(3) if mirrored else logits
+
+    if config.upsample == "via_input":
+        logits = logits_of(segmenter(pixels))
+        if logits.shape[2:] != size:
+            logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
+        return logits[0].softmax(0)
+    coarse = logits_of(segmenter.coarse(pixels))
+    if config.upsample == "probabilities":
+        coarse = coarse.softmax(1)
+    # The network's own way of resizing, which is the one that those evaluations took.
+    align = segmenter.align_corners
+    found = F.interpolate(coarse, size, mode="bilinear", align_corners=align)[0]
+    return found if config.upsample == "probabilities" else found.softmax(0)
 
 
 def predictions(
@@ -167,7 +211,7 @@ def predictions(
     for views in loader:
         if isinstance(views, InputError):
             raise views
-        yield views, predict(segmenter, views.images, size=views.size, flip=config.flip)
+        yield views, predict(segmenter, views.images, size=views.size, config=config)
 
 
 def evaluate(

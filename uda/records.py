@@ -8,7 +8,7 @@ from torch import Tensor
 
 from uda.data.labels import LabelSpace
 from uda.data.samples import Sample
-from uda.evaluation import evaluate, predictions, protocol
+from uda.evaluation import EvaluationConfig, evaluate, predictions, protocol
 from uda.metrics import Scores
 from uda.reports import scores_json
 from uda.run import STUDENT, Run, StepResult
@@ -21,14 +21,16 @@ _PANEL_ROWS = 3  # validation images in TensorBoard
 def describe(run: Run, folder: RunFolder, validation: Sequence[Sample]) -> str:
     """What is about to happen, for a person to check."""
     dataset = folder.data.dataset
+    domains = {"source": dataset.source, "target": dataset.target}
+    data = ", ".join(_count(samples, name) for name, samples in domains.items() if samples)
     parameters = sum(parameter.numel() for parameter in run.student.parameters()) / 1e6
-    source, target = len(dataset.source), len(dataset.target)
     return "\n".join(
         [
             f"preset           {folder.preset}, seed {run.experiment.train.seed}",
-            f"data             {source} source images with labels, {target} target images without",
+            f"data             {data}",
             f"supervision      {folder.supervision} (of the target)",
-            f"network          {run.experiment.model.backbone}, {parameters:.2f} M parameters",
+            f"network          {type(run.student).__name__} on {run.experiment.model.backbone}, "
+            f"{parameters:.2f} M parameters",
             f"initial weights  {folder.initial_weights}",
             f"objectives       {', '.join(run.objectives)}",
             f"evaluation       {protocol(run.experiment.evaluation)}; {len(validation)} images",
@@ -36,6 +38,25 @@ def describe(run: Run, folder: RunFolder, validation: Sequence[Sample]) -> str:
             f"folder           {folder.path}",
         ]
     )
+
+
+def describe_evaluation(
+    preset: str, weights: str, supervision: str, config: EvaluationConfig, images: int
+) -> str:
+    """The same for a preset that only evaluates."""
+    return "\n".join(
+        [
+            f"preset           {preset}, evaluation only",
+            f"supervision      {supervision} (of the target)",
+            f"weights          {weights}",
+            f"evaluation       {protocol(config)}; {images} images",
+        ]
+    )
+
+
+def _count(samples: Sequence[Sample], domain: str) -> str:
+    labels = "without labels" if samples[0].labels is None else "with labels"
+    return f"{len(samples)} {domain} images {labels}"
 
 
 def keep_records(

@@ -1,4 +1,4 @@
-"""Scores as text: the experiment log's lines, a table that compares methods, plain values."""
+"""Scores as text: the experiment log's lines, tables that compare, plain values."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,33 @@ def markdown_table(results: Mapping[str, Mapping[str, Any]]) -> str:
         lines.append(["supervision", *seen])
     for name in columns[0]:
         lines.append([name, *(_two_decimals(column[name]) for column in columns)])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return _markdown(lines)
+
+
+def comparison_table(
+    scores: Scores,
+    names: Sequence[str],
+    *,
+    published_miou: float,
+    published_per_class: Mapping[str, float] | None,
+) -> str:
+    """A table of our scores, published ones, and ours minus theirs: mIoU, then each class.
+
+    published_miou, published_per_class: percent, classes by the names in `names`; without classes
+    the table is its mIoU row. Percent with two decimals; `-` where a side has no score. Raises
+    ValueError when there is not one name for each class.
+    """
+    per_class = published_per_class or {}
+    pairs = [("mIoU", scores.miou, published_miou)] + [
+        (name, iou, per_class.get(name)) for name, iou in zip(names, scores.iou, strict=True)
+    ]
+    lines = [["class", "ours", "published", "difference"], ["---", "---:", "---:", "---:"]]
+    for name, iou, theirs in pairs if per_class else pairs[:1]:
+        # Rounded once, like the log's lines: both may stand in one output.
+        ours = None if math.isnan(iou) else _rounded(iou)
+        cells = (_two_decimals(ours), _two_decimals(theirs), _difference(ours, theirs))
+        lines.append([name, *cells])
+    return _markdown(lines)
 
 
 def scores_json(scores: Scores, names: Sequence[str], **facts: object) -> dict[str, object]:
@@ -59,6 +85,17 @@ def scores_json(scores: Scores, names: Sequence[str], **facts: object) -> dict[s
 
 def _rounded(fraction: float) -> float:
     return round(100 * fraction, 2)
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _difference(ours: float | None, theirs: float | None) -> str:
+    """Of the rounded numbers, so that it is the difference of what is printed beside it."""
+    if ours is None or theirs is None:
+        return "-"
+    return f"{round(ours, 2) - round(theirs, 2):+.2f}"
 
 
 def _two_decimals(percent: float | None) -> str:

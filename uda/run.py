@@ -22,6 +22,7 @@ class Run:
     """All that changes while a run goes on. `step` counts the updates made so far."""
 
     experiment: Experiment
+    num_classes: int
     device: torch.device
     student: Segmenter
     teacher: MeanTeacher | None
@@ -59,6 +60,12 @@ class Run:
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
 
+    def forget(self) -> None:
+        """Discriminators, averages and optimizers begin anew, as TrainConfig.restart wants it; the
+        student stays. New weights are drawn from torch's global generator."""
+        self.objectives = _build_objectives(self.experiment, self.num_classes, self.device)
+        self.optimizers = _build_optimizers(self.experiment, self.student, self.objectives)
+
 
 def start_run(experiment: Experiment, *, num_classes: int, device: torch.device) -> Run:
     """A run at step 0, its first weights drawn from the preset's seed."""
@@ -66,19 +73,33 @@ def start_run(experiment: Experiment, *, num_classes: int, device: torch.device)
     student = experiment.model.build(num_classes).to(device)
     student = student.to(memory_format=torch.channels_last)
     teacher = None if experiment.teacher is None else MeanTeacher(student, experiment.teacher)
-    objectives = {}
-    for name, config in experiment.objectives.items():
-        objectives[name] = config.build(num_classes).to(device)
+    objectives = _build_objectives(experiment, num_classes, device)
+    optimizers = _build_optimizers(experiment, student, objectives)
+    return Run(experiment, num_classes, device, student, teacher, objectives, optimizers)
+
+
+def _build_objectives(
+    experiment: Experiment, num_classes: int, device: torch.device
+) -> dict[str, Objective]:
+    configs = experiment.objectives
+    return {name: config.build(num_classes).to(device) for name, config in configs.items()}
+
+
+def _build_optimizers(
+    experiment: Experiment, student: Segmenter, objectives: Mapping[str, Objective]
+) -> dict[str, torch.optim.Optimizer]:
+    """The student's, and one for each objective that trains networks of its own."""
+    train = experiment.train
     groups: list[ParameterGroup] = [
-        {"params": student.backbone_parameters(), "lr_factor": 1.0},
-        {"params": student.head_parameters(), "lr_factor": experiment.train.head_lr_factor},
+        {"params": student.backbone_parameters(), "lr_factor": train.backbone_lr_factor},
+        {"params": student.head_parameters(), "lr_factor": train.head_lr_factor},
     ]
-    optimizers = {STUDENT: build_optimizer(experiment.train.optimizer, groups)}
+    optimizers = {STUDENT: build_optimizer(train.optimizer, groups)}
     for name, objective in objectives.items():
         if objective.optimizer is not None:
             own: ParameterGroup = {"params": list(objective.parameters()), "lr_factor": 1.0}
             optimizers[name] = build_optimizer(objective.optimizer, [own])
-    return Run(experiment, device, student, teacher, objectives, optimizers)
+    return optimizers
 
 
 class StepResult(NamedTuple):

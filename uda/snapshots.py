@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 import PIL
@@ -18,11 +18,13 @@ from torch import Tensor
 
 from uda.data.config import DataConfig
 from uda.data.labels import LABEL_SPACES, LabelSpace
-from uda.errors import InputError
+from uda.data.registry import LAYOUTS
+from uda.errors import InputError, require
 from uda.evaluation import EvaluationConfig
 from uda.models import ModelConfig, model_from_plain
+from uda.models.checkpoints import FORMATS, ForeignCheckpoint, read_foreign
 from uda.models.segmenter import Segmenter
-from uda.plain import from_plain
+from uda.plain import from_plain, to_plain
 
 FORMAT = "uda-snapshot-1"
 
@@ -130,9 +132,31 @@ def read(path: Path) -> dict[str, Any]:
 
     Raises InputError when it is missing, damaged, or not ours.
     """
+    return _ours(_content(path), path)
+
+
+def _is_ours(content: object) -> TypeGuard[dict[str, Any]]:
+    return isinstance(content, dict) and content.get("format") == FORMAT
+
+
+def _ours(content: object, path: Path) -> dict[str, Any]:
+    if not _is_ours(content):
+        raise InputError(
+            f"{path} is not a snapshot of ours: it holds no {FORMAT!r}; snapshots are written by "
+            f"train_uda.py. Files of other projects that can be read: "
+            f"{', '.join(known.name for known in FORMATS)}"
+        )
+    missing = [name for name in _FIELDS if name not in content]
+    if missing:
+        raise InputError(f"{path} is damaged: it has no {', '.join(missing)}")
+    return content
+
+
+def _content(path: Path) -> object:
+    """What `torch.save` wrote; InputError when the file is missing or cannot be read safely."""
     try:
         with warnings.catch_warnings(action="ignore"):  # torch comments on files of other tools
-            values = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; expected a snapshot such as "
                          "snapshots/RUN/GTA5_40000.pth") from None  # fmt: skip
@@ -144,23 +168,20 @@ def read(path: Path) -> dict[str, Any]:
     except Exception as error:  # damaged archives raise whatever the reader stumbles over
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:120]
         raise InputError(f"{path} cannot be read as a snapshot ({reason})") from None
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise InputError(
-            f"{path} is not a snapshot of ours: it holds no {FORMAT!r}; snapshots are written by "
-            "train_uda.py"
-        )
-    missing = [name for name in _FIELDS if name not in values]
-    if missing:
-        raise InputError(f"{path} is damaged: it has no {', '.join(missing)}")
-    return values
 
 
 def load(path: Path) -> Snapshot:
-    """The snapshot in a file; see `read` for what is refused.
+    """The snapshot in a file of ours, or the network in one of the known foreign files, see
+    uda/models/checkpoints.py. What `read` refuses is refused, and:
 
-    A label space that this library does not know, or knows with other classes, is refused too.
+    a label space that this library does not know, or knows with other classes.
     """
-    values = read(path)
+    content = _content(path)
+    if not _is_ours(content):
+        foreign = read_foreign(content, origin=str(path))
+        if foreign is not None:
+            return _from_foreign(foreign, path)
+    values = _ours(content, path)
     name, classes = values["label_space"]["name"], tuple(values["label_space"]["classes"])
     space = LABEL_SPACES.get(name)
     if space is None or space.classes != classes:
@@ -169,6 +190,36 @@ def load(path: Path) -> Snapshot:
             + ", ".join(f"{s.name} with {s.num_classes}" for s in LABEL_SPACES.values())
         )
     return Snapshot(**{field: values[field] for field in _FIELDS} | {"label_space": space})
+
+
+def _from_foreign(foreign: ForeignCheckpoint, path: Path) -> Snapshot:
+    """A foreign file as a snapshot of step 0, scored as its authors did."""
+    spaces = [s for s in LABEL_SPACES.values() if s.num_classes == foreign.num_classes]
+    require(
+        bool(spaces),
+        f"{path}: {foreign.format} with {foreign.num_classes} classes; known: "
+        + ", ".join(f"{s.name} with {s.num_classes}" for s in LABEL_SPACES.values()),
+    )
+    scored_on = next(name for name, layout in LAYOUTS.items()
+                     if layout.label_space is spaces[0] and "val" in layout.splits)  # fmt: skip
+    evaluation = EvaluationConfig(dataset=scored_on, input_size=foreign.input_size)
+    experiment = {
+        "model": {"type": type(foreign.model).__name__} | to_plain(foreign.model),
+        "data": to_plain(DataConfig()),
+        "evaluation": to_plain(evaluation),
+    }
+    return Snapshot(
+        preset=foreign.format,
+        experiment=experiment,
+        label_space=spaces[0],
+        supervision=foreign.supervision,
+        initial_weights=f"{path.name} sha256:{sha256(path)[:12]}",
+        step=0,
+        scores=None,
+        versions={},
+        student=foreign.state,
+        teacher=None,
+    )
 
 
 def sha256(path: Path) -> str:
