@@ -5,6 +5,7 @@ import json
 from functools import partial
 from pathlib import Path
 
+from experiments.published import print_comparison
 from uda.cli import add_network_options, clear_errors, open_network, print_facts, print_scores
 from uda.data.training import open_labeled_split
 from uda.errors import InputError
@@ -41,6 +42,8 @@ def main() -> None:
         )
         facts = network.facts | {"protocol": protocol(config), "images": len(samples)}
         print_facts(facts)
+        snapshot = network.snapshot
+        facts |= print_comparison(scores, snapshot.preset, snapshot.step, config)
         print_scores(scores, space)
         if arguments.json is not None:
             text = json.dumps(scores_json(scores, space.report_names, **facts), indent=2)

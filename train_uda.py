@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from experiments import list_presets, load_preset
+from experiments.published import print_comparison
 from uda.cli import add_device, clear_errors, device_named, print_scores
 from uda.data.registry import layout_named
 from uda.engine import train
@@ -51,6 +52,7 @@ def main() -> None:
             device=device_named(arguments.device),
             resume=arguments.resume,
         )
+        print_comparison(scores, arguments.preset, experiment.train.steps, experiment.evaluation)
         print_scores(scores, layout_named(experiment.evaluation.dataset).label_space)
 
 

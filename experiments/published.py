@@ -1,0 +1,96 @@
+"""The experiment log's published numbers (published.json), to be printed beside ours."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from uda.data.registry import layout_named
+from uda.evaluation import EvaluationConfig
+from uda.metrics import Scores
+from uda.reports import comparison_table
+
+_LOGGED = "logged_"  # what the names of the presets that repeat the log's runs begin with
+_NO_RUN = "pseudo_label_eval"  # scores pseudo-labels on training images: nothing compares to it
+_SCORED = ("cityscapes", "val")  # data set and split of every other number
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One number of the log and what there is to know about it."""
+
+    preset: str  # without `logged_`
+    step: int | None  # updates before it was scored; None where the log does not say
+    miou: float  # percent
+    per_class: Mapping[str, float] | None  # percent, by report name
+    supervision: str  # what target labels the log's run had really seen, worded as in snapshots
+    note: str  # a reason for care, or empty
+
+
+def published(preset: str, step: int | None) -> Published | None:
+    """What the log says of the run that `preset` is named after, with or without `logged_`.
+
+    The number of exactly this step if there is one, else the last with per-class IoU, else the
+    last. None when the log has no number: it knows no such run, or wrote down no figure.
+    """
+    entries = _log().get(preset.removeprefix(_LOGGED), ())
+    exact = [entry for entry in entries if entry.step == step]
+    tables = [entry for entry in entries if entry.per_class is not None]
+    for candidates in (exact, tables, entries):
+        if candidates:
+            return candidates[-1]
+    return None
+
+
+def print_comparison(
+    scores: Scores, preset: str, step: int, evaluation: EvaluationConfig
+) -> dict[str, object]:
+    """Prints what the log says of `preset` beside our `scores` after `step` updates.
+
+    Nothing is printed when the log has no number, or has it for another data set or split than
+    `evaluation`. Returns the published number as a fact for `scores_json`, if it was printed.
+    """
+    entry = published(preset, step)
+    if entry is None or (evaluation.dataset, evaluation.split) != _SCORED:
+        return {}
+    print(_caption(entry, preset, step))
+    if entry.note:
+        print(f"note: {entry.note}")
+    table = comparison_table(
+        scores,
+        layout_named(evaluation.dataset).label_space.report_names,
+        published_miou=entry.miou,
+        published_per_class=entry.per_class,
+    )
+    print(table)
+    return {"published": {"preset": entry.preset, "step": entry.step, "miou": entry.miou}}
+
+
+def _caption(entry: Published, preset: str, step: int) -> str:
+    """Which two numbers stand side by side, and what else differs between them."""
+    when = "an unknown step" if entry.step is None else f"step {entry.step}"
+    ours = "" if entry.step == step else f" (ours: step {step})"
+    caption = (
+        f"published: {entry.preset} at {when} of the log{ours}, 500 images of "
+        f"{' '.join(_SCORED)}, supervision {entry.supervision}"
+    )
+    if preset.startswith(_LOGGED):
+        return caption
+    return (
+        f"{caption}; this preset is its counterpart with another network and schedule: "
+        f"{_LOGGED}{entry.preset} repeats the log's run"
+    )
+
+
+@cache
+def _log() -> dict[str, tuple[Published, ...]]:
+    """The log's numbers by preset, each preset's in the order of their steps."""
+    text = resources.files("experiments").joinpath("published.json").read_text("utf-8")
+    return {
+        name: tuple(
+            Published(preset=name, **entry) for entry in entries if entry["miou"] is not None
+        )
+        for name, entries in json.loads(text).items()
+        if name != _NO_RUN
+    }
