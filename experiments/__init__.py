@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 from types import ModuleType
 
-from experiments import gta5_cityscapes, toy_city
+from experiments import gta5_cityscapes, logged, logged_single, methods, single, toy_city
 from uda.config import Experiment
 from uda.errors import InputError
 from uda.plain import suggest
@@ -21,7 +21,8 @@ def _presets_of(module: ModuleType) -> dict[str, Callable[[], Experiment]]:
     }
 
 
-PRESETS = _presets_of(gta5_cityscapes) | _presets_of(toy_city)
+_MODULES = (gta5_cityscapes, single, methods, logged, logged_single, toy_city)
+PRESETS = {name: f for module in _MODULES for name, f in _presets_of(module).items()}
 
 
 def load_preset(name: str) -> Experiment:
@@ -35,10 +36,15 @@ def load_preset(name: str) -> Experiment:
 
 
 def list_presets() -> str:
-    """Every preset with the first line of its description."""
+    """Every preset with the first line of its description, module by module."""
     width = max(map(len, PRESETS))
     lines = []
-    for name, function in PRESETS.items():
-        description = (inspect.getdoc(function) or "").split("\n")[0]
-        lines.append(f"{name:<{width}}  {description}")
-    return "\n".join(lines)
+    for module in _MODULES:
+        lines += ["", _first_line(module)]
+        for name, function in _presets_of(module).items():
+            lines.append(f"  {name:<{width}}  {_first_line(function)}")
+    return "\n".join(lines[1:])
+
+
+def _first_line(documented: object) -> str:
+    return (inspect.getdoc(documented) or "").split("\n")[0]

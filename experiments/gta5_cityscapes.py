@@ -1,46 +1,59 @@
-"""GTA5 and CycleGTA5 -> Cityscapes at 640x360 (width x height), batch 2: the experiment log's runs.
+"""The experiment log's runs on GTA5, CycleGTA5 and Cityscapes, as they were meant.
 
-`gc` trains on GTA5, `aagc` on CycleGTA5. Data, losses, optimizers and schedules have the log's
-figures. What is not the log's, the same in every preset so that they can be compared:
-- network: DeepLabV3+ on a torchvision ResNet-101 at output stride 16, with an auxiliary head on
-  layer3 and group norm in the heads, instead of DeepLab-v2 variants at stride 8 that start from a
-  Caffe file, align corners, and in part ignore half of their branches;
-- schedule: 45000 steps that end where the network is evaluated, instead of a fraction of 250000;
+`gc` trains on GTA5, `aagc` on CycleGTA5, `agc` on both; 640x360 is the crop (width x height), `b2`
+the batch size, `d500` means the first 500 target images. Data, losses and figures are the log's.
+What is not, the same in every preset so that they can be compared:
+- no target label takes part, but where a description says so;
+- network: DeepLabV3+ on a torchvision ResNet-101 at output stride 16, with group norm in the heads;
+- schedule: 45000 steps that end where the network is evaluated;
 - backbone learning rate: the nominal one; the log's optimizer held each weight three times;
 - precision: bfloat16 autocast; batch statistics over both images of a batch, not one per device;
-- evaluation: main head, one view of 1024x512, instead of two heads and four views.
+- evaluation: main head, one view of 1024x512.
+What was really run, each under the same name with `logged_` before it, is in logged.py.
 """
 
+from experiments.parts import balanced_hard, cityscapes, cyclegta5, gta5
 from uda.config import Experiment, TrainConfig
-from uda.data.config import DataConfig, DomainConfig
+from uda.data.config import DataConfig
 from uda.evaluation import EvaluationConfig
 from uda.models import DeepLabV3PlusConfig
 from uda.objectives import (
     AdversarialConfig,
-    ClassMixConfig,
-    CutMixConfig,
     MemoryRegularizationConfig,
     PseudoLabelConfig,
     SupervisedConfig,
 )
 from uda.optimizers import OptimizerConfig
-from uda.photometric import JitterConfig
-from uda.teacher import TeacherConfig
+
+
+def multi_640x360_lsgan_b2() -> Experiment:
+    """GTA5, AdaptSegNet on two levels with least-squares discriminators."""
+    experiment = gc_640x360_b2_source_only()
+    experiment.data.target = cityscapes()
+    experiment.data.source = gta5(crop_label_values=0)
+    experiment.objectives["supervised"] = SupervisedConfig(auxiliary_weight=0.1)
+    # The log does not say which weights it ran; these are the two-level ones of AdaptSegNet.
+    experiment.objectives["adversarial"] = AdversarialConfig(
+        main_weight=0.001, auxiliary_weight=0.0002, loss="least_squares"
+    )
+    experiment.train.optimizer = OptimizerConfig(
+        name="sgd", lr=2.5e-4, momentum=0.9, weight_decay=5e-4
+    )
+    experiment.train.warmup_steps = 0
+    return experiment
+
+
+def multi_640x360_lsgan_b1() -> Experiment:
+    """The same with one image of each domain per step."""
+    experiment = multi_640x360_lsgan_b2()
+    experiment.train.batch_size = 1
+    return experiment
 
 
 def gc_640x360_b2_source_only() -> Experiment:
     """GTA5 labels alone: what every adaptation has to beat."""
     return Experiment(
-        data=DataConfig(
-            source=DomainConfig(
-                datasets=("gta5",),
-                size=(720, 1280),
-                scale=(0.8, 1.2),
-                mirror=True,
-                crop_label_values=10,
-            ),
-            crop=(360, 640),
-        ),
+        data=DataConfig(source=gta5(), crop=(360, 640)),
         # Batch statistics, weight and bias of the backbone's batch norm fixed.
         model=DeepLabV3PlusConfig(backbone="resnet101", batch_norm="frozen_affine"),
         objectives={"supervised": SupervisedConfig()},
@@ -60,15 +73,15 @@ def gc_640x360_b2_source_only() -> Experiment:
 def aagc_640x360_b2_source_only() -> Experiment:
     """CycleGTA5 labels alone."""
     experiment = gc_640x360_b2_source_only()
-    experiment.data.source.datasets = ("cyclegta5",)
+    experiment.data.source = cyclegta5()
     return experiment
 
 
-def aagc_640x360_b2() -> Experiment:
-    """CycleGTA5, adversarial on two levels, memory regularization in the last two thirds."""
-    experiment = aagc_640x360_b2_source_only()
-    experiment.data.target = _cityscapes()
-    experiment.objectives["supervised"] = _balanced_hard()
+def gc_640x360_b2() -> Experiment:
+    """GTA5, adversarial on two levels, memory regularization in the last two thirds."""
+    experiment = gc_640x360_b2_source_only()
+    experiment.data.target = cityscapes()
+    experiment.objectives["supervised"] = balanced_hard()
     experiment.objectives["adversarial"] = AdversarialConfig(
         main_weight=0.001,
         auxiliary_weight=0.0002,
@@ -81,58 +94,139 @@ def aagc_640x360_b2() -> Experiment:
     return experiment
 
 
-def aagc_640x360_b2_student() -> Experiment:
-    """The same, continued with its own pseudo-labels on all 22973 Cityscapes training images."""
+def gc_640x360_b1() -> Experiment:
+    """gc_640x360_b2 with one image of each domain per step."""
+    experiment = gc_640x360_b2()
+    experiment.train.batch_size = 1
+    return experiment
+
+
+def gc_640x360_b2_d1000() -> Experiment:
+    """gc_640x360_b2 with the first 1000 target images."""
+    experiment = gc_640x360_b2()
+    experiment.data.target = cityscapes(first=1000)
+    return experiment
+
+
+def agc_640x360_b1() -> Experiment:
+    """GTA5 and CycleGTA5 together, adversarial on two levels, one image per step."""
+    experiment = gc_640x360_b1()
+    experiment.data.source = gta5(datasets=("gta5", "cyclegta5"))
+    return experiment
+
+
+def aagc_640x360_b2() -> Experiment:
+    """CycleGTA5, adversarial on two levels, memory regularization in the last two thirds."""
+    experiment = gc_640x360_b2()
+    experiment.data.source = cyclegta5()
+    return experiment
+
+
+def aagc_640x360_b2_d1000() -> Experiment:
+    """aagc_640x360_b2 with the first 1000 target images."""
     experiment = aagc_640x360_b2()
-    assert experiment.data.target is not None
-    experiment.data.target.splits = ("train_extra", "train")
-    experiment.data.pseudo_labels = "snapshots/aagc_640x360_b2/pseudo_labels"
+    experiment.data.target = cityscapes(first=1000)
+    return experiment
+
+
+def aagc_640x360_b2_d500() -> Experiment:
+    """aagc_640x360_b2 with the first 500 target images."""
+    experiment = aagc_640x360_b2()
+    experiment.data.target = cityscapes(first=500)
+    return experiment
+
+
+def aagc_640x360_b2_multiaug() -> Experiment:
+    """aagc_640x360_b2, every image of both domains distorted by photometric AutoAugment."""
+    experiment = aagc_640x360_b2()
+    experiment.data.source = cyclegta5(policy="autoaugment_log")
+    experiment.data.target = cityscapes(policy="autoaugment_log")
+    return experiment
+
+
+def aagc_640x360_b2_student() -> Experiment:
+    """aagc_640x360_b2 continued with its own pseudo-labels of all 22973 training images."""
+    experiment = aagc_640x360_b2_student_full()
     experiment.train.initial_snapshot = "snapshots/aagc_640x360_b2/GTA5_45000.pth"
-    # The log's student computed its labels but never learned from them; this one does.
+    return experiment
+
+
+def aagc_640x360_b2_student_autoaug() -> Experiment:
+    """The student with its source images distorted by photometric AutoAugment."""
+    experiment = aagc_640x360_b2_student()
+    experiment.data.source = cyclegta5(policy="autoaugment_log")
+    return experiment
+
+
+def aagc_640x360_b2_student_full() -> Experiment:
+    """The student from ImageNet weights instead of those of aagc_640x360_b2."""
+    experiment = aagc_640x360_b2()
+    experiment.data.target = cityscapes(splits=("train_extra", "train"))
+    experiment.data.pseudo_labels = "snapshots/aagc_640x360_b2/pseudo_labels"
+    # The log's students computed their labels but never learned from them; these do.
     experiment.objectives["pseudo_label"] = PseudoLabelConfig()
     return experiment
 
 
-def gc_640x360_b2_class_mix() -> Experiment:
-    """GTA5 and DACS: class mix under a mean teacher, mixed images jittered."""
-    experiment = gc_640x360_b2_source_only()
-    experiment.data.target = _cityscapes()
-    experiment.objectives["class_mix"] = ClassMixConfig(threshold=0.9)
-    experiment.teacher = TeacherConfig(momentum=0.99)
-    return experiment
-
-
-def gc_640x360_b2_class_mix_student() -> Experiment:
-    """GTA5 and the pseudo-labels of gc_640x360_b2_class_mix, learned on jittered target images."""
-    experiment = gc_640x360_b2_source_only()
-    experiment.data.target = _cityscapes()
-    experiment.data.pseudo_labels = "snapshots/gc_640x360_b2_class_mix/pseudo_labels"
-    experiment.train.initial_snapshot = "snapshots/gc_640x360_b2_class_mix/GTA5_45000.pth"
-    experiment.objectives["pseudo_label"] = PseudoLabelConfig(jitter=JitterConfig())
-    return experiment
-
-
-def gc_640x360_b2_cut_mix() -> Experiment:
-    """GTA5 and CutMix: boxes of target images, labeled by a mean teacher, in source images."""
-    experiment = gc_640x360_b2_class_mix()
-    del experiment.objectives["class_mix"]
-    experiment.objectives["cut_mix"] = CutMixConfig(threshold=0.9)
+def aagc_640x360_b2_student_full_autoaug() -> Experiment:
+    """The same with both domains distorted by photometric AutoAugment."""
+    experiment = aagc_640x360_b2_student_full()
+    experiment.data.source = cyclegta5(policy="autoaugment_log")
+    experiment.data.target = cityscapes(splits=("train_extra", "train"), policy="autoaugment_log")
     return experiment
 
 
 def cityscapes_seg() -> Experiment:
     """Oracle: supervised by the labels of the 2975 Cityscapes training images."""
     experiment = gc_640x360_b2_source_only()
-    experiment.data.source = _cityscapes()
-    experiment.objectives["supervised"] = _balanced_hard()
+    experiment.data.source = cityscapes()
+    experiment.objectives["supervised"] = balanced_hard()
     return experiment
 
 
-def _balanced_hard() -> SupervisedConfig:
-    """The log's cross-entropy: rare classes weigh more, the hardest fifth of the pixels counts."""
-    return SupervisedConfig(auxiliary_weight=0.5, class_balance=True, hardest=0.2)
+def cityscapes_seg_d2000() -> Experiment:
+    """Oracle: supervised by the labels of the first 2000."""
+    experiment = cityscapes_seg()
+    experiment.data.source = cityscapes(first=2000)
+    return experiment
 
 
-def _cityscapes() -> DomainConfig:
-    """As the log trained on it: halved, cropped, neither scaled nor mirrored."""
-    return DomainConfig(datasets=("cityscapes",), splits=("train",), size=(512, 1024))
+def cityscapes_seg_d1000() -> Experiment:
+    """Oracle: supervised by the labels of the first 1000."""
+    experiment = cityscapes_seg()
+    experiment.data.source = cityscapes(first=1000)
+    return experiment
+
+
+def cityscapes_seg_d500() -> Experiment:
+    """Oracle: supervised by the labels of the first 500."""
+    experiment = cityscapes_seg()
+    experiment.data.source = cityscapes(first=500)
+    return experiment
+
+
+def cityscapes_seg_d100() -> Experiment:
+    """Oracle: supervised by the labels of the first 100, all of them of Aachen."""
+    experiment = cityscapes_seg()
+    experiment.data.source = cityscapes(first=100)
+    return experiment
+
+
+def segmentron_deeplabv3plus_r101_cityscapes() -> Experiment:
+    """Oracle: SegmenTron's recipe for Cityscapes, 769x769 crops of whole images."""
+    experiment = cityscapes_seg()
+    # SegmenTron pads images that are smaller than the crop, down to a scale of 0.5.
+    experiment.data.source = cityscapes(size=(1024, 2048), scale=(0.76, 2.0), mirror=True)
+    experiment.data.crop = (769, 769)
+    experiment.model = DeepLabV3PlusConfig(
+        backbone="resnet101", align_corners=True, auxiliary_head=False
+    )
+    experiment.objectives["supervised"] = SupervisedConfig(auxiliary_weight=0.0)
+    experiment.train.batch_size = 8  # four per device; on how many is not recorded
+    experiment.train.steps = 148_800  # 400 epochs
+    experiment.train.optimizer = OptimizerConfig(
+        name="sgd", lr=0.02, momentum=0.9, weight_decay=1e-4
+    )
+    experiment.train.warmup_steps = 0
+    experiment.evaluation.input_size = (1024, 2048)
+    return experiment

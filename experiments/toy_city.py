@@ -1,19 +1,24 @@
-"""The presets of experiments/gta5_cityscapes.py on the toy city, for a CPU and a few minutes.
+"""The same on the toy city, for a CPU and a few minutes.
 
 `_on_toy_city` changes the data (whole images, four per batch, mirrored in both domains), the
 network (small, from noise, batch norm throughout) and the length, and the optimizer with it: 500
 steps of the log's SGD teach such a network nothing. Objectives stay as they are but for what is
-said below.
+said below: a network from noise, unlike one with ImageNet weights, first has to learn the source,
+so whatever feeds on its predictions starts at step 150.
 """
 
-from experiments import gta5_cityscapes
+from experiments import gta5_cityscapes, methods
 from uda.config import Experiment
+from uda.data.config import SecondViewConfig
 from uda.models import DeepLabV3PlusConfig
-from uda.objectives import SupervisedConfig
+from uda.objectives import CrossViewConfig, CutMixConfig, PseudoLabelConfig, SupervisedConfig
 from uda.optimizers import OptimizerConfig
+from uda.photometric import JitterConfig
+from uda.teacher import TeacherConfig
 
 TOY_ROOT = "data/toy_city"
 TOY_SIZE = (128, 256)  # pixels (height, width): crops are whole images
+_START = 150  # step
 
 
 def toy_source_only() -> Experiment:
@@ -21,17 +26,54 @@ def toy_source_only() -> Experiment:
     return _on_toy_city(gta5_cityscapes.gc_640x360_b2_source_only())
 
 
+def toy_agc_source_only() -> Experiment:
+    """Toy city, GTA5 and CycleGTA5 stand-ins mixed image by image."""
+    return _on_toy_city(methods.agc_640x360_b2_source_only())
+
+
+def toy_aagc_source_only() -> Experiment:
+    """Toy city, CycleGTA5 stand-in alone."""
+    return _on_toy_city(gta5_cityscapes.aagc_640x360_b2_source_only())
+
+
+def toy_adversarial() -> Experiment:
+    """Toy city, AdaptSegNet on one level."""
+    experiment = _on_toy_city(methods.gc_640x360_b2_adversarial())
+    experiment.objectives["adversarial"].start_step = _START
+    return experiment
+
+
+def toy_adversarial_multi() -> Experiment:
+    """Toy city, AdaptSegNet on two levels."""
+    experiment = _on_toy_city(methods.gc_640x360_b2_adversarial_multi())
+    experiment.objectives["adversarial"].start_step = _START
+    return experiment
+
+
+def toy_memory() -> Experiment:
+    """Toy city, memory regularization."""
+    experiment = _on_toy_city(methods.gc_640x360_b2_memory())
+    experiment.objectives["memory"].start_step = _START
+    return experiment
+
+
+def toy_entropy() -> Experiment:
+    """Toy city, entropy minimization."""
+    experiment = _on_toy_city(methods.gc_640x360_b2_entropy())
+    experiment.objectives["entropy"].start_step = _START
+    return experiment
+
+
 def toy_class_mix() -> Experiment:
     """Toy city, DACS: class mix under a mean teacher (the demo's adapted network)."""
-    experiment = _on_toy_city(gta5_cityscapes.gc_640x360_b2_class_mix())
-    # The network starts from noise, unlike one with ImageNet weights: first it learns the source.
-    experiment.objectives["class_mix"].start_step = 150
+    experiment = _on_toy_city(methods.gc_640x360_b2_class_mix())
+    experiment.objectives["class_mix"].start_step = _START
     return experiment
 
 
 def toy_class_mix_student() -> Experiment:
     """Toy city, student on the pseudo-labels of toy_class_mix (the demo's student)."""
-    experiment = _on_toy_city(gta5_cityscapes.gc_640x360_b2_class_mix_student())
+    experiment = _on_toy_city(methods.gc_640x360_b2_class_mix_student())
     experiment.train.steps = 300  # it goes on from a trained network
     experiment.data.pseudo_labels = "snapshots/toy_class_mix/pseudo_labels"
     experiment.train.initial_snapshot = "snapshots/toy_class_mix/GTA5_500.pth"
@@ -40,8 +82,51 @@ def toy_class_mix_student() -> Experiment:
 
 def toy_cut_mix() -> Experiment:
     """Toy city, CutMix under a mean teacher."""
-    experiment = _on_toy_city(gta5_cityscapes.gc_640x360_b2_cut_mix())
-    experiment.objectives["cut_mix"].start_step = 150
+    experiment = _on_toy_city(methods.gc_640x360_b2_cut_mix())
+    experiment.objectives["cut_mix"].start_step = _START
+    return experiment
+
+
+def toy_cut_mix_ground_truth() -> Experiment:
+    """Toy city, the log's mistake C2: the boxes of CutMix bring the target's own labels."""
+    experiment = toy_cut_mix()
+    experiment.data.target_ground_truth = True
+    experiment.objectives["cut_mix"] = CutMixConfig(labels="ground_truth", start_step=_START)
+    experiment.teacher = None
+    return experiment
+
+
+def toy_fix_match() -> Experiment:
+    """Toy city, FixMatch under a mean teacher."""
+    experiment = _on_toy_city(methods.gc_640x360_b2_fix_match())
+    experiment.objectives["fix_match"].start_step = _START
+    return experiment
+
+
+def toy_cross_view() -> Experiment:
+    """Toy city, the log's mistake C3: two target views that lie nowhere alike, pulled together."""
+    experiment = toy_fix_match()
+    del experiment.objectives["fix_match"]
+    experiment.data.second_target_view = SecondViewConfig(policy="autoaugment_log")
+    experiment.objectives["cross_view"] = CrossViewConfig(weight=0.1, start_step=_START)
+    experiment.teacher = TeacherConfig(momentum=0.0)
+    return experiment
+
+
+def toy_pseudo_label() -> Experiment:
+    """Toy city, student on the pseudo-labels of toy_source_only."""
+    experiment = toy_class_mix_student()
+    experiment.data.pseudo_labels = "snapshots/toy_source_only/pseudo_labels"
+    experiment.train.initial_snapshot = "snapshots/toy_source_only/GTA5_500.pth"
+    return experiment
+
+
+def toy_pseudo_label_mapped_twice() -> Experiment:
+    """Toy city, the log's mistake C4: nothing to learn from but pseudo-labels mapped twice."""
+    experiment = toy_class_mix_student()
+    experiment.data.source = None
+    experiment.data.pseudo_labels_mapped_twice = True
+    experiment.objectives = {"pseudo_label": PseudoLabelConfig(jitter=JitterConfig())}
     return experiment
 
 
@@ -55,6 +140,14 @@ def toy_aagc_student() -> Experiment:
     experiment = _on_toy_city(gta5_cityscapes.aagc_640x360_b2_student())
     assert experiment.data.target is not None
     experiment.data.target.splits = ("train",)
+    experiment.data.pseudo_labels = "snapshots/toy_aagc/pseudo_labels"
+    experiment.train.initial_snapshot = "snapshots/toy_aagc/GTA5_500.pth"
+    return experiment
+
+
+def toy_rectified() -> Experiment:
+    """Toy city, the pseudo-labels of toy_aagc weighed by the variance between two heads."""
+    experiment = _on_toy_city(methods.aagc_640x360_b2_rectified())
     experiment.data.pseudo_labels = "snapshots/toy_aagc/pseudo_labels"
     experiment.train.initial_snapshot = "snapshots/toy_aagc/GTA5_500.pth"
     return experiment

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tiny_runs import CPU, SUPERVISED_BY_TARGET, UNSUPERVISED, assert_same, tiny_preset
+from tiny_runs import CPU, SUPERVISED, UNSUPERVISED, assert_same, tiny_preset
 from uda.config import Experiment
 from uda.engine import train
 from uda.errors import InputError
@@ -93,7 +93,7 @@ def test_same_bits_without_them_in_loader_processes(toy_root: Path, tmp_path: Pa
     assert_same(*students)
 
 
-@pytest.mark.parametrize("name", SUPERVISED_BY_TARGET)
+@pytest.mark.parametrize("name", SUPERVISED)
 def test_presets_that_use_them_say_so(
     name: str, toy_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

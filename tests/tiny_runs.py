@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,34 @@ from torch import Tensor
 from experiments import PRESETS, load_preset
 from uda import engine
 from uda.config import Experiment
-from uda.data.config import DataConfig, DomainConfig
+from uda.data.config import DataConfig
 from uda.data.files import image_size
 from uda.data.labels import CITYSCAPES, IGNORE_INDEX
 from uda.data.pseudo_label_folder import ID_SPACE, Manifest, PseudoLabelWriter
 from uda.data.registry import list_dataset
-from uda.models import DeepLabV3PlusConfig, ModelConfig
+from uda.models import DeepLabV2Config, DeepLabV3PlusConfig, ModelConfig
 from uda.models.deeplabv3plus import HeadNorm
 from uda.models.segmenter import BatchNormMode
+from uda.plain import to_plain
 from uda.run import Run, StepResult, start_run
 from uda.views import Batch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CROP = (64, 128)  # pixels (height, width)
 CPU = torch.device("cpu")
-SUPERVISED_BY_TARGET = ("cityscapes_seg", "toy_oracle")  # presets that learn from target labels
-UNSUPERVISED = tuple(name for name in PRESETS if name not in SUPERVISED_BY_TARGET)
+# Presets that learn from target labels, by hand: a new one has to be put here by somebody.
+SUPERVISED_BY_TARGET = (
+    *(f"{prefix}cityscapes_seg{size}" for prefix in ("", "logged_")
+      for size in ("", "_d2000", "_d1000", "_d500", "_d100")),
+    *(f"logged_aagc_640x360_b2_single_cutmix{name}"
+      for name in ("", "_real", "_real_d1000", "_real_d500", "_real_d100", "_student_gt")),
+    "aagc_640x360_b2_single_cutmix_student_gt",
+    "aagc_640x360_b2_mixed_d500",
+    "segmentron_deeplabv3plus_r101_cityscapes",
+    "toy_cut_mix_ground_truth",
+    "toy_oracle",
+)  # fmt: skip
+EVALUATION_ONLY = ("logged_segmentron_deeplabv3plus_r101_cityscapes",)
 
 
 def tiny_preset(name: str, root: Path, *, steps: int = 6) -> Experiment:
@@ -40,28 +53,52 @@ def tiny_preset(name: str, root: Path, *, steps: int = 6) -> Experiment:
     A preset with pseudo-labels reads them from `root.parent / "pseudo_labels"`, which is written
     if need be, and starts from no snapshot.
     """
-    experiment = load_preset(name)
+    experiment = _shrunk(load_preset(name), steps=steps)
+    experiment.data.root = str(root)
+    if experiment.data.pseudo_labels is not None:
+        experiment.data.pseudo_labels = str(root.parent / "pseudo_labels")
+        write_pseudo_labels(Path(experiment.data.pseudo_labels), root)
+    return experiment
+
+
+def _shrunk(experiment: Experiment, *, steps: int) -> Experiment:
     data = experiment.data
-    data.root, data.crop, data.workers = str(root), CROP, 0
+    data.root, data.crop, data.workers = "", CROP, 0
+    data.pseudo_labels = None if data.pseudo_labels is None else "pseudo_labels"
     for domain in (data.source, data.target):
         if domain is not None:
             domain.size, domain.splits = (80, 160), ("train",)
-    if data.pseudo_labels is not None:
-        data.pseudo_labels = str(root.parent / "pseudo_labels")
-        write_pseudo_labels(Path(data.pseudo_labels), root)
-    experiment.model = _shrunk(experiment.model)
+            domain.first = None if domain.first is None else 4
+    experiment.model = _shrunk_model(experiment.model)
     for objective in experiment.objectives.values():
         objective.start_step = min(objective.start_step, steps // 3)
     train = experiment.train
-    train.steps, train.batch_size, train.warmup_steps = (
-        steps,
-        2,
-        min(train.warmup_steps, steps // 3),
-    )
+    train.steps, train.batch_size = steps, 2
+    train.warmup_steps = min(train.warmup_steps, steps // 3)
+    if train.restart is not None:
+        train.restart.at_step = steps // 2
     train.initial_snapshot = None
     train.log_every, train.snapshot_every, train.resume_every = 1, steps, steps
     experiment.evaluation.every, experiment.evaluation.input_size = steps, CROP
     return experiment
+
+
+def _shrunk_model(config: ModelConfig) -> ModelConfig:
+    """The same kind of network with a few channels per layer, from random weights."""
+    if isinstance(config, DeepLabV2Config):
+        return replace(config, backbone="resnet18", backbone_weights="none", backbone_width=8,
+                       aspp_rates=(1, 2, 3, 4))  # fmt: skip
+    assert isinstance(config, DeepLabV3PlusConfig)
+    return tiny_model(config.batch_norm, config.head_norm, auxiliary_head=config.auxiliary_head)
+
+
+def _first_of_equals(names: Iterable[str]) -> tuple[str, ...]:
+    """The names without those whose tiny run would repeat that of an earlier one: presets that
+    differ in the number of steps or images alone."""
+    seen: dict[str, str] = {}
+    for name in names:
+        seen.setdefault(repr(to_plain(_shrunk(load_preset(name), steps=6))), name)
+    return tuple(seen.values())
 
 
 def tiny_model(
@@ -84,11 +121,9 @@ def tiny_model(
     )
 
 
-def _shrunk(config: ModelConfig) -> ModelConfig:
-    """The same kind of network with a few channels per layer, from random weights."""
-    if isinstance(config, DeepLabV3PlusConfig):
-        return tiny_model(config.batch_norm, config.head_norm, auxiliary_head=config.auxiliary_head)
-    raise TypeError(f"no small {type(config).__name__} is known here")
+TRAINED = _first_of_equals(name for name in PRESETS if name not in EVALUATION_ONLY)
+UNSUPERVISED = tuple(name for name in TRAINED if name not in SUPERVISED_BY_TARGET)
+SUPERVISED = tuple(name for name in TRAINED if name in SUPERVISED_BY_TARGET)
 
 
 def without_dropout(experiment: Experiment) -> Experiment:
@@ -127,7 +162,15 @@ def write_pseudo_labels(folder: Path, root: Path, *, supervision: str = "none") 
         writer.finish(manifest)
 
 
-def random_batch(*, samples: int = 2, target: bool = True, pseudo_labels: bool = False) -> Batch:
+def random_batch(
+    *,
+    samples: int = 2,
+    source: bool = True,
+    target: bool = True,
+    pseudo_labels: bool = False,
+    ground_truth: bool = False,
+    second: bool = False,
+) -> Batch:
     """A batch as the loader hands it over: noise with labels in blocks, some of them ignored."""
     generator = torch.Generator().manual_seed(0)
     ids = torch.tensor([*range(6), IGNORE_INDEX], dtype=torch.uint8)
@@ -141,23 +184,30 @@ def random_batch(*, samples: int = 2, target: bool = True, pseudo_labels: bool =
         blocks = ids[torch.randint(0, len(ids), size, generator=generator)]
         return blocks.repeat_interleave(16, dim=1).repeat_interleave(16, dim=2)
 
-    source = images()
+    source_images, source_labels = images(), labels()
     return Batch(
-        source_images=source,
-        source_labels=labels(),
-        target_images=images() if target else source[:0],
+        source_images=source_images if source else source_images[:0],
+        source_labels=source_labels if source else source_labels[:0],
+        target_images=images() if target else source_images[:0],
         target_pseudo_labels=labels() if pseudo_labels else None,
         indices=tuple(range(10, 10 + samples)),
         source_names=tuple(f"source/{i}" for i in range(samples)),
         target_names=tuple(f"target/{i}" for i in range(samples)) if target else ("",) * samples,
+        target_ground_truth=labels() if ground_truth else None,
+        target_second_images=images() if second else None,
     )
 
 
 def batch_for(experiment: Experiment) -> Batch:
     """A random batch with all that `experiment` reads."""
     data: DataConfig = experiment.data
-    target: DomainConfig | None = data.target
-    return random_batch(target=target is not None, pseudo_labels=data.pseudo_labels is not None)
+    return random_batch(
+        source=data.source is not None,
+        target=data.target is not None,
+        pseudo_labels=data.pseudo_labels is not None,
+        ground_truth=data.target_ground_truth,
+        second=data.second_target_view is not None,
+    )
 
 
 def tiny_run(experiment: Experiment) -> Run:
@@ -166,7 +216,8 @@ def tiny_run(experiment: Experiment) -> Run:
 
 def batch_tensors(batch: Batch) -> dict[str, Tensor]:
     """Copies of every tensor of `batch`, by field."""
-    names = ("source_images", "source_labels", "target_images", "target_pseudo_labels")
+    names = ("source_images", "source_labels", "target_images", "target_pseudo_labels",
+             "target_ground_truth", "target_second_images")  # fmt: skip
     tensors = {name: getattr(batch, name) for name in names}
     return {name: tensor.clone() for name, tensor in tensors.items() if tensor is not None}
 
