@@ -12,6 +12,7 @@ from tiny_runs import CROP, tiny_model
 from uda.config import Experiment
 from uda.data.labels import CITYSCAPES
 from uda.data.samples import Sample
+from uda.models.checkpoints import ForeignFormat
 from uda.models.segmenter import Normalization, SegmentationOutput, Segmenter
 from uda.plain import to_plain
 from uda.snapshots import Snapshot, versions
@@ -139,3 +140,16 @@ def tiny_snapshot(experiment: Experiment) -> Snapshot:
         student=student,
         teacher=None if experiment.teacher is None else teacher,
     )
+
+
+def file_of(foreign: ForeignFormat) -> dict[str, Tensor]:
+    """Every entry of a file with 19 classes but those that its network never reads. Each is one
+    zero, seen as often as the tensor has numbers: a file that takes no memory."""
+    with torch.device("meta"):
+        own = foreign.network().build(19).state_dict()
+    renamed = {foreign.their_name(name): tensor for name, tensor in own.items()}
+    return {
+        name: torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
+        for name, tensor in renamed.items()
+        if name is not None
+    }

@@ -186,3 +186,61 @@ def test_what_class_mix_cannot_use_is_refused(override: str, message: str) -> No
     with pytest.raises(InputError) as refusal:
         validate(preset)
     assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "message"),
+    [
+        ("toy_class_mix", "data.source=none", "'supervised' needs data.source"),
+        ("toy_source_only", "data.source=none", "data.source and data.target are both none"),
+        ("toy_cut_mix_ground_truth", "data.target_ground_truth=false",
+         "'cut_mix' needs data.target_ground_truth, which this preset lacks"),
+        ("toy_class_mix", "data.target_ground_truth=true",
+         "data.target_ground_truth is set, but no objective uses it"),
+        ("toy_class_mix_student", "data.target_ground_truth=true",
+         "data.pseudo_labels and data.target_ground_truth are both set"),
+        ("toy_class_mix", "data.pseudo_labels_mapped_twice=true",
+         "data.pseudo_labels_mapped_twice is set, but there are no data.pseudo_labels"),
+        ("toy_cross_view", "data.second_target_view=none", "needs data.second_target_view"),
+        ("toy_cut_mix_ground_truth", "objectives.cut_mix.threshold=0.5",
+         "objectives.cut_mix.threshold is set, but ground truth is always sure"),
+        ("toy_adversarial", "objectives.adversarial.source_view=cut_mix",
+         "reads the view 'cut_mix' from step 150 on, which no other objective adds"),
+        ("logged_aagc_640x360_b2_single_cutmix", "objectives.cut_mix.start_step=5",
+         "reads the view 'cut_mix' from step 0 on"),
+        ("toy_adversarial", "objectives.adversarial.optimizer=none", ""),
+        ("aagc_640x360_b2", "objectives.adversarial.optimizer=none",
+         "objectives.adversarial.gradient_penalty is set, but without"),
+        ("toy_source_only", "train.schedule_steps=499", "train.schedule_steps is 499; it must not"),
+        ("logged_aagc_640x360_b2_single_cutmix", "train.restart.at_step=40000",
+         "train.restart.at_step is 40000; allowed: above 0 and below the run's 40000"),
+        ("logged_aagc_640x360_b2_single_cutmix", "train.restart.schedule_steps=39999",
+         "train.restart.schedule_steps is 39999; the run has 40000 steps"),
+        ("aagc_640x360_b2_single", "evaluation.heads=fused", "the network has no auxiliary head"),
+        ("logged_aagc_640x360_b2_single", "model.levels=2", "set model.levels=1"),
+        ("toy_source_only", "train.backbone_lr_factor=0", "train.backbone_lr_factor is 0"),
+        ("logged_segmentron_deeplabv3plus_r101_cityscapes", "train.initial_snapshot=none",
+         "train.steps is 0: nothing is trained"),
+        ("toy_class_mix_student", "train.steps=0", "warmup_steps is 50"),
+    ],
+)  # fmt: skip
+def test_what_would_be_ignored_or_is_missing_is_refused(
+    name: str, override: str, message: str
+) -> None:
+    changed = load_preset(name)
+    apply_override(changed, override)
+    if not message:
+        validate(changed)
+        return
+    with pytest.raises(InputError) as refusal:
+        validate(changed)
+    assert message in str(refusal.value)
+
+
+def test_evaluation_only_takes_no_data_and_no_objectives() -> None:
+    changed = load_preset("toy_source_only")
+    apply_override(changed, "train.steps=0")
+    apply_override(changed, "train.warmup_steps=0")
+    apply_override(changed, "train.initial_snapshot=some.pth")
+    with pytest.raises(InputError, match=r"train\.steps is 0, so data\.source would be ignored"):
+        validate(changed)

@@ -14,8 +14,11 @@ import torch
 from torch import Tensor
 
 import train_uda
+from experiments import load_preset
+from factories import file_of
 from tiny_runs import (
     CPU,
+    CROP,
     assert_different,
     assert_same,
     batch_for,
@@ -34,6 +37,7 @@ from uda.data.config import DomainConfig
 from uda.engine import train, train_step
 from uda.errors import InputError
 from uda.metrics import Scores
+from uda.models.checkpoints import SEGMENTRON
 from uda.objectives import (
     ClassMixConfig,
     CutMixConfig,
@@ -664,3 +668,25 @@ def test_a_target_named_as_source_counts_as_ground_truth(toy_root: Path, tmp_pat
     experiment.objectives["class_mix"].start_step = 0
     experiment.data.source = DomainConfig(datasets=("cityscapes",), size=(64, 128))
     assert supervision_of(experiment, tmp_path / "run") == "ground truth (6 images)"
+
+
+def test_a_preset_that_evaluates_only_scores_a_foreign_file(
+    toy_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file of zeros, which takes every pixel for the first class."""
+    name = "logged_segmentron_deeplabv3plus_r101_cityscapes"
+    experiment = load_preset(name)
+    experiment.data.root = str(toy_root)
+    experiment.data.workers = 0
+    experiment.evaluation.input_size = CROP
+    with pytest.raises(InputError, match=r"segmentron\.pth does not exist"):
+        train(experiment, tmp_path / "run", preset=name, device=CPU)
+    torch.save({"state_dict": file_of(SEGMENTRON)}, tmp_path / "foreign.pth")
+    experiment.train.initial_snapshot = str(tmp_path / "foreign.pth")
+    scores = train(experiment, tmp_path / "run", preset=name, device=CPU)
+    assert [sum(column) for column in zip(*scores.confusion, strict=True)][1:] == [0] * 18
+    assert scores.iou[0] == pytest.approx(scores.pixel_accuracy)
+    shown = capsys.readouterr().out
+    assert f"preset           {name}, evaluation only" in shown
+    assert "supervision      ground truth (2975 images) (of the target)" in shown
+    assert not (tmp_path / "run").exists()

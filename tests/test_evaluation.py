@@ -349,3 +349,63 @@ def test_a_network_without_batch_norm_has_nothing_to_adapt(tmp_path: Path) -> No
     write_images(tmp_path, 2)
     with pytest.raises(InputError, match="this network has no batch norm"):
         adapt_batch_norm(ColorSegmenter(), tmp_path, AS_STORED)
+
+
+class TwoColumns(Segmenter):
+    """Two classes, two columns of logits for any image: the main head's and the auxiliary's."""
+
+    def __init__(self, main: tuple[float, float], auxiliary: tuple[float, float]) -> None:
+        nothing = Normalization(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+        super().__init__(
+            nn.Conv2d(1, 1, 1), provenance="none", normalization=nothing, align_corners=True
+        )
+        self.columns = [torch.tensor([[[[0.0, 0.0]], [list(c)]]]) for c in (main, auxiliary)]
+
+    @property
+    def has_auxiliary_head(self) -> bool:
+        return True
+
+    def coarse_output(self, normalized: Tensor) -> SegmentationOutput:
+        main, auxiliary = self.columns
+        return SegmentationOutput(main, auxiliary, normalized)
+
+
+def second_class(network: Segmenter, **changes: object) -> list[float]:
+    """The probability of class 1 in three pixels, of which the middle one lies between columns."""
+    config = EvaluationConfig(dataset="x", **changes)  # type: ignore[arg-type]
+    image = torch.zeros(3, 1, 2, dtype=torch.uint8)
+    found: list[float] = predict(network, [image], size=(1, 3), config=config)[1, 0].tolist()
+    return found
+
+
+def test_what_is_upsampled_decides_what_lies_between() -> None:
+    """Logits ln 3 and 0: probabilities 3/4 and 1/2, and between them sigmoid(ln 3 / 2) or 5/8."""
+    network = TwoColumns((math.log(3), 0.0), (0.0, 0.0))
+    half_way = math.sqrt(3) / (1 + math.sqrt(3))
+    assert second_class(network, upsample="logits") == pytest.approx([0.75, half_way, 0.5])
+    assert second_class(network, upsample="probabilities") == pytest.approx([0.75, 0.625, 0.5])
+
+
+@pytest.mark.parametrize("upsample", ["via_input", "logits", "probabilities"])
+def test_both_heads_count_the_auxiliary_half(upsample: str) -> None:
+    network = TwoColumns((0.0, 0.0), (2 * math.log(3), 2 * math.log(3)))
+    main = second_class(network, upsample=upsample)
+    assert main == pytest.approx([0.5, 0.5, 0.5])
+    both = second_class(network, upsample=upsample, heads="fused")
+    assert both == pytest.approx([0.75, 0.75, 0.75])
+
+
+@pytest.mark.parametrize("upsample", ["via_input", "logits", "probabilities"])
+def test_a_mirror_image_is_turned_back_before_it_is_added(upsample: str) -> None:
+    """This network says the same of both, so the average has the two columns mixed."""
+    network = TwoColumns((math.log(3), 0.0), (0.0, 0.0))
+    left, _, right = second_class(network, upsample=upsample, flip=True)
+    assert (left, right) == pytest.approx((0.625, 0.625))
+
+
+def test_the_protocol_names_heads_and_upsampling() -> None:
+    config = EvaluationConfig(dataset="x", scales=(1.0, 1.25), flip=True, heads="fused",
+                              upsample="probabilities")  # fmt: skip
+    assert input_protocol(config) == (
+        "input 1024x512; scale 1, 1.25; flip; both heads; probabilities upsampled"
+    )

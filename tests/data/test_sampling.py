@@ -4,6 +4,7 @@ import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -11,10 +12,11 @@ from torch import Tensor
 
 from factories import cityscapes_image, raw_labels, write_cityscapes, write_gta5, write_png
 from tiny_runs import batch_tensors
-from uda.data.config import DataConfig, DomainConfig
+from uda.data.config import DataConfig, DomainConfig, SecondViewConfig
 from uda.data.sampling import TrainingDataset, batches, position_in_data
 from uda.data.training import open_training_data
 from uda.errors import InputError
+from uda.policies import PolicyName
 from uda.views import Batch
 
 CROP = (32, 64)
@@ -246,3 +248,80 @@ def test_the_loader_can_pin_a_batch(toy_root: Path, monkeypatch: pytest.MonkeyPa
         copies.clear()
         assert_equal([unpinned.pin_memory()], [unpinned])
         assert len(copies) == count
+
+
+def test_a_second_target_view_is_the_same_picture_in_another_crop(toy_root: Path) -> None:
+    data = dataset(toy_root)
+    data.data.second_target_view = SecondViewConfig()
+    with_second = stream(data)
+    data.data.second_target_view = None
+    without = stream(data)
+    for both, one in zip(with_second, without, strict=True):
+        second = both.target_second_images
+        assert second is not None
+        assert one.target_second_images is None
+        assert second.shape == both.target_images.shape
+        assert not torch.equal(second, both.target_images)
+        for name, tensor in batch_tensors(one).items():  # nothing else is drawn otherwise
+            assert torch.equal(tensor, getattr(both, name))
+    data.data.crop = (48, 96)  # the whole picture: nothing is left to crop
+    data.data.second_target_view = SecondViewConfig()
+    for batch in stream(data):
+        assert batch.target_second_images is not None
+        assert torch.equal(batch.target_second_images, batch.target_images)
+
+
+def test_the_second_view_has_a_policy_of_its_own(toy_root: Path) -> None:
+    data = dataset(toy_root)
+    data.data.crop = (48, 96)
+    data.data.second_target_view = SecondViewConfig(policy="autoaugment_log")
+    batches = stream(data)
+    changed = [not torch.equal(b.target_images, b.target_second_images) for b in batches
+               if b.target_second_images is not None]  # fmt: skip
+    assert len(changed) == len(batches)
+    assert any(changed)
+
+
+def test_a_run_without_source_has_an_empty_one(toy_root: Path) -> None:
+    data = dataset(toy_root).data
+    target = stream(dataset(toy_root))
+    data.source = None
+    opened = open_training_data(data, seed=0, evaluated="cityscapes")
+    assert opened.short_name == "CITYS"
+    assert opened.dataset.source == []
+    for batch, before in zip(stream(opened.dataset), target, strict=True):
+        assert batch.source_images.shape == (0, 3, *CROP)
+        assert batch.source_labels.shape == (0, *CROP)
+        assert torch.equal(batch.target_images, before.target_images)
+        assert batch.source_names == ("",) * 3
+
+
+def test_target_labels_come_when_they_are_asked_for(toy_root: Path) -> None:
+    data = dataset(toy_root).data
+    data.target_ground_truth = True
+    opened = open_training_data(data, seed=0, evaluated="cityscapes")
+    assert opened.supervision == "ground truth (6 images)"
+    plain = stream(dataset(toy_root))
+    for batch, before in zip(stream(opened.dataset), plain, strict=True):
+        assert before.target_ground_truth is None
+        assert batch.target_ground_truth is not None
+        assert batch.target_ground_truth.shape == (3, *CROP)
+        assert batch.target_pseudo_labels is None
+        assert torch.equal(batch.target_images, before.target_images)
+
+
+@pytest.mark.parametrize("policy", get_args(PolicyName))
+def test_a_policy_changes_looks_and_nothing_else(toy_root: Path, policy: PolicyName) -> None:
+    data = dataset(toy_root)
+    plain = stream(data)
+    assert data.data.source is not None
+    data.data.source.policy = policy
+    distorted = stream(data)
+    assert_equal(distorted, stream(data, workers=2))
+    for one, other in zip(plain, distorted, strict=True):
+        assert torch.equal(one.source_labels, other.source_labels)
+        assert torch.equal(one.target_images, other.target_images)
+    assert any(
+        not torch.equal(one.source_images, other.source_images)
+        for one, other in zip(plain, distorted, strict=True)
+    )

@@ -9,6 +9,7 @@ import torch
 from test_deeplabv2 import recipe_image, recipe_weight
 from torch import Tensor
 
+from factories import file_of
 from uda.errors import InputError
 from uda.models import SegmenTronConfig
 from uda.models.backbones import resnet_backbone
@@ -19,19 +20,6 @@ from uda.snapshots import load_weights
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 
 State = dict[str, Tensor]
-
-
-def file_of(foreign: ForeignFormat) -> State:
-    """Every entry of a file with 19 classes but those that its network never reads. Each is one
-    zero, seen as often as the tensor has numbers: a file that takes no memory."""
-    with torch.device("meta"):
-        own = foreign.network().build(19).state_dict()
-    renamed = {foreign.their_name(name): tensor for name, tensor in own.items()}
-    return {
-        name: torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
-        for name, tensor in renamed.items()
-        if name is not None
-    }
 
 
 @pytest.fixture(scope="module")
