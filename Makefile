@@ -1,4 +1,5 @@
 # make demo      a data set, five networks, one table: the whole job in minutes (CPU is enough)
+# make ladder    every method on the toy city, three seeds each: tables and a chart; about an hour
 # make test      the test suite
 # make check     formatter, linter, type checker and tests
 # make install   only the environment, in .venv
@@ -8,7 +9,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 CODE := uda experiments scripts tests train_uda.py eval_single.py pseudo_label.py setup.py
 
-.PHONY: install demo test test-slow lint check clean
+.PHONY: install demo ladder test test-slow lint check clean
 
 install: $(VENV)/.installed
 
@@ -25,6 +26,9 @@ $(VENV)/.installed: pyproject.toml
 
 demo: install
 	$(RUN) scripts/demo.py
+
+ladder: install
+	$(RUN) scripts/ladder.py
 
 test: install
 	$(RUN) -m pytest
