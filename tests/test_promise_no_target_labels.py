@@ -102,8 +102,11 @@ def test_presets_that_use_them_say_so(
         train(experiment, tmp_path / "run", preset=name, device=CPU)
     labels = toy_root / "Cityscapes/gtFine/train"
     assert any(path.is_relative_to(labels) and path.suffix == ".png" for path in found)
-    supervision = "ground truth (6 images)"
-    assert read(tmp_path / "run/CITYS_3.pth")["supervision"] == supervision
+    domains = (experiment.data.source, experiment.data.target)
+    (first,) = (d.first for d in domains if d is not None and d.datasets == ("cityscapes",))
+    supervision = f"ground truth ({first or 6} images)"
+    (snapshot,) = (tmp_path / "run").glob("*_3.pth")
+    assert read(snapshot)["supervision"] == supervision
     assert f"supervision      {supervision} (of the target)" in capsys.readouterr().out
     experiment.data.root = str(city_without_target_labels(toy_root, tmp_path / "root"))
     with pytest.raises(InputError, match="gtFine"):

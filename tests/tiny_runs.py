@@ -92,12 +92,12 @@ def _shrunk_model(config: ModelConfig) -> ModelConfig:
     return tiny_model(config.batch_norm, config.head_norm, auxiliary_head=config.auxiliary_head)
 
 
-def _first_of_equals(names: Iterable[str]) -> tuple[str, ...]:
-    """The names without those whose tiny run would repeat that of an earlier one: presets that
-    differ in the number of steps or images alone."""
+def _first_of_equals(names: Iterable[str], *parts: str) -> tuple[str, ...]:
+    """The names without those whose tiny run equals an earlier one in these parts of the preset."""
     seen: dict[str, str] = {}
     for name in names:
-        seen.setdefault(repr(to_plain(_shrunk(load_preset(name), steps=6))), name)
+        plain = to_plain(_shrunk(load_preset(name), steps=6))
+        seen.setdefault(repr([plain[part] for part in parts]), name)
     return tuple(seen.values())
 
 
@@ -121,9 +121,13 @@ def tiny_model(
     )
 
 
-TRAINED = _first_of_equals(name for name in PRESETS if name not in EVALUATION_ONLY)
-UNSUPERVISED = tuple(name for name in TRAINED if name not in SUPERVISED_BY_TARGET)
-SUPERVISED = tuple(name for name in TRAINED if name in SUPERVISED_BY_TARGET)
+TRAINED = tuple(name for name in PRESETS if name not in EVALUATION_ONLY)
+# Presets that differ in more than what a step does not see: lengths, rates, data sets.
+DISTINCT_STEPS = _first_of_equals(TRAINED, "model", "objectives", "teacher")
+# Presets that differ in what is read from disk.
+_DISTINCT_DATA = _first_of_equals(TRAINED, "data")
+UNSUPERVISED = tuple(name for name in _DISTINCT_DATA if name not in SUPERVISED_BY_TARGET)
+SUPERVISED = tuple(name for name in _DISTINCT_DATA if name in SUPERVISED_BY_TARGET)
 
 
 def without_dropout(experiment: Experiment) -> Experiment:

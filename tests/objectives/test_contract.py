@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tiny_runs import (
     CPU,
-    TRAINED,
+    DISTINCT_STEPS,
     assert_same,
     batch_for,
     batch_tensors,
@@ -33,7 +33,7 @@ def run_of(preset: str, toy_root: Path) -> Run:
     return tiny_run(experiment)
 
 
-@pytest.fixture(params=TRAINED)
+@pytest.fixture(params=DISTINCT_STEPS)
 def run(request: pytest.FixtureRequest, toy_root: Path) -> Run:
     return run_of(request.param, toy_root)
 
