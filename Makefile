@@ -31,7 +31,7 @@ ladder: install
 	$(RUN) scripts/ladder.py
 
 test: install
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto --maxprocesses 4
 
 test-slow: install
 	$(RUN) -m pytest -m slow

@@ -64,6 +64,16 @@ def toy_entropy() -> Experiment:
     return experiment
 
 
+def toy_target_shown() -> Experiment:
+    """Toy city, control: target images pass through the student, and nothing is learned from them.
+
+    Its batch norm sees them, though: what this gains over toy_source_only is no objective's merit.
+    """
+    experiment = toy_entropy()
+    experiment.objectives["entropy"].weight = 1e-12
+    return experiment
+
+
 def toy_class_mix() -> Experiment:
     """Toy city, DACS: class mix under a mean teacher (the demo's adapted network)."""
     experiment = _on_toy_city(methods.gc_640x360_b2_class_mix())

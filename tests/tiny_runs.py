@@ -67,7 +67,7 @@ def _shrunk(experiment: Experiment, *, steps: int) -> Experiment:
     data.pseudo_labels = None if data.pseudo_labels is None else "pseudo_labels"
     for domain in (data.source, data.target):
         if domain is not None:
-            domain.size, domain.splits = (80, 160), ("train",)
+            domain.size, domain.splits = (88, 176), ("train",)
             domain.first = None if domain.first is None else 4
     experiment.model = _shrunk_model(experiment.model)
     for objective in experiment.objectives.values():

@@ -28,7 +28,7 @@ class CroppedSample(NamedTuple):
 
     image: npt.NDArray[np.uint8]  # (3, H, W) RGB
     labels: TrainIds | None  # (H, W) train ids of its label file; None for a sample without one
-    pseudo_labels: TrainIds | None = None  # (H, W) train ids of a folder of pseudo-labels
+    pseudo_labels: TrainIds | None  # (H, W) train ids of a folder of pseudo-labels; None without
 
 
 def load_cropped(
@@ -50,31 +50,39 @@ def load_cropped(
     stored_size = (image.height, image.width)
     factor = rng.uniform(*domain.scale)
     size = (round(domain.size[0] * factor), round(domain.size[1] * factor))
-    labels = None
-    if sample.labels is not None:
-        raw = read_raw_labels(sample.labels, stored_size, translated=sample.translated)
-        labels = label_space.to_train_ids(_resize_labels(raw, size), str(sample.labels))
-    elif pseudo_labels is not None:
-        labels = _resize_labels(pseudo_labels.read(sample.stem, stored_size), size)
+    labels = _read_labels(sample, stored_size, size, label_space, pseudo_labels)
     top, left = _choose_crop(labels, size, crop, domain.crop_label_values, rng)
     mirrored = domain.mirror and rng.random() < 0.5
     if domain.policy is not None:
         # Before the crop, as in the log: equalize and its like look at the whole picture.
         image = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
-        image = apply_policy(
-            image, domain.policy, torch.Generator().manual_seed(int(rng.integers(2**62)))
-        )
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        image = apply_policy(image, domain.policy, generator)
     pixels = np.asarray(_resize_crop(image, size, top, left, crop))
-    if labels is not None:
-        labels = labels[top : top + crop[0], left : left + crop[1]]
-    if mirrored:
-        pixels = pixels[:, ::-1]
-        labels = None if labels is None else labels[:, ::-1]
-    labels = None if labels is None else np.ascontiguousarray(labels)
-    pixels = np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    across = slice(None, None, -1 if mirrored else 1)
+    pixels = np.ascontiguousarray(pixels[:, across].transpose(2, 0, 1))
+    if labels is None:
+        return CroppedSample(pixels, None, None)
+    labels = np.ascontiguousarray(labels[top : top + crop[0], left : left + crop[1]][:, across])
     if sample.labels is None:
         return CroppedSample(pixels, None, labels)
-    return CroppedSample(pixels, labels)
+    return CroppedSample(pixels, labels, None)
+
+
+def _read_labels(
+    sample: Sample,
+    stored_size: tuple[int, int],
+    size: tuple[int, int],
+    label_space: LabelSpace,
+    pseudo_labels: PseudoLabelFolder | None,
+) -> TrainIds | None:
+    """Train ids at `size` of a sample whose image is stored at `stored_size`, if it has any."""
+    if sample.labels is not None:
+        raw = read_raw_labels(sample.labels, stored_size, translated=sample.translated)
+        return label_space.to_train_ids(_resize_labels(raw, size), str(sample.labels))
+    if pseudo_labels is not None:
+        return _resize_labels(pseudo_labels.read(sample.stem, stored_size), size)
+    return None
 
 
 def resize_image(image: Image.Image, size: tuple[int, int] | None) -> npt.NDArray[np.uint8]:
