@@ -242,5 +242,5 @@ def test_evaluation_only_takes_no_data_and_no_objectives() -> None:
     apply_override(changed, "train.steps=0")
     apply_override(changed, "train.warmup_steps=0")
     apply_override(changed, "train.initial_snapshot=some.pth")
-    with pytest.raises(InputError, match=r"train\.steps is 0, so data\.source would be ignored"):
+    with pytest.raises(InputError, match=r"train\.steps is 0, so data\.crop, data\.source, .* would"):
         validate(changed)

@@ -86,8 +86,9 @@ def _shrunk(experiment: Experiment, *, steps: int) -> Experiment:
 def _shrunk_model(config: ModelConfig) -> ModelConfig:
     """The same kind of network with a few channels per layer, from random weights."""
     if isinstance(config, DeepLabV2Config):
+        rates = (1, 2, 3, 4)[: config.aspp_branches] + config.aspp_rates[config.aspp_branches :]
         return replace(config, backbone="resnet18", backbone_weights="none", backbone_width=8,
-                       aspp_rates=(1, 2, 3, 4))  # fmt: skip
+                       aspp_rates=rates)  # fmt: skip
     assert isinstance(config, DeepLabV3PlusConfig)
     return tiny_model(config.batch_norm, config.head_norm, auxiliary_head=config.auxiliary_head)
 

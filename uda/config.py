@@ -1,6 +1,6 @@
 """Experiment: everything that decides what a run computes, as one tree of dataclasses."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from uda.data.config import DataConfig
@@ -9,7 +9,7 @@ from uda.evaluation import EvaluationConfig
 from uda.models import DeepLabV3PlusConfig, ModelConfig
 from uda.objectives.base import ObjectiveConfig
 from uda.optimizers import OptimizerConfig
-from uda.plain import check_types
+from uda.plain import check_types, differences, to_plain
 from uda.teacher import TeacherConfig
 
 
@@ -125,15 +125,21 @@ def _check_evaluation_only(experiment: Experiment) -> None:
         experiment.train.initial_snapshot is not None,
         "train.steps is 0: nothing is trained, so give --restore-from FILE to evaluate",
     )
-    given = {
-        "data.source": experiment.data.source is not None,
-        "data.target": experiment.data.target is not None,
-        "data.pseudo_labels": experiment.data.pseudo_labels is not None,
-        "objectives": bool(experiment.objectives),
-        "teacher": experiment.teacher is not None,
-    }
-    for name, present in given.items():
-        require(not present, f"train.steps is 0, so {name} would be ignored: leave it empty")
+    data, evaluation = experiment.data, experiment.evaluation
+    require(data.workers >= 0, f"data.workers is {data.workers}; it must not be negative")
+    used = Experiment(
+        data=DataConfig(root=data.root, workers=data.workers),
+        model=experiment.model,
+        train=TrainConfig(
+            steps=0, batch_size=1, initial_snapshot=experiment.train.initial_snapshot
+        ),
+        evaluation=replace(evaluation, every=EvaluationConfig(dataset="").every),
+    )
+    ignored = differences(to_plain(experiment), to_plain(used))
+    require(
+        not ignored,
+        f"train.steps is 0, so {', '.join(ignored)} would be ignored: leave it as in uda/config.py",
+    )
 
 
 def _check_start_steps(experiment: Experiment) -> None:

@@ -28,7 +28,7 @@ TINY = DeepLabV2Config(
     backbone_width=4,
     aspp_rates=(1, 2, 3, 4),
 )
-TINY_SUM = replace(TINY, head="sum", aspp_branches=2, dropout=0.0)
+TINY_SUM = replace(TINY, head="sum", aspp_rates=(1, 2, 18, 24), aspp_branches=2, dropout=0.0)
 TWO_HEADS = {"auxiliary.": "layer5.", "main.": "layer6."}
 
 
@@ -150,7 +150,7 @@ def test_branches_that_are_summed(branches: Literal[2, 4]) -> None:
     with torch.no_grad():
         before = segmenter(images)
         expected = torch.zeros(1)
-        for index, rate in list(enumerate((1, 2, 3, 4)))[:branches]:
+        for index, rate in list(enumerate(TINY_SUM.aspp_rates))[:branches]:
             weight = segmenter.get_parameter(f"main.conv2d_list.{index}.weight")
             bias = segmenter.get_parameter(f"main.conv2d_list.{index}.bias")
             expected = expected + F.conv2d(
@@ -336,6 +336,7 @@ def test_every_field_changes_something(tmp_path: Path) -> None:
         (TINY, {"aspp_branches": 2}, "2, but model.head=se_group_norm joins all .* allowed: 4"),
         (TINY, {"aspp_rates": (1, 2, 3)}, "four dilations of 1 or more"),
         (TINY, {"aspp_rates": (0, 1, 2, 3)}, "four dilations of 1 or more"),
+        (TINY_SUM, {"aspp_rates": (1, 2, 3, 4)}, "only 2 branches are summed"),
         (TINY, {"dropout": 1.0}, "model.dropout is 1.0"),
         (TINY_SUM, {"dropout": 0.1}, "0.1, but model.head=sum has no dropout; allowed: 0"),
         (TINY, {"batch_norm_parts": 0}, "model.batch_norm_parts is 0; allowed: 1 or more"),

@@ -14,7 +14,7 @@ from uda.data.files import image_size, read_raw_labels, sizes_fit
 from uda.data.gta5 import CYCLEGTA5, GTA5
 from uda.data.labels import LabelSpace
 from uda.data.samples import Layout, Sample, list_split
-from uda.errors import InputError
+from uda.errors import InputError, require
 from uda.plain import suggest
 
 _FILES_LOOKED_AT = 16  # of a data set's label files, before a run
@@ -119,13 +119,15 @@ def check_raw_ids(samples: Sequence[Sample], space: LabelSpace) -> None:
         return
     places = np.linspace(0, len(labeled) - 1, min(len(labeled), _FILES_LOOKED_AT)).round()
     looked_at = [labeled[place] for place in places.astype(int)]
+    largest = 0
     for sample in looked_at:
         assert sample.labels is not None
-        counts = read_raw_labels(sample.labels).histogram()
-        if any(counts[largest_train_id + 1 :]):
-            return
-    raise InputError(
+        labels = np.asarray(read_raw_labels(sample.labels))
+        space.to_train_ids(labels, str(sample.labels))  # refuses what is no raw id: 255, mostly
+        largest = max(largest, int(labels.max()))
+    require(
+        largest > largest_train_id,
         f"{looked_at[0].labels} and {len(looked_at) - 1} more label files hold no value above "
         f"{largest_train_id}: these look like train ids, and mapping them again would train on "
-        f"nonsense; use the original label files of {space.name}"
+        f"nonsense; use the original label files of {space.name}",
     )

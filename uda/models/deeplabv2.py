@@ -19,6 +19,7 @@ from uda.models.segmenter import CAFFE, ModelConfig, SegmentationOutput, Segment
 HeadKind = Literal["sum", "se_group_norm"]
 
 _WIDTH = 64  # of the backbone for which the originals' heads have 32 groups
+_RATES = (6, 12, 18, 24)
 _REDUCTION = 16  # of channels inside squeeze-and-excitation
 
 
@@ -36,7 +37,7 @@ class DeepLabV2Config(ModelConfig):
     # sum: summed dilated convolutions, the main head on layer4; se_group_norm: branches side by
     # side, squeeze-and-excitation and group normalization, the main head on layer4 and layer3.
     head: HeadKind = "se_group_norm"
-    aspp_rates: tuple[int, ...] = (6, 12, 18, 24)  # dilations of the four branches
+    aspp_rates: tuple[int, ...] = _RATES  # dilations of the four branches
     # Of the four, how many are used. AdaptSegNet returns early from its loop: it sums the first 2.
     aspp_branches: Literal[2, 4] = 4
     ceil_mode: bool = True  # of the max-pool: 360 pixels become 46 features instead of 45
@@ -278,6 +279,12 @@ def _check(config: DeepLabV2Config) -> None:
             config.dropout == 0,
             f"model.dropout is {config.dropout}, but model.head=sum has no dropout; allowed: 0: "
             "use --set model.dropout=0",
+        )
+        used = config.aspp_branches
+        require(
+            rates[used:] == _RATES[used:],
+            f"model.aspp_rates is {rates}, but only {used} branches are summed: leave the others "
+            f"at {_RATES[used:]}",
         )
     else:
         require(
