@@ -75,7 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=at_least(0), nargs="+", default=[0, 1, 2])
     parser.add_argument("--jobs", type=at_least(1), default=os.cpu_count() or 1)
-    parser.add_argument("--only", nargs="+", metavar="PRESET", help="leave out the other methods",
+    parser.add_argument("--only", nargs="+", metavar="PRESET",
+                        help="leave out the other methods, and write to snapshots/ladder",
                         choices=[rung.preset for rung in RUNGS])  # fmt: skip
     options = parser.parse_args(arguments)
     check_matplotlib()
@@ -90,7 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 (rung, seed), minutes = runs[run], run.result()
                 miou = result(rung, seed)["miou"]
                 print(f"seed {seed}: {rung.title}: {miou:.2f} ({minutes:.1f} min)", flush=True)
-    write_results(collect(rungs, options.seeds))
+    # What is not the whole ladder does not replace it.
+    path = FOLDER / RESULTS.name if options.only else RESULTS
+    write_results(collect(rungs, options.seeds), path)
 
 
 def climb(rung: Rung, seed: int) -> float:
@@ -184,13 +187,13 @@ def collect(rungs: Sequence[Rung], seeds: Sequence[int]) -> dict[str, dict[str, 
     return dict(sorted(found.items(), key=lambda item: mean(item[1]["miou"])))
 
 
-def write_results(found: Found) -> None:
-    """The three files."""
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
-    RESULTS.with_suffix(".md").write_text(report(found))
-    draw(found, RESULTS.with_suffix(".png"))
-    print(f"{RESULTS}.json, .md, .png")
+def write_results(found: Found, path: Path) -> None:
+    """The three files, called `path` before their suffix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+    path.with_suffix(".md").write_text(report(found))
+    draw(found, path.with_suffix(".png"))
+    print(f"{path}.json, .md, .png")
 
 
 def report(found: Found) -> str:

@@ -196,7 +196,7 @@ def test_what_class_mix_cannot_use_is_refused(override: str, message: str) -> No
         ("toy_cut_mix_ground_truth", "data.target_ground_truth=false",
          "'cut_mix' needs data.target_ground_truth, which this preset lacks"),
         ("toy_class_mix", "data.target_ground_truth=true",
-         "data.target_ground_truth is set, but no objective uses it"),
+         "no objective uses it; set data.target_ground_truth=false or add"),
         ("toy_class_mix_student", "data.target_ground_truth=true",
          "data.pseudo_labels and data.target_ground_truth are both set"),
         ("toy_class_mix", "data.pseudo_labels_mapped_twice=true",
@@ -242,5 +242,5 @@ def test_evaluation_only_takes_no_data_and_no_objectives() -> None:
     apply_override(changed, "train.steps=0")
     apply_override(changed, "train.warmup_steps=0")
     apply_override(changed, "train.initial_snapshot=some.pth")
-    with pytest.raises(InputError, match=r"train\.steps is 0, so data\.crop, data\.source, .* would"):
+    with pytest.raises(InputError, match=r"steps is 0, so data\.crop, data\.source, .* would"):
         validate(changed)

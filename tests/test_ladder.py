@@ -225,7 +225,7 @@ class TestLadder:
             "--set", f"data.pseudo_labels={parent}/pseudo_labels",
         )  # fmt: skip
 
-        found = json.loads(Path("experiments/toy_ladder.json").read_text())
+        found = json.loads(Path("snapshots/ladder/toy_ladder.json").read_text())
         assert list(found) == ["pseudo-labels of source only", "source only"]  # the best last
         minutes = found["source only"].pop("minutes")
         assert minutes >= 0
@@ -238,17 +238,19 @@ class TestLadder:
             "miou_batch_norm_reestimated": [42.0, 42.0],
             "per_class": {"road": [80.0, 80.0], "bicycle": [30.0, 31.0]},
         }
-        assert Path("experiments/toy_ladder.md").read_text().startswith("# The toy city's ladder")
-        with Image.open("experiments/toy_ladder.png") as picture:
+        assert (
+            Path("snapshots/ladder/toy_ladder.md").read_text().startswith("# The toy city's ladder")
+        )
+        with Image.open("snapshots/ladder/toy_ladder.png") as picture:
             assert picture.width == 1600
 
     def test_what_is_finished_is_not_run_again(self, commands: Commands) -> None:
         ladder.main(["--seeds", "0", *ONLY])
-        before = Path("experiments/toy_ladder.json").read_bytes()
+        before = Path("snapshots/ladder/toy_ladder.json").read_bytes()
         commands.calls.clear()
         ladder.main(["--seeds", "0", *ONLY])
         assert commands.scripts() == ["scripts/make_toy_city.py"]
-        assert Path("experiments/toy_ladder.json").read_bytes() == before
+        assert Path("snapshots/ladder/toy_ladder.json").read_bytes() == before
 
     def test_climb_says_how_long_a_finished_rung_took(self, commands: Commands) -> None:
         rung = ladder.RUNGS[0]

@@ -176,7 +176,7 @@ def _check_needs(experiment: Experiment) -> None:
         users = [name for name, o in experiment.objectives.items() if need in o.needs()]
         if users:
             require(present, f"objective {users[0]!r} needs {field_name}, which this preset lacks")
-        off = without if need == "auxiliary_head" else "none"
+        off = {"auxiliary_head": without, "target_ground_truth": "false"}.get(need, "none")
         require(
             bool(users) or not present,
             f"{field_name} is set, but no objective uses it; set {field_name}={off} or add an "

@@ -52,13 +52,13 @@ class AdversarialConfig(ObjectiveConfig):
 
     def needs(self) -> frozenset[str]:
         with_auxiliary = self.auxiliary_weight > 0 or self.source_prediction == "fused"
-        domains = self.views() & {"source", "target"}
+        domains = self.seen_views() & {"source", "target"}
         return frozenset(domains | {"auxiliary_head"} if with_auxiliary else domains)
 
     def reads_views(self) -> frozenset[str]:
-        return frozenset(self.views() - {"source", "target"})
+        return frozenset(self.seen_views() - {"source", "target"})
 
-    def views(self) -> set[str]:
+    def seen_views(self) -> set[str]:
         """Names of the views that are read: to fool fixed discriminators takes no source."""
         return (
             {self.target_view} if self.optimizer is None else {self.source_view, self.target_view}
@@ -97,7 +97,7 @@ class Adversarial(Objective):
         super().__init__()
         self.config = config
         self.optimizer = config.optimizer
-        self.reads = tuple(sorted(config.views()))
+        self.reads = tuple(sorted(config.seen_views()))
         weights = {"main": config.main_weight, "auxiliary": config.auxiliary_weight}
         self.weights = {head: weight for head, weight in weights.items() if weight > 0}
         make = _DISCRIMINATORS[config.discriminator]
