@@ -215,9 +215,10 @@ class TestLadder:
         self, commands: Commands
     ) -> None:
         ladder.main(["--seeds", "0", "1", *ONLY])
-        one_seed = ["train_uda.py", "eval_single.py",
-                    "pseudo_label.py", "train_uda.py", "eval_single.py"]  # fmt: skip
-        assert commands.scripts() == ["scripts/make_toy_city.py", *one_seed, *one_seed]
+        first = ["train_uda.py", "eval_single.py"]
+        then = ["pseudo_label.py", *first]
+        expected = ["scripts/make_toy_city.py", *first, *first, *then, *then]
+        assert commands.scripts() == expected
         parent = "snapshots/ladder/toy_source_only_1"
         assert commands.calls[9] == (
             "train_uda.py", "--preset", "toy_pseudo_label", "--run", "ladder/toy_pseudo_label_1",
@@ -260,10 +261,11 @@ class TestLadder:
         assert commands.calls == []
 
     def test_an_interrupted_rung_is_run_from_its_start(self, commands: Commands) -> None:
-        folder = ladder.folder_of(ladder.RUNGS[0], 0)
+        (rung,) = (r for r in ladder.RUNGS if r.preset == "toy_source_only")
+        folder = ladder.folder_of(rung, 0)
         folder.mkdir(parents=True)
         (folder / "resume.pth").touch()
-        ladder.climb(ladder.RUNGS[0], 0)
+        ladder.climb(rung, 0)
         assert commands.scripts() == ["train_uda.py", "eval_single.py"]
         assert not (folder / "resume.pth").exists()
 
