@@ -11,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from experiments import PRESETS
+from factories import file_of
 from tiny_runs import CROP, REPOSITORY, start_process, tiny_options
 from uda.data.pseudo_label_folder import read_manifest
+from uda.models.checkpoints import SEGMENTRON
 from uda.snapshots import load, read, save
 
 # As the experiment log prints them.
@@ -493,3 +496,20 @@ def test_numbers_that_make_no_sense(
         shell.run(name, "--restore-from", "any.pth", *arguments)
     assert end.value.code == 2
     assert f"{name}: error: " in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_foreign_file_is_evaluated_and_makes_pseudo_labels(shell: Shell, toy_root: Path) -> None:
+    """SegmenTron's layout, all zeros: every pixel is taken for road, with a probability of 1/19."""
+    torch.save({"state_dict": file_of(SEGMENTRON)}, shell.cwd / "segmentron.pth")
+    options = ["--restore-from", "segmentron.pth", "--data-root", str(toy_root), "--device", "cpu",
+               "--workers", "0", "--input-size", "128x64"]  # fmt: skip
+    shown = shell.run("eval_single.py", *options)
+    assert "preset: SegmenTron DeepLabV3+ ResNet-101" in shown
+    assert "supervision: ground truth (2975 images)" in shown
+    road, *others, _ = (line.split("\t")[-1] for line in table(shown))
+    assert float(road) > 0
+    assert set(others) == {"0.0", "nan"}  # nan: three images do not show every class
+    shown = shell.run("pseudo_label.py", *options, "--threshold", "0.05", "--output", "labels")
+    assert "share kept: 100.0%" in shown
+    manifest = json.loads((shell.cwd / "labels" / "manifest.json").read_text())
+    assert manifest["supervision"] == "ground truth (2975 images)"
