@@ -202,7 +202,7 @@ def _from_foreign(foreign: ForeignCheckpoint, path: Path) -> Snapshot:
     )
     scored_on = next(name for name, layout in LAYOUTS.items()
                      if layout.label_space is spaces[0] and "val" in layout.splits)  # fmt: skip
-    evaluation = EvaluationConfig(dataset=scored_on, input_size=foreign.input_size)
+    evaluation = EvaluationConfig(dataset=scored_on, **foreign.protocol._asdict())
     experiment = {
         "model": {"type": type(foreign.model).__name__} | to_plain(foreign.model),
         "data": to_plain(DataConfig()),

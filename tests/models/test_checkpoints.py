@@ -13,7 +13,7 @@ from factories import file_of
 from uda.errors import InputError
 from uda.models import SegmenTronConfig
 from uda.models.backbones import resnet_backbone
-from uda.models.checkpoints import FORMATS, SEGMENTRON, ForeignFormat, read_foreign
+from uda.models.checkpoints import FORMATS, SEGMENTRON, ForeignFormat, Protocol, read_foreign
 from uda.models.segmenter import Segmenter
 from uda.snapshots import load_weights
 
@@ -96,7 +96,7 @@ def test_a_file_is_recognized_however_it_is_wrapped(
     assert found.model == SegmenTronConfig(backbone_weights="none")
     assert found.num_classes == 19
     assert found.supervision == "ground truth (2975 images)"
-    assert found.input_size == (1024, 2048)
+    assert found.protocol == Protocol(input_size=(1024, 2048))
     assert found.state["backbone.conv1.weight"] is state["encoder.conv1.weight"]
 
 

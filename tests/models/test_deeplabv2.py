@@ -13,12 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from factories import file_of
 from uda.batch_norm import reestimate_batch_norm
 from uda.errors import InputError
 from uda.models import DeepLabV2Config, model_from_plain
 from uda.models.backbones import caffe_resnet_backbone
+from uda.models.checkpoints import FORMATS, read_foreign
 from uda.models.segmenter import CAFFE
 from uda.plain import to_plain
+from uda.snapshots import load_weights
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 
@@ -29,7 +32,6 @@ TINY = DeepLabV2Config(
     aspp_rates=(1, 2, 3, 4),
 )
 TINY_SUM = replace(TINY, head="sum", aspp_rates=(1, 2, 18, 24), aspp_branches=2, dropout=0.0)
-TWO_HEADS = {"auxiliary.": "layer5.", "main.": "layer6."}
 
 
 @pytest.fixture(autouse=True)
@@ -68,38 +70,25 @@ def recipe_image(height: int, width: int) -> Tensor:
     return image.clamp(0, 1)
 
 
-def original_name(name: str, heads: dict[str, str]) -> str:
-    for ours, theirs in heads.items():
-        if name.startswith(ours):
-            return theirs + name.removeprefix(ours)
-    return name.removeprefix("backbone.")
-
-
 @pytest.mark.parametrize(
-    ("file", "changes", "heads", "count", "millions"),
+    ("format_name", "file", "count", "millions"),
     [
-        ("adaptsegnet_deeplab_multi", {}, TWO_HEADS, 640, 44.6),
-        ("adaptsegnet_deeplab_single", {"levels": 1}, {"main.": "layer5."}, 632, 43.9),
-        (
-            "seg_uncertainty_deeplab_multi_se_gn",
-            {"head": "se_group_norm", "aspp_branches": 4, "dropout": 0.1},
-            TWO_HEADS,
-            682,
-            93.5,
-        ),
+        ("AdaptSegNet two-level DeepLab-v2", "adaptsegnet_deeplab_multi", 640, 44.6),
+        ("AdaptSegNet single-level DeepLab-v2", "adaptsegnet_deeplab_single", 632, 43.9),
+        ("Seg-Uncertainty two-level DeepLab-v2", "seg_uncertainty_deeplab_multi_se_gn", 682, 93.5),
     ],
-    ids=["AdaptSegNet", "AdaptSegNet single", "Seg-Uncertainty"],
 )
-def test_originals_logits(
-    file: str, changes: dict[str, object], heads: dict[str, str], count: int, millions: float
+def test_a_file_of_the_original_gives_the_originals_logits(
+    format_name: str, file: str, count: int, millions: float
 ) -> None:
-    adaptsegnet = DeepLabV2Config(backbone_weights="none", head="sum", aspp_branches=2, dropout=0.0)
-    segmenter = replace(adaptsegnet, **changes).build(19).eval()  # type: ignore[arg-type]
-    state = segmenter.state_dict()
-    names = {name: original_name(name, heads) for name in state if name not in ("mean", "std")}
-    assert len(set(names.values())) == len(names) == count
-    for name, original in names.items():
-        state[name].copy_(recipe_weight(original, state[name]))
+    (foreign,) = (known for known in FORMATS if known.name == format_name)
+    weights = {name: recipe_weight(name, like) for name, like in file_of(foreign).items()}
+    assert len(weights) == count
+    found = read_foreign(weights, origin="recipe.pth")
+    assert found is not None
+    assert found.format == format_name
+    segmenter = found.model.build(found.num_classes).eval()
+    load_weights(segmenter, found.state, origin="recipe.pth")
     assert sum(p.numel() for p in segmenter.parameters()) / 1e6 == pytest.approx(millions, abs=0.05)
     golden = np.load(GOLDEN / f"{file}.npz")
     compared = 0

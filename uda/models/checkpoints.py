@@ -4,19 +4,32 @@ A file is told by the names and shapes of its tensors; nothing else in it is loo
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TypeGuard
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
 
 from uda.errors import InputError
-from uda.models.segmenter import IMAGENET, ModelConfig, Normalization
+from uda.models.deeplabv2 import DeepLabV2Config
+from uda.models.segmenter import CAFFE, IMAGENET, ModelConfig, Normalization
 from uda.models.segmentron import SegmenTronConfig
 
 _OUTER = ("state_dict", "model_state", "model")  # under one of these a state dict may lie
 _COUNTER = ".num_batches_tracked"  # of batches seen; nothing reads it, and older files lack it
+_NOT_IN_THE_FILE = "unknown (a file of another project does not say)"
 _OURS = ("mean", "std")  # of the colors: saved by every Segmenter, and in no foreign file
+
+
+class Protocol(NamedTuple):
+    """How a project evaluates its networks, in the words of EvaluationConfig."""
+
+    input_size: tuple[int, int]  # (height, width)
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    heads: Literal["main", "fused"] = "main"
+    upsample: Literal["via_input", "logits", "probabilities"] = "via_input"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +41,7 @@ class ForeignCheckpoint:
     num_classes: int
     state: dict[str, Tensor]  # every entry of `model.build(num_classes)`'s state dict
     supervision: str  # what target labels it has seen
-    input_size: tuple[int, int] | None  # its authors evaluate it at: (height, width); none: stored
+    protocol: Protocol  # its authors evaluate it by
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +55,7 @@ class ForeignFormat:
     classifier: str  # their tensor with as many rows as there are classes
     normalization: Normalization  # of the network
     supervision: str
-    input_size: tuple[int, int] | None
+    protocol: Protocol
 
     def own_name(self, name: str) -> str | None:
         """Our name of their entry; none when no prefix fits."""
@@ -86,10 +99,54 @@ SEGMENTRON = ForeignFormat(
     normalization=IMAGENET,
     # Of deeplabv3_plus_resnet101_segmentron.pth; a file cannot show that it is another's.
     supervision="ground truth (2975 images)",
-    input_size=(1024, 2048),
+    protocol=Protocol(input_size=(1024, 2048)),
 )
 
-FORMATS = (SEGMENTRON,)
+
+def _sum_heads(levels: Literal[1, 2]) -> Callable[[], ModelConfig]:
+    return partial(
+        DeepLabV2Config,
+        backbone_weights="none",
+        batch_norm="frozen_affine",
+        levels=levels,
+        head="sum",
+        aspp_branches=2,
+        dropout=0.0,
+    )
+
+
+_ADAPTSEGNET = ForeignFormat(
+    name="AdaptSegNet two-level DeepLab-v2",
+    network=_sum_heads(2),
+    prefixes={"": "backbone.", "layer5.": "auxiliary.", "layer6.": "main."},
+    unused=frozenset(),
+    classifier="layer6.conv2d_list.0.weight",
+    normalization=CAFFE,
+    supervision=_NOT_IN_THE_FILE,
+    protocol=Protocol(input_size=(512, 1024), upsample="logits"),
+)
+_ADAPTSEGNET_SINGLE = replace(
+    _ADAPTSEGNET,
+    name="AdaptSegNet single-level DeepLab-v2",
+    network=_sum_heads(1),
+    prefixes={"": "backbone.", "layer5.": "main."},
+    classifier="layer5.conv2d_list.0.weight",
+)
+_SEG_UNCERTAINTY = replace(
+    _ADAPTSEGNET,
+    name="Seg-Uncertainty two-level DeepLab-v2",
+    network=partial(DeepLabV2Config, backbone_weights="none", batch_norm="frozen_affine"),
+    classifier="layer6.head.1.weight",
+    protocol=Protocol(
+        input_size=(512, 1024),
+        scales=(1.0, 1.25),
+        flip=True,
+        heads="fused",
+        upsample="probabilities",
+    ),
+)
+
+FORMATS = (SEGMENTRON, _ADAPTSEGNET, _ADAPTSEGNET_SINGLE, _SEG_UNCERTAINTY)
 
 
 def read_foreign(content: object, *, origin: str) -> ForeignCheckpoint | None:
@@ -124,7 +181,7 @@ def read_foreign(content: object, *, origin: str) -> ForeignCheckpoint | None:
         num_classes=best.num_classes,
         state=best.fitting | best.counters | normalization,
         supervision=found.supervision,
-        input_size=found.input_size,
+        protocol=found.protocol,
     )
 
 
