@@ -1,5 +1,6 @@
 """A run is a function of (preset, seed): interrupted or not, evaluated or not, with any workers."""
 
+import json
 import math
 import re
 import signal
@@ -687,6 +688,10 @@ def test_a_preset_that_evaluates_only_scores_a_foreign_file(
     assert [sum(column) for column in zip(*scores.confusion, strict=True)][1:] == [0] * 18
     assert scores.iou[0] == pytest.approx(scores.pixel_accuracy)
     shown = capsys.readouterr().out
-    assert f"preset           {name}, evaluation only" in shown
-    assert "supervision      ground truth (2975 images) (of the target)" in shown
-    assert not (tmp_path / "run").exists()
+    assert f"preset           {name}" in shown
+    assert "supervision      ground truth (2975 images)" in shown
+    kept = json.loads((tmp_path / "run" / "scores.json").read_text())
+    assert kept["supervision"] == "ground truth (2975 images)"
+    assert kept["miou"] == pytest.approx(100 * scores.miou, abs=1e-4)
+    with pytest.raises(InputError, match="nothing to resume"):
+        train(experiment, tmp_path / "run", preset=name, device=CPU, resume=True)

@@ -1,5 +1,6 @@
 """The training loop, and the one step it repeats."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,12 +16,13 @@ from uda.data.samples import Sample
 from uda.data.sampling import batches
 from uda.data.training import TrainingData, open_labeled_split, open_training_data
 from uda.errors import InputError, require
-from uda.evaluation import evaluate
+from uda.evaluation import evaluate, protocol
 from uda.metrics import Scores
 from uda.objectives.base import Objective, StepContext
 from uda.optimizers import set_learning_rate
 from uda.plain import to_plain
-from uda.records import describe, describe_evaluation, evaluate_student, keep_records
+from uda.records import describe, evaluate_student, keep_records
+from uda.reports import scores_json
 from uda.run import STUDENT, Run, StepResult, start_run
 from uda.run_folder import RunFolder
 from uda.schedules import learning_rate_factor
@@ -145,13 +147,14 @@ def train(
 ) -> Scores:
     """Runs `experiment` to its end in the folder `path` and returns the scores of the last step.
 
-    With `resume` it goes on from `path/resume.pth` and computes, bit for bit on the CPU, what it
+    A preset of 0 steps is only evaluated. With `resume` it goes on from `path/resume.pth` and computes, bit for bit on the CPU, what it
     would have computed without the interruption. Raises InputError before anything is written when
     the experiment, its data or the folder cannot be used.
     """
     validate(experiment)
     settings = experiment.train
     if settings.steps == 0:
+        require(not resume, "train.steps is 0: there is nothing to resume; leave --resume")
         return _evaluate_first_weights(experiment, path, preset=preset, device=device)
     data = open_training_data(
         experiment.data, seed=settings.seed, evaluated=experiment.evaluation.dataset
@@ -197,27 +200,37 @@ def train(
 def _evaluate_first_weights(
     experiment: Experiment, path: Path, *, preset: str, device: torch.device
 ) -> Scores:
-    """The scores of a preset that trains nothing; no folder is written."""
+    """The scores of a preset that trains nothing, kept in `path/scores.json` with their facts."""
     config, initial = experiment.evaluation, experiment.train.initial_snapshot
     assert initial is not None, "validate() has seen to it that there are weights"
-    label_space = layout_named(config.dataset).label_space
+    space = layout_named(config.dataset).label_space
     root = data_root(experiment.data.root)
-    validation = open_labeled_split(root, config.dataset, config.split, label_space=label_space)
+    validation = open_labeled_split(root, config.dataset, config.split, label_space=space)
     model = replace(experiment.model, backbone_weights="none")  # they would be overwritten
-    student = model.build(label_space.num_classes).to(device)
+    student = model.build(space.num_classes).to(device)
     student = student.to(memory_format=torch.channels_last)
     snapshot = load_snapshot(Path(initial))
     load_weights(student, snapshot.student, origin=initial)
-    print(describe_evaluation(preset, initial, snapshot.supervision, config, len(validation)))
-    progress = partial(progress_bar, total=len(validation), description="evaluate")
-    return evaluate(
+    facts: dict[str, object] = {
+        "preset": preset,
+        "snapshot": initial,
+        "supervision": snapshot.supervision,
+        "protocol": protocol(config),
+        "images": len(validation),
+    }
+    print("\n".join(f"{name:<16} {fact}" for name, fact in facts.items()))
+    scores = evaluate(
         student,
         validation,
         config=config,
-        label_space=label_space,
+        label_space=space,
         workers=experiment.data.workers,
-        progress=progress,
+        progress=partial(progress_bar, total=len(validation), description="evaluate"),
     )
+    path.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(scores_json(scores, space.report_names, **facts), indent=2)
+    (path / "scores.json").write_text(text + "\n")
+    return scores
 
 
 def _refuse_overlap(data: TrainingData, validation: Sequence[Sample]) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from uda.data.labels import LabelSpace
 from uda.data.samples import Sample
-from uda.evaluation import EvaluationConfig, evaluate, predictions, protocol
+from uda.evaluation import evaluate, predictions, protocol
 from uda.metrics import Scores
 from uda.reports import scores_json
 from uda.run import STUDENT, Run, StepResult
@@ -36,20 +36,6 @@ def describe(run: Run, folder: RunFolder, validation: Sequence[Sample]) -> str:
             f"evaluation       {protocol(run.experiment.evaluation)}; {len(validation)} images",
             f"steps            {run.step} to {run.experiment.train.steps}, on {run.device.type}",
             f"folder           {folder.path}",
-        ]
-    )
-
-
-def describe_evaluation(
-    preset: str, weights: str, supervision: str, config: EvaluationConfig, images: int
-) -> str:
-    """The same for a preset that only evaluates."""
-    return "\n".join(
-        [
-            f"preset           {preset}, evaluation only",
-            f"supervision      {supervision} (of the target)",
-            f"weights          {weights}",
-            f"evaluation       {protocol(config)}; {images} images",
         ]
     )
 
