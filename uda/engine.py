@@ -147,9 +147,10 @@ def train(
 ) -> Scores:
     """Runs `experiment` to its end in the folder `path` and returns the scores of the last step.
 
-    A preset of 0 steps is only evaluated. With `resume` it goes on from `path/resume.pth` and computes, bit for bit on the CPU, what it
-    would have computed without the interruption. Raises InputError before anything is written when
-    the experiment, its data or the folder cannot be used.
+    A preset of 0 steps is only evaluated. With `resume` it goes on from `path/resume.pth` and
+    computes, bit for bit on the CPU, what it would have computed without the interruption. Raises
+    InputError before anything is written when the experiment, its data or the folder cannot be
+    used.
     """
     validate(experiment)
     settings = experiment.train
