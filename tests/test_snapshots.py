@@ -11,11 +11,14 @@ from typing import IO, Any
 import pytest
 import torch
 
+import uda
 from experiments import load_preset
-from factories import tiny_snapshot
+from factories import file_of, tiny_snapshot
 from tiny_runs import CROP, assert_different, assert_same, tiny_model
 from uda.data.labels import CITYSCAPES
 from uda.errors import InputError
+from uda.models.checkpoints import SEGMENTRON
+from uda.models.segmentron import SegmenTron
 from uda.plain import differences, to_plain
 from uda.snapshots import FORMAT, Snapshot, load, load_weights, read, save, sha256, snapshot_values
 
@@ -234,3 +237,15 @@ def test_a_save_that_is_killed_leaves_the_old_file(
 
 def test_sha256_is_that_of_the_file(path: Path) -> None:
     assert sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_uda_load_gives_the_network_of_any_known_file(
+    path: Path, snapshot: Snapshot, tmp_path: Path
+) -> None:
+    network = uda.load(str(path))
+    assert not network.training
+    assert_same(network.state_dict(), snapshot.student)
+    torch.save({"state_dict": file_of(SEGMENTRON)}, tmp_path / "foreign.pth")
+    assert isinstance(uda.load(tmp_path / "foreign.pth"), SegmenTron)
+    with pytest.raises(InputError, match=r"missing\.pth does not exist"):
+        uda.load(tmp_path / "missing.pth")

@@ -1,3 +1,21 @@
 """Unsupervised domain adaptation for semantic segmentation, in plain PyTorch."""
 
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from uda.models.segmenter import Segmenter
+
 __version__ = "0.1.0"
+
+
+def load(path: str | PathLike[str]) -> "Segmenter":
+    """The network in a snapshot of ours or in a file of a project in uda/models/checkpoints.py, in
+    evaluation mode on the CPU.
+
+    Raises InputError when the file is missing, damaged, of no known format, or incomplete.
+    """
+    from uda.snapshots import load as load_snapshot  # here, so that a part of uda loads by itself
+
+    return load_snapshot(Path(path)).build()
