@@ -26,7 +26,13 @@ from uda.engine import train, train_step
 from uda.errors import InputError
 from uda.evaluation import EvaluationConfig, evaluate
 from uda.metrics import Scores
-from uda.models import DeepLabV2Config, ModelConfig, SegmenTronConfig
+from uda.models import (
+    DeepLabV2Config,
+    ModelConfig,
+    SegmenTronConfig,
+    TorchvisionDeepLabV3Config,
+    VainFConfig,
+)
 from uda.models.segmenter import Segmenter
 from uda.objectives import (
     AdversarialConfig,
@@ -215,6 +221,20 @@ def segmentron(root: Path) -> Experiment:
     return experiment
 
 
+def vainf(root: Path) -> Experiment:
+    experiment = segmentron(root)
+    experiment.model = VainFConfig(backbone="resnet18", backbone_weights="none", backbone_width=8)
+    return experiment
+
+
+def torchvision_deeplabv3(root: Path) -> Experiment:
+    experiment = small(root, steps=2)
+    experiment.model = TorchvisionDeepLabV3Config(
+        backbone="resnet18", backbone_weights="none", backbone_width=8
+    )
+    return experiment
+
+
 def under_teacher(root: Path) -> Experiment:
     experiment = small(root, steps=2)
     experiment.data.target = target()
@@ -301,6 +321,8 @@ CASES = {
     "deeplab_v2": Case(deeplab_v2, ("model",)),
     "deeplab_v2_sum": Case(deeplab_v2_sum, ("model",)),
     "segmentron": Case(segmentron, ("model",)),
+    "vainf": Case(vainf, ("model",)),
+    "torchvision_deeplabv3": Case(torchvision_deeplabv3, ("model",)),
 }
 
 # Where a value next to the present one makes no sense, or shows nothing in three steps.

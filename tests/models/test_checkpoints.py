@@ -215,3 +215,14 @@ def test_other_networks_are_of_no_known_format() -> None:
 def test_a_prefix_on_some_names_hides_no_tensor(state: State) -> None:
     twice = prefixed(state) | {"encoder.conv1.weight": torch.ones(64, 3, 7, 7)}
     assert read_foreign(twice, origin="twice.pth") is None
+
+
+@pytest.mark.parametrize("foreign", FORMATS, ids=lambda foreign: foreign.name)
+def test_a_trunk_alone_is_nobodys(foreign: ForeignFormat) -> None:
+    trunk = {
+        name: tensor
+        for name, tensor in file_of(foreign).items()
+        if (foreign.own_name(name) or "").startswith("backbone.")
+    }
+    assert len(trunk) > 500
+    assert read_foreign(trunk, origin="trunk.pth") is None

@@ -8,6 +8,8 @@ from uda.models.deeplabv2 import DeepLabV2Config
 from uda.models.deeplabv3plus import DeepLabV3PlusConfig
 from uda.models.segmenter import ModelConfig
 from uda.models.segmentron import SegmenTronConfig
+from uda.models.torchvision_deeplabv3 import TorchvisionDeepLabV3Config
+from uda.models.vainf import VainFConfig
 from uda.plain import from_plain
 
 __all__ = [
@@ -15,10 +17,18 @@ __all__ = [
     "DeepLabV3PlusConfig",
     "ModelConfig",
     "SegmenTronConfig",
+    "TorchvisionDeepLabV3Config",
+    "VainFConfig",
     "model_from_plain",
 ]
 
-_CONFIGS: tuple[type[ModelConfig], ...] = (DeepLabV2Config, DeepLabV3PlusConfig, SegmenTronConfig)
+_CONFIGS: tuple[type[ModelConfig], ...] = (
+    DeepLabV2Config,
+    DeepLabV3PlusConfig,
+    SegmenTronConfig,
+    TorchvisionDeepLabV3Config,
+    VainFConfig,
+)
 
 
 def model_from_plain(values: Mapping[str, Any], *, origin: str) -> ModelConfig:

@@ -15,6 +15,8 @@ from uda.errors import InputError
 from uda.models.deeplabv2 import DeepLabV2Config
 from uda.models.segmenter import CAFFE, IMAGENET, ModelConfig, Normalization
 from uda.models.segmentron import SegmenTronConfig
+from uda.models.torchvision_deeplabv3 import TorchvisionDeepLabV3Config
+from uda.models.vainf import VainFConfig
 
 _OUTER = ("state_dict", "model_state", "model")  # under one of these a state dict may lie
 _COUNTER = ".num_batches_tracked"  # of batches seen; nothing reads it, and older files lack it
@@ -146,7 +148,32 @@ _SEG_UNCERTAINTY = replace(
     ),
 )
 
-FORMATS = (SEGMENTRON, _ADAPTSEGNET, _ADAPTSEGNET_SINGLE, _SEG_UNCERTAINTY)
+_VAINF = ForeignFormat(
+    name="VainF DeepLabV3+ ResNet-101",
+    network=partial(VainFConfig, backbone_weights="none"),
+    prefixes={
+        "backbone.": "backbone.",
+        "classifier.aspp.": "aspp.",
+        "classifier.project.": "low_level.",
+        "classifier.classifier.": "decoder.",
+    },
+    unused=frozenset(),
+    classifier="classifier.classifier.3.weight",
+    normalization=IMAGENET,
+    supervision=_NOT_IN_THE_FILE,
+    protocol=Protocol(input_size=(1024, 2048)),
+)
+_TORCHVISION = replace(
+    _VAINF,
+    name="torchvision DeepLabV3 ResNet-101",
+    network=partial(TorchvisionDeepLabV3Config, backbone_weights="none"),
+    prefixes={"backbone.": "backbone.", "classifier.": "main.", "aux_classifier.": "auxiliary."},
+    classifier="classifier.4.weight",
+)
+
+FORMATS = (
+    SEGMENTRON, _ADAPTSEGNET, _ADAPTSEGNET_SINGLE, _SEG_UNCERTAINTY, _VAINF, _TORCHVISION
+)  # fmt: skip
 
 
 def read_foreign(content: object, *, origin: str) -> ForeignCheckpoint | None:
@@ -155,13 +182,15 @@ def read_foreign(content: object, *, origin: str) -> ForeignCheckpoint | None:
     content: what torch.load returned: a state dict whose names may all begin with "module.", alone
     or under "state_dict", "model_state" or "model"
 
-    A file is of the format of which it holds the most tensors, if they are more than half. Raises
-    InputError, naming `origin`, when it then lacks one, or holds one of another shape or too many.
+    A file is of the format of which it holds the most tensors, if they are more than half and not
+    all of the trunk, which is everybody's. Raises InputError, naming `origin`, when it then lacks
+    one, or holds one of another shape or too many.
     """
     entries = _entries(content)
     comparisons = [_compare(entries, foreign) for foreign in FORMATS]
     best = max(comparisons, key=lambda comparison: len(comparison.fitting))
-    if 2 * len(best.fitting) <= best.wanted:
+    trunk_alone = all(own.startswith("backbone.") for own in best.fitting)
+    if 2 * len(best.fitting) <= best.wanted or trunk_alone:
         return None
     if best.missing or best.unexpected or best.misshapen:
         raise InputError(

@@ -1,0 +1,141 @@
+"""torchvision's DeepLabV3: its heads on our ResNet, with its auxiliary head.
+
+Source: Chen et al., arXiv 1706.05587; the pyramid and the auxiliary head are torchvision's own
+modules.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torchvision.models.segmentation.deeplabv3 import ASPP
+from torchvision.models.segmentation.fcn import FCNHead
+
+from uda.errors import InputError, require
+from uda.models.backbones import ResNetBackbone, resnet_backbone
+from uda.models.segmenter import ModelConfig, SegmentationOutput, Segmenter
+
+_RATES = (12, 24, 36)  # dilations of the pyramid
+
+
+@dataclass(kw_only=True, slots=True)
+class TorchvisionDeepLabV3Config(ModelConfig):
+    """Settings of `TorchvisionDeepLabV3`; its pyramid is 4 times as wide as the backbone's stem.
+
+    `dropout` is of both heads; torchvision fixes 0.5 in the pyramid and 0.1 in the auxiliary head.
+    """
+
+    @property
+    def has_auxiliary_head(self) -> bool:
+        return True
+
+    @property
+    def auxiliary_switch(self) -> tuple[str, str]:
+        # No field takes it away: the words stand in "... set model.auxiliary_head=false (...) or
+        # add an objective that does".
+        return (
+            "auxiliary_head",
+            "false (not possible in torchvision's DeepLabV3: use DeepLabV3PlusConfig)",
+        )
+
+    def build(self, num_classes: int) -> "TorchvisionDeepLabV3":
+        require(num_classes >= 1, f"num_classes is {num_classes}; allowed: 1 or more")
+        require(
+            0 <= self.dropout < 1,
+            f"model.dropout is {self.dropout}; allowed: 0 up to, not including, 1",
+        )
+        backbone = resnet_backbone(
+            self.backbone,
+            width=self.backbone_width,
+            output_stride=8,
+            weights=self.backbone_weights,
+        )
+        return TorchvisionDeepLabV3(backbone, self, num_classes)
+
+
+class TorchvisionDeepLabV3(Segmenter):
+    """Atrous spatial pyramid on the deepest features, an FCN head on layer3's.
+
+    Below the children of this class, layers are named as in torchvision's files.
+    """
+
+    def __init__(
+        self, backbone: ResNetBackbone, config: TorchvisionDeepLabV3Config, num_classes: int
+    ) -> None:
+        """Heads around `backbone`, Kaiming-initialized; `config.build` checks the fields."""
+        super().__init__(backbone, provenance=backbone.provenance, batch_norm=config.batch_norm)
+        width = 4 * config.backbone_width  # 256 on the usual ResNets
+        self.main = nn.Sequential(
+            PyramidPooling(backbone.channels.deep, width, rates=_RATES),
+            *convolution(width, width, kernel_size=3),
+            nn.Conv2d(width, num_classes, kernel_size=1),
+        )
+        self.auxiliary = FCNHead(backbone.channels.middle, num_classes)
+        finish_heads(self.main, self.auxiliary, dropout=config.dropout)
+
+    @property
+    def has_auxiliary_head(self) -> bool:
+        """Whether outputs carry `auxiliary_logits`: they always do."""
+        return True
+
+    def coarse_output(self, normalized: Tensor) -> SegmentationOutput:
+        """Both heads' logits at stride 8.
+
+        normalized: (N, 3, H, W) float
+
+        Raises InputError on a single image in training.
+        """
+        _, middle, deep = self.backbone(normalized)
+        return SegmentationOutput(
+            logits=self.main(deep), auxiliary_logits=self.auxiliary(middle), features=deep
+        )
+
+
+class PyramidPooling(ASPP):  # type: ignore[misc]  # torchvision is Any to mypy
+    """torchvision's ASPP (1x1, dilated and image-pooling branches, then a projection), which says
+    why it cannot be trained on one image."""
+
+    def __init__(self, in_channels: int, channels: int, *, rates: tuple[int, ...]) -> None:
+        super().__init__(in_channels, rates, channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, channels, h, w) of `features` (N, in_channels, h, w).
+
+        Raises InputError on a single image in training.
+        """
+        _, _, norm, _ = self.convs[-1].children()  # pooling, convolution, norm, ReLU
+        # SyncBatchNorm, no subclass of it, sees the other processes' images too.
+        if isinstance(norm, nn.BatchNorm2d) and norm.training and len(features) == 1:
+            raise InputError(
+                "a batch of 1 image cannot train the heads of this network (the pooled image has "
+                "one value per channel to normalize): use larger batches, or DeepLabV3PlusConfig "
+                "with group normalization"
+            )
+        return super().forward(features)
+
+
+def convolution(in_channels: int, out_channels: int, *, kernel_size: int) -> nn.Sequential:
+    """Convolution that keeps the size, normalization, ReLU.
+
+    kernel_size: odd
+    """
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+def finish_heads(*heads: nn.Module, dropout: float) -> None:
+    """Sets every dropout and draws every convolution: Kaiming for what a norm follows; N(0, 0.01),
+    bias 0, for classifiers, which alone have a bias: a new network is unsure of every pixel."""
+    for head in heads:
+        for layer in head.modules():
+            if isinstance(layer, nn.Dropout):
+                layer.p = dropout
+            if not isinstance(layer, nn.Conv2d):
+                continue
+            if layer.bias is None:
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            else:
+                nn.init.normal_(layer.weight, std=0.01)
+                nn.init.zeros_(layer.bias)

@@ -1,0 +1,93 @@
+"""VainF's DeepLabV3+: torchvision's pyramid and a decoder of one 3x3 convolution.
+
+Source: Chen et al., ECCV 2018, arXiv 1802.02611; written from the parameter names, the structure
+and the measured logits of github.com/VainF/DeepLabV3Plus-Pytorch, not from its code.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from uda.errors import require
+from uda.models.backbones import ResNetBackbone, resnet_backbone
+from uda.models.segmenter import ModelConfig, SegmentationOutput, Segmenter
+from uda.models.torchvision_deeplabv3 import PyramidPooling, convolution, finish_heads
+
+_RATES = (6, 12, 18)  # dilations of the pyramid
+
+
+@dataclass(kw_only=True, slots=True)
+class VainFConfig(ModelConfig):
+    """Settings of `VainF`; its heads are 4 and 3/4 times as wide as the backbone's stem."""
+
+    @property
+    def has_auxiliary_head(self) -> bool:
+        return False
+
+    @property
+    def auxiliary_switch(self) -> tuple[str, str]:
+        # No field gives it one: see SegmenTronConfig.
+        return "auxiliary_head (VainF's DeepLabV3+ can have none)", "false"
+
+    def build(self, num_classes: int) -> "VainF":
+        require(num_classes >= 1, f"num_classes is {num_classes}; allowed: 1 or more")
+        require(
+            self.backbone_width % 4 == 0,
+            f"model.backbone_width is {self.backbone_width}; allowed: multiples of 4, because a "
+            "head of VainF's DeepLabV3+ is 3/4 as wide",
+        )
+        require(
+            0 <= self.dropout < 1,
+            f"model.dropout is {self.dropout}; allowed: 0 up to, not including, 1",
+        )
+        backbone = resnet_backbone(
+            self.backbone,
+            width=self.backbone_width,
+            output_stride=16,
+            weights=self.backbone_weights,
+        )
+        return VainF(backbone, self, num_classes)
+
+
+class VainF(Segmenter):
+    """Atrous spatial pyramid on the deepest features, refined by the stride-4 ones.
+
+    Below the children of this class, layers are named as in VainF's files.
+    """
+
+    def __init__(self, backbone: ResNetBackbone, config: VainFConfig, num_classes: int) -> None:
+        """Heads around `backbone`, Kaiming-initialized; `config.build` checks the fields."""
+        super().__init__(backbone, provenance=backbone.provenance, batch_norm=config.batch_norm)
+        width = 4 * config.backbone_width  # 256 on the usual ResNets
+        low_level_width = 3 * config.backbone_width // 4  # 48
+        self.aspp = PyramidPooling(backbone.channels.deep, width, rates=_RATES)
+        self.low_level = convolution(backbone.channels.low_level, low_level_width, kernel_size=1)
+        self.decoder = nn.Sequential(
+            *convolution(low_level_width + width, width, kernel_size=3),
+            nn.Conv2d(width, num_classes, kernel_size=1),
+        )
+        finish_heads(self.aspp, self.low_level, self.decoder, dropout=config.dropout)
+
+    @property
+    def has_auxiliary_head(self) -> bool:
+        """Whether outputs carry `auxiliary_logits`: they never do."""
+        return False
+
+    def coarse_output(self, normalized: Tensor) -> SegmentationOutput:
+        """Logits at stride 4.
+
+        normalized: (N, 3, H, W) float
+
+        Raises InputError on a single image in training.
+        """
+        low_level, _, deep = self.backbone(normalized)
+        pyramid = F.interpolate(
+            self.aspp(deep),
+            size=low_level.shape[-2:],
+            mode="bilinear",
+            align_corners=self.align_corners,
+        )
+        joined = torch.cat([self.low_level(low_level), pyramid], dim=1)
+        return SegmentationOutput(logits=self.decoder(joined), auxiliary_logits=None, features=deep)
