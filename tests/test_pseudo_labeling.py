@@ -17,6 +17,7 @@ from factories import (
     colors_of,
     tiny_snapshot,
     write_cityscapes,
+    write_png,
     written_sample,
 )
 from uda.data.files import read_raw_labels
@@ -192,6 +193,19 @@ def test_the_target_of_a_run_comes_with_its_labels_if_all_are_there(tmp_path: Pa
     samples, why = list_target(snapshot, tmp_path, splits=None, first=None)
     assert [sample.labels for sample in samples] == [None] * 4
     assert "does not exist" in why
+
+
+def test_labels_that_hold_train_ids_score_nothing(tmp_path: Path) -> None:
+    """Without a 255 among them every file is readable, and every score would be nonsense."""
+    write_cityscapes(tmp_path)
+    for stem in CITYSCAPES_STEMS:
+        path = cityscapes_labels(tmp_path, stem)
+        write_png(path, np.arange(19, dtype=np.uint8).repeat(20).reshape(10, 38))
+    samples, why = list_target(
+        snapshot_of("gc_640x360_b2_class_mix"), tmp_path, splits=None, first=None
+    )
+    assert [sample.labels for sample in samples] == [None] * 4
+    assert "these look like train ids" in why
 
 
 def test_other_splits_and_a_part_of_the_target(tmp_path: Path) -> None:

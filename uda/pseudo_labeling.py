@@ -12,7 +12,7 @@ from uda.data.config import DomainConfig
 from uda.data.files import read_train_ids
 from uda.data.labels import IGNORE_INDEX, LabelSpace
 from uda.data.pseudo_label_folder import ID_SPACE, Manifest, PseudoLabelWriter
-from uda.data.registry import list_domain
+from uda.data.registry import check_raw_ids, list_domain
 from uda.data.samples import Sample
 from uda.errors import InputError
 from uda.evaluation import EvaluationConfig, Views, input_protocol, predictions
@@ -46,7 +46,9 @@ def list_target(
         domain = replace(domain, first=first)
     unlabeled = list_domain(data, domain, labeled=False)
     try:
-        return list_domain(data, domain, labeled=True), ""
+        labeled = list_domain(data, domain, labeled=True)
+        check_raw_ids(labeled, snapshot.label_space)
+        return labeled, ""
     except InputError as error:
         return unlabeled, str(error)
 
