@@ -1,5 +1,7 @@
 """The one error that means: what you gave cannot be used."""
 
+from collections.abc import Sequence
+
 
 class InputError(ValueError):
     """Data, a preset, an override or a file from outside that cannot be used.
@@ -18,3 +20,8 @@ def require(holds: bool, message: str) -> None:
 def require_share(name: str, value: float) -> None:
     """Raises InputError unless `value`, a share or a probability, is between 0 and 1."""
     require(0 <= value <= 1, f"{name} is {value}; allowed: 0 to 1")
+
+
+def tally(names: Sequence[str]) -> str:
+    """How many names there are and, if there are any, the first of them."""
+    return f"{len(names)} ({names[0]}, ...)" if names else "0"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.models import WeightsEnum, get_model_weights
 
-from uda.errors import InputError
+from uda.errors import InputError, tally
 
 if TYPE_CHECKING:
     from uda.models.backbones import ResNetBackbone
@@ -106,15 +106,11 @@ def _load(backbone: "ResNetBackbone", state: Mapping[str, object], *, origin: st
     if missing or unexpected or misshapen:
         raise InputError(
             f"{origin} does not hold the weights of a {backbone.title}: {len(fits)} of "
-            f"{len(wanted)} entries match, {_some(missing)} missing, {_some(unexpected)} "
-            f"unexpected, {_some(misshapen)} of another shape; give a {backbone.file_kind} of that "
+            f"{len(wanted)} entries match, {tally(missing)} missing, {tally(unexpected)} "
+            f"unexpected, {tally(misshapen)} of another shape; give a {backbone.file_kind} of that "
             "network"
         )
     backbone.load_state_dict(fits)
-
-
-def _some(names: list[str]) -> str:
-    return f"{len(names)} ({names[0]}, ...)" if names else "0"
 
 
 def _reason(error: Exception) -> str:

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, TypeGuard
 import torch
 from torch import Tensor
 
-from uda.errors import InputError
+from uda.errors import InputError, tally
 from uda.models.deeplabv2 import DeepLabV2Config
 from uda.models.segmenter import CAFFE, IMAGENET, ModelConfig, Normalization
 from uda.models.segmentron import SegmenTronConfig
@@ -195,8 +195,8 @@ def read_foreign(content: object, *, origin: str) -> ForeignCheckpoint | None:
     if best.missing or best.unexpected or best.misshapen:
         raise InputError(
             f"{origin} looks like {best.format.name}, but {len(best.fitting)} of {best.wanted} "
-            f"tensors match, {_some(best.missing)} missing, {_some(best.unexpected)} unexpected, "
-            f"{_some(best.misshapen)} of another shape or type; give the file as its "
+            f"tensors match, {tally(best.missing)} missing, {tally(best.unexpected)} unexpected, "
+            f"{tally(best.misshapen)} of another shape or type; give the file as its "
             "authors published it"
         )
     found = best.format
@@ -293,7 +293,3 @@ def _shapes(foreign: ForeignFormat, num_classes: int) -> dict[str, torch.Size]:
     with torch.device("meta"):  # shapes without memory or initialization
         network = foreign.network().build(num_classes)
     return {name: t.shape for name, t in network.state_dict().items() if name not in _OURS}
-
-
-def _some(names: list[str]) -> str:
-    return f"{len(names)} ({names[0]}, ...)" if names else "0"

@@ -55,8 +55,8 @@ class DeepLabV2Config(ModelConfig):
         return "levels", "1"
 
     def build(self, num_classes: int) -> "DeepLabV2":
+        self.check(num_classes)
         _check(self)
-        require(num_classes >= 1, f"num_classes is {num_classes}; allowed: 1 or more")
         parts = self.batch_norm_parts
         norm: NormLayer = nn.BatchNorm2d
         if parts > 1:
@@ -292,8 +292,6 @@ def _check(config: DeepLabV2Config) -> None:
             f"model.aspp_branches is {config.aspp_branches}, but model.head=se_group_norm joins "
             "all of them; allowed: 4: use --set model.aspp_branches=4 or model.head=sum",
         )
-    dropout = config.dropout
-    require(0 <= dropout < 1, f"model.dropout is {dropout}; allowed: 0 up to, not including, 1")
     require(parts >= 1, f"model.batch_norm_parts is {parts}; allowed: 1 or more")
     require(
         parts == 1 or config.batch_norm != "frozen",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from uda.errors import InputError
 from uda.models.backbones import ResNetBackbone, resnet_backbone
+from uda.models.heads import initialize_heads, refuse_single_image
 from uda.models.segmenter import ModelConfig, SegmentationOutput, Segmenter
 
 HeadNorm = Literal["batch", "group"]
@@ -44,9 +45,8 @@ class DeepLabV3PlusConfig(ModelConfig):
         return "auxiliary_head", "false"
 
     def build(self, num_classes: int) -> "DeepLabV3Plus":
+        self.check(num_classes)
         _check(self)
-        if num_classes < 1:
-            raise InputError(f"num_classes is {num_classes}; allowed: 1 or more")
         backbone = resnet_backbone(
             self.backbone,
             width=self.backbone_width,
@@ -86,7 +86,7 @@ class DeepLabV3Plus(Segmenter):
             ),
             nn.Conv2d(config.decoder_channels, num_classes, kernel_size=1),
         )
-        _initialize(self.aspp, self.low_level, self.decoder)
+        initialize_heads(self.aspp, self.low_level, self.decoder)
         self.auxiliary: nn.Sequential | None = None
         if config.auxiliary_head:
             hidden = channels.middle // 4
@@ -95,7 +95,7 @@ class DeepLabV3Plus(Segmenter):
                 nn.Dropout(config.dropout),
                 nn.Conv2d(hidden, num_classes, kernel_size=1),
             )
-            _initialize(self.auxiliary)
+            initialize_heads(self.auxiliary)
 
     @property
     def has_auxiliary_head(self) -> bool:
@@ -150,14 +150,12 @@ class _PyramidPooling(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        norm = self.pooled[1]
-        # SyncBatchNorm, no subclass of it, sees the other processes' images too.
-        if isinstance(norm, nn.BatchNorm2d) and norm.training and len(features) == 1:
-            raise InputError(
-                "a batch of 1 image cannot train heads with model.head_norm=batch (the pooled "
-                "image has one value per channel): use --set model.head_norm=group or larger "
-                "batches"
-            )
+        refuse_single_image(
+            self.pooled[1],
+            features,
+            heads="heads with model.head_norm=batch",
+            instead="use --set model.head_norm=group or larger batches",
+        )
         pooled = self.pooled(features.mean(dim=(2, 3), keepdim=True))
         everywhere = pooled.expand(-1, -1, *features.shape[-2:])
         branches = [branch(features) for branch in self.branches]
@@ -189,20 +187,6 @@ def _convolution(
     )
 
 
-def _initialize(*heads: nn.Module) -> None:
-    """Kaiming for what a norm follows; N(0, 0.01), bias 0, for the classifiers, which alone have
-    a bias: a new network is unsure of every pixel."""
-    for head in heads:
-        for layer in head.modules():
-            if not isinstance(layer, nn.Conv2d):
-                continue
-            if layer.bias is None:
-                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            else:
-                nn.init.normal_(layer.weight, std=0.01)
-                nn.init.zeros_(layer.bias)
-
-
 def _check(config: DeepLabV3PlusConfig) -> None:
     if config.head_norm not in get_args(HeadNorm):
         raise InputError(
@@ -217,5 +201,3 @@ def _check(config: DeepLabV3PlusConfig) -> None:
     for name in ("aspp_channels", "low_level_channels", "decoder_channels"):
         if getattr(config, name) < 2:
             raise InputError(f"model.{name} is {getattr(config, name)}; allowed: 2 or more")
-    if not 0 <= config.dropout < 1:
-        raise InputError(f"model.dropout is {config.dropout}; allowed: 0 up to, not including, 1")

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from uda.errors import InputError
+from uda.errors import InputError, require
 from uda.models.backbones import BackboneName
 
 BatchNormMode = Literal["train", "frozen_affine", "frozen"]
@@ -37,6 +37,14 @@ class ModelConfig:
         """The field below `model` that gives the network an auxiliary head, and its value for a
         network without one."""
         raise NotImplementedError
+
+    def check(self, num_classes: int) -> None:
+        """Raises InputError when what every network needs is out of its range."""
+        require(num_classes >= 1, f"num_classes is {num_classes}; allowed: 1 or more")
+        require(
+            0 <= self.dropout < 1,
+            f"model.dropout is {self.dropout}; allowed: 0 up to, not including, 1",
+        )
 
     def build(self, num_classes: int) -> "Segmenter":
         """The network, on the CPU and in training mode, drawn from torch's generator.

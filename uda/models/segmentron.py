@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uda.errors import InputError, require
+from uda.errors import require
 from uda.models.backbones import ResNetBackbone, resnet_backbone
+from uda.models.heads import initialize_heads, refuse_single_image
 from uda.models.segmenter import ModelConfig, SegmentationOutput, Segmenter
 
 _RATES = (6, 12, 18)  # dilations of the pyramid
@@ -33,15 +34,11 @@ class SegmenTronConfig(ModelConfig):
         return "auxiliary_head (SegmenTron can have none)", "false"
 
     def build(self, num_classes: int) -> "SegmenTron":
-        require(num_classes >= 1, f"num_classes is {num_classes}; allowed: 1 or more")
+        self.check(num_classes)
         require(
             self.backbone_width % 4 == 0,
             f"model.backbone_width is {self.backbone_width}; allowed: multiples of 4, because a "
             "head of SegmenTron is 3/4 as wide",
-        )
-        require(
-            0 <= self.dropout < 1,
-            f"model.dropout is {self.dropout}; allowed: 0 up to, not including, 1",
         )
         backbone = resnet_backbone(
             self.backbone,
@@ -77,7 +74,8 @@ class SegmenTron(Segmenter):
             _separable_convolution(width, width),
             nn.Conv2d(width, num_classes, kernel_size=1),
         )
-        _initialize(self.aspp, self.low_level, self.decoder)
+        # By inputs: torch counts a depthwise convolution's outputs as if all were joined.
+        initialize_heads(self.aspp, self.low_level, self.decoder, mode="fan_in")
 
     @property
     def has_auxiliary_head(self) -> bool:
@@ -118,14 +116,12 @@ class _PyramidPooling(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
 
     def forward(self, features: Tensor) -> Tensor:
-        norm = self.pooled.bn
-        # SyncBatchNorm, no subclass of it, sees the other processes' images too.
-        if isinstance(norm, nn.BatchNorm2d) and norm.training and len(features) == 1:
-            raise InputError(
-                "a batch of 1 image cannot train SegmenTron's heads (the pooled image has one "
-                "value per channel to normalize): use larger batches, or DeepLabV3PlusConfig with "
-                "group normalization"
-            )
+        refuse_single_image(
+            self.pooled[1],
+            features,
+            heads="SegmenTron's heads",
+            instead="use larger batches, or DeepLabV3PlusConfig with group normalization",
+        )
         pooled = self.pooled(features.mean(dim=(2, 3), keepdim=True))
         everywhere = pooled.expand(-1, -1, *features.shape[-2:])
         branches = [branch(features) for branch in self.branches]
@@ -163,18 +159,3 @@ def _separable_convolution(
         relu_point=nn.ReLU(inplace=True),
     )
     return nn.Sequential(layers)
-
-
-def _initialize(*heads: nn.Module) -> None:
-    """Kaiming for what a norm follows; N(0, 0.01), bias 0, for the classifier, which alone has a
-    bias: a new network is unsure of every pixel."""
-    for head in heads:
-        for layer in head.modules():
-            if not isinstance(layer, nn.Conv2d):
-                continue
-            if layer.bias is None:
-                # By inputs: torch counts a depthwise convolution's outputs as if all were joined.
-                nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
-            else:
-                nn.init.normal_(layer.weight, std=0.01)
-                nn.init.zeros_(layer.bias)

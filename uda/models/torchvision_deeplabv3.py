@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
 from torchvision.models.segmentation.fcn import FCNHead
 
-from uda.errors import InputError, require
 from uda.models.backbones import ResNetBackbone, resnet_backbone
+from uda.models.heads import initialize_heads, refuse_single_image
 from uda.models.segmenter import ModelConfig, SegmentationOutput, Segmenter
 
 _RATES = (12, 24, 36)  # dilations of the pyramid
@@ -38,11 +38,7 @@ class TorchvisionDeepLabV3Config(ModelConfig):
         )
 
     def build(self, num_classes: int) -> "TorchvisionDeepLabV3":
-        require(num_classes >= 1, f"num_classes is {num_classes}; allowed: 1 or more")
-        require(
-            0 <= self.dropout < 1,
-            f"model.dropout is {self.dropout}; allowed: 0 up to, not including, 1",
-        )
+        self.check(num_classes)
         backbone = resnet_backbone(
             self.backbone,
             width=self.backbone_width,
@@ -103,13 +99,12 @@ class PyramidPooling(ASPP):  # type: ignore[misc]  # torchvision is Any to mypy
         Raises InputError on a single image in training.
         """
         _, _, norm, _ = self.convs[-1].children()  # pooling, convolution, norm, ReLU
-        # SyncBatchNorm, no subclass of it, sees the other processes' images too.
-        if isinstance(norm, nn.BatchNorm2d) and norm.training and len(features) == 1:
-            raise InputError(
-                "a batch of 1 image cannot train the heads of this network (the pooled image has "
-                "one value per channel to normalize): use larger batches, or DeepLabV3PlusConfig "
-                "with group normalization"
-            )
+        refuse_single_image(
+            norm,
+            features,
+            heads="the heads of this network",
+            instead="use larger batches, or DeepLabV3PlusConfig with group normalization",
+        )
         return super().forward(features)
 
 
@@ -126,16 +121,9 @@ def convolution(in_channels: int, out_channels: int, *, kernel_size: int) -> nn.
 
 
 def finish_heads(*heads: nn.Module, dropout: float) -> None:
-    """Sets every dropout and draws every convolution: Kaiming for what a norm follows; N(0, 0.01),
-    bias 0, for classifiers, which alone have a bias: a new network is unsure of every pixel."""
+    """Sets every dropout of the heads, and draws their first weights."""
     for head in heads:
         for layer in head.modules():
             if isinstance(layer, nn.Dropout):
                 layer.p = dropout
-            if not isinstance(layer, nn.Conv2d):
-                continue
-            if layer.bias is None:
-                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            else:
-                nn.init.normal_(layer.weight, std=0.01)
-                nn.init.zeros_(layer.bias)
+    initialize_heads(*heads)

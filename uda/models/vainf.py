@@ -32,15 +32,11 @@ class VainFConfig(ModelConfig):
         return "auxiliary_head (VainF's DeepLabV3+ can have none)", "false"
 
     def build(self, num_classes: int) -> "VainF":
-        require(num_classes >= 1, f"num_classes is {num_classes}; allowed: 1 or more")
+        self.check(num_classes)
         require(
             self.backbone_width % 4 == 0,
             f"model.backbone_width is {self.backbone_width}; allowed: multiples of 4, because a "
             "head of VainF's DeepLabV3+ is 3/4 as wide",
-        )
-        require(
-            0 <= self.dropout < 1,
-            f"model.dropout is {self.dropout}; allowed: 0 up to, not including, 1",
         )
         backbone = resnet_backbone(
             self.backbone,
