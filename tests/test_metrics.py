@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
+from uda.data.class_sets import ClassSet
 from uda.data.labels import IGNORE_INDEX
 from uda.errors import InputError
-from uda.metrics import ConfusionMatrix, scores
+from uda.metrics import ConfusionMatrix, Scores, scores, set_miou
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 CLASSES = ("road", "car", "train")
@@ -32,6 +33,23 @@ def test_scores_by_hand() -> None:
     assert result.pixel_accuracy == pytest.approx(3 / 5)
     assert result.absent == ("train",)
     assert result.confusion == ((2, 1, 0), (1, 1, 0), (0, 0, 0))
+
+
+def test_accuracy_is_of_the_labeled_pixels() -> None:
+    result = scores(by_hand(), CLASSES)
+    assert result.accuracy[:2] == pytest.approx((2 / 3, 1 / 2))
+    assert math.isnan(result.accuracy[2])
+    assert result.mean_accuracy == pytest.approx((2 / 3 + 1 / 2) / 2)
+
+
+def test_a_class_that_is_only_predicted_has_no_accuracy() -> None:
+    matrix = ConfusionMatrix(2)
+    matrix.update(torch.tensor([[[0, 1]]]), torch.tensor([[[0, 0]]]))
+    result = scores(matrix, CLASSES[:2])
+    assert result.iou == pytest.approx((0.5, 0))
+    assert result.accuracy[0] == pytest.approx(0.5)
+    assert math.isnan(result.accuracy[1])
+    assert result.mean_accuracy == pytest.approx(0.5)
 
 
 def test_a_class_that_is_only_predicted_scores_zero_and_is_not_absent() -> None:
@@ -79,7 +97,55 @@ def test_nothing_counted_scores_nan() -> None:
     result = scores(ConfusionMatrix(3), CLASSES)
     assert math.isnan(result.miou)
     assert math.isnan(result.pixel_accuracy)
+    assert math.isnan(result.mean_accuracy)
     assert result.absent == CLASSES
+
+
+def with_rest() -> Scores:
+    """Two classes and the rest, which is 2."""
+    matrix = ConfusionMatrix(3)
+    labels = torch.tensor([[[0, 0, 0, 1, 2, 2, IGNORE_INDEX]]])
+    matrix.update(torch.tensor([[[0, 0, 2, 1, 1, 2, 0]]]), labels)
+    return scores(matrix, CLASSES[:2])
+
+
+def test_the_rest_makes_unions_larger_and_is_not_scored() -> None:
+    result = with_rest()
+    assert result.iou == pytest.approx((2 / 3, 1 / 2))  # one is missed, one predicted for the rest
+    assert result.miou == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert result.accuracy == pytest.approx((2 / 3, 1))
+    assert result.mean_accuracy == pytest.approx((2 / 3 + 1) / 2)
+    assert result.pixel_accuracy == pytest.approx(3 / 4)
+    assert result.absent == ()
+    assert result.confusion == ((2, 0, 1), (0, 1, 0), (0, 1, 1))
+
+
+def test_an_empty_rest_changes_no_score() -> None:
+    plain, roomy = by_hand(), ConfusionMatrix(4)
+    roomy.counts[:3, :3] = plain.counts
+    without, beside = scores(plain, CLASSES), scores(roomy, CLASSES)
+    assert without.iou[:2] == beside.iou[:2]
+    assert without.miou == beside.miou
+    assert without.pixel_accuracy == beside.pixel_accuracy
+    assert without.mean_accuracy == beside.mean_accuracy
+    assert without.absent == beside.absent
+
+
+def test_means_over_sets_of_classes() -> None:
+    three = Scores(
+        iou=(0.5, math.nan, 0.25), miou=0.375, pixel_accuracy=1.0, absent=(), confusion=()
+    )
+    for classes, restricted, miou in (
+        ((0, 2), False, 0.375),
+        ((0, 1), False, 0.5),
+        ((2,), False, 0.25),
+        ((3, 5, 7), True, 0.375),  # of a matrix of its own
+    ):
+        class_set = ClassSet("some", classes, restricted, "some classes")
+        assert set_miou(three, class_set) == miou
+    assert math.isnan(set_miou(three, ClassSet("absent", (1,), False, "nothing")))
+    with pytest.raises(AssertionError, match="its own matrix"):
+        set_miou(three, ClassSet("two", (0, 2), True, "two classes"))
 
 
 def test_inputs_are_left_alone() -> None:
@@ -109,6 +175,7 @@ def test_refusals_leave_the_counts_alone(
     assert not matrix.counts.any()
 
 
-def test_one_name_per_class_is_required() -> None:
-    with pytest.raises(InputError, match="3 class names for 2 classes"):
-        scores(ConfusionMatrix(2), CLASSES)
+def test_one_name_per_class_but_the_rest_is_required() -> None:
+    for num_classes in (2, 5):
+        with pytest.raises(InputError, match=f"3 class names for {num_classes} classes; allowed"):
+            scores(ConfusionMatrix(num_classes), CLASSES)

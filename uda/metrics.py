@@ -1,12 +1,13 @@
 """From predictions and labels to a confusion matrix, and from there to scores."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from uda.data.class_sets import ClassSet
 from uda.data.labels import IGNORE_INDEX
 from uda.errors import InputError
 
@@ -77,34 +78,70 @@ class Scores:
     miou: float  # mean over the classes that are not NaN
     pixel_accuracy: float  # share of the labeled pixels that are right
     absent: tuple[str, ...]  # names of the classes whose IoU is NaN
-    confusion: tuple[tuple[int, ...], ...]  # pixels, row = label, column = prediction
+    # Pixels, row = label, column = prediction; where the rest was counted, it is the last of both.
+    confusion: tuple[tuple[int, ...], ...]
+
+    @property
+    def accuracy(self) -> tuple[float, ...]:
+        """Of each class, the share of the pixels labeled so that are right, also called recall;
+        NaN where no pixel is labeled so."""
+        rows = self.confusion[: len(self.iou)]
+        return tuple(_ratio(row[index], sum(row)) for index, row in enumerate(rows))
+
+    @property
+    def mean_accuracy(self) -> float:
+        """Mean of `accuracy` over the classes that are not NaN."""
+        return _mean(self.accuracy)
 
 
 def scores(matrix: ConfusionMatrix, classes: Sequence[str]) -> Scores:
     """The scores of `matrix`, whose rows are named `classes`.
 
-    IoU = true positives / (labeled or predicted as the class), over all counted pixels at once.
-    Raises InputError when there is not one name for each class.
+    IoU = true positives / (labeled or predicted as the class), over all counted pixels at once. A
+    matrix may have one class more than there are names: the rest, which is counted, so that a
+    class predicted for it or missed for it has a larger union, but not scored. Raises InputError
+    when there is neither one name for each class nor one for each but the rest.
     """
-    if len(classes) != matrix.num_classes:
-        raise InputError(f"{len(classes)} class names for {matrix.num_classes} classes")
+    scored = len(classes)
+    if matrix.num_classes not in (scored, scored + 1):
+        raise InputError(
+            f"{scored} class names for {matrix.num_classes} classes; allowed: one for each, or for "
+            "each but the last, which is then the rest"
+        )
     counts: list[list[int]] = matrix.counts.tolist()
-    correct = [row[index] for index, row in enumerate(counts)]
-    labeled = [sum(row) for row in counts]
-    predicted = [sum(column) for column in zip(*counts, strict=True)]
+    correct = [row[index] for index, row in enumerate(counts)][:scored]
+    labeled = [sum(row) for row in counts][:scored]
+    predicted = [sum(column) for column in zip(*counts, strict=True)][:scored]
     unions = [
         rows + columns - hits
         for rows, columns, hits in zip(labeled, predicted, correct, strict=True)
     ]
     iou = tuple(_ratio(hits, union) for hits, union in zip(correct, unions, strict=True))
-    present = [value for value in iou if not math.isnan(value)]
     return Scores(
         iou=iou,
-        miou=_ratio(math.fsum(present), len(present)),
+        miou=_mean(iou),
         pixel_accuracy=_ratio(sum(correct), sum(labeled)),
         absent=tuple(name for name, union in zip(classes, unions, strict=True) if union == 0),
         confusion=tuple(tuple(row) for row in counts),
     )
+
+
+def set_miou(scores: Scores, class_set: ClassSet) -> float:
+    """Mean IoU, a fraction, over the classes of a set that are not NaN; NaN when all of them are.
+
+    The scores of a restricted set have only its classes (see `ClassSet.positions`), all others
+    those of the whole label space.
+    """
+    if class_set.restricted:
+        assert len(scores.iou) == len(class_set.classes), "a restricted set has its own matrix"
+        return scores.miou
+    return _mean(scores.iou[train_id] for train_id in class_set.classes)
+
+
+def _mean(values: Iterable[float]) -> float:
+    """Of the values that are not NaN; NaN when there is none."""
+    present = [value for value in values if not math.isnan(value)]
+    return _ratio(math.fsum(present), len(present))
 
 
 def _ratio(part: float, whole: int) -> float:

@@ -1,10 +1,12 @@
 """Scores as text: the experiment log's lines, tables that compare, plain values."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from uda.metrics import Scores
+from uda.boundaries import boundary_definition
+from uda.data.class_sets import ClassSet
+from uda.metrics import Scores, set_miou
 
 
 def iou_lines(scores: Scores, names: Sequence[str]) -> str:
@@ -12,8 +14,8 @@ def iou_lines(scores: Scores, names: Sequence[str]) -> str:
 
     No padding zeros (`20.5`, `0.0`); absent classes print `nan`.
     """
-    lines = [f"===>{name}:\t{_rounded(iou)}" for name, iou in zip(names, scores.iou, strict=True)]
-    return "\n".join([*lines, f"===> mIoU: {_rounded(scores.miou)}"])
+    lines = [f"===>{name}:\t{rounded(iou)}" for name, iou in zip(names, scores.iou, strict=True)]
+    return "\n".join([*lines, f"===> mIoU: {rounded(scores.miou)}"])
 
 
 def absent_line(scores: Scores) -> str:
@@ -39,7 +41,7 @@ def markdown_table(results: Mapping[str, Mapping[str, Any]]) -> str:
         lines.append(["supervision", *seen])
     for name in columns[0]:
         lines.append([name, *(_two_decimals(column[name]) for column in columns)])
-    return _markdown(lines)
+    return markdown_rows(lines)
 
 
 def comparison_table(
@@ -62,10 +64,10 @@ def comparison_table(
     lines = [["class", "ours", "published", "difference"], ["---", "---:", "---:", "---:"]]
     for name, iou, theirs in pairs if per_class else pairs[:1]:
         # Rounded once, like the log's lines: both may stand in one output.
-        ours = None if math.isnan(iou) else _rounded(iou)
+        ours = None if math.isnan(iou) else rounded(iou)
         cells = (_two_decimals(ours), _two_decimals(theirs), _difference(ours, theirs))
         lines.append([name, *cells])
-    return _markdown(lines)
+    return markdown_rows(lines)
 
 
 def scores_json(scores: Scores, names: Sequence[str], **facts: object) -> dict[str, object]:
@@ -74,20 +76,73 @@ def scores_json(scores: Scores, names: Sequence[str], **facts: object) -> dict[s
     facts: whatever belongs beside them (run, step, protocol, supervision). Raises TypeError when
     a fact is named like a score.
     """
-    per_class = {name: _plain(iou) for name, iou in zip(names, scores.iou, strict=True)}
     return dict(
         **facts,
-        miou=_plain(scores.miou),
-        pixel_accuracy=_plain(scores.pixel_accuracy),
-        per_class=per_class,
+        miou=percent(scores.miou),
+        mean_accuracy=percent(scores.mean_accuracy),
+        pixel_accuracy=percent(scores.pixel_accuracy),
+        per_class=_per_class(names, scores.iou),
+        per_class_accuracy=_per_class(names, scores.accuracy),
     )
 
 
-def _rounded(fraction: float) -> float:
+def set_fact(scores: Scores, class_set: ClassSet) -> dict[str, object]:
+    """The mean over a set of classes (see `set_miou`) as a fact for `scores_json`: its value in
+    percent with four decimals, and what it means."""
+    return {
+        "value": percent(set_miou(scores, class_set)),
+        "definition": class_set.definition,
+    }
+
+
+def boundary_fact(scores: Scores, names: Sequence[str], *, ratio: float) -> dict[str, object]:
+    """Boundary scores as a fact for `scores_json`: their mean in percent with four decimals, what
+    it means, and each class. `ratio`: of the BoundaryMatrix that they come from."""
+    return {
+        "value": percent(scores.miou),
+        "definition": boundary_definition(ratio),
+        "per_class": _per_class(names, scores.iou),
+    }
+
+
+def fact_lines(facts: Mapping[str, object]) -> list[str]:
+    """What a score is published with, as lines `name: value`, with spaces for underscores.
+
+    A dict of plain values is one line, and so is a `value` with its `definition`; dicts that hold
+    others have a line for each, which begins with all its keys.
+    """
+    return [
+        line for name, fact in facts.items() for line in _fact_lines(name.replace("_", " "), fact)
+    ]
+
+
+def _fact_lines(name: str, fact: object) -> Iterator[str]:
+    if not isinstance(fact, Mapping):
+        yield f"{name}: {_spelled(fact)}"
+        return
+    inner = dict(fact)
+    if {"value", "definition"} <= inner.keys():
+        yield f"{name}: {_spelled(inner.pop('value'))} ({_spelled(inner.pop('definition'))})"
+    plain = {key: part for key, part in inner.items() if not isinstance(part, Mapping)}
+    if plain:
+        yield f"{name}: {', '.join(f'{key} {_spelled(part)}' for key, part in plain.items())}"
+    for key, part in inner.items():
+        if isinstance(part, Mapping):
+            yield from _fact_lines(f"{name} {key}", part)
+
+
+def _spelled(value: object) -> str:
+    """On one line; "-" for what is not known."""
+    return "-" if value is None else " ".join(str(value).split())
+
+
+def rounded(fraction: float) -> float:
+    """Percent with at most two decimals."""
     return round(100 * fraction, 2)
 
 
-def _markdown(lines: Sequence[Sequence[str]]) -> str:
+def markdown_rows(lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of these cells."""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
@@ -98,9 +153,15 @@ def _difference(ours: float | None, theirs: float | None) -> str:
     return f"{round(ours, 2) - round(theirs, 2):+.2f}"
 
 
-def _two_decimals(percent: float | None) -> str:
-    return "-" if percent is None else f"{percent:.2f}"
+def _two_decimals(value: float | None) -> str:
+    """`value`, or "-" where there is none."""
+    return "-" if value is None else f"{value:.2f}"
 
 
-def _plain(fraction: float) -> float | None:
+def percent(fraction: float) -> float | None:
+    """Percent with four decimals; None of NaN."""
     return None if math.isnan(fraction) else round(100 * fraction, 4)
+
+
+def _per_class(names: Sequence[str], fractions: Sequence[float]) -> dict[str, float | None]:
+    return {name: percent(value) for name, value in zip(names, fractions, strict=True)}
