@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,7 +18,9 @@ from factories import file_of, tiny_snapshot
 from tiny_runs import CROP, assert_different, assert_same, tiny_model
 from uda.data.labels import CITYSCAPES
 from uda.errors import InputError
-from uda.models.checkpoints import SEGMENTRON
+from uda.evaluation import EvaluationConfig
+from uda.models import DeepLabV2Config
+from uda.models.checkpoints import FORMATS, SEGMENTRON
 from uda.models.segmentron import SegmenTron
 from uda.plain import differences, to_plain
 from uda.snapshots import FORMAT, Snapshot, load, load_weights, read, save, sha256, snapshot_values
@@ -107,7 +110,7 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, content: bytes) -> 
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
-    assert f"{tmp_path} cannot be read as a snapshot (" in refusal(lambda: load(tmp_path))
+    assert f"{tmp_path} cannot be read as weights (" in refusal(lambda: load(tmp_path))
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.9, 0.999])
@@ -121,9 +124,8 @@ def test_a_truncated_file_is_refused(path: Path, share: float) -> None:
 def test_a_file_of_torch_that_is_not_ours_is_refused(tmp_path: Path, values: object) -> None:
     odd = tmp_path / "resnet.pth"
     torch.save(values, odd)
-    assert "resnet.pth is not a snapshot of ours: it holds no 'uda-snap" in refusal(
-        lambda: load(odd)
-    )
+    for call in (lambda: load(odd), lambda: read(odd)):
+        assert "resnet.pth is not a snapshot of ours: it holds no 'uda-snap" in refusal(call)
 
 
 class Trap:
@@ -144,8 +146,11 @@ def test_code_in_a_file_does_not_run(tmp_path: Path, snapshot: Snapshot, with_to
         torch.save(values, odd)
     else:
         odd.write_bytes(pickle.dumps({"format": FORMAT, "scores": Trap(sprung)}))
-    message = refusal(lambda: load(odd))
-    assert "holds objects beyond tensors and plain values, which could run code" in message
+    for call in (lambda: load(odd), lambda: read(odd)):
+        message = refusal(call)
+        assert "could run code" in message
+        assert f"python scripts/convert_checkpoint.py {odd} OUT" in message
+        assert ("holds posix.open, which could run" in message) == with_torch
     assert not sprung.exists()
 
 
@@ -164,6 +169,92 @@ def test_another_label_space_is_refused(path: Path, change: dict[str, object]) -
     message = refusal(lambda: load(path))
     assert f"{path}: its label space is " in message
     assert message.endswith("known: cityscapes19 with 19")
+
+
+def test_a_snapshot_of_ours_may_lack_nothing(path: Path) -> None:
+    message = refusal(lambda: load(path, partial=["decoder."]))
+    assert message == f"--partial: {path} is a snapshot of ours, which is whole: leave it"
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("foreign") / "foreign.pth"
+    torch.save({"state_dict": file_of(SEGMENTRON)}, path)
+    return path
+
+
+def test_a_foreign_file_is_a_snapshot_of_step_0(foreign: Path) -> None:
+    found = load(foreign)
+    assert found.is_foreign
+    assert found.report == {
+        "tensors": "592 of 592 matched, 0 missing, 0 unexpected",
+        "quirks": SEGMENTRON.quirks,
+    }
+    assert (found.preset, found.step, found.teacher) == (SEGMENTRON.name, 0, None)
+    assert found.supervision == "ground truth (2975 images)"
+    assert found.initial_weights == f"foreign.pth sha256:{sha256(foreign)[:12]}"
+    assert found.evaluation == EvaluationConfig.following("segmentron", dataset="cityscapes")
+    assert found.label_space is CITYSCAPES
+
+
+def test_a_snapshot_of_ours_has_nothing_to_report(path: Path) -> None:
+    assert load(path).report == {}
+    assert not load(path).is_foreign
+
+
+def test_what_a_foreign_file_lacks_is_drawn_and_said(tmp_path: Path) -> None:
+    state = file_of(SEGMENTRON)
+    del state["head.block.2.weight"]
+    torch.save(state, tmp_path / "part.pth")
+    message = refusal(lambda: load(tmp_path / "part.pth"))
+    assert "591 of 592 tensors match, 1 (head.block.2.weight, ...) missing" in message
+    found = load(tmp_path / "part.pth", partial=["head.block.2"])
+    assert found.report["tensors"].endswith("newly drawn: head.block.2.weight")
+    assert found.initial_weights.endswith("; 1 tensors newly drawn")
+    network = uda.load(tmp_path / "part.pth", partial=["head.block.2"])
+    assert_same(network.state_dict(), found.student)
+    assert found.student["decoder.2.weight"].any()
+
+
+def test_an_unknown_file_is_told_what_is_near(tmp_path: Path) -> None:
+    names = [name for name in file_of(SEGMENTRON) if name.startswith("encoder.layer1.0.conv")]
+    torch.save({name: file_of(SEGMENTRON)[name] for name in names}, tmp_path / "odd.pth")
+    message = refusal(lambda: load(tmp_path / "odd.pth"))
+    assert "odd.pth is not a snapshot of ours: it holds no 'uda-snapshot-1'; nearest of" in message
+    assert "projects: SegmenTron DeepLabV3+ ResNet-101, 3 of 592 tensors match, 589 (" in message
+
+
+def test_a_foreign_file_for_other_classes_is_told_what_it_serves_as(tmp_path: Path) -> None:
+    """AdaptSegNet's initial weights hold a head for the 21 classes of another data set."""
+    (single,) = (foreign for foreign in FORMATS if "single-level" in foreign.name)
+    state = file_of(single)
+    for name, tensor in state.items():
+        if name.startswith("layer5."):
+            state[name] = torch.zeros(()).expand(21, *tensor.shape[1:])
+    path = tmp_path / "init.pth"
+    torch.save({f"Scale.{name}": tensor for name, tensor in state.items()}, path)
+    message = refusal(lambda: load(path))
+    assert f"{path}: AdaptSegNet single-level DeepLab-v2 with 21 classes; known: city" in message
+    assert f"initial weights: --set model.backbone_weights={path}" in message
+    config = DeepLabV2Config(backbone_weights=str(path), levels=1)
+    assert config.build(19).provenance.startswith("file init.pth sha256:")
+    assert "8 tensors newly" in load(path, partial=["layer5."]).initial_weights
+
+
+def test_tensors_are_taken_out_of_a_file_that_could_run_code(tmp_path: Path) -> None:
+    odd, sprung = tmp_path / "odd.pth", tmp_path / "sprung"
+    content = {"state_dict": file_of(SEGMENTRON), "best": np.float64(0.5), "trap": Trap(sprung)}
+    torch.save(content, odd)
+    assert "holds " in refusal(lambda: load(odd))
+    found = load(odd, recover=True)
+    assert found.report["dropped"] == "numpy._core.multiarray.scalar, posix.open"
+    assert_same(found.student, load_without_trap(content, tmp_path).student)
+    assert not sprung.exists()
+
+
+def load_without_trap(content: dict[str, Any], folder: Path) -> Snapshot:
+    torch.save(content["state_dict"], folder / "plain.pth")
+    return load(folder / "plain.pth")
 
 
 def test_tensors_that_do_not_fit_are_refused(snapshot: Snapshot) -> None:

@@ -1,12 +1,9 @@
 """Saved state: snapshots to evaluate and go on from, and the state that a resumed run needs."""
 
-import hashlib
 import os
-import pickle
 import platform
-import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
@@ -22,14 +19,19 @@ from uda.data.registry import LAYOUTS
 from uda.errors import InputError, require
 from uda.evaluation import EvaluationConfig
 from uda.models import ModelConfig, model_from_plain
-from uda.models.checkpoints import FORMATS, ForeignCheckpoint, read_foreign
+from uda.models.foreign import ForeignCheckpoint, describe_unknown, read_foreign
 from uda.models.segmenter import Segmenter
+from uda.models.state_dicts import listed
 from uda.plain import from_plain, to_plain
+from uda.recovery import recover_tensors
+from uda.weight_files import UnsafeFileError, identity, read_weights
+from uda.weight_files import sha256 as sha256  # for those who say which snapshot they took
 
 FORMAT = "uda-snapshot-1"
 
 _FIELDS = ("preset", "experiment", "label_space", "supervision", "initial_weights", "step",
            "scores", "versions", "student", "teacher")  # fmt: skip
+_NOT_OURS = f"is not a snapshot of ours: it holds no {FORMAT!r}"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -46,6 +48,13 @@ class Snapshot:
     versions: dict[str, str]
     student: dict[str, Tensor]
     teacher: dict[str, Tensor] | None
+    # What is to be said of a foreign file: which tensors matched, what no tensor shows. Not saved.
+    report: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it was made of a file of another project."""
+        return bool(self.report)
 
     @property
     def model(self) -> ModelConfig:
@@ -132,97 +141,109 @@ def read(path: Path) -> dict[str, Any]:
 
     Raises InputError when it is missing, damaged, or not ours.
     """
-    return _ours(_content(path), path)
+    content = _content(path)
+    if not _is_ours(content):
+        raise InputError(f"{path} {_NOT_OURS}; snapshots are written by train_uda.py: give one")
+    return _complete(content, path)
 
 
 def _is_ours(content: object) -> TypeGuard[dict[str, Any]]:
     return isinstance(content, dict) and content.get("format") == FORMAT
 
 
-def _ours(content: object, path: Path) -> dict[str, Any]:
-    if not _is_ours(content):
-        raise InputError(
-            f"{path} is not a snapshot of ours: it holds no {FORMAT!r}; snapshots are written by "
-            f"train_uda.py. Files of other projects that can be read: "
-            f"{', '.join(known.name for known in FORMATS)}"
-        )
+def _complete(content: dict[str, Any], path: Path) -> dict[str, Any]:
     missing = [name for name in _FIELDS if name not in content]
-    if missing:
-        raise InputError(f"{path} is damaged: it has no {', '.join(missing)}")
+    require(not missing, f"{path} is damaged: it has no {', '.join(missing)}")
     return content
 
 
 def _content(path: Path) -> object:
-    """What `torch.save` wrote; InputError when the file is missing or cannot be read safely."""
-    try:
-        with warnings.catch_warnings(action="ignore"):  # torch comments on files of other tools
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; expected a snapshot such as "
-                         "snapshots/RUN/GTA5_40000.pth") from None  # fmt: skip
-    except pickle.UnpicklingError:
-        raise InputError(
-            f"{path} is damaged, or holds objects beyond tensors and plain values, which could run "
-            "code when loaded; expected a snapshot of train_uda.py"
-        ) from None
-    except Exception as error:  # damaged archives raise whatever the reader stumbles over
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:120]
-        raise InputError(f"{path} cannot be read as a snapshot ({reason})") from None
+    return read_weights(
+        path,
+        expected="a snapshot such as snapshots/RUN/GTA5_40000.pth",
+        instead=f"if you want its tensors: python scripts/convert_checkpoint.py {path} OUT, which "
+        "reads them and runs nothing",
+    )
 
 
-def load(path: Path) -> Snapshot:
+def load(path: Path, *, partial: Sequence[str] = (), recover: bool = False) -> Snapshot:
     """The snapshot in a file of ours, or the network in one of the known foreign files, see
     uda/models/checkpoints.py. What `read` refuses is refused, and:
 
-    a label space that this library does not know, or knows with other classes.
+    a label space that this library does not know, or knows with other classes; a foreign file that
+    lacks a tensor that does not begin as one of `partial`, see `read_foreign`; `partial` for a file
+    of ours or for tensors that are there.
+
+    With `recover`, the tensors are also taken out of a file that holds what could run code.
     """
-    content = _content(path)
+    dropped: list[str] = []
+    try:
+        content = _content(path)
+    except UnsafeFileError:
+        if not recover:
+            raise
+        content, dropped = recover_tensors(path)
     if not _is_ours(content):
-        foreign = read_foreign(content, origin=str(path))
-        if foreign is not None:
-            return _from_foreign(foreign, path)
-    values = _ours(content, path)
+        snapshot = _from_foreign(content, path, partial)
+        if dropped:
+            snapshot.report["dropped"] = listed(dropped)
+        return snapshot
+    require(not partial, f"--partial: {path} is a snapshot of ours, which is whole: leave it")
+    values = _complete(content, path)
     name, classes = values["label_space"]["name"], tuple(values["label_space"]["classes"])
     space = LABEL_SPACES.get(name)
-    if space is None or space.classes != classes:
-        raise InputError(
-            f"{path}: its label space is {name} with {len(classes)} classes; known: "
-            + ", ".join(f"{s.name} with {s.num_classes}" for s in LABEL_SPACES.values())
-        )
+    require(
+        space is not None and space.classes == classes,
+        f"{path}: its label space is {name} with {len(classes)} classes; known: {_known_spaces()}",
+    )
     return Snapshot(**{field: values[field] for field in _FIELDS} | {"label_space": space})
 
 
-def _from_foreign(foreign: ForeignCheckpoint, path: Path) -> Snapshot:
+def _known_spaces() -> str:
+    return ", ".join(f"{s.name} with {s.num_classes}" for s in LABEL_SPACES.values())
+
+
+def _from_foreign(content: object, path: Path, partial: Sequence[str]) -> Snapshot:
     """A foreign file as a snapshot of step 0, scored as its authors did."""
-    spaces = [s for s in LABEL_SPACES.values() if s.num_classes == foreign.num_classes]
-    require(
-        bool(spaces),
-        f"{path}: {foreign.format} with {foreign.num_classes} classes; known: "
-        + ", ".join(f"{s.name} with {s.num_classes}" for s in LABEL_SPACES.values()),
-    )
+    # A classifier that is drawn anew is for the first label space that there is.
+    classes = next(iter(LABEL_SPACES.values())).num_classes
+    foreign = read_foreign(content, origin=str(path), partial=partial, drawn_classes=classes)
+    if foreign is None:
+        raise InputError(f"{path} {_NOT_OURS}; {describe_unknown(content, str(path))}")
+    space = _space_of(foreign, path)
     scored_on = next(name for name, layout in LAYOUTS.items()
-                     if layout.label_space is spaces[0] and "val" in layout.splits)  # fmt: skip
-    evaluation = EvaluationConfig(dataset=scored_on, **foreign.protocol._asdict())
+                     if layout.label_space is space and "val" in layout.splits)  # fmt: skip
+    evaluation = EvaluationConfig.following(foreign.format.protocol, dataset=scored_on)
     experiment = {
         "model": {"type": type(foreign.model).__name__} | to_plain(foreign.model),
         "data": to_plain(DataConfig()),
         "evaluation": to_plain(evaluation),
     }
+    drawn = f"; {len(foreign.drawn)} tensors newly drawn" if foreign.drawn else ""
     return Snapshot(
-        preset=foreign.format,
+        preset=foreign.format.name,
         experiment=experiment,
-        label_space=spaces[0],
-        supervision=foreign.supervision,
-        initial_weights=f"{path.name} sha256:{sha256(path)[:12]}",
+        label_space=space,
+        supervision=foreign.format.supervision,
+        initial_weights=identity(path) + drawn,
         step=0,
         scores=None,
         versions={},
         student=foreign.state,
         teacher=None,
+        report={"tensors": foreign.tensors, "quirks": foreign.format.quirks},
     )
 
 
-def sha256(path: Path) -> str:
-    """The file's SHA-256 in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _space_of(foreign: ForeignCheckpoint, path: Path) -> LabelSpace:
+    """The label space with as many classes as the network; InputError when there is none."""
+    spaces = [s for s in LABEL_SPACES.values() if s.num_classes == foreign.num_classes]
+    use = "let its classifiers be drawn anew with --partial NAME ..."
+    if foreign.format.trunk_is_bare:
+        use += f", or take its trunk as initial weights: --set model.backbone_weights={path}"
+    require(
+        bool(spaces),
+        f"{path}: {foreign.format.name} with {foreign.num_classes} classes; known: "
+        f"{_known_spaces()}; {use}",
+    )
+    return spaces[0]

@@ -35,7 +35,10 @@ def small(output_stride: Literal[8, 16] = 16, weights: str = "none") -> ResNetBa
 def classifier_state(width: int = 4) -> dict[str, Tensor]:
     """What a torchvision file of a narrow ResNet-18 would hold."""
     trunk = resnet_backbone("resnet18", width=width, weights="none")
-    state = {name: torch.randn(tensor.shape) for name, tensor in trunk.state_dict().items()}
+    state = {
+        name: torch.randn(tensor.shape) if tensor.is_floating_point() else tensor
+        for name, tensor in trunk.state_dict().items()
+    }
     return state | {"fc.weight": torch.zeros(5, 8 * width), "fc.bias": torch.zeros(5)}
 
 
@@ -113,9 +116,10 @@ def test_toy_trunk_is_a_narrow_resnet18() -> None:
         lambda state: state,
         lambda state: {"state_dict": state, "epoch": 3},
         lambda state: {"model": {f"module.{name}": tensor for name, tensor in state.items()}},
+        lambda state: {"model_state": {"state_dict": state}},
         lambda state: {n: t for n, t in state.items() if not n.endswith("num_batches_tracked")},
     ],
-    ids=["bare", "state_dict", "model, module.", "without counters"],
+    ids=["bare", "state_dict", "model, module.", "nested", "without counters"],
 )
 def test_weights_of_a_file(tmp_path: Path, wrap: Wrap, legacy: bool) -> None:
     path = tmp_path / "trunk.pth"
@@ -136,10 +140,10 @@ def test_weights_of_another_network_are_counted(tmp_path: Path) -> None:
     state["bn1.bias"] = torch.zeros(7)
     state["head.weight"] = torch.zeros(1)
     torch.save(state, path)
-    with pytest.raises(InputError, match=r"120 entries match, 1 \(layer4.1.bn2.weight, ...\)") as e:
+    with pytest.raises(InputError, match=r"100 tensors match, 1 \(layer4.1.bn2.weight, ...\)") as e:
         small(weights=str(path))
     message = str(e.value)
-    assert "other.pth does not hold the weights of a resnet18 of width 4: 118 of 120" in message
+    assert "other.pth does not hold the weights of a resnet18 of width 4: 98 of 100" in message
     assert "1 (head.weight, ...) unexpected, 1 (bn1.bias, ...) of another shape" in message
 
 
@@ -154,7 +158,7 @@ def test_weights_of_another_width_are_refused(tmp_path: Path) -> None:
 def test_damaged_files_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "damaged.pth"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"damaged\.pth cannot be read as weights") as e:
+    with pytest.raises(InputError, match=r"damaged\.pth (cannot be read as weights|is dam)") as e:
         small(weights=str(path))
     assert "\n" not in str(e.value)
 
@@ -162,7 +166,7 @@ def test_damaged_files_are_refused(tmp_path: Path, content: bytes) -> None:
 def test_whole_networks_and_other_contents_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "network.pth"
     torch.save(nn.Linear(1, 1), path)
-    with pytest.raises(InputError, match="cannot be read as weights"):
+    with pytest.raises(InputError, match=r"holds torch\S+Linear, .*: save the tensors alone"):
         small(weights=str(path))
     torch.save([torch.zeros(1)], path)
     with pytest.raises(InputError, match="holds a list; allowed: a state dict"):
@@ -309,7 +313,5 @@ def test_caffe_weights_that_are_refused(tmp_path: Path) -> None:
         caffe(weights="/no/such/file.pth")
     path = tmp_path / "init.pth"
     torch.save({"Scale.conv1.weight": torch.zeros(4, 3, 7, 7)}, path)
-    with pytest.raises(
-        InputError, match=r"21 of 120 entries match, 99 \(bn1.weight, ...\) missing"
-    ):
+    with pytest.raises(InputError, match=r"1 of 100 tensors match, 99 \(bn1.weight, ...\) missing"):
         caffe(weights=str(path))

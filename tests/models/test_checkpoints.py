@@ -6,31 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_deeplabv2 import recipe_image, recipe_weight
-from torch import Tensor
+from test_deeplabv2 import recipe_image, recipe_network
+from torch import Tensor, nn
 
 from factories import file_of
 from uda.errors import InputError
-from uda.models import SegmenTronConfig
-from uda.models.backbones import resnet_backbone
-from uda.models.checkpoints import FORMATS, SEGMENTRON, ForeignFormat, Protocol, read_foreign
-from uda.models.segmenter import Segmenter
-from uda.snapshots import load_weights
+from uda.models import DeepLabV2Config, SegmenTronConfig
+from uda.models.backbones import BackboneName, resnet_backbone
+from uda.models.checkpoints import FORMATS, SEGMENTRON, ForeignFormat
+from uda.models.foreign import ForeignCheckpoint, describe_unknown, read_foreign
+from uda.protocols import PROTOCOLS
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 
 State = dict[str, Tensor]
-
-
-@pytest.fixture(scope="module")
-def imported() -> Segmenter:
-    """SegmenTron's network with the recipe's weights, by way of a file in its layout."""
-    weights = {name: recipe_weight(name, like) for name, like in file_of(SEGMENTRON).items()}
-    found = read_foreign(weights, origin="recipe.pth")
-    assert found is not None
-    segmenter = found.model.build(found.num_classes)
-    load_weights(segmenter, found.state, origin="recipe.pth")
-    return segmenter.eval()
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +38,12 @@ def state(published: State) -> State:
     return dict(published)
 
 
-def test_segmentron_logits_are_the_originals(imported: Segmenter) -> None:
+def test_segmentron_logits_are_the_originals(tmp_path: Path) -> None:
     # Every third pixel of 65x97: one on a logit of stride 4, two between them.
     expected = np.load(GOLDEN / "segmentron_65x97.npz")["main_65x97"]
+    segmenter, _ = recipe_network("SegmenTron DeepLabV3+ ResNet-101", tmp_path, prefix="module.")
     with torch.no_grad():
-        logits = imported(recipe_image(65, 97)).logits[0, :, ::3, ::3].numpy()
+        logits = segmenter(recipe_image(65, 97)).logits[0, :, ::3, ::3].numpy()
     assert logits.shape == expected.shape == (19, 22, 33)
     assert np.abs(logits - expected).max() / np.abs(expected).max() < 1e-5
 
@@ -73,8 +63,26 @@ def test_names_map_there_and_back(foreign: ForeignFormat) -> None:
     assert foreign.classifier in names
 
 
-def prefixed(state: State) -> State:
-    return {f"module.{name}": tensor for name, tensor in state.items()}
+@pytest.mark.parametrize("foreign", FORMATS, ids=lambda foreign: foreign.name)
+def test_quirks_and_protocol_are_the_networks(foreign: ForeignFormat) -> None:
+    config = foreign.network()
+    with torch.device("meta"):
+        network = config.build(19)
+    aligned = "corners aligned" in foreign.quirks
+    assert aligned == network.align_corners
+    assert aligned != ("corners not aligned" in foreign.quirks)
+    assert ("BGR input minus Caffe's mean" in foreign.quirks) == network.bgr
+    assert ("RGB input" in foreign.quirks) != network.bgr
+    (pooling,) = (m for m in network.modules() if isinstance(m, nn.MaxPool2d))
+    assert ("ceil-mode pooling" in foreign.quirks) == pooling.ceil_mode
+    summed = isinstance(config, DeepLabV2Config) and config.head == "sum"
+    assert ("2 of 4 ASPP branches summed" in foreign.quirks) == summed
+    assert ("such as ADVENT" in foreign.quirks) == summed
+    assert foreign.protocol in PROTOCOLS
+
+
+def prefixed(state: State, prefix: str = "module.") -> State:
+    return {prefix + name: tensor for name, tensor in state.items()}
 
 
 @pytest.mark.parametrize(
@@ -82,9 +90,9 @@ def prefixed(state: State) -> State:
     [
         lambda state: state,
         prefixed,
-        lambda state: {"state_dict": state, "epoch": 400},
+        lambda state: {"state_dict": prefixed(state, "Scale."), "epoch": 400},
         lambda state: {"model_state": prefixed(state), "best_score": 0.78},
-        lambda state: {"model": state},
+        lambda state: {"model": {"state_dict": prefixed(state, "module.Scale.module.")}},
     ],
 )
 def test_a_file_is_recognized_however_it_is_wrapped(
@@ -92,11 +100,11 @@ def test_a_file_is_recognized_however_it_is_wrapped(
 ) -> None:
     found = read_foreign(wrap(state), origin="teacher.pth")
     assert found is not None
-    assert found.format == "SegmenTron DeepLabV3+ ResNet-101"
+    assert found.format is SEGMENTRON
     assert found.model == SegmenTronConfig(backbone_weights="none")
     assert found.num_classes == 19
-    assert found.supervision == "ground truth (2975 images)"
-    assert found.protocol == Protocol(input_size=(1024, 2048))
+    assert found.tensors == "592 of 592 matched, 0 missing, 0 unexpected"
+    assert found.drawn == []
     assert found.state["backbone.conv1.weight"] is state["encoder.conv1.weight"]
 
 
@@ -134,6 +142,15 @@ def test_counters_and_the_unused_classifier_may_be_missing(state: State) -> None
     assert found.state["aspp.project.bn.num_batches_tracked"].item() == 0
 
 
+def test_what_the_network_does_not_know_is_counted(state: State) -> None:
+    more = {"auxlayer.block.0.weight": torch.zeros(1), "head.aspp.aspp4.bn.bias": torch.zeros(1)}
+    found = read_foreign(state | more, origin="teacher.pth")
+    assert found is not None
+    assert found.tensors == (
+        "592 of 592 matched, 0 missing, 2 (auxlayer.block.0.weight, ...) unexpected"
+    )
+
+
 def test_classes_are_counted_by_the_classifier(state: State) -> None:
     state["head.block.2.weight"] = torch.zeros(7, 256, 1, 1)
     state["head.block.2.bias"] = torch.zeros(7)
@@ -154,9 +171,14 @@ def test_classes_are_counted_by_the_classifier(state: State) -> None:
             r"590 of 592 tensors match, 1 \(head.block.2.weight, ...\) missing, 0 unexpected, 1 ",
         ),
         (
-            {"auxlayer.block.0.weight": torch.zeros(1), "head.aspp.aspp4.bn.bias": torch.zeros(1)},
-            r"592 of 592 tensors match, 0 missing, 2 \(auxlayer.block.0.weight, ...\) unexpected",
+            {"encoder.conv1.weight": None, "auxlayer.block.0.weight": torch.zeros(1)},
+            r"591 of 592 .*, 1 \(encoder.conv1.weight, ...\) missing, 1 \(auxlayer.block.0.weight",
         ),
+        (
+            {"encoder.conv1.weight": torch.zeros(64, 3, 7, 7, device="meta")},
+            r"591 of 592 .* 1 \(en",
+        ),
+        ({"encoder.conv1.weight": torch.zeros(64, 3, 7, 7).to_sparse()}, r"591 of 592 .* 1 \(enco"),
         (
             {"head.aspp.conv.weight": torch.zeros(256, 1024, 1, 1)},
             r"591 of 592 tensors match, 0 missing, 0 unexpected, 1 \(head.aspp.conv.weight, ...\)",
@@ -181,6 +203,7 @@ def test_what_does_not_fit_is_refused_and_counted(
     with pytest.raises(InputError, match=message) as caught:
         read_foreign({"state_dict": prefixed(changed)}, origin="teacher.pth")  # type: ignore[arg-type]
     assert str(caught.value).startswith("teacher.pth looks like SegmenTron DeepLabV3+ ResNet-101")
+    assert "--partial NAME ..." in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -226,3 +249,186 @@ def test_a_trunk_alone_is_nobodys(foreign: ForeignFormat) -> None:
     }
     assert len(trunk) > 500
     assert read_foreign(trunk, origin="trunk.pth") is None
+
+
+# --- files that may lack something
+
+
+CLASSIFIER = {"head.block.2.weight", "head.block.2.bias"}
+
+
+def without(state: State, *beginnings: str) -> State:
+    return {name: tensor for name, tensor in state.items() if not name.startswith(beginnings)}
+
+
+def opened(content: object, *partial: str) -> ForeignCheckpoint:
+    found = read_foreign(content, origin="part.pth", partial=partial, drawn_classes=19)
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def drawn() -> State:
+    """A network as every call draws it."""
+    torch.manual_seed(0)
+    return SegmenTronConfig(backbone_weights="none").build(19).state_dict()
+
+
+@pytest.mark.parametrize(
+    "partial", [("head.block.2.weight", "head.block.2.bias"), ("head.block.2.",), ("module.head",)]
+)
+def test_what_may_be_missing_is_drawn(state: State, drawn: State, partial: tuple[str, ...]) -> None:
+    before = torch.random.get_rng_state()
+    found = opened(prefixed(without(state, "head.block.2.")), *partial)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert found.num_classes == 19
+    assert set(found.drawn) == CLASSIFIER
+    assert found.tensors == (
+        "590 of 592 matched, 2 (head.block.2.weight, ...) missing, 0 unexpected; newly drawn: "
+        "head.block.2.weight, head.block.2.bias"
+    )
+    assert found.state.keys() == drawn.keys()
+    assert drawn["decoder.2.weight"].any()
+    assert torch.equal(found.state["decoder.2.weight"], drawn["decoder.2.weight"])
+    assert not found.state["decoder.0.pointwise.weight"].any()  # as in the file
+
+
+def test_of_many_drawn_tensors_the_first_are_named(state: State) -> None:
+    found = opened(without(state, "head.block."), "head.block.")
+    assert len(found.drawn) == 22
+    assert found.tensors.endswith(f"newly drawn: {', '.join(found.drawn[:6])} and 16 more")
+
+
+def test_a_classifier_of_another_size_counts_as_missing_where_it_may_be(state: State) -> None:
+    classifier = {
+        "head.block.2.weight": torch.ones(7, 256, 1, 1),
+        "head.block.2.bias": torch.ones(7),
+    }
+    found = opened(state | classifier, "head.block.2.")
+    assert found.num_classes == 19
+    assert set(found.drawn) == CLASSIFIER
+    assert found.state["decoder.2.weight"].shape == (19, 256, 1, 1)
+
+
+def format_named(name: str) -> ForeignFormat:
+    (found,) = (foreign for foreign in FORMATS if foreign.name == name)
+    return found
+
+
+def test_two_levels_may_lack_the_main_one() -> None:
+    """Of whose classifier a format's number of classes is read."""
+    foreign = format_named("AdaptSegNet two-level DeepLab-v2")
+    found = opened(without(file_of(foreign), "layer6."), "layer6.")
+    assert found.format is foreign
+    assert (found.num_classes, len(found.drawn)) == (19, 8)
+
+
+def initial_file() -> State:
+    """AdaptSegNet's initial weights: "Scale.", a head for 21 classes, no counters."""
+    whole = file_of(format_named("AdaptSegNet single-level DeepLab-v2"))
+    head = {n: torch.zeros(21, *t.shape[1:]) for n, t in whole.items() if n.startswith("layer5.")}
+    state = {n: t for n, t in (whole | head).items() if not n.endswith("num_batches_tracked")}
+    return prefixed(state, "Scale.")
+
+
+def test_a_head_for_other_classes_may_be_drawn_anew() -> None:
+    assert opened(initial_file()).num_classes == 21
+    found = opened(initial_file(), "layer5.")
+    assert (found.num_classes, len(found.drawn)) == (19, 8)
+    assert found.state["main.conv2d_list.0.weight"].shape == (19, 2048, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("partial", "message"),
+    [
+        (
+            ("head.block.2.", "head.c1"),
+            r"--partial head.c1: nothing that part.pth lacks .* so \(2 ",
+        ),
+        (
+            ("head.block.2.weight",),
+            r"590 of 592 tensors match, 2 \(head.block.2.weight, ...\) miss",
+        ),
+        (("head.block.2.", ""), "give names of tensors, or how they begin"),
+        (("head.block.2.", "module."), "give names of tensors, or how they begin"),
+    ],
+)
+def test_names_that_allow_nothing_or_too_little_are_refused(
+    state: State, partial: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        opened(without(state, "head.block.2."), *partial)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_whole_file_allows_nothing_to_be_missing(state: State) -> None:
+    with pytest.raises(InputError, match=r"--partial head: nothing .* \(0 missing or of another"):
+        opened(state, "head")
+
+
+def test_a_head_that_is_not_named_must_still_fit(state: State) -> None:
+    classifier = {
+        "head.block.2.weight": torch.ones(7, 256, 1, 1),
+        "head.block.2.bias": torch.ones(7),
+    }
+    with pytest.raises(
+        InputError, match=r"590 of 592 .* 2 \(head.block.2.weight, ...\) of another"
+    ):
+        opened(state | classifier, "head.block.2.weight")
+
+
+# --- files of no known format
+
+
+def test_the_nearest_formats_are_named(state: State) -> None:
+    half = dict(list(without(state, "head.", "encoder.fc").items())[:300])
+    half["encoder.bn1.weight"] = torch.zeros(3)
+    assert read_foreign(half, origin="half.pth") is None
+    counted = sum(not name.endswith("num_batches_tracked") for name in half) - 1
+    said = describe_unknown(half, "half.pth")
+    assert said.startswith(
+        "nearest of the files of other projects: SegmenTron DeepLabV3+ ResNet-101, "
+        f"{counted} of 592 tensors match, {591 - counted} ("
+    )
+    assert "0 unexpected, 1 (encoder.bn1.weight, ...) of another shape or type; " in said
+    assert said.count(" tensors match") == 3
+    assert "\n" not in said
+
+
+def test_of_two_that_fit_as_well_the_nearer_is_named_first() -> None:
+    """The file has the names of one, with fewer channels."""
+    foreign = format_named("VainF DeepLabV3+ ResNet-101")
+    config = foreign.network()
+    config.backbone_width = 32
+    with torch.device("meta"):
+        own = config.build(19).state_dict()
+    narrow = {foreign.their_name(n) or n: torch.zeros(t.shape) for n, t in own.items()}
+    assert "projects: VainF DeepLabV3+ ResNet-101, " in describe_unknown(narrow, "narrow.pth")
+
+
+@pytest.mark.parametrize("content", [{}, [1], 3, {"state_dict": {}}])
+def test_without_tensors_all_formats_are_named(content: object) -> None:
+    said = describe_unknown(content, "odd.pth")
+    assert said.startswith("files of other projects that can be read: SegmenTron DeepLabV3+ ResNet")
+    assert all(foreign.name in said for foreign in FORMATS)
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "heads"),
+    [("resnet18", 24, ("fc.weight",)), ("resnet50", 64, ()), ("resnet101", 8, ("layer5.0.bias",))],
+)
+def test_a_trunk_is_told_to_serve_as_initial_weights(
+    name: BackboneName, width: int, heads: tuple[str, ...]
+) -> None:
+    with torch.device("meta"):
+        shapes = resnet_backbone(name, width=width, weights="none").state_dict()
+    trunk = {n: torch.zeros((), dtype=t.dtype).expand(t.shape) for n, t in shapes.items()}
+    trunk |= {head: torch.zeros(1) for head in heads}
+    said = describe_unknown(prefixed(trunk), "some/trunk.pth")
+    assert said.startswith(
+        f"it holds the trunk of a {name} of width {width}, which serves as initial weights: --set "
+        "model.backbone_weights=some/trunk.pth; nearest of the files"
+    )
+    assert "trunk" not in describe_unknown(trunk | {"decode.bias": torch.zeros(1)}, "whole.pth")
+    del trunk["layer4.1.conv2.weight"]
+    assert "trunk" not in describe_unknown(trunk, "part.pth")

@@ -8,21 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_deeplabv2 import recipe_image, recipe_weight
+from test_deeplabv2 import recipe_image, recipe_network
 from torch import Tensor, nn
 
-from factories import file_of
 from uda.config import Experiment, TrainConfig, validate
 from uda.data.config import DataConfig, DomainConfig
 from uda.errors import InputError
 from uda.evaluation import EvaluationConfig
 from uda.models import ModelConfig, TorchvisionDeepLabV3Config, VainFConfig, model_from_plain
 from uda.models.backbones import resnet_backbone
-from uda.models.checkpoints import FORMATS, Protocol, read_foreign
 from uda.models.segmenter import BatchNormMode, Segmenter
 from uda.objectives.supervised import SupervisedConfig
 from uda.plain import to_plain
-from uda.snapshots import load_weights
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 
@@ -44,51 +41,40 @@ def shape_of(segmenter: Segmenter, name: str) -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize(
-    ("format_name", "model", "file", "entries", "heads"),
+    ("format_name", "file", "entries", "heads"),
     [
-        (
-            "VainF DeepLabV3+ ResNet-101",
-            VainFConfig(backbone_weights="none"),
-            "vainf_65x97",
-            674,
-            {"main"},
-        ),
+        ("VainF DeepLabV3+ ResNet-101", "vainf_65x97", 674, {"main"}),
         (
             "torchvision DeepLabV3 ResNet-101",
-            TorchvisionDeepLabV3Config(backbone_weights="none"),
             "torchvision_deeplabv3_65x97",
             676,
             {"main", "auxiliary"},
         ),
+        (
+            "torchvision DeepLabV3 ResNet-101 without auxiliary head",
+            "torchvision_deeplabv3_65x97",
+            668,
+            {"main"},
+        ),
     ],
 )
 def test_a_file_of_the_original_gives_the_originals_logits(
-    format_name: str, model: ModelConfig, file: str, entries: int, heads: set[str]
+    format_name: str, file: str, entries: int, heads: set[str], tmp_path: Path
 ) -> None:
-    (foreign,) = (known for known in FORMATS if known.name == format_name)
-    weights = {name: recipe_weight(name, like) for name, like in file_of(foreign).items()}
-    assert len(weights) == entries
-    found = read_foreign({"model_state": weights}, origin="recipe.pth")
-    assert found is not None
-    assert (found.format, found.model, found.num_classes) == (format_name, model, 19)
-    assert found.supervision.startswith("unknown")
-    assert found.protocol == Protocol(input_size=(1024, 2048))
-    segmenter = found.model.build(found.num_classes).eval()
-    load_weights(segmenter, found.state, origin="recipe.pth")
+    segmenter, count = recipe_network(format_name, tmp_path, prefix="module.")
+    assert count == entries
     with torch.no_grad():
         output = segmenter(recipe_image(65, 97))
-    ours = {"main_65x97": output.logits, "auxiliary_65x97": output.auxiliary_logits}
+    ours = {"main": output.logits, "auxiliary": output.auxiliary_logits}
     golden = np.load(GOLDEN / f"{file}.npz")
-    assert set(golden.files) == {f"{head}_65x97" for head in heads}
-    for name, logits in ours.items():
-        if logits is None:
-            assert name not in golden.files
-            continue
-        expected = golden[name]
+    assert {head for head, logits in ours.items() if logits is not None} == heads
+    for head in heads:
+        expected, logits = golden[f"{head}_65x97"], ours[head]
+        assert logits is not None
         # Every third pixel: some on a coarse logit, others between them.
         kept = logits[0, :, ::3, ::3].numpy()
         assert kept.shape == expected.shape == (19, 22, 33)
-        assert np.abs(kept - expected).max() / np.abs(expected).max() < 1e-5, name
+        assert np.abs(kept - expected).max() / np.abs(expected).max() < 1e-5, head
 
 
 @pytest.mark.parametrize("size", [(64, 96), (65, 97), (17, 33)])
@@ -114,6 +100,15 @@ def test_heads_scale_with_the_backbone() -> None:
     assert shape_of(torchvision, "main.0.convs.3.0.weight") == (64, 128, 3, 3)
     assert shape_of(torchvision, "main.1.weight") == (64, 64, 3, 3)
     assert shape_of(torchvision, "auxiliary.0.weight") == (16, 64, 3, 3)
+
+
+def test_torchvisions_auxiliary_head_can_be_left_out() -> None:
+    config = replace(TORCHVISION, auxiliary_head=False)
+    segmenter = config.build(5)
+    assert segmenter(torch.rand(2, 3, 33, 49)).auxiliary_logits is None
+    assert segmenter.has_auxiliary_head is config.has_auxiliary_head is False
+    assert not any(name.startswith("auxiliary.") for name in segmenter.state_dict())
+    assert config.auxiliary_switch == ("auxiliary_head", "false")
 
 
 @both
@@ -194,6 +189,7 @@ def test_every_field_changes_something(config: ModelConfig, tmp_path: Path) -> N
     torch.manual_seed(1)
     torch.save(resnet_backbone("resnet18", width=4, weights="none").state_dict(), path)
     changes: dict[str, object] = {
+        **({} if config is VAINF else {"auxiliary_head": False}),
         "backbone": "resnet50",
         "backbone_weights": str(path),
         "backbone_width": 8,
@@ -262,6 +258,6 @@ def test_objectives_are_told_of_the_auxiliary_head(config: ModelConfig) -> None:
     validate(fitting)
     with pytest.raises(InputError, match=r"needs|set, but no objective uses it") as caught:
         validate(other)
-    hint = "V3+ can have none" if config is VAINF else "=false (not possible in torchvision's Deep"
+    hint = "V3+ can have none" if config is VAINF else "set model.auxiliary_head=false or add"
     assert hint in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -1,5 +1,7 @@
 """Adversarial adaptation: who learns from which loss, and what each discriminator sees."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -8,10 +10,11 @@ from uda.adversarial_losses import AdversarialKind, fool, gradient_penalty, tell
 from uda.errors import InputError
 from uda.models.discriminators import Discriminator
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives import AdversarialConfig, StepContext
+from uda.objectives import AdversarialConfig, StepContext, SupervisedConfig
 from uda.objectives.adversarial import Adversarial
 from uda.optimizers import build_optimizer, set_learning_rate
 from uda.views import View
+from uda.weight_files import sha256
 
 CLASSES = 5
 CONTEXT = StepContext(step=0, seed=0, indices=(0, 1))
@@ -196,3 +199,92 @@ def test_fooling_moves_target_predictions_towards_the_source() -> None:
 def test_weights_that_make_no_sense_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(InputError, match=rf"adversarial\.{next(iter(settings))}"):
         AdversarialConfig(**settings).check("adversarial")  # type: ignore[arg-type]
+
+
+# --- discriminators from files beside another project's network
+
+
+def saved(
+    path: Path, adversarial: Adversarial, head: str, *, prefix: str = ""
+) -> dict[str, Tensor]:
+    """The state of a head's discriminator, written in the layout of both projects."""
+    state = adversarial.discriminators[head].state_dict()
+    torch.save({prefix + name: tensor for name, tensor in state.items()}, path)
+    return state
+
+
+def assert_is(adversarial: Adversarial, head: str, state: dict[str, Tensor]) -> None:
+    found = adversarial.discriminators[head].state_dict()
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[name], state[name]) for name in state)
+
+
+@pytest.mark.parametrize("kind", ["fully_convolutional", "multi_scale"])
+def test_on_two_levels_the_first_file_is_the_auxiliary_heads(kind: str, tmp_path: Path) -> None:
+    theirs = objective(discriminator=kind, auxiliary_weight=0.1)
+    first = saved(tmp_path / "GTA5_5000_D1.pth", theirs, "auxiliary")
+    second = saved(tmp_path / "GTA5_5000_D2.pth", theirs, "main", prefix="module.")
+    torch.manual_seed(1)
+    ours = AdversarialConfig(discriminator=kind, auxiliary_weight=0.1).build(CLASSES)  # type: ignore[arg-type]
+    before = [id(parameter) for parameter in ours.parameters()]
+    said = ours.restore_beside(tmp_path / "GTA5_5000.pth", auxiliary_head=True)
+    digests = [sha256(tmp_path / f"GTA5_5000_D{n}.pth")[:12] for n in (1, 2)]
+    assert said == f"GTA5_5000_D1.pth sha256:{digests[0]}, GTA5_5000_D2.pth sha256:{digests[1]}"
+    assert_is(ours, "auxiliary", first)
+    assert_is(ours, "main", second)
+    assert [id(parameter) for parameter in ours.parameters()] == before  # an optimizer holds them
+    assert all(parameter.requires_grad for parameter in ours.parameters())
+
+
+def test_on_one_level_the_first_file_is_the_main_heads(tmp_path: Path) -> None:
+    first = saved(tmp_path / "GTA5_5000_D1.pth", objective(), "main")
+    torch.manual_seed(1)
+    ours = AdversarialConfig().build(CLASSES)
+    said = ours.restore_beside(tmp_path / "GTA5_5000.pth", auxiliary_head=False)
+    assert said.startswith("GTA5_5000_D1.pth sha256:")
+    assert_is(ours, "main", first)
+
+
+def test_one_discriminator_on_two_levels_takes_its_heads_file(tmp_path: Path) -> None:
+    second = saved(tmp_path / "x_D2.pt", objective(), "main")
+    torch.manual_seed(1)
+    ours = AdversarialConfig().build(CLASSES)
+    assert ours.restore_beside(tmp_path / "x.pt", auxiliary_head=True).startswith("x_D2.pt sha256:")
+    assert_is(ours, "main", second)
+
+
+@pytest.mark.parametrize("settings", [{}, {"optimizer": None}])
+def test_without_files_or_training_discriminators_stay_as_drawn(
+    settings: dict[str, None], tmp_path: Path
+) -> None:
+    ours = objective(**settings)
+    before = {n: t.clone() for n, t in ours.discriminators["main"].state_dict().items()}
+    saved(tmp_path / "other_D1.pth", objective(), "main")
+    if settings:
+        torch.manual_seed(1)
+        saved(tmp_path / "x_D1.pth", AdversarialConfig().build(CLASSES), "main")
+    said = ours.restore_beside(tmp_path / "x.pth", auxiliary_head=False)
+    assert said == "discriminators drawn"
+    assert_is(ours, "main", before)
+
+
+def test_discriminator_files_that_cannot_be_used(tmp_path: Path) -> None:
+    ours = objective(auxiliary_weight=0.1)
+    file, path = tmp_path / "x_D1.pth", tmp_path / "x.pth"
+    saved(file, ours, "main")
+    with pytest.raises(InputError, match=r"x_D2.pth does not exist, but another .* the main head,"):
+        ours.restore_beside(path, auxiliary_head=True)
+    with pytest.raises(InputError, match=r"x_D1.pth is no multi_scale .*: 0 of 84 .* of fully_con"):
+        objective(discriminator="multi_scale").restore_beside(path, auxiliary_head=False)
+    torch.manual_seed(0)
+    with pytest.raises(
+        InputError, match=r"9 of 10 tensors match, .* 1 \(conv1.weight, ...\) of ano"
+    ):
+        AdversarialConfig().build(CLASSES + 1).restore_beside(path, auxiliary_head=False)
+    torch.save(ours.discriminators["main"], file)
+    with pytest.raises(InputError, match=r"x_D1.pth holds uda\S+, which could .*: move it away"):
+        objective().restore_beside(path, auxiliary_head=False)
+
+
+def test_an_objective_without_networks_says_nothing(tmp_path: Path) -> None:
+    assert SupervisedConfig().build(5).restore_beside(tmp_path / "x.pth", auxiliary_head=True) == ""

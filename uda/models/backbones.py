@@ -13,6 +13,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from uda.errors import InputError
 from uda.models.backbone_weights import load_file, load_imagenet
+from uda.models.state_dicts import PREFIXES
 
 BackboneName = Literal["resnet18", "resnet50", "resnet101"]
 NormLayer = Callable[[int], nn.BatchNorm2d]  # from a number of channels
@@ -52,7 +53,7 @@ class BackboneChannels(NamedTuple):
 class ResNetBackbone(nn.Module):
     """A ResNet without its classifier; parameters are named as in torchvision's ResNets."""
 
-    # Files with its weights: their kind; what may precede names, in this order; names left out.
+    # Files with its weights: their kind; what may precede all names; names left out.
     file_kind: ClassVar[str] = "torchvision classification state dict"
     prefixes: ClassVar[tuple[str, ...]] = ("module.",)
     heads: ClassVar[tuple[str, ...]] = ("fc.",)
@@ -120,7 +121,7 @@ class CaffeResNetBackbone(ResNetBackbone):
     """
 
     file_kind = "Caffe ResNet's or DeepLab-v2's state dict under torchvision's names"
-    prefixes = ("module.", "Scale.")
+    prefixes = PREFIXES
     heads = ("fc.", "layer5.", "layer6.")
 
     def __init__(self, name: BackboneName, *, width: int, ceil_mode: bool, norm: NormLayer) -> None:

@@ -1,4 +1,4 @@
-"""torchvision's DeepLabV3: its heads on our ResNet, with its auxiliary head.
+"""torchvision's DeepLabV3: its heads on our ResNet, with its auxiliary head or without.
 
 Source: Chen et al., arXiv 1706.05587; the pyramid and the auxiliary head are torchvision's own
 modules.
@@ -24,18 +24,15 @@ class TorchvisionDeepLabV3Config(ModelConfig):
     `dropout` is of both heads; torchvision fixes 0.5 in the pyramid and 0.1 in the auxiliary head.
     """
 
+    auxiliary_head: bool = True
+
     @property
     def has_auxiliary_head(self) -> bool:
-        return True
+        return self.auxiliary_head
 
     @property
     def auxiliary_switch(self) -> tuple[str, str]:
-        # No field takes it away: the words stand in "... set model.auxiliary_head=false (...) or
-        # add an objective that does".
-        return (
-            "auxiliary_head",
-            "false (not possible in torchvision's DeepLabV3: use DeepLabV3PlusConfig)",
-        )
+        return "auxiliary_head", "false"
 
     def build(self, num_classes: int) -> "TorchvisionDeepLabV3":
         self.check(num_classes)
@@ -49,7 +46,7 @@ class TorchvisionDeepLabV3Config(ModelConfig):
 
 
 class TorchvisionDeepLabV3(Segmenter):
-    """Atrous spatial pyramid on the deepest features, an FCN head on layer3's.
+    """Atrous spatial pyramid on the deepest features, and optionally an FCN head on layer3's.
 
     Below the children of this class, layers are named as in torchvision's files.
     """
@@ -65,16 +62,18 @@ class TorchvisionDeepLabV3(Segmenter):
             *convolution(width, width, kernel_size=3),
             nn.Conv2d(width, num_classes, kernel_size=1),
         )
-        self.auxiliary = FCNHead(backbone.channels.middle, num_classes)
-        finish_heads(self.main, self.auxiliary, dropout=config.dropout)
+        self.auxiliary: nn.Module | None = None
+        if config.auxiliary_head:
+            self.auxiliary = FCNHead(backbone.channels.middle, num_classes)
+        finish_heads(*filter(None, (self.main, self.auxiliary)), dropout=config.dropout)
 
     @property
     def has_auxiliary_head(self) -> bool:
-        """Whether outputs carry `auxiliary_logits`: they always do."""
-        return True
+        """Whether outputs carry `auxiliary_logits`."""
+        return self.auxiliary is not None
 
     def coarse_output(self, normalized: Tensor) -> SegmentationOutput:
-        """Both heads' logits at stride 8.
+        """Each head's logits at stride 8.
 
         normalized: (N, 3, H, W) float
 
@@ -82,7 +81,9 @@ class TorchvisionDeepLabV3(Segmenter):
         """
         _, middle, deep = self.backbone(normalized)
         return SegmentationOutput(
-            logits=self.main(deep), auxiliary_logits=self.auxiliary(middle), features=deep
+            logits=self.main(deep),
+            auxiliary_logits=None if self.auxiliary is None else self.auxiliary(middle),
+            features=deep,
         )
 
 

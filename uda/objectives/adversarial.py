@@ -4,6 +4,7 @@ Source: Tsai et al., "Learning to Adapt Structured Output Space", CVPR 2018, arX
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from torch import Tensor, nn
@@ -16,9 +17,11 @@ from uda.models.discriminators import (
     MultiScaleDiscriminator,
 )
 from uda.models.segmenter import SegmentationOutput
+from uda.models.state_dicts import compare, unwrapped
 from uda.objectives.base import Objective, ObjectiveConfig, StepContext
 from uda.optimizers import OptimizerConfig
 from uda.views import View
+from uda.weight_files import identity, read_weights
 
 _DISCRIMINATORS: dict[str, type[FullyConvolutionalDiscriminator | MultiScaleDiscriminator]] = {
     "fully_convolutional": FullyConvolutionalDiscriminator,
@@ -106,6 +109,24 @@ class Adversarial(Objective):
         # Detached predictions of the step under way: domain -> head -> (N, C, H, W).
         self._seen: dict[str, dict[str, Tensor]] = {}
 
+    def restore_beside(self, path: Path, *, auxiliary_head: bool) -> str:
+        """Discriminators that are trained begin as AdaptSegNet and Seg-Uncertainty saved theirs,
+        beside X.pth: the auxiliary head's in X_D1.pth, the main one's in X_D2.pth, or in X_D1.pth
+        where it is the only head. Without such files they stay as they were drawn."""
+        numbers = {"auxiliary": 1, "main": 2} if auxiliary_head else {"main": 1}
+        files = {n: path.with_name(f"{path.stem}_D{n}{path.suffix}") for n in numbers.values()}
+        if self.optimizer is None or not any(file.exists() for file in files.values()):
+            return "discriminators drawn"
+        taken = {head: files[numbers[head]] for head in self.weights}
+        for head, file in taken.items():
+            require(
+                file.exists(),
+                f"{file} does not exist, but another like it does: put it there, for the "
+                f"discriminator of the {head} head, or move the other away, and all are drawn",
+            )
+            _load(self._discriminator(head), file, kind=self.config.discriminator)
+        return ", ".join(identity(file) for file in sorted(taken.values()))
+
     def terms(
         self, view: View, output: SegmentationOutput, context: StepContext
     ) -> dict[str, Tensor]:
@@ -159,3 +180,20 @@ def _logits(output: SegmentationOutput, head: str) -> Tensor:
     logits = output.logits if head == "main" else output.auxiliary_logits
     assert logits is not None, "validate() has seen to it that there is an auxiliary head"
     return logits
+
+
+def _load(discriminator: Discriminator, file: Path, *, kind: str) -> None:
+    content = read_weights(
+        file,
+        expected="a discriminator's state dict",
+        instead="move it away, and discriminators are drawn",
+    )
+    shapes = {name: tensor.shape for name, tensor in discriminator.state_dict().items()}
+    found = compare(unwrapped(content), shapes)
+    require(
+        found.complete and not found.unexpected,
+        f"{file} is no {kind} discriminator of this preset: {found}; choose another of "
+        f"{', '.join(_DISCRIMINATORS)} with --set objectives.NAME.discriminator, or move the file "
+        "away, and discriminators are drawn",
+    )
+    discriminator.load_state_dict(found.fitting)

@@ -2,6 +2,7 @@
 
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -90,6 +91,15 @@ class Objective(nn.Module):
     reads: tuple[str, ...] = ()  # names of the views that `terms` wants
     optimizer: OptimizerConfig | None = None  # for the objective's own networks, if it has any
     config: ObjectiveConfig
+
+    def restore_beside(self, path: Path, *, auxiliary_head: bool) -> str:
+        """Called when a run starts from another project's network in the file `path`, which has an
+        `auxiliary_head` or not: takes over what lies beside it for the objective's own networks.
+
+        Says, for the run's records, where these begin; "" when there are none. Raises InputError
+        when files are missing or do not fit.
+        """
+        return ""
 
     def views(self, batch: Batch, context: StepContext) -> tuple[View, ...]:
         """The views to add to this step; batch is on the device."""

@@ -1,0 +1,144 @@
+"""Runs that start from another project's network: its weights, and its discriminators beside it."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from experiments import load_preset
+from factories import file_of
+from tiny_runs import CPU, assert_same, tiny_preset
+from uda import engine
+from uda.config import Experiment
+from uda.engine import train
+from uda.errors import InputError
+from uda.models.checkpoints import FORMATS
+from uda.models.discriminators import FullyConvolutionalDiscriminator
+from uda.objectives.adversarial import Adversarial
+from uda.run import Run, start_run
+from uda.snapshots import load, save, snapshot_values
+from uda.weight_files import sha256
+
+PRESET = "logged_multi_640x360_lsgan_b1"  # AdaptSegNet on two levels
+
+State = dict[str, Tensor]
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    """AdaptSegNet's file of a network that says 0 everywhere."""
+    (foreign,) = (known for known in FORMATS if known.name == "AdaptSegNet two-level DeepLab-v2")
+    path = tmp_path / "GTA5_5000.pth"
+    torch.save(file_of(foreign), path)
+    return path
+
+
+@pytest.fixture
+def experiment(network: Path, toy_root: Path) -> Experiment:
+    """The preset with the network's full size, on small images."""
+    found = tiny_preset(PRESET, toy_root, steps=2)
+    found.model = load_preset(PRESET).model
+    found.model.backbone_weights = "none"
+    found.train.initial_snapshot = str(network)
+    return found
+
+
+Begin = Callable[[], tuple[Run, str]]
+
+
+@pytest.fixture
+def begin(
+    experiment: Experiment,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Begin:
+    """Begins the run: what it is about to update, and what it says of its first weights."""
+    runs = []
+
+    def stop(run: Run, _batch: object) -> None:
+        runs.append(run)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "train_step", stop)
+
+    def begun() -> tuple[Run, str]:
+        with pytest.raises(KeyboardInterrupt):
+            train(experiment, tmp_path / "run", preset="tiny", device=CPU)
+        (said,) = re.findall(r"^initial weights  (.*)$", capsys.readouterr().out, re.MULTILINE)
+        return runs[-1], said
+
+    return begun
+
+
+def discriminator(path: Path, seed: int) -> State:
+    """A discriminator's state, which is written to `path` as nn.DataParallel has it."""
+    torch.manual_seed(seed)
+    state = FullyConvolutionalDiscriminator(19).state_dict()
+    torch.save({f"module.{name}": tensor for name, tensor in state.items()}, path)
+    return state
+
+
+def discriminators(run: Run) -> dict[str, State]:
+    adversarial = run.objectives["adversarial"]
+    assert isinstance(adversarial, Adversarial)
+    return {head: network.state_dict() for head, network in adversarial.discriminators.items()}
+
+
+def digest(path: Path) -> str:
+    return f"{path.name} sha256:{sha256(path)[:12]}"
+
+
+def test_discriminators_start_from_the_files_beside(
+    network: Path, tmp_path: Path, begin: Begin
+) -> None:
+    files = [tmp_path / f"GTA5_5000_D{number}.pth" for number in (1, 2)]
+    first, second = (discriminator(file, seed) for seed, file in enumerate(files))
+    run, said = begin()
+    assert said == f"{digest(network)}; {digest(files[0])}, {digest(files[1])}"
+    assert_same(discriminators(run), {"main": second, "auxiliary": first})
+    assert not run.student.state_dict()["main.conv2d_list.0.weight"].any()
+
+
+def test_without_such_files_they_are_drawn_from_the_seed(
+    network: Path, experiment: Experiment, begin: Begin
+) -> None:
+    run, said = begin()
+    assert said == f"{digest(network)}; discriminators drawn"
+    assert_same(
+        discriminators(run), discriminators(start_run(experiment, num_classes=19, device=CPU))
+    )
+
+
+def test_a_snapshot_of_ours_brings_none(
+    network: Path, experiment: Experiment, tmp_path: Path, begin: Begin
+) -> None:
+    ours = tmp_path / "ours.pth"
+    save(snapshot_values(load(network)), ours)
+    discriminator(tmp_path / "ours_D1.pth", 0)
+    experiment.train.initial_snapshot = str(ours)
+    _, said = begin()
+    assert said == digest(ours)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"GTA5_5000_D1.pth": 19}, r"GTA5_5000_D2.pth does not exist, but another like it does"),
+        (
+            {"GTA5_5000_D1.pth": 21, "GTA5_5000_D2.pth": 19},
+            r"GTA5_5000_D1.pth is no fully_convolutional discriminator of this preset: 9 of 10",
+        ),
+    ],
+)
+def test_files_that_do_not_do_are_refused_before_anything_is_written(
+    experiment: Experiment, tmp_path: Path, files: dict[str, int], message: str
+) -> None:
+    for name, classes in files.items():
+        torch.save(FullyConvolutionalDiscriminator(classes).state_dict(), tmp_path / name)
+    with pytest.raises(InputError, match=message):
+        train(experiment, tmp_path / "run", preset="tiny", device=CPU)
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,101 @@
+"""State dicts from files: taken out of what is around them, and compared with what is wanted."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeGuard
+
+import torch
+from torch import Tensor
+
+from uda.errors import tally
+
+# What nn.DataParallel and the multi-scale wrapper of DeepLab's authors put before every name.
+PREFIXES = ("module.", "Scale.")
+_OUTER = ("state_dict", "model_state", "model")  # under one of these a state dict may lie
+_DEEPEST = 10  # a dict may hold itself
+_LISTED = 6  # names in a report
+_COUNTER = ".num_batches_tracked"  # of batches seen; nothing reads it, and older files lack it
+
+
+def is_counter(name: str) -> bool:
+    """Whether the tensor of that name counts batches, and so may be missing."""
+    return name.endswith(_COUNTER)
+
+
+def unwrapped(content: object, prefixes: Sequence[str] = PREFIXES) -> dict[str, object]:
+    """The state dict in what torch.load returned, without the dicts around it and without the
+    `prefixes` that all of its names begin with, in any order; empty when there is none."""
+    if not isinstance(content, Mapping):
+        return {}
+    for _ in range(_DEEPEST):
+        inner = (content[outer] for outer in _OUTER if isinstance(content.get(outer), Mapping))
+        content = next(inner, content)
+    named = {str(name): value for name, value in content.items()}
+    # Only where all have it: two names that become one would hide a tensor.
+    while shared := [p for p in prefixes if named and all(name.startswith(p) for name in named)]:
+        named = {name.removeprefix(shared[0]): value for name, value in named.items()}
+    return named
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names, or the first of many and how many more there are."""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """What a file holds, beside what a network wants of it."""
+
+    wanted: int  # tensors, without counters
+    fitting: dict[str, Tensor]
+    counters: dict[str, Tensor]  # all that are wanted; those the file lacks are 0
+    missing: list[str]
+    unexpected: list[str]
+    misshapen: list[str]  # of another shape, of another type or no tensors, counters among them
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing that is wanted is missing or does not fit."""
+        return not self.missing and not self.misshapen
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.fitting)} of {self.wanted} tensors match, {tally(self.missing)} missing, "
+            f"{tally(self.unexpected)} unexpected, {tally(self.misshapen)} of another shape or type"
+        )
+
+
+def compare(entries: Mapping[str, object], shapes: Mapping[str, torch.Size]) -> Comparison:
+    """`entries` of a state dict beside the `shapes` of those that a network has."""
+    counters = {n: torch.zeros((), dtype=torch.long) for n in shapes if is_counter(n)}
+    fitting, misshapen = {}, []
+    for name, shape in shapes.items():
+        value = entries.get(name)
+        if name not in entries:
+            continue
+        if not _is_like(value, shape, whole=name in counters):
+            misshapen.append(name)
+        elif name in counters:
+            counters[name] = value
+        else:
+            fitting[name] = value
+    return Comparison(
+        wanted=len(shapes) - len(counters),
+        fitting=fitting,
+        counters=counters,
+        missing=[n for n in shapes if n not in entries and n not in counters],
+        unexpected=[name for name in entries if name not in shapes],
+        misshapen=misshapen,
+    )
+
+
+def _is_like(value: object, shape: torch.Size, *, whole: bool) -> TypeGuard[Tensor]:
+    """Whether `value` is a tensor of that shape that holds whole numbers, or real ones."""
+    return (
+        isinstance(value, Tensor)
+        and value.shape == shape
+        and value.dtype.is_floating_point != whole
+        and value.layout == torch.strided
+        and value.device.type == "cpu"  # not "meta", which holds none
+    )
