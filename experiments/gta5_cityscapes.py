@@ -66,7 +66,7 @@ def gc_640x360_b2_source_only() -> Experiment:
             head_lr_factor=10.0,
             warmup_steps=5_000,
         ),
-        evaluation=EvaluationConfig(dataset="cityscapes", split="val", input_size=(512, 1024)),
+        evaluation=EvaluationConfig.following("half_input", dataset="cityscapes"),
     )
 
 
@@ -228,5 +228,5 @@ def segmentron_deeplabv3plus_r101_cityscapes() -> Experiment:
         name="sgd", lr=0.02, momentum=0.9, weight_decay=1e-4
     )
     experiment.train.warmup_steps = 0
-    experiment.evaluation.input_size = (1024, 2048)
+    experiment.evaluation.follow("native")
     return experiment

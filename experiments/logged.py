@@ -65,9 +65,7 @@ def logged_multi_640x360_lsgan_b1() -> Experiment:
             backbone_lr_factor=3.0,
             schedule_steps=200_000,
         ),
-        evaluation=EvaluationConfig(
-            dataset="cityscapes", input_size=(512, 1024), upsample="logits"
-        ),
+        evaluation=EvaluationConfig.following("adaptsegnet", dataset="cityscapes"),
     )
 
 
@@ -91,14 +89,7 @@ def logged_gc_640x360_b1() -> Experiment:
         },
         train=_sgd(steps=110_000, batch_size=1),
         # Four views: two sizes and their mirror images.
-        evaluation=EvaluationConfig(
-            dataset="cityscapes",
-            input_size=(512, 1024),
-            scales=(1.0, 1.25),
-            flip=True,
-            heads="fused",
-            upsample="probabilities",
-        ),
+        evaluation=EvaluationConfig.following("mrnet", dataset="cityscapes"),
     )
 
 
@@ -233,7 +224,7 @@ def logged_segmentron_deeplabv3plus_r101_cityscapes() -> Experiment:
             batch_size=1,
             initial_snapshot="weights/deeplabv3_plus_resnet101_segmentron.pth",
         ),
-        evaluation=EvaluationConfig(dataset="cityscapes", input_size=(1024, 2048)),
+        evaluation=EvaluationConfig.following("segmentron", dataset="cityscapes"),
     )
 
 

@@ -7,7 +7,6 @@ from experiments.logged import logged_aagc_640x360_b2
 from experiments.parts import balanced_hard, cityscapes, deeplab_v2
 from uda.config import Experiment, RestartConfig
 from uda.data.config import SecondViewConfig
-from uda.evaluation import EvaluationConfig
 from uda.objectives import (
     AdversarialConfig,
     CrossViewConfig,
@@ -31,9 +30,7 @@ def logged_aagc_640x360_b2_single() -> Experiment:
         "adversarial": _single_discriminator(),
     }
     experiment.train.steps = 45_000
-    experiment.evaluation = EvaluationConfig(
-        dataset="cityscapes", input_size=(512, 1024), upsample="probabilities"
-    )
+    experiment.evaluation.follow("single")
     return experiment
 
 

@@ -1,10 +1,12 @@
-"""The experiment log's published numbers (published.json), to be printed beside ours."""
+"""The experiment log's published numbers (published.json), to stand beside ours."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from types import MappingProxyType
+from typing import NamedTuple
 
 from uda.data.registry import layout_named
 from uda.evaluation import EvaluationConfig
@@ -43,28 +45,29 @@ def published(preset: str, step: int | None) -> Published | None:
     return None
 
 
-def print_comparison(
-    scores: Scores, preset: str, step: int, evaluation: EvaluationConfig
-) -> dict[str, object]:
-    """Prints what the log says of `preset` beside our `scores` after `step` updates.
+class Comparison(NamedTuple):
+    """What the log says of a run, beside ours: nothing where it has no number."""
 
-    Nothing is printed when the log has no number, or has it for another data set or split than
-    `evaluation`. Returns the published number as a fact for `scores_json`, if it was printed.
+    text: str = ""  # to be read, whole lines
+    facts: Mapping[str, object] = MappingProxyType({})  # the published number, for `scores_json`
+
+
+def compare(scores: Scores, preset: str, step: int, evaluation: EvaluationConfig) -> Comparison:
+    """What the log says of `preset` beside our `scores` after `step` updates; nothing when it has
+    no number, or has it for another data set or split than `evaluation`.
     """
     entry = published(preset, step)
     if entry is None or (evaluation.dataset, evaluation.split) != _SCORED:
-        return {}
-    print(_caption(entry, preset, step))
-    if entry.note:
-        print(f"note: {entry.note}")
+        return Comparison()
+    lines = [_caption(entry, preset, step), *([f"note: {entry.note}"] if entry.note else [])]
     table = comparison_table(
         scores,
         layout_named(evaluation.dataset).label_space.report_names,
         published_miou=entry.miou,
         published_per_class=entry.per_class,
     )
-    print(table)
-    return {"published": {"preset": entry.preset, "step": entry.step, "miou": entry.miou}}
+    number = {"preset": entry.preset, "step": entry.step, "miou": entry.miou}
+    return Comparison("\n".join([*lines, table, ""]), {"published": number})
 
 
 def _caption(entry: Published, preset: str, step: int) -> str:

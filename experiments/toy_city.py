@@ -201,7 +201,7 @@ def _on_toy_city(experiment: Experiment) -> Experiment:
     experiment.train.snapshot_every = 500
     experiment.train.resume_every = 100
     experiment.evaluation.every = 250
-    experiment.evaluation.input_size = TOY_SIZE
+    experiment.evaluation.follow("native")
     for objective in experiment.objectives.values():
         objective.start_step = objective.start_step * experiment.train.steps // steps_before
     return experiment

@@ -114,7 +114,7 @@ def draw_comparison(results: dict[str, dict[str, Any]]) -> None:
             truth = [views.labels for views, _ in found if views.labels is not None]
             columns.append([CITYSCAPES.colorize(labels.numpy()) for labels in truth])
         titles.append(f"{name.replace('_', '-')}: mIoU {results[name]['miou']:.1f}")
-        columns.append([CITYSCAPES.colorize(p.argmax(0).numpy()) for _, p in found])
+        columns.append([CITYSCAPES.colorize(p.labels.numpy()) for _, p in found])
     rows: list[list[Picture]] = [list(row) for row in zip(*columns, strict=True)]
     comparison(rows, titles, CITYSCAPES).save(FOLDER / "comparison.png")
 

@@ -85,7 +85,7 @@ def test_the_manifest_by_hand(tmp_path: Path) -> None:
     assert (manifest.label_space, manifest.classes) == ("cityscapes19", CITYSCAPES.classes)
     assert (manifest.supervision, manifest.snapshot) == ("none", "GTA5_7.pth")
     assert manifest.snapshot_sha256 == hashlib.sha256(b"weights").hexdigest()
-    assert manifest.protocol == "input as stored; scale 1; no flip"
+    assert manifest.protocol == "native: input as stored; scale 1; no flip"
     # Kept of image a: 4 of 5, 2 of 5, 1 of 2, 1 of 3; all 6 of image b, which are of class 2.
     expected: dict[str, float | None] = dict.fromkeys(CITYSCAPES.classes)
     expected |= {"building": 10 / 11, "car": 2 / 5, "pole": 1 / 2, "traffic sign": 1 / 3}

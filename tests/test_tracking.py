@@ -4,6 +4,7 @@ import io
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from tensorboard.backend.event_processing import (  # type: ignore[import-untype
 
 from uda.data.labels import CITYSCAPES, IGNORE_INDEX
 from uda.evaluation import Views
+from uda.inference import Prediction
 from uda.metrics import Scores
 from uda.tracking import Tracker, prediction_panel, progress_bar, view_panel
 from uda.views import View
@@ -30,21 +32,22 @@ def scores_with_absent_class() -> Scores:
     return Scores(iou=iou, miou=0.26, pixel_accuracy=0.7, absent=("sidewalk",), confusion=())
 
 
-def lines(folder: Path) -> list[dict[str, float]]:
+def lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_losses_and_scores_are_lines_of_json(tmp_path: Path) -> None:
     with tracker(tmp_path) as records:
         records.log(5, {"loss/supervised/main": torch.tensor(1.5)}, lr=0.125)
-        records.record_scores(5, scores_with_absent_class(), NAMES)
+        records.record_scores(5, scores_with_absent_class(), NAMES, protocol="native")
     losses, found = lines(tmp_path)
     assert losses.pop("images_per_second") > 0
     assert losses == {"step": 5, "lr": 0.125, "loss/supervised/main": 1.5}
     assert found["miou"] == 0.26
     assert found["iou/road"] == 0.5
     assert "iou/sidewalk" not in found, "NaN is no JSON and no score"
-    assert len(found) == 2 + 18
+    assert found["protocol"] == "native", "no score without its protocol"
+    assert len(found) == 3 + 18
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -123,9 +126,8 @@ def test_a_panel_of_predictions_reduces_label_maps_to_the_input() -> None:
     image = torch.randint(0, 256, (3, 2, 4), dtype=torch.uint8)
     labels = torch.full((4, 8), 13, dtype=torch.uint8)
     labels[:, 4:] = IGNORE_INDEX
-    probabilities = torch.zeros(19, 4, 8)
-    probabilities[2] = 1
-    found = [(Views("stem", [image], labels, (4, 8)), probabilities)] * 2
+    prediction = Prediction(torch.full((4, 8), 2), None, ())
+    found = [(Views("stem", [image], labels, (4, 8)), prediction)] * 2
     panel = prediction_panel(found, CITYSCAPES)
     assert panel.shape == (3, 2 * 2, 3 * 4)
     assert torch.equal(panel[:, 2:, :4], image / 255)

@@ -4,15 +4,22 @@ Source: Li et al., "Revisiting Batch Normalization For Practical Domain Adaptati
 arXiv 1603.04779 (AdaBN).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from uda.data.files import read_image
+from uda.data.transforms import resize_image
 from uda.errors import InputError
 from uda.models.segmenter import Segmenter
+
+BATCH_NORM_IMAGES = 160  # enough for statistics: 20 batches of 8
+_BATCH_NORM_BATCH = 8
 
 
 def disable_dropout(network: nn.Module) -> None:
@@ -43,3 +50,38 @@ def reestimate_batch_norm(segmenter: Segmenter, batches: Iterable[Tensor]) -> No
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
     segmenter.eval()
+
+
+def adapt_batch_norm(segmenter: Segmenter, folder: Path, input_size: tuple[int, int] | None) -> str:
+    """Re-estimates batch norm on images found below `folder` and says so in one line.
+
+    At most BATCH_NORM_IMAGES of them are used, evenly spaced over the sorted list and resized to
+    `input_size` (height, width), if given. Raises InputError when there are none or they cannot be
+    batched.
+    """
+    files = sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg")
+    )
+    if not files:
+        raise InputError(f"--adapt-bn {folder}: there are no .png or .jpg images below this folder")
+    count = min(len(files), BATCH_NORM_IMAGES)
+    if count > _BATCH_NORM_BATCH:
+        count -= count % _BATCH_NORM_BATCH  # a small last batch would weigh as much as a full one
+    chosen = [files[i] for i in np.linspace(0, len(files) - 1, count).round().astype(int)]
+    device = next(segmenter.parameters()).device
+
+    def batches() -> Iterator[Tensor]:
+        for start in range(0, count, _BATCH_NORM_BATCH):
+            group = [
+                torch.from_numpy(resize_image(read_image(path), input_size))
+                for path in chosen[start : start + _BATCH_NORM_BATCH]
+            ]
+            if any(image.shape != group[0].shape for image in group):
+                raise InputError(
+                    f"--adapt-bn {folder}: images of different sizes cannot share a batch; give "
+                    "--input-size WxH"
+                )
+            yield torch.stack(group).to(device).float().div_(255)
+
+    reestimate_batch_norm(segmenter, batches())
+    return f"re-estimated on {count} of {len(files)} unlabeled images of {folder}"

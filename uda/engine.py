@@ -16,7 +16,7 @@ from uda.data.samples import Sample
 from uda.data.sampling import batches
 from uda.data.training import TrainingData, open_labeled_split, open_training_data
 from uda.errors import InputError, require
-from uda.evaluation import evaluate, protocol
+from uda.evaluation import evaluate, protocol_line
 from uda.metrics import Scores
 from uda.objectives.base import Objective, StepContext
 from uda.optimizers import set_learning_rate
@@ -27,9 +27,10 @@ from uda.run import STUDENT, Run, StepResult, start_run
 from uda.run_folder import RunFolder
 from uda.schedules import learning_rate_factor
 from uda.snapshots import load as load_snapshot
-from uda.snapshots import load_weights, sha256
+from uda.snapshots import load_weights
 from uda.tracking import Tracker, progress_bar
 from uda.views import Batch, View
+from uda.weight_files import identity
 
 
 def train_step(run: Run, batch: Batch) -> StepResult:
@@ -216,7 +217,7 @@ def _evaluate_first_weights(
         "preset": preset,
         "snapshot": initial,
         "supervision": snapshot.supervision,
-        "protocol": protocol(config),
+        "protocol": protocol_line(config),
         "images": len(validation),
     }
     print("\n".join(f"{name:<16} {fact}" for name, fact in facts.items()))
@@ -269,5 +270,10 @@ def _first_weights(
     supervision = folder.supervision
     if snapshot.supervision != "none":
         supervision += f"; initial weights made with: {snapshot.supervision}"
-    initial_weights = f"{Path(initial).name} sha256:{sha256(Path(initial))[:12]}"
+    taken = [identity(Path(initial))]
+    if snapshot.is_foreign:
+        auxiliary_head = snapshot.model.has_auxiliary_head
+        for objective in run.objectives.values():
+            taken.append(objective.restore_beside(Path(initial), auxiliary_head=auxiliary_head))
+    initial_weights = "; ".join(filter(None, taken))
     return run, replace(folder, supervision=supervision, initial_weights=initial_weights)

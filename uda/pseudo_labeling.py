@@ -1,6 +1,6 @@
 """A network and unlabeled images -> a folder of pseudo-labels."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,10 +14,11 @@ from uda.data.labels import IGNORE_INDEX, LabelSpace
 from uda.data.pseudo_label_folder import ID_SPACE, Manifest, PseudoLabelWriter
 from uda.data.registry import check_raw_ids, list_domain
 from uda.data.samples import Sample
-from uda.errors import InputError
-from uda.evaluation import EvaluationConfig, Views, input_protocol, predictions
+from uda.errors import InputError, require
+from uda.evaluation import EvaluationConfig, Progress, predictions
 from uda.metrics import ConfusionMatrix, Scores, scores
 from uda.models.segmenter import Segmenter
+from uda.protocols import input_line, protocol_name
 from uda.reports import absent_line, iou_lines
 from uda.snapshots import Snapshot, sha256
 
@@ -64,27 +65,37 @@ def label_images(
     snapshot: Path,
     supervision: str,
     workers: int = 0,
-    progress: Callable[[Iterable[tuple[Views, Tensor]]], Iterable[tuple[Views, Tensor]]] = iter,
+    progress: Progress = iter,
 ) -> LabelingResult:
     """Writes `folder` (see uda/data/pseudo_label_folder.py) with the most probable class of each
     pixel at stored resolution, 255 where its softmax probability is below `threshold`.
 
     If all samples come with readable labels, they are scored, too; what is written does not depend
-    on that. Raises InputError, leaving no folder behind, when an image cannot be read or the folder
-    exists.
+    on that. Raises InputError, leaving no folder behind, when an image cannot be read, the folder
+    exists, or the protocol scores labels of another size.
     """
     if not 0 <= threshold <= 1:
         raise InputError(f"--threshold {threshold:g}: a softmax probability, between 0 and 1")
+    require(
+        config.label_size is None,
+        f"this protocol compares at {config.label_size}, but pseudo-labels are written at the "
+        "images' stored size: use --protocol native or another",
+    )
     count = label_space.num_classes
     predicted, kept = torch.zeros(count, dtype=torch.int64), torch.zeros(count, dtype=torch.int64)
     matrix, why_unscored = ConfusionMatrix(count), ""
     with PseudoLabelWriter(folder) as writer:
         unlabeled = [sample._replace(labels=None) for sample in samples]
         found = predictions(
-            segmenter, unlabeled, config=config, label_space=label_space, workers=workers
+            segmenter,
+            unlabeled,
+            config=config,
+            label_space=label_space,
+            workers=workers,
+            confidence=True,
         )
-        for sample, (views, probabilities) in zip(samples, progress(found), strict=True):
-            confidence, labels = probabilities.max(dim=0)
+        for sample, (views, (labels, confidence, _)) in zip(samples, progress(found), strict=True):
+            assert confidence is not None, "it was asked for"
             sure = confidence >= threshold
             predicted += torch.bincount(labels.flatten(), minlength=count).cpu()
             kept += torch.bincount(labels[sure], minlength=count).cpu()
@@ -102,7 +113,7 @@ def label_images(
             classes=label_space.classes,
             rule="most probable class where its softmax probability reaches the threshold",
             threshold=float(threshold),
-            protocol=input_protocol(config),
+            protocol=f"{protocol_name(config)}: {input_line(config)}",
             snapshot=snapshot.name,
             snapshot_sha256=sha256(snapshot),
             supervision=supervision,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from uda.data.labels import LabelSpace
 from uda.data.samples import Sample
-from uda.evaluation import evaluate, predictions, protocol
+from uda.evaluation import evaluate, predictions, protocol_line
 from uda.metrics import Scores
 from uda.reports import scores_json
 from uda.run import STUDENT, Run, StepResult
@@ -22,18 +22,19 @@ def describe(run: Run, folder: RunFolder, validation: Sequence[Sample]) -> str:
     """What is about to happen, for a person to check."""
     dataset = folder.data.dataset
     domains = {"source": dataset.source, "target": dataset.target}
-    data = ", ".join(_count(samples, name) for name, samples in domains.items() if samples)
+    data = [_count(samples, name) for name, samples in domains.items() if samples]
+    data.append(f"{len(validation)} images to evaluate")
     parameters = sum(parameter.numel() for parameter in run.student.parameters()) / 1e6
     return "\n".join(
         [
             f"preset           {folder.preset}, seed {run.experiment.train.seed}",
-            f"data             {data}",
+            f"data             {', '.join(data)}",
             f"supervision      {folder.supervision} (of the target)",
             f"network          {type(run.student).__name__} on {run.experiment.model.backbone}, "
             f"{parameters:.2f} M parameters",
             f"initial weights  {folder.initial_weights}",
             f"objectives       {', '.join(run.objectives)}",
-            f"evaluation       {protocol(run.experiment.evaluation)}; {len(validation)} images",
+            f"evaluation       {protocol_line(run.experiment.evaluation)}",
             f"steps            {run.step} to {run.experiment.train.steps}, on {run.device.type}",
             f"folder           {folder.path}",
         ]
@@ -62,20 +63,19 @@ def keep_records(
     if any(map(due, (train.log_every, train.snapshot_every, train.resume_every))):
         lr = run.optimizers[STUDENT].param_groups[0]["lr"]
         tracker.log(run.step, result.losses, lr=lr)
-    scores = None
+    scores, plain = None, None
     if due(run.experiment.evaluation.every):
         space = folder.data.label_space
         scores = evaluate_student(run, space, validation)
-        tracker.record_scores(run.step, scores, space.report_names)
+        way = protocol_line(run.experiment.evaluation)
+        plain = scores_json(scores, space.report_names, protocol=way)
+        tracker.record_scores(run.step, scores, space.report_names, protocol=way)
         tracker.say(
             f"step {run.step}: mIoU {100 * scores.miou:.2f} (supervision: {folder.supervision})"
         )
         tracker.picture(run.step, "views", view_panel(result.views, space))
         tracker.picture(run.step, "predictions", _prediction_panel(run, space, validation))
     if due(train.snapshot_every):
-        plain = None
-        if scores is not None:
-            plain = scores_json(scores, folder.data.label_space.report_names)
         folder.save_snapshot(run.state(), plain)
     if due(train.resume_every):
         folder.save_resume(run.state())
@@ -98,7 +98,7 @@ def _prediction_panel(run: Run, label_space: LabelSpace, validation: Sequence[Sa
     config = replace(run.experiment.evaluation, scales=(1.0,), flip=False)
     found = predictions(
         run.student,
-        validation[: 1 if config.input_size is None else _PANEL_ROWS],  # one size per panel
+        validation[:_PANEL_ROWS],
         config=config,
         label_space=label_space,
         workers=0,

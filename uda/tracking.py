@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from uda.data.labels import IGNORE_INDEX, LabelSpace
 from uda.evaluation import Views
+from uda.inference import Prediction
 from uda.metrics import Scores
 from uda.views import View
 
@@ -37,6 +38,9 @@ def progress_bar(
         items, total=total, desc=description, initial=initial, unit="img", dynamic_ncols=True,
         mininterval=seconds, delay=seconds,
     )  # fmt: skip
+
+
+_PANEL_HEIGHT = 512  # pixels of a picture in TensorBoard
 
 
 class Tracker:
@@ -97,23 +101,26 @@ class Tracker:
         shown = {name.split("/", 1)[-1]: f"{value:.3f}" for name, value in values.items()}
         self._bar.set_postfix(shown, refresh=False)
 
-    def record_scores(self, step: int, scores: Scores, names: Sequence[str]) -> None:
-        """Records the scores of an evaluation; NaN, of an absent class, stays out."""
+    def record_scores(
+        self, step: int, scores: Scores, names: Sequence[str], *, protocol: str
+    ) -> None:
+        """Records the scores of an evaluation by `protocol`; NaN, of an absent class, stays out."""
         values = {"miou": scores.miou} | {
             f"iou/{name}": iou for name, iou in zip(names, scores.iou, strict=True)
         }
-        self._record(step, {name: v for name, v in values.items() if not math.isnan(v)})
+        numbers = {name: v for name, v in values.items() if not math.isnan(v)}
+        self._record(step, numbers, protocol=protocol)
         self._timed_from = (time.perf_counter(), step)  # evaluation is not training time
 
     def picture(self, step: int, name: str, rows: Tensor) -> None:
         """Adds an image panel (3, H, W) float RGB in [0, 1]."""
         self._writer.add_image(name, rows, step)
 
-    def _record(self, step: int, values: Mapping[str, float]) -> None:
+    def _record(self, step: int, values: Mapping[str, float], **words: str) -> None:
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
         with self._metrics.open("a") as file:
-            file.write(json.dumps({"step": step} | dict(values)) + "\n")
+            file.write(json.dumps({"step": step} | words | dict(values)) + "\n")
 
 
 def view_panel(views: Sequence[View], label_space: LabelSpace) -> Tensor:
@@ -128,20 +135,24 @@ def view_panel(views: Sequence[View], label_space: LabelSpace) -> Tensor:
     return torch.cat(rows, dim=1)
 
 
-def prediction_panel(found: Iterable[tuple[Views, Tensor]], label_space: LabelSpace) -> Tensor:
+def prediction_panel(found: Iterable[tuple[Views, Prediction]], label_space: LabelSpace) -> Tensor:
     """Images beside their labels and the predictions, one row each: (3, rows*h, 3*w).
 
-    found: labeled images with class probabilities (C, H, W), all of one input size (h, w), to which
-    the maps are reduced.
+    found: labeled images with their predictions; all are drawn in the size of the first, reduced to
+    at most 512 pixels of height
     """
-    rows = []
-    for views, probabilities in found:
+    rows: list[Tensor] = []
+    for views, prediction in found:
         assert views.labels is not None, "validation samples are labeled"
-        image = views.images[0]
-        maps = torch.stack([views.labels.long(), probabilities.argmax(0).cpu()])[None].float()
-        labels, predictions = F.interpolate(maps, image.shape[1:], mode="nearest")[0].long()
+        if not rows:
+            height, width = views.images[0].shape[1:]
+            reduction = math.ceil(height / _PANEL_HEIGHT)
+            size = (height // reduction, width // reduction)
+        image = F.interpolate(views.images[0][None].float().div(255), size, mode="area")[0]
+        maps = torch.stack([views.labels.long(), prediction.labels.cpu()])[None].float()
+        labels, predictions = F.interpolate(maps, size, mode="nearest")[0].long()
         columns = [_colors(labels, label_space), _colors(predictions, label_space)]
-        rows.append(torch.cat([image.float().div(255), *columns], dim=2))
+        rows.append(torch.cat([image, *columns], dim=2))
     return torch.cat(rows, dim=1)
 
 

@@ -1,0 +1,183 @@
+"""Protocols by name: their settings, their words, and scores worked out the authors' way."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from factories import ColorSegmenter, colors_of, noise, written_sample
+from tiny_runs import tiny_model
+from uda.data.labels import CITYSCAPES
+from uda.data.samples import Sample
+from uda.errors import InputError
+from uda.evaluation import EvaluationConfig, evaluate, predictions, protocol_line
+from uda.models import DeepLabV2Config
+from uda.models.segmenter import Segmenter
+from uda.protocols import (
+    PROTOCOLS,
+    Protocol,
+    input_line,
+    labels_line,
+    protocol_name,
+    protocol_named,
+)
+
+WORDS = {
+    "native": "input as stored; scale 1; no flip",
+    "half_input": "input 1024x512; scale 1; no flip",
+    "adaptsegnet": "input 1024x512; scale 1; no flip; logits upsampled; corners aligned",
+    "mrnet": "input 1024x512; scale 1, 1.25; flip; both heads; probabilities upsampled; "
+    "corners aligned",
+    "single": "input 1024x512; scale 1; no flip; probabilities upsampled; corners aligned",
+    "dacs": "input 1024x512; scale 1; no flip; logits upsampled; corners aligned",
+    "segmentron": "input as stored; scale 1; no flip; padded to 2049x1025",
+}
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_a_protocol_says_all_that_changes_a_number(name: str) -> None:
+    assert input_line(PROTOCOLS[name]) == WORDS[name]
+    labels = "labels at 1024x512" if name == "dacs" else "labels at stored resolution"
+    assert labels_line(PROTOCOLS[name]) == labels
+    config = EvaluationConfig.following(name, dataset="cityscapes")
+    assert protocol_line(config) == f"{name} on cityscapes val: {WORDS[name]}; {labels}"
+
+
+def test_windows_are_in_the_words() -> None:
+    protocol = Protocol(window=(512, 768), overlap=0.25)
+    assert input_line(protocol).endswith("no flip; windows of 768x512 with overlap 0.25")
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_a_name_stands_for_all_of_its_settings(name: str) -> None:
+    config = EvaluationConfig(dataset="cityscapes", every=7, flip=True, window=(3, 3))
+    config.follow(name)
+    assert (config.dataset, config.every) == ("cityscapes", 7)
+    assert protocol_name(config) == name
+    assert protocol_name(replace(config, scales=(0.9,))) == "own settings"
+    config.check("evaluation")
+
+
+def test_the_default_is_native() -> None:
+    assert protocol_name(EvaluationConfig(dataset="x")) == "native"
+
+
+def test_an_unknown_name_is_refused() -> None:
+    with pytest.raises(InputError, match="there is no protocol 'adaptsegnett'; did you mean \"ad"):
+        protocol_named("adaptsegnett")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "message"),
+    [
+        (Protocol(window=(0, 4)), r"p\.window is \(0, 4\)"),
+        (Protocol(pad_to=(4, 0)), r"p\.pad_to is \(4, 0\)"),
+        (Protocol(label_size=(-1, 4)), r"p\.label_size is \(-1, 4\)"),
+        (Protocol(window=(4, 4), overlap=1.0), r"p\.overlap is 1\.0; allowed: 0 up to, not"),
+        (Protocol(overlap=0.5), r"p\.overlap is 0\.5, but there is no p\.window"),
+        (Protocol(window=(4, 4), upsample="logits"), r"knows no window and no padding"),
+        (Protocol(pad_to=(4, 4), upsample="probabilities"), r"knows no window and no padding"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(protocol: Protocol, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        protocol.check("p")
+
+
+# --- what the numbers are
+
+
+def two_heads() -> Segmenter:
+    """A network whose main and auxiliary head differ, with aligned corners."""
+    torch.manual_seed(3)
+    config = DeepLabV2Config(
+        backbone="resnet18", backbone_weights="none", backbone_width=8, dropout=0.0
+    )
+    return config.build(19).eval()
+
+
+def smaller(name: str) -> EvaluationConfig:
+    """The protocol for images of 64x128: a sixteenth of every size in it."""
+    config = EvaluationConfig.following(name, dataset="cityscapes")
+    for field in ("input_size", "label_size", "pad_to"):
+        size = getattr(config, field)
+        if size is not None:
+            setattr(config, field, (-(-size[0] // 16), -(-size[1] // 16)))
+    return config
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> Sample:
+    return written_sample(tmp_path, "a", noise(5, (64, 128)))
+
+
+def resized(sample: Sample, size: tuple[int, int]) -> torch.Tensor:
+    with Image.open(sample.image) as stored:
+        pixels = np.array(stored.resize((size[1], size[0]), Image.Resampling.BICUBIC))
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
+
+
+def labels_found(network: Segmenter, sample: Sample, name: str) -> torch.Tensor:
+    """(H, W) train ids"""
+    ((_, found),) = predictions(
+        network, [sample], config=smaller(name), label_space=CITYSCAPES, workers=0
+    )
+    return found.labels
+
+
+def test_mrnet_sums_four_softmaxes_of_both_heads(sample: Sample) -> None:
+    network = two_heads()
+    total = torch.zeros(1, 19, 64, 128)
+    with torch.no_grad():
+        for size in ((32, 64), (40, 80)):
+            pixels = resized(sample, size)
+            for mirrored in (False, True):
+                coarse = network.coarse(pixels.flip(3) if mirrored else pixels)
+                assert coarse.auxiliary_logits is not None
+                found = (0.5 * coarse.auxiliary_logits + coarse.logits).softmax(1)
+                found = found.flip(3) if mirrored else found
+                total += F.interpolate(found, (64, 128), mode="bilinear", align_corners=True)
+    assert torch.equal(labels_found(network, sample, "mrnet"), total[0].argmax(0))
+
+
+def test_adaptsegnet_upsamples_logits_of_the_main_head(sample: Sample) -> None:
+    network = two_heads()
+    with torch.no_grad():
+        coarse = network.coarse(resized(sample, (32, 64))).logits
+        full = F.interpolate(coarse, (64, 128), mode="bilinear", align_corners=True)
+    assert torch.equal(labels_found(network, sample, "adaptsegnet"), full[0].argmax(0))
+
+
+def test_single_upsamples_probabilities_of_the_main_head(sample: Sample) -> None:
+    network = two_heads()
+    with torch.no_grad():
+        coarse = network.coarse(resized(sample, (32, 64))).logits.softmax(1)
+        full = F.interpolate(coarse, (64, 128), mode="bilinear", align_corners=True)
+    assert torch.equal(labels_found(network, sample, "single"), full[0].argmax(0))
+
+
+def test_segmentron_pads_the_stored_image(sample: Sample) -> None:
+    torch.manual_seed(0)
+    network = tiny_model().build(19).eval()
+    with torch.no_grad():
+        padded = F.pad(resized(sample, (64, 128)), (0, 1, 0, 1))
+        expected = network(padded).logits[0, :, :64, :128].argmax(0)
+    assert torch.equal(labels_found(network, sample, "segmentron"), expected)
+
+
+def test_dacs_compares_at_half_the_labels_size(tmp_path: Path) -> None:
+    """Of every four labels one is looked at: the odd pixel in the corner is not."""
+    labels = np.full((4, 8), 3, np.uint8)
+    labels[0, 0] = 4
+    sample = written_sample(tmp_path, "a", colors_of(np.full((4, 8), 3, np.uint8)), labels)
+    config = EvaluationConfig.following("dacs", dataset="cityscapes")
+    config.input_size = config.label_size = (2, 4)
+    halved = evaluate(ColorSegmenter(), [sample], config=config, label_space=CITYSCAPES)
+    config.label_size = None
+    stored = evaluate(ColorSegmenter(), [sample], config=config, label_space=CITYSCAPES)
+    assert (halved.confusion[3][3], halved.confusion[4][3]) == (8, 0)
+    assert (stored.confusion[3][3], stored.confusion[4][3]) == (31, 1)

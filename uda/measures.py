@@ -1,0 +1,84 @@
+"""All that is counted while predictions pass by once."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from uda.boundaries import BoundaryMatrix
+from uda.data.class_sets import ClassSet
+from uda.data.labels import LabelSpace
+from uda.metrics import ConfusionMatrix, Scores, scores
+from uda.reports import boundary_fact, set_fact
+
+
+class Measured(NamedTuple):
+    """What can be said of predictions."""
+
+    scores: Scores
+    facts: dict[str, object]  # whatever was asked for beyond them, for `scores_json`
+
+
+class Tally:
+    """Confusion matrices of a label space, of restricted sets of its classes, and of its edges."""
+
+    def __init__(
+        self,
+        label_space: LabelSpace,
+        *,
+        sets: Sequence[ClassSet] = (),
+        boundary_ratio: float | None = None,
+        no_class: bool = False,
+    ) -> None:
+        """`sets`: of classes, to be averaged over; `boundary_ratio`: of the image's diagonal, for
+        boundary scores (see uda/boundaries.py); `no_class`: predictions may be num_classes, which
+        is no class and a miss."""
+        self.names = label_space.report_names
+        self.sets = sets
+        self.matrix = ConfusionMatrix(label_space.num_classes + no_class)
+        self.restricted = {s: ConfusionMatrix(len(s.classes)) for s in sets if s.restricted}
+        self.edges = None
+        if boundary_ratio is not None:
+            self.edges = BoundaryMatrix(label_space.num_classes, boundary_ratio)
+
+    @property
+    def groups(self) -> list[tuple[int, ...]]:
+        """The classes among which `add` needs the most probable one: `among` of `predict`."""
+        return [group.classes for group in self.restricted]
+
+    def add(self, predicted: Tensor, labels: Tensor, among: Sequence[Tensor] = ()) -> None:
+        """Counts one image's pixels: the classes predicted, the labels, and, for each of `groups`,
+        the positions in it that are predicted; all (H, W) integers, labels on any device."""
+        labels = labels.to(predicted.device)[None]
+        self.matrix.update(predicted[None], labels)
+        for (group, matrix), positions in zip(self.restricted.items(), among, strict=True):
+            matrix.update(positions[None], group.positions(labels))
+        if self.edges is not None:
+            self.edges.update(predicted[None], labels)
+
+    def merge(self, other: "Tally") -> None:
+        """Adds what another tally of the same kind has counted."""
+        for ours, theirs in zip(self._matrices(), other._matrices(), strict=True):
+            ours.counts = ours.counts + theirs.counts.to(ours.counts.device)
+
+    def _matrices(self) -> Iterator[ConfusionMatrix]:
+        yield self.matrix
+        yield from self.restricted.values()
+        if self.edges is not None:
+            yield self.edges
+
+    def measured(self) -> Measured:
+        """What has been counted so far."""
+        total = scores(self.matrix, self.names)
+        facts: dict[str, object] = {}
+        if self.sets:
+            facts["sets"] = {s.name: set_fact(self._scores_of(s, total), s) for s in self.sets}
+        if self.edges is not None:
+            near = scores(self.edges, self.names)
+            facts["boundary_iou"] = boundary_fact(near, self.names, ratio=self.edges.ratio)
+        return Measured(total, facts)
+
+    def _scores_of(self, group: ClassSet, total: Scores) -> Scores:
+        if not group.restricted:
+            return total
+        return scores(self.restricted[group], [self.names[index] for index in group.classes])
