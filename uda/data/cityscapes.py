@@ -12,10 +12,10 @@ from uda.errors import InputError
 
 _NAME = "cityscapes"
 _IMAGE_SUFFIX = "_leftImg8bit.png"
-_LABEL_SUFFIX = "_gtFine_labelIds.png"
+LABEL_SUFFIX = "_gtFine_labelIds.png"
 _EXPECTED = (
     f"leftImg8bit/<split>/<city>/<name>{_IMAGE_SUFFIX} and gtFine/<split>/<city>/"
-    f"<name>{_LABEL_SUFFIX} (as the downloads unpack)"
+    f"<name>{LABEL_SUFFIX} (as the downloads unpack)"
 )
 
 
@@ -25,15 +25,15 @@ def _list_samples(root: Path, split: str, labeled: bool) -> list[Sample]:
     samples = []
     for city in cities:
         label_folder = root / "gtFine" / split / city
-        label_names = set(list_files(label_folder, _LABEL_SUFFIX, _EXPECTED)) if labeled else set()
+        label_names = set(list_files(label_folder, LABEL_SUFFIX, _EXPECTED)) if labeled else set()
         for file_name in list_files(images / city, _IMAGE_SUFFIX, _EXPECTED):
             name = file_name.removesuffix(_IMAGE_SUFFIX)
-            if labeled and name + _LABEL_SUFFIX not in label_names:
+            if labeled and name + LABEL_SUFFIX not in label_names:
                 raise InputError(
                     f"{images / city / file_name} has no label; expected "
-                    f"{label_folder / name}{_LABEL_SUFFIX}: complete the download"
+                    f"{label_folder / name}{LABEL_SUFFIX}: complete the download"
                 )
-            labels = label_folder / (name + _LABEL_SUFFIX) if labeled else None
+            labels = label_folder / (name + LABEL_SUFFIX) if labeled else None
             samples.append(Sample(_NAME, name, images / city / file_name, labels))
     return samples
 
