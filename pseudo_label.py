@@ -4,13 +4,8 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from uda.cli import (
-    add_network_options,
-    at_least,
-    clear_errors,
-    open_network,
-    print_facts,
-)
+from uda.cli import at_least, clear_errors, print_facts
+from uda.network_options import add_network_options, open_network
 from uda.pseudo_labeling import label_images, labeling_report, list_target
 from uda.tracking import progress_bar
 

@@ -4,11 +4,12 @@ import argparse
 from pathlib import Path
 
 from experiments import list_presets, load_preset
-from experiments.published import print_comparison
-from uda.cli import add_device, clear_errors, device_named, print_scores
+from experiments.published import compare
+from uda.cli import add_device, clear_errors, device_named
 from uda.data.registry import layout_named
 from uda.engine import train
 from uda.plain import apply_override
+from uda.report_formats import format_scores
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -38,12 +39,9 @@ def main() -> None:
             print(list_presets())
             return
         experiment = load_preset(arguments.preset)
-        overrides = list(arguments.set)
-        if arguments.data_root is not None:
-            overrides.append(f"data.root={arguments.data_root}")
-        if arguments.restore_from is not None:
-            overrides.append(f"train.initial_snapshot={arguments.restore_from}")
-        for override in overrides:
+        given = {"data.root": arguments.data_root, "train.initial_snapshot": arguments.restore_from}
+        options = [f"{field}={value}" for field, value in given.items() if value is not None]
+        for override in [*arguments.set, *options]:
             apply_override(experiment, override)
         scores = train(
             experiment,
@@ -52,8 +50,9 @@ def main() -> None:
             device=device_named(arguments.device),
             resume=arguments.resume,
         )
-        print_comparison(scores, arguments.preset, experiment.train.steps, experiment.evaluation)
-        print_scores(scores, layout_named(experiment.evaluation.dataset).label_space)
+        scored = experiment.evaluation
+        print(compare(scores, arguments.preset, experiment.train.steps, scored).text, end="")
+        print(format_scores("log", scores, layout_named(scored.dataset).label_space, {}))
 
 
 if __name__ == "__main__":

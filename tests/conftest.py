@@ -1,10 +1,16 @@
-"""What all tests share: a tiny toy city, and one thread."""
+"""What all tests share: a tiny toy city, a run on it, a shell, and one thread."""
 
+import io
+import runpy
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 import torch
 
+from shells import CLASS_MIX, Shell, Trained
+from tiny_runs import REPOSITORY, tiny_options
 from uda.data.toy_city import write_toy_city
 
 
@@ -21,3 +27,23 @@ def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "toy_city"
     write_toy_city(root, source_images=6, target_images=6, validation_images=3, size=(64, 128))
     return root
+
+
+@pytest.fixture
+def shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Shell:
+    return Shell(tmp_path, monkeypatch, capsys)
+
+
+@pytest.fixture(scope="session")
+def trained(toy_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    cwd = tmp_path_factory.mktemp("commands")
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output):
+        patch.chdir(cwd)
+        patch.setattr(
+            sys, "argv", ["train_uda.py", *CLASS_MIX, *tiny_options(toy_root), "--run", "teacher"]
+        )
+        runpy.run_path(str(REPOSITORY / "train_uda.py"), run_name="__main__")
+    return Trained(cwd / "snapshots/teacher", output.getvalue())

@@ -1,12 +1,8 @@
 """The three commands, end to end on a tiny toy city: what they print, write and refuse."""
 
-import io
 import json
 import re
-import runpy
 import shutil
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -16,114 +12,25 @@ from PIL import Image
 
 from experiments import PRESETS
 from factories import file_of
-from tiny_runs import CROP, REPOSITORY, start_process, tiny_options
+from shells import CLASS_MIX, NAMES, Shell, Trained, process, table
+from tiny_runs import CROP, start_process, tiny_options
 from uda.data.pseudo_label_folder import read_manifest
 from uda.models.checkpoints import SEGMENTRON
 from uda.snapshots import load, read, save
 
-# As the experiment log prints them.
-NAMES = (
-    "road", "sidewalk", "building", "wall", "fence", "pole", "light", "sign", "vegetation",
-    "terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motocycle", "bicycle",
-)  # fmt: skip
-
 NETWORK_OPTIONS = {
-    "--restore-from", "--weights", "--data-root", "--input-size", "--scales", "--flip",
-    "--adapt-bn", "--workers", "--device",
+    "--restore-from", "--partial", "--weights", "--data-root", "--protocol", "--input-size",
+    "--scales", "--flip", "--window", "--overlap", "--adapt-bn", "--workers", "--device",
 }  # fmt: skip
 OPTIONS = {
     "train_uda.py": {
         "--preset", "--list", "--data-root", "--set", "--restore-from", "--run", "--resume",
         "--device",
     },
-    "eval_single.py": NETWORK_OPTIONS | {"--split", "--json"},
+    "eval_single.py": NETWORK_OPTIONS
+    | {"--split", "--format", "--sets", "--boundary", "--json", "--export"},
     "pseudo_label.py": NETWORK_OPTIONS | {"--threshold", "--output", "--splits", "--first"},
 }  # fmt: skip
-
-CLASS_MIX = ("--preset", "toy_class_mix", "--set", "objectives.class_mix.start_step=1")
-
-
-def table(output: str) -> list[str]:
-    """The `===>` lines, found to be exactly the log's: every class in order, then the mean."""
-    lines = [line for line in output.splitlines() if line.startswith("===>")]
-    assert [line.split(":")[0] for line in lines] == [*(f"===>{n}" for n in NAMES), "===> mIoU"]
-    for line in lines[:-1]:
-        assert re.fullmatch(r"===>\w+:\t(nan|\d+\.\d{1,2})", line), line
-    assert re.fullmatch(r"===> mIoU: \d+\.\d{1,2}", lines[-1]), lines[-1]
-    return lines
-
-
-def process(cwd: Path, name: str, *arguments: str) -> str:
-    """What the command prints in a process of its own; nothing goes to standard error."""
-    out, error = start_process(cwd, name, *arguments).communicate(timeout=60)
-    assert error == ""
-    return out
-
-
-class Shell:
-    """The commands in this process, in a folder of their own."""
-
-    def __init__(
-        self, cwd: Path, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        self.cwd = cwd
-        self.snapshots = cwd / "snapshots"
-        self._patch = patch
-        self._capsys = capsys
-        patch.chdir(cwd)
-        patch.delenv("UDA_DATA", raising=False)
-
-    def run(self, name: str, *arguments: str) -> str:
-        """What the command prints."""
-        self._patch.setattr(sys, "argv", [name, *arguments])
-        self._capsys.readouterr()
-        runpy.run_path(str(REPOSITORY / name), run_name="__main__")
-        return self._capsys.readouterr().out
-
-    def refused(self, name: str, *arguments: str) -> str:
-        """The one line that the command ends with, status 2 and nothing new on disk."""
-        before = self._files()
-        with pytest.raises(SystemExit) as end:
-            self.run(name, *arguments)
-        assert end.value.code == 2
-        assert self._files() == before
-        error = self._capsys.readouterr().err
-        assert error.startswith("error: ")
-        assert error.count("\n") == 1
-        assert error.endswith("\n")
-        return error
-
-    def _files(self) -> dict[Path, int]:
-        return {p: p.stat().st_mtime_ns for p in self.cwd.rglob("*") if p != self.snapshots}
-
-
-@pytest.fixture
-def shell(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Shell:
-    return Shell(tmp_path, monkeypatch, capsys)
-
-
-class Trained:
-    """A class mix run of three steps, made by the command."""
-
-    def __init__(self, folder: Path, output: str) -> None:
-        self.output = output
-        self.snapshot = folder / "GTA5_3.pth"
-
-
-@pytest.fixture(scope="module")
-def trained(toy_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    cwd = tmp_path_factory.mktemp("commands")
-    output = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output):
-        patch.chdir(cwd)
-        patch.setattr(
-            sys, "argv", ["train_uda.py", *CLASS_MIX, *tiny_options(toy_root), "--run", "teacher"]
-        )
-        runpy.run_path(str(REPOSITORY / "train_uda.py"), run_name="__main__")
-    return Trained(cwd / "snapshots/teacher", output.getvalue())
-
 
 # --- train_uda.py
 
@@ -177,71 +84,6 @@ def test_data_root_comes_from_the_option_or_the_environment(
     assert states[1]["experiment"]["data"]["root"] == ""
     weights = [state["student"]["decoder.2.weight"] for state in states]
     assert weights[0].equal(weights[1])
-
-
-# --- eval_single.py
-
-
-def test_eval_single(trained: Trained, tmp_path: Path) -> None:
-    """From the snapshot alone: the table that training ended with."""
-    arguments = (
-        "--restore-from",
-        str(trained.snapshot),
-        "--json",
-        "scores.json",
-        "--device",
-        "cpu",
-    )
-    output = process(tmp_path, "eval_single.py", *arguments)
-    assert table(output) == table(trained.output)
-    assert output.splitlines()[-1].startswith("===> mIoU: ")
-    facts = json.loads((tmp_path / "scores.json").read_text())
-    assert facts["protocol"] == (
-        "cityscapes val; input 128x64; scale 1; no flip; labels at stored resolution"
-    )
-    assert f"protocol: {facts['protocol']}" in output.splitlines()
-    assert facts["supervision"] == "none"
-    assert facts["batch_norm"] == "as trained"
-    assert facts["weights"] == "student"
-    assert facts["images"] == 3
-    assert tuple(facts["per_class"]) == NAMES
-    expected = dict(line.removeprefix("===>").split(":\t") for line in table(output)[:-1])
-    for name, iou in facts["per_class"].items():
-        assert expected[name] == ("nan" if iou is None else str(round(iou, 2)))
-    assert table(output)[-1] == f"===> mIoU: {round(facts['miou'], 2)}"
-    absent = [name for name, iou in facts["per_class"].items() if iou is None]
-    listed = [line for line in output.splitlines() if line.startswith("absent")]
-    assert listed == ([f"absent from labels and predictions, not in the mean: {', '.join(absent)}"]
-                      if absent else [])  # fmt: skip
-
-
-def test_eval_single_options_change_the_protocol_and_say_so(
-    trained: Trained, shell: Shell, toy_root: Path
-) -> None:
-    def scored(*options: str) -> dict[str, object]:
-        common = ("--restore-from", str(trained.snapshot), "--workers", "0", "--device", "cpu")
-        output = shell.run("eval_single.py", *common, *options, "--json", "s.json")
-        table(output)
-        facts: dict[str, object] = json.loads((shell.cwd / "s.json").read_text())
-        return facts
-
-    plain = scored()
-    flipped, scaled = scored("--flip"), scored("--scales", "0.5", "1")
-    larger, split = scored("--input-size", "256x128"), scored("--split", "train")
-    teacher = scored("--weights", "teacher")
-    target = toy_root / "Cityscapes/leftImg8bit/train"
-    adapted = scored("--adapt-bn", str(target))
-    assert flipped["protocol"] == str(plain["protocol"]).replace("no flip", "flip")
-    assert scaled["protocol"] == str(plain["protocol"]).replace("scale 1", "scale 0.5, 1")
-    assert larger["protocol"] == str(plain["protocol"]).replace("128x64", "256x128")
-    assert split["protocol"] == str(plain["protocol"]).replace("val", "train")
-    assert (split["images"], teacher["weights"]) == (6, "teacher")
-    assert adapted["batch_norm"] == (f"re-estimated on 6 of 6 unlabeled images of {target}")
-    accuracies = {
-        str(facts["pixel_accuracy"])
-        for facts in (plain, flipped, scaled, larger, split, teacher, adapted)
-    }
-    assert len(accuracies) == 7, "every option reaches the network"
 
 
 # --- pseudo_label.py, and a student
@@ -458,12 +300,6 @@ def test_run_folders_that_cannot_be_used(shell: Shell, toy_root: Path) -> None:
 def test_options_that_cannot_be(shell: Shell, trained: Trained, toy_root: Path) -> None:
     common = ("--restore-from", str(trained.snapshot))
     for name, arguments, complaint in (
-        ("eval_single.py", ("--split", "vall"), "no split 'vall'"),
-        (
-            "eval_single.py",
-            ("--json", "nowhere/s.json"),
-            "--json nowhere/s.json: give a file in a folder that exists",
-        ),
         ("eval_single.py", ("--device", "abacus"), "--device abacus"),
         ("eval_single.py", ("--adapt-bn", "nowhere"), "--adapt-bn nowhere"),
         ("eval_single.py", ("--data-root", "nowhere"), "data root nowhere does not exist"),
@@ -502,7 +338,7 @@ def test_a_foreign_file_is_evaluated_and_makes_pseudo_labels(shell: Shell, toy_r
     """SegmenTron's layout, all zeros: every pixel is taken for road, with a probability of 1/19."""
     torch.save({"state_dict": file_of(SEGMENTRON)}, shell.cwd / "segmentron.pth")
     options = ["--restore-from", "segmentron.pth", "--data-root", str(toy_root), "--device", "cpu",
-               "--workers", "0", "--input-size", "128x64"]  # fmt: skip
+               "--workers", "0", "--protocol", "native"]  # fmt: skip
     shown = shell.run("eval_single.py", *options)
     assert "preset: SegmenTron DeepLabV3+ ResNet-101" in shown
     assert "supervision: ground truth (2975 images)" in shown

@@ -2,8 +2,6 @@
 
 import json
 import math
-import runpy
-import sys
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,9 +9,10 @@ from typing import Any
 import pytest
 
 from experiments import PRESETS
-from experiments.published import print_comparison, published
+from experiments.published import compare, published
 from factories import tiny_snapshot
-from tiny_runs import REPOSITORY, tiny_options, tiny_preset
+from shells import Shell
+from tiny_runs import tiny_options, tiny_preset
 from uda.data.labels import CITYSCAPES
 from uda.evaluation import EvaluationConfig
 from uda.metrics import Scores
@@ -211,10 +210,11 @@ def test_table_without_classes() -> None:
         comparison_table(OURS, NAMES[:1], published_miou=43.02, published_per_class=None)
 
 
-def test_comparison_of_a_preset(capsys: pytest.CaptureFixture[str]) -> None:
-    facts = print_comparison(HALF, "aagc_640x360_b2", 45_000, VAL)
+def test_comparison_of_a_preset() -> None:
+    text, facts = compare(HALF, "aagc_640x360_b2", 45_000, VAL)
     assert facts == {"published": {"preset": "aagc_640x360_b2", "step": 40_000, "miou": 44.42}}
-    caption, note, *table = capsys.readouterr().out.splitlines()
+    assert text.endswith("\n")
+    caption, note, *table = text.splitlines()
     assert caption == (
         "published: aagc_640x360_b2 at step 40000 of the log (ours: step 45000), 500 images of "
         "cityscapes val, supervision none; this preset is its counterpart with another network "
@@ -227,16 +227,16 @@ def test_comparison_of_a_preset(capsys: pytest.CaptureFixture[str]) -> None:
     assert table[-1] == "| bicycle | 50.00 | 26.76 | +23.24 |"
 
 
-def test_comparison_of_a_logged_preset(capsys: pytest.CaptureFixture[str]) -> None:
+def test_comparison_of_a_logged_preset() -> None:
     """No note, classes or other step to speak of."""
-    print_comparison(HALF, "logged_aagc_640x360_b2_single", 45_000, VAL)
-    assert capsys.readouterr().out.splitlines()[:2] == [
+    text, _ = compare(HALF, "logged_aagc_640x360_b2_single", 45_000, VAL)
+    assert text.splitlines()[:2] == [
         "published: aagc_640x360_b2_single at step 45000 of the log, 500 images of cityscapes val, "
         "supervision none",
         "| class | ours | published | difference |",
     ]
-    print_comparison(HALF, "logged_segmentron_deeplabv3plus_r101_cityscapes", 0, VAL)
-    caption = capsys.readouterr().out.splitlines()[0]
+    text, _ = compare(HALF, "logged_segmentron_deeplabv3plus_r101_cityscapes", 0, VAL)
+    caption = text.splitlines()[0]
     assert " at an unknown step of the log (ours: step 0), " in caption
 
 
@@ -248,43 +248,20 @@ def test_comparison_of_a_logged_preset(capsys: pytest.CaptureFixture[str]) -> No
         ("aagc_640x360_b2", "gta5", "val"),
     ],
 )
-def test_nothing_to_compare(
-    preset: str, dataset: str, split: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_nothing_to_compare(preset: str, dataset: str, split: str) -> None:
     evaluation = EvaluationConfig(dataset=dataset, split=split)
-    assert print_comparison(HALF, preset, 40_000, evaluation) == {}
-    assert capsys.readouterr().out == ""
+    assert compare(HALF, preset, 40_000, evaluation) == ("", {})
 
 
 # --- the commands
 
 
-class Shell:
-    """The commands in this process, in a folder of their own."""
-
-    def __init__(
-        self, cwd: Path, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        self._patch = patch
-        self._capsys = capsys
-        patch.chdir(cwd)
-
-    def run(self, name: str, *arguments: str) -> list[str]:
-        """The lines that the command prints, found to end with the log's twenty."""
-        self._patch.setattr(sys, "argv", [name, *arguments])
-        self._capsys.readouterr()
-        runpy.run_path(str(REPOSITORY / name), run_name="__main__")
-        lines = self._capsys.readouterr().out.splitlines()
-        assert [line.startswith("===>") for line in lines[-20:]] == [True] * 20
-        assert not any(line.startswith("===>") for line in lines[:-20])
-        return lines
-
-
-@pytest.fixture
-def shell(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Shell:
-    return Shell(tmp_path, monkeypatch, capsys)
+def scored(shell: Shell, name: str, *arguments: str) -> list[str]:
+    """The lines that a command prints, found to end with the log's twenty."""
+    lines = shell.run(name, *arguments).splitlines()
+    assert [line.startswith("===>") for line in lines[-20:]] == [True] * 20
+    assert not any(line.startswith("===>") for line in lines[:-20])
+    return lines
 
 
 def evaluate(shell: Shell, root: Path, preset: str, *options: str) -> list[str]:
@@ -294,7 +271,7 @@ def evaluate(shell: Shell, root: Path, preset: str, *options: str) -> list[str]:
     path = Path("GTA5_7.pth")
     save(snapshot_values(snapshot), path)
     common = ("--restore-from", str(path), "--workers", "0", "--device", "cpu")
-    return shell.run("eval_single.py", *common, "--json", "scores.json", *options)
+    return scored(shell, "eval_single.py", *common, "--json", "scores.json", *options)
 
 
 def facts_written() -> dict[str, Any]:
@@ -335,7 +312,7 @@ def test_training_ends_with_the_comparison(
     """The preset's name decides; what runs is small under either."""
     monkeypatch.setitem(PRESETS, preset, PRESETS["toy_class_mix"])
     options = (*tiny_options(toy_root), "--set", "objectives.class_mix.start_step=1")
-    lines = shell.run("train_uda.py", "--preset", preset, *options)
+    lines = scored(shell, "train_uda.py", "--preset", preset, *options)
     captions = [line for line in lines if line.startswith("published: ")]
     assert len(captions) == compared
     if compared:
