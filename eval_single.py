@@ -4,9 +4,10 @@ import argparse
 from functools import partial
 
 from experiments.published import compare
-from uda.cli import clear_errors, print_facts
+from uda.cli import clear_errors, device_named, print_facts
 from uda.data.class_sets import class_set_named
 from uda.data.training import open_labeled_split
+from uda.distributed import own_share, process_group
 from uda.evaluation import measure, protocol_line
 from uda.exporting import EXPORTS, export_predictions
 from uda.network_options import add_network_options, open_network
@@ -27,9 +28,9 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    with clear_errors():
+    with clear_errors(), process_group(device_named(arguments.device)) as device:
         check_score_options(arguments)
-        network = open_network(arguments)
+        network = open_network(arguments, device)
         space, config, snapshot = network.snapshot.label_space, network.config, network.snapshot
         config.split = arguments.split or config.split
         facts = network.facts | {"protocol": protocol_line(config)}
@@ -46,7 +47,7 @@ def main() -> None:
             sets=sets,
             boundary_ratio=arguments.boundary,
             workers=arguments.workers,
-            progress=partial(progress_bar, total=len(samples), description="evaluate"),
+            progress=partial(progress_bar, total=len(own_share(samples)), description="evaluate"),
         )
         beside = compare(scores, snapshot.preset, snapshot.step, config)
         facts |= {"images": len(samples)} | measured

@@ -4,7 +4,8 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from uda.cli import at_least, clear_errors, print_facts
+from uda.cli import at_least, clear_errors, device_named, print_facts
+from uda.distributed import own_share, process_group
 from uda.network_options import add_network_options, open_network
 from uda.pseudo_labeling import label_images, labeling_report, list_target
 from uda.tracking import progress_bar
@@ -25,9 +26,9 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    with clear_errors():
+    with clear_errors(), process_group(device_named(arguments.device)) as device:
         folder = arguments.output or arguments.restore_from.parent / "pseudo_labels"
-        network = open_network(arguments)
+        network = open_network(arguments, device)
         samples, why_unscored = list_target(
             network.snapshot, network.root, splits=arguments.splits, first=arguments.first
         )
@@ -41,7 +42,7 @@ def main() -> None:
             snapshot=arguments.restore_from,
             supervision=network.snapshot.supervision,
             workers=arguments.workers,
-            progress=partial(progress_bar, total=len(samples), description="label"),
+            progress=partial(progress_bar, total=len(own_share(samples)), description="label"),
         )
         facts = {"protocol": result.manifest.protocol, "images": len(samples), "folder": folder}
         print_facts(network.facts | facts)

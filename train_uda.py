@@ -7,6 +7,7 @@ from experiments import list_presets, load_preset
 from experiments.published import compare
 from uda.cli import add_device, clear_errors, device_named
 from uda.data.registry import layout_named
+from uda.distributed import process_group
 from uda.engine import train
 from uda.plain import apply_override
 from uda.report_formats import format_scores
@@ -34,7 +35,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    with clear_errors():
+    with clear_errors(), process_group(device_named(arguments.device)) as device:
         if arguments.list:
             print(list_presets())
             return
@@ -47,7 +48,7 @@ def main() -> None:
             experiment,
             Path("snapshots") / (arguments.run or arguments.preset),
             preset=arguments.preset,
-            device=device_named(arguments.device),
+            device=device,
             resume=arguments.resume,
         )
         scored = experiment.evaluation

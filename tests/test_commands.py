@@ -57,7 +57,8 @@ def test_train(trained: Trained, toy_root: Path) -> None:
     lines = trained.output.splitlines()
     for fact in (
         "preset           toy_class_mix, seed 0",
-        "data             6 source images with labels, 6 target images without labels",
+        "data             6 source images with labels, 6 target images without labels, 3 images to "
+        "evaluate",
         "supervision      none (of the target)",
         "initial weights  random",
     ):

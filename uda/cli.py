@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
+from uda.distributed import local_device
 from uda.errors import InputError
 from uda.reports import fact_lines
 
@@ -40,7 +41,10 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def device_named(name: str) -> torch.device:
-    """The device called `name`; InputError when torch does not know it or it is not there."""
+    """The device called `name`, or this process's own GPU where torchrun started several.
+
+    Raises InputError when torch does not know it or it is not there."""
+    name = local_device(name)
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

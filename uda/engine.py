@@ -15,6 +15,7 @@ from uda.data.registry import data_root, layout_named
 from uda.data.samples import Sample
 from uda.data.sampling import batches
 from uda.data.training import TrainingData, open_labeled_split, open_training_data
+from uda.distributed import check_batch_size, is_main, own_share, rank, wait_for_all
 from uda.errors import InputError, require
 from uda.evaluation import evaluate, protocol_line
 from uda.metrics import Scores
@@ -72,6 +73,8 @@ def train_step(run: Run, batch: Batch) -> StepResult:
             own = objective.after_backward(context)
         _backward({f"loss/{name}/{term}": value for term, value in own.items()}, losses)
 
+    if run.exchange is not None:
+        run.exchange()
     _update(run, active)
     for objective in active.values():
         objective.after_step(context)
@@ -140,7 +143,9 @@ def _autocast(run: Run) -> torch.autocast:
 
 
 def _step_seed(seed: int, step: int) -> int:
-    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1)
+    """A number of its own for each step and process; the first one's is that of a lone process."""
+    key = (seed, step, rank()) if rank() else (seed, step)
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
 
 
 def train(
@@ -168,9 +173,11 @@ def train(
         label_space=data.label_space,
     )
     _refuse_overlap(data, validation)
+    check_batch_size(settings.batch_size)
     folder = RunFolder(path, preset, to_plain(experiment), data, data.supervision, "")
     if not resume:
         folder.refuse_if_used()
+    wait_for_all()  # none has written anything before all have looked
     run, folder = _first_weights(experiment, folder, device=device, resume=resume)
     with (
         folder.opened(),
@@ -227,8 +234,10 @@ def _evaluate_first_weights(
         config=config,
         label_space=space,
         workers=experiment.data.workers,
-        progress=partial(progress_bar, total=len(validation), description="evaluate"),
+        progress=partial(progress_bar, total=len(own_share(validation)), description="evaluate"),
     )
+    if not is_main():
+        return scores
     path.mkdir(parents=True, exist_ok=True)
     text = json.dumps(scores_json(scores, space.report_names, **facts), indent=2)
     (path / "scores.json").write_text(text + "\n")

@@ -16,6 +16,7 @@ from uda.data.files import read_image, read_train_ids
 from uda.data.labels import LabelSpace
 from uda.data.samples import Sample
 from uda.data.transforms import resize_image
+from uda.distributed import own_share
 from uda.errors import InputError, require
 from uda.inference import Prediction, predict
 from uda.measures import Measured, Tally
@@ -172,7 +173,8 @@ def evaluate(
 ) -> Scores:
     """Scores of the network on labeled samples; it is left in evaluation mode.
 
-    `progress` may wrap the iteration over images to draw a bar.
+    `progress` may wrap the iteration over images to draw a bar. Of several processes each sees its
+    share of the samples, and all return the scores of them all.
     """
     return measure(
         segmenter,
@@ -200,7 +202,7 @@ def measure(
     tally = Tally(label_space, sets=sets, boundary_ratio=boundary_ratio)
     found = predictions(
         segmenter,
-        samples,
+        own_share(samples),
         config=config,
         label_space=label_space,
         workers=workers,
@@ -209,4 +211,5 @@ def measure(
     for views, prediction in progress(found):
         assert views.labels is not None, "evaluation samples are listed with their labels"
         tally.add(prediction.labels, views.labels, prediction.among)
+    tally.gather()
     return tally.measured()

@@ -9,6 +9,7 @@ import torch
 from uda.data.cityscapes_server import ServerZip
 from uda.data.files import image_size
 from uda.data.registry import list_dataset
+from uda.distributed import world_size
 from uda.errors import require
 from uda.evaluation import predictions
 from uda.network_options import OpenedNetwork
@@ -35,6 +36,7 @@ def export_predictions(network: OpenedNetwork, options: argparse.Namespace) -> d
         f"this protocol compares at {config.label_size}, but the server wants the images' stored "
         "size: use --protocol native or another",
     )
+    require(world_size() == 1, "--export runs in one process: leave torchrun")
     samples = list_dataset(network.root, config.dataset, config.split, labeled=False)
     snapshot: Path = options.restore_from
     with ServerZip(

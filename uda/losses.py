@@ -1,4 +1,7 @@
-"""Losses of logits (N, C, H, W) against labels (N, H, W), and what chooses and weighs pixels."""
+"""Losses of logits (N, C, H, W) against labels (N, H, W), and what chooses and weighs pixels.
+
+Where several processes train, N are the samples of one; means, shares and counts are those of all.
+"""
 
 import math
 
@@ -7,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uda.data.labels import IGNORE_INDEX
+from uda.distributed import mean_over_ranks, of_all_ranks, sum_over_ranks, world_size
 from uda.errors import InputError
 
 
@@ -30,7 +34,8 @@ def cross_entropy(
     if weights is not None:
         # expand_as refuses (N, 1, H, W), which plain broadcasting would turn into (N, N, H, W).
         losses = losses * weights.expand_as(losses)
-    total = _label_mass(labels, class_weights)
+    # The mean of the ranks' losses is then the loss of all their pixels.
+    total = mean_over_ranks(_label_mass(labels, class_weights))
     return losses.sum() / torch.where(total > 0, total, 1)
 
 
@@ -65,7 +70,7 @@ def hard_pixel_labels(
     if not 0 <= hardest <= 1:
         raise InputError(f"hardest is a fraction of the pixels, 0..1, but {hardest} came")
     losses = _pixel_losses(logits, labels, class_weights)
-    easy = losses < _upper_quantile(losses.flatten(), hardest)
+    easy = losses < _upper_quantile(of_all_ranks(losses.flatten()), hardest)
     return torch.where(easy, IGNORE_INDEX, labels)
 
 
@@ -110,9 +115,10 @@ class ClassBalance(nn.Module):
     @torch.no_grad()
     def forward(self, labels: Tensor) -> Tensor:
         """Weights (C,) for `labels` (N, H, W) int64; each call moves the average by one step."""
-        counts = _count_classes(labels, len(self.rarity))
+        counts = sum_over_ranks(_count_classes(labels, len(self.rarity)))
         self.rarity.lerp_(self._weight_where(counts == 0), 1 - self.decay)
-        return self._weight_where(counts < self.rare_below * len(labels)) * self.rarity
+        rare_below = self.rare_below * len(labels) * world_size()
+        return self._weight_where(counts < rare_below) * self.rarity
 
     def _weight_where(self, rare: Tensor) -> Tensor:
         return torch.where(rare, self.max_weight, 1.0).to(self.rarity)

@@ -8,6 +8,7 @@ from torch import Tensor
 from uda.boundaries import BoundaryMatrix
 from uda.data.class_sets import ClassSet
 from uda.data.labels import LabelSpace
+from uda.distributed import sum_over_ranks
 from uda.metrics import ConfusionMatrix, Scores, scores
 from uda.reports import boundary_fact, set_fact
 
@@ -60,6 +61,11 @@ class Tally:
         """Adds what another tally of the same kind has counted."""
         for ours, theirs in zip(self._matrices(), other._matrices(), strict=True):
             ours.counts = ours.counts + theirs.counts.to(ours.counts.device)
+
+    def gather(self) -> None:
+        """Adds what the tallies of all other processes have counted."""
+        for matrix in self._matrices():
+            matrix.counts = sum_over_ranks(matrix.counts)
 
     def _matrices(self) -> Iterator[ConfusionMatrix]:
         yield self.matrix

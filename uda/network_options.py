@@ -4,8 +4,10 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from uda.batch_norm import adapt_batch_norm
-from uda.cli import add_device, at_least, device_named, positive, share, size_from
+from uda.cli import add_device, at_least, positive, share, size_from
 from uda.data.registry import data_root
 from uda.errors import require
 from uda.evaluation import EvaluationConfig
@@ -73,12 +75,12 @@ class OpenedNetwork:
     facts: dict[str, object]  # what every result is published with
 
 
-def open_network(arguments: argparse.Namespace) -> OpenedNetwork:
+def open_network(arguments: argparse.Namespace, device: torch.device) -> OpenedNetwork:
     """What the options of `add_network_options` ask for; InputError when it cannot be had."""
     snapshot = load_snapshot(arguments.restore_from, partial=arguments.partial)
     config = _configured(snapshot.evaluation, arguments)
     root = data_root(arguments.data_root or snapshot.data.root)
-    segmenter = snapshot.build(arguments.weights).to(device_named(arguments.device))
+    segmenter = snapshot.build(arguments.weights).to(device)
     require(
         segmenter.has_auxiliary_head or config.heads == "main",
         f"protocol {protocol_name(config)} joins two heads, but this network has one: use "

@@ -14,6 +14,7 @@ from uda.data.labels import IGNORE_INDEX, LabelSpace
 from uda.data.pseudo_label_folder import ID_SPACE, Manifest, PseudoLabelWriter
 from uda.data.registry import check_raw_ids, list_domain
 from uda.data.samples import Sample
+from uda.distributed import any_of, own_share, sum_over_ranks
 from uda.errors import InputError, require
 from uda.evaluation import EvaluationConfig, Progress, predictions
 from uda.metrics import ConfusionMatrix, Scores, scores
@@ -70,9 +71,10 @@ def label_images(
     """Writes `folder` (see uda/data/pseudo_label_folder.py) with the most probable class of each
     pixel at stored resolution, 255 where its softmax probability is below `threshold`.
 
-    If all samples come with readable labels, they are scored, too; what is written does not depend
-    on that. Raises InputError, leaving no folder behind, when an image cannot be read, the folder
-    exists, or the protocol scores labels of another size.
+    Of several processes each labels its share of the images. If all samples come with readable
+    labels, they are scored, too; what is written does not depend on that. Raises InputError,
+    leaving no folder behind, when an image cannot be read, the folder exists, or the protocol
+    scores labels of another size.
     """
     if not 0 <= threshold <= 1:
         raise InputError(f"--threshold {threshold:g}: a softmax probability, between 0 and 1")
@@ -85,7 +87,8 @@ def label_images(
     predicted, kept = torch.zeros(count, dtype=torch.int64), torch.zeros(count, dtype=torch.int64)
     matrix, why_unscored = ConfusionMatrix(count), ""
     with PseudoLabelWriter(folder) as writer:
-        unlabeled = [sample._replace(labels=None) for sample in samples]
+        own = own_share(samples)
+        unlabeled = [sample._replace(labels=None) for sample in own]
         found = predictions(
             segmenter,
             unlabeled,
@@ -94,7 +97,7 @@ def label_images(
             workers=workers,
             confidence=True,
         )
-        for sample, (views, (labels, confidence, _)) in zip(samples, progress(found), strict=True):
+        for sample, (views, (labels, confidence, _)) in zip(own, progress(found), strict=True):
             assert confidence is not None, "it was asked for"
             sure = confidence >= threshold
             predicted += torch.bincount(labels.flatten(), minlength=count).cpu()
@@ -107,6 +110,9 @@ def label_images(
                     why_unscored = str(error)
             labels[~sure] = IGNORE_INDEX
             writer.write(views.stem, labels.to(torch.uint8).cpu().numpy())
+        predicted, kept = sum_over_ranks(predicted), sum_over_ranks(kept)
+        matrix.counts = sum_over_ranks(matrix.counts)
+        why_unscored = any_of(why_unscored)
         manifest = Manifest(
             id_space=ID_SPACE,
             label_space=label_space.name,

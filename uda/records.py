@@ -8,6 +8,7 @@ from torch import Tensor
 
 from uda.data.labels import LabelSpace
 from uda.data.samples import Sample
+from uda.distributed import is_main, own_share, world_size
 from uda.evaluation import evaluate, predictions, protocol_line
 from uda.metrics import Scores
 from uda.reports import scores_json
@@ -35,7 +36,8 @@ def describe(run: Run, folder: RunFolder, validation: Sequence[Sample]) -> str:
             f"initial weights  {folder.initial_weights}",
             f"objectives       {', '.join(run.objectives)}",
             f"evaluation       {protocol_line(run.experiment.evaluation)}",
-            f"steps            {run.step} to {run.experiment.train.steps}, on {run.device.type}",
+            f"steps            {run.step} to {run.experiment.train.steps}, on {run.device.type}"
+            + (f", {world_size()} processes" if world_size() > 1 else ""),
             f"folder           {folder.path}",
         ]
     )
@@ -73,8 +75,9 @@ def keep_records(
         tracker.say(
             f"step {run.step}: mIoU {100 * scores.miou:.2f} (supervision: {folder.supervision})"
         )
-        tracker.picture(run.step, "views", view_panel(result.views, space))
-        tracker.picture(run.step, "predictions", _prediction_panel(run, space, validation))
+        if is_main():
+            tracker.picture(run.step, "views", view_panel(result.views, space))
+            tracker.picture(run.step, "predictions", _prediction_panel(run, space, validation))
     if due(train.snapshot_every):
         folder.save_snapshot(run.state(), plain)
     if due(train.resume_every):
@@ -90,7 +93,7 @@ def evaluate_student(run: Run, label_space: LabelSpace, validation: Sequence[Sam
         config=run.experiment.evaluation,
         label_space=label_space,
         workers=run.experiment.data.workers,
-        progress=partial(progress_bar, total=len(validation), description="evaluate"),
+        progress=partial(progress_bar, total=len(own_share(validation)), description="evaluate"),
     )
 
 

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from uda.config import Experiment
+from uda.distributed import GradientExchange, world_size
 from uda.models.segmenter import Segmenter
 from uda.objectives.base import Objective
 from uda.optimizers import ParameterGroup, build_optimizer
+from uda.synchronized_batch_norm import synchronize_batch_norm
 from uda.teacher import MeanTeacher
 from uda.views import View
 
@@ -28,6 +30,7 @@ class Run:
     teacher: MeanTeacher | None
     objectives: dict[str, Objective]
     optimizers: dict[str, torch.optim.Optimizer]
+    exchange: GradientExchange | None = None  # with the other processes, if there are any
     step: int = 0
 
     @property
@@ -65,17 +68,20 @@ class Run:
         student stays. New weights are drawn from torch's global generator."""
         self.objectives = _build_objectives(self.experiment, self.num_classes, self.device)
         self.optimizers = _build_optimizers(self.experiment, self.student, self.objectives)
+        self.exchange = _build_exchange(self.student, self.objectives)
 
 
 def start_run(experiment: Experiment, *, num_classes: int, device: torch.device) -> Run:
     """A run at step 0, its first weights drawn from the preset's seed."""
     torch.manual_seed(experiment.train.seed)
     student = experiment.model.build(num_classes).to(device)
+    synchronize_batch_norm(student, device)
     student = student.to(memory_format=torch.channels_last)
     teacher = None if experiment.teacher is None else MeanTeacher(student, experiment.teacher)
     objectives = _build_objectives(experiment, num_classes, device)
     optimizers = _build_optimizers(experiment, student, objectives)
-    return Run(experiment, num_classes, device, student, teacher, objectives, optimizers)
+    exchange = _build_exchange(student, objectives)
+    return Run(experiment, num_classes, device, student, teacher, objectives, optimizers, exchange)
 
 
 def _build_objectives(
@@ -100,6 +106,12 @@ def _build_optimizers(
             own: ParameterGroup = {"params": list(objective.parameters()), "lr_factor": 1.0}
             optimizers[name] = build_optimizer(objective.optimizer, [own])
     return optimizers
+
+
+def _build_exchange(
+    student: Segmenter, objectives: Mapping[str, Objective]
+) -> GradientExchange | None:
+    return None if world_size() == 1 else GradientExchange([student, *objectives.values()])
 
 
 class StepResult(NamedTuple):

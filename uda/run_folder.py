@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from uda import snapshots
 from uda.data.training import TrainingData
+from uda.distributed import is_main
 from uda.errors import InputError
 from uda.plain import differences
 from uda.snapshots import Snapshot
@@ -43,11 +44,14 @@ class RunFolder:
     def save_snapshot(self, state: Mapping[str, Any], scores: dict[str, Any] | None) -> Path:
         """Writes `<source>_<step>.pth` from a run's state and the step's scores."""
         path = self.path / f"{self.data.short_name}_{state['step']}.pth"
-        snapshots.save(snapshots.snapshot_values(self._snapshot(state, scores)), path)
+        if is_main():
+            snapshots.save(snapshots.snapshot_values(self._snapshot(state, scores)), path)
         return path
 
     def save_resume(self, state: Mapping[str, Any]) -> None:
         """Replaces `resume.pth`: a snapshot that holds, in addition, all that training moves."""
+        if not is_main():
+            return
         values = snapshots.snapshot_values(self._snapshot(state, None))
         values["training"] = {name: state[name] for name in ("objectives", "optimizers")}
         values["samples"] = self._samples_digest()
@@ -100,7 +104,7 @@ class RunFolder:
         try:
             yield
         except InputError:
-            if fresh and not any(self.path.glob("*.pth")):
+            if is_main() and fresh and not any(self.path.glob("*.pth")):
                 shutil.rmtree(self.path)
             raise
 

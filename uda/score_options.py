@@ -7,6 +7,7 @@ from pathlib import Path
 from uda.boundaries import CITYSCAPES_RATIO
 from uda.cli import positive, print_facts
 from uda.data.labels import LabelSpace
+from uda.distributed import is_main
 from uda.errors import require
 from uda.metrics import Scores
 from uda.report_formats import FORMATS, HOLDS_FACTS, format_scores
@@ -56,5 +57,5 @@ def publish(
         print_facts(facts)
         print(aside, end="")
     print(format_scores(options.format, scores, label_space, all_facts))
-    if options.json is not None:
+    if options.json is not None and is_main():
         options.json.write_text(format_scores("json", scores, label_space, all_facts) + "\n")

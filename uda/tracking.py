@@ -17,6 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from uda.data.labels import IGNORE_INDEX, LabelSpace
+from uda.distributed import is_main, mean_over_ranks
 from uda.evaluation import Views
 from uda.inference import Prediction
 from uda.metrics import Scores
@@ -36,7 +37,7 @@ def progress_bar(
     seconds = 0.2 if sys.stderr.isatty() else 10.0
     return tqdm(
         items, total=total, desc=description, initial=initial, unit="img", dynamic_ncols=True,
-        mininterval=seconds, delay=seconds,
+        mininterval=seconds, delay=seconds, disable=not is_main(),
     )  # fmt: skip
 
 
@@ -52,8 +53,10 @@ class Tracker:
         """Picks the records up at `first_step`: what an interrupted run wrote beyond it goes."""
         self._batch_size = batch_size
         self._metrics = folder / "metrics.jsonl"
-        _drop_lines_after(self._metrics, first_step)
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
+        self._writer: SummaryWriter | None = None  # only the first process writes
+        if is_main():
+            _drop_lines_after(self._metrics, first_step)
+            self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
         self._bar: tqdm[None] = progress_bar(
             (),
             total=steps * batch_size,
@@ -70,7 +73,8 @@ class Tracker:
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
         self._bar.close()
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
     def say(self, text: str) -> None:
         """Prints lines without tearing the bar."""
@@ -90,7 +94,8 @@ class Tracker:
         with every term, when one is not finite.
         """
         names = list(losses)
-        values = dict(zip(names, torch.stack([losses[n] for n in names]).tolist(), strict=True))
+        found = mean_over_ranks(torch.stack([losses[name] for name in names]))
+        values = dict(zip(names, found.tolist(), strict=True))
         if not all(map(math.isfinite, values.values())):
             spelled = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
             raise FloatingPointError(f"a loss is not finite at step {step}: {spelled}")
@@ -114,9 +119,12 @@ class Tracker:
 
     def picture(self, step: int, name: str, rows: Tensor) -> None:
         """Adds an image panel (3, H, W) float RGB in [0, 1]."""
-        self._writer.add_image(name, rows, step)
+        if self._writer is not None:
+            self._writer.add_image(name, rows, step)
 
     def _record(self, step: int, values: Mapping[str, float], **words: str) -> None:
+        if self._writer is None:
+            return
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
         with self._metrics.open("a") as file:

@@ -21,6 +21,7 @@ from PIL import Image
 
 from uda.data.files import read_raw_labels
 from uda.data.labels import IGNORE_INDEX, LabelSpace
+from uda.distributed import is_main, wait_for_all
 from uda.errors import InputError, require
 from uda.plain import from_plain
 
@@ -167,8 +168,10 @@ class PseudoLabelWriter:
         self._partial = folder.with_name(folder.name + ".partial")
 
     def __enter__(self) -> Self:
-        shutil.rmtree(self._partial, ignore_errors=True)
-        self._partial.mkdir(parents=True)
+        if is_main():
+            shutil.rmtree(self._partial, ignore_errors=True)
+            self._partial.mkdir(parents=True)
+        wait_for_all()
         return self
 
     def write(self, stem: str, labels: npt.NDArray[np.uint8]) -> None:
@@ -181,15 +184,19 @@ class PseudoLabelWriter:
         Image.fromarray(labels).save(path, compress_level=1)
 
     def finish(self, manifest: Manifest) -> None:
-        """Adds the manifest and gives the folder its name."""
-        text = json.dumps(asdict(manifest), indent=1)
-        (self._partial / MANIFEST).write_text(text + "\n")
-        if self._folder.exists():
-            self._folder.rmdir()
-        self._partial.rename(self._folder)
+        """Adds the manifest and gives the folder its name, once all processes have come here."""
+        wait_for_all()
+        if is_main():
+            text = json.dumps(asdict(manifest), indent=1)
+            (self._partial / MANIFEST).write_text(text + "\n")
+            if self._folder.exists():
+                self._folder.rmdir()
+            self._partial.rename(self._folder)
+        wait_for_all()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
-        shutil.rmtree(self._partial, ignore_errors=True)
+        if is_main():
+            shutil.rmtree(self._partial, ignore_errors=True)

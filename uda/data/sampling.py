@@ -20,6 +20,7 @@ from uda.data.labels import LabelSpace
 from uda.data.pseudo_label_folder import PseudoLabelFolder
 from uda.data.samples import Sample
 from uda.data.transforms import CroppedSample, load_cropped
+from uda.distributed import own_batch
 from uda.errors import InputError
 from uda.views import Batch
 
@@ -139,12 +140,13 @@ def collate(samples: Sequence[TrainingSample | InputError]) -> Batch | InputErro
 def batches(
     dataset: TrainingDataset, *, batch_size: int, first_step: int, steps: int, workers: int
 ) -> Iterator[Batch]:
-    """The batches of steps `first_step` to `steps`, in order. Raises the InputError of a sample
-    that cannot be used."""
+    """The batches of steps `first_step` to `steps`, in order; of several processes, each gets its
+    own part of every batch. Raises the InputError of a sample that cannot be used."""
+    own = own_batch(batch_size)
+    firsts = range(first_step * batch_size, steps * batch_size, batch_size)
     loader = DataLoader(
         dataset,
-        batch_size=batch_size,
-        sampler=range(first_step * batch_size, steps * batch_size),
+        batch_sampler=[[first + place for place in own] for first in firsts],
         collate_fn=collate,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),

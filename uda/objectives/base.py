@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from uda.distributed import rank
 from uda.errors import require
 from uda.models.segmenter import SegmentationOutput
 from uda.optimizers import OptimizerConfig
@@ -38,18 +39,21 @@ class StepContext:
         assert self.teacher is not None, "validate() has seen to it that there is a teacher"
         return pseudo_label(self.teacher(images))
 
+    def batch_generator(self, purpose: str) -> torch.Generator:
+        """The generator of the first sample of the whole batch, whichever process has it."""
+        return self._generator(purpose, self.indices[0] - rank() * len(self.indices))
+
     def generators(self, purpose: str) -> list[torch.Generator]:
         """One CPU generator per sample, a function of (seed, global sample number, purpose) only.
 
         So what is drawn for a sample depends neither on its place in the batch, nor on the other
         objectives, nor on how the run got here.
         """
-        key = zlib.crc32(purpose.encode())
-        states = [np.random.SeedSequence((self.seed, key, i)) for i in self.indices]
-        return [
-            torch.Generator().manual_seed(int(s.generate_state(1, np.uint64)[0] >> 1))
-            for s in states
-        ]
+        return [self._generator(purpose, index) for index in self.indices]
+
+    def _generator(self, purpose: str, index: int) -> torch.Generator:
+        state = np.random.SeedSequence((self.seed, zlib.crc32(purpose.encode()), index))
+        return torch.Generator().manual_seed(int(state.generate_state(1, np.uint64)[0] >> 1))
 
 
 @dataclass(kw_only=True, slots=True)

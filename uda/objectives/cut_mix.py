@@ -77,7 +77,7 @@ class CutMix(Objective):
             batch,
             labels,
             name="cut_mix",
-            from_source=~self._boxes(batch, generators),
+            from_source=~self._boxes(batch, context, generators),
             target_weights=weights,
         )
         if self.config.jitter is not None:
@@ -110,10 +110,12 @@ class CutMix(Objective):
             pseudo.confidence, self.config.threshold, self.config.confidence
         )
 
-    def _boxes(self, batch: Batch, generators: list[torch.Generator]) -> Tensor:
+    def _boxes(
+        self, batch: Batch, context: StepContext, generators: list[torch.Generator]
+    ) -> Tensor:
         """The pixels (N, H, W) bool that come from the target."""
         count, height, width = batch.source_labels.shape
         if self.config.one_box_per_batch:
-            generators = generators[:1]
+            generators = [context.batch_generator("cut_mix")]
         boxes = random_boxes((height, width), generators, device=batch.source_labels.device)
         return boxes.expand(count, -1, -1)

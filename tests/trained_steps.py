@@ -1,0 +1,81 @@
+"""Three steps of tiny presets and what they come to, in as many processes as there are.
+
+    torchrun --nproc-per-node 2 tests/trained_steps.py DATA OUTPUT PRESET ...
+
+writes, by preset, what `steps_of` returns. Run by test_distributed.py, which compares.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # `experiments`, when run as a script
+
+from tiny_runs import tiny_preset, without_dropout
+from uda.config import Experiment
+from uda.data.sampling import batches
+from uda.data.training import open_training_data
+from uda.distributed import is_main, mean_over_ranks, process_group
+from uda.engine import train_step
+from uda.models import DeepLabV2Config
+from uda.optimizers import OptimizerConfig
+from uda.run import start_run
+
+STEPS = 3
+# Without momentum or a scale of its own: a gradient of 1e-9 must not become a step of 1e-3.
+PLAIN = OptimizerConfig(name="sgd", lr=0.0001, momentum=0.0, weight_decay=0.01)
+
+
+def comparable(name: str, root: Path) -> Experiment:
+    """The preset without what is drawn per process, and with steps as small as their gradients."""
+    experiment = without_dropout(tiny_preset(name, root, steps=STEPS))
+    experiment.train.precision = "float32"
+    experiment.train.optimizer = PLAIN
+    experiment.train.restart = None
+    if isinstance(experiment.model, DeepLabV2Config):
+        experiment.model.batch_norm_parts = 1
+    for objective in experiment.objectives.values():
+        if getattr(objective, "optimizer", None) is not None:
+            objective.optimizer = PLAIN  # type: ignore[attr-defined]
+    return experiment
+
+
+def steps_of(experiment: Experiment) -> dict[str, Any]:
+    """The losses of each step, as means over the processes, and the state after the last."""
+    data = open_training_data(experiment.data, seed=0, evaluated="cityscapes")
+    run = start_run(experiment, num_classes=19, device=torch.device("cpu"))
+    stream = batches(
+        data.dataset,
+        batch_size=experiment.train.batch_size,
+        first_step=0,
+        steps=STEPS,
+        workers=0,
+    )
+    losses = []
+    for batch in stream:
+        found = train_step(run, batch).losses
+        losses.append({name: mean_over_ranks(value).item() for name, value in found.items()})
+    state = run.state()
+    networks = {"student": run.student, **run.objectives}
+    gradients = {
+        f"{network}.{name}": parameter.grad
+        for network, module in networks.items()
+        for name, parameter in module.named_parameters()
+    }
+    kept = {name: state[name] for name in ("student", "teacher", "objectives")}
+    return {"losses": losses, "gradients": gradients, **kept}
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    root, output, *names = sys.argv[1:]
+    with process_group(torch.device("cpu")):
+        found = {name: steps_of(comparable(name, Path(root))) for name in names}
+        if is_main():
+            torch.save(found, output)
+
+
+if __name__ == "__main__":
+    main()
