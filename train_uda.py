@@ -26,7 +26,7 @@ def parse_arguments() -> argparse.Namespace:
         "--set", action="append", default=[], metavar="FIELD=VALUE",
         help="change a field of the preset, e.g. train.seed=1; may be repeated",
     )  # fmt: skip
-    parser.add_argument("--restore-from", metavar="FILE", help="snapshot the student starts from")
+    parser.add_argument("--restore-from", metavar="FILE", help="file the student starts from")
     parser.add_argument("--run", metavar="NAME", help="folder in snapshots/ (default: the preset)")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     add_device(parser)

@@ -53,7 +53,7 @@ def test_the_converted_network_computes_the_same_bits(
 ) -> None:
     path = converted(tmp_path, {"state_dict": weights})
     assert capsys.readouterr().out.splitlines() == [
-        f"snapshot: {path}",
+        f"written: {path}",
         "network: SegmenTron DeepLabV3+ ResNet-101",
         "tensors: 592 of 592 matched, 0 missing, 0 unexpected",
         f"quirks: {SEGMENTRON.quirks}",
@@ -65,7 +65,7 @@ def test_the_converted_network_computes_the_same_bits(
         assert getattr(after, field) == getattr(before, field), field
     assert after.initial_weights.startswith("in.pth sha256:")
     assert after.evaluation == before.evaluation
-    assert not after.is_foreign
+    assert after.is_foreign, "discriminators may lie beside it"
     images = torch.rand(1, 3, 33, 49)
     with torch.no_grad():
         ours, theirs = uda.load(path)(images).logits, uda.load(tmp_path / "in.pth")(images).logits
@@ -136,3 +136,21 @@ def test_a_failure_is_one_line_of_a_process(tmp_path: Path) -> None:
     assert (failed.returncode, out) == (2, "")
     assert error.startswith("error: none.pth does not exist; expected a snapshot such as")
     assert error.count("\n") == 1
+
+
+def test_tensors_alone_are_taken_out_of_whatever_there_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A discriminator beside numbers of numpy, which torch refuses: names stay as they are."""
+    tensors = {"Scale.conv1.weight": torch.ones(2, 3), "Scale.conv1.bias": torch.zeros(2)}
+    content = {"model": tensors, "best": np.float64(0.5), "trap": Trap(tmp_path / "sprung")}
+    path = converted(tmp_path, content, "--tensors")
+    assert_same(torch.load(path, weights_only=True), tensors)
+    assert not (tmp_path / "sprung").exists()
+    assert "tensors: 2" in capsys.readouterr().out.splitlines()
+    path.unlink()
+    with pytest.raises(InputError, match="holds no state dict: there is no tensor to write"):
+        converted(tmp_path, {"best": 0.5}, "--tensors")
+    assert not path.exists()
+    with pytest.raises(SystemExit):
+        converted(tmp_path, content, "--tensors", "--partial", "conv1")

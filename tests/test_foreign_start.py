@@ -15,11 +15,12 @@ from uda import engine
 from uda.config import Experiment
 from uda.engine import train
 from uda.errors import InputError
+from uda.models import DeepLabV3PlusConfig
 from uda.models.checkpoints import FORMATS
 from uda.models.discriminators import FullyConvolutionalDiscriminator
 from uda.objectives.adversarial import Adversarial
 from uda.run import Run, start_run
-from uda.snapshots import load, save, snapshot_values
+from uda.snapshots import load, save, snapshot_values, versions
 from uda.weight_files import sha256
 
 PRESET = "logged_multi_640x360_lsgan_b1"  # AdaptSegNet on two levels
@@ -117,11 +118,37 @@ def test_a_snapshot_of_ours_brings_none(
     network: Path, experiment: Experiment, tmp_path: Path, begin: Begin
 ) -> None:
     ours = tmp_path / "ours.pth"
-    save(snapshot_values(load(network)), ours)
+    snapshot = load(network)
+    snapshot.versions = versions()  # as a run of ours writes them down
+    save(snapshot_values(snapshot), ours)
     discriminator(tmp_path / "ours_D1.pth", 0)
     experiment.train.initial_snapshot = str(ours)
     _, said = begin()
     assert said == digest(ours)
+
+
+def test_a_converted_pair_begins_as_it_was(
+    network: Path, experiment: Experiment, tmp_path: Path, begin: Begin
+) -> None:
+    """The network converted, and the discriminators as they are beside it."""
+    converted = tmp_path / "converted.pth"
+    save(snapshot_values(load(network)), converted)
+    for number in (1, 2):
+        discriminator(tmp_path / f"converted_D{number}.pth", number)
+    experiment.train.initial_snapshot = str(converted)
+    _, said = begin()
+    assert [part.split()[0] for part in said.replace(",", ";").split("; ")] == [
+        "converted.pth", "converted_D1.pth", "converted_D2.pth"
+    ]  # fmt: skip
+
+
+def test_a_preset_with_another_network_is_refused(
+    network: Path, experiment: Experiment, begin: Begin
+) -> None:
+    experiment.model = DeepLabV3PlusConfig(backbone="resnet18", backbone_weights="none")
+    experiment.train.initial_snapshot = str(network)
+    with pytest.raises(InputError, match=r"but the network of this preset is a DeepLabV3PlusConf"):
+        begin()
 
 
 @pytest.mark.parametrize(

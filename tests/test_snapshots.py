@@ -211,7 +211,7 @@ def test_what_a_foreign_file_lacks_is_drawn_and_said(tmp_path: Path) -> None:
     found = load(tmp_path / "part.pth", partial=["head.block.2"])
     assert found.report["tensors"].endswith("newly drawn: head.block.2.weight")
     assert found.initial_weights.endswith("; 1 tensors newly drawn")
-    network = uda.load(tmp_path / "part.pth", partial=["head.block.2"])
+    network = uda.load(tmp_path / "part.pth", partial="head.block.2")
     assert_same(network.state_dict(), found.student)
     assert found.student["decoder.2.weight"].any()
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(path: str | PathLike[str], *, partial: Sequence[str] = ()) -> "Segmenter":
+def load(path: str | PathLike[str], *, partial: str | Sequence[str] = ()) -> "Segmenter":
     """The network in a snapshot of ours or in a file of a project in uda/models/checkpoints.py, in
     evaluation mode on the CPU.
 
@@ -21,4 +21,5 @@ def load(path: str | PathLike[str], *, partial: Sequence[str] = ()) -> "Segmente
     """
     from uda.snapshots import load as load_snapshot  # here, so that a part of uda loads by itself
 
-    return load_snapshot(Path(path), partial=partial).build()
+    names = [partial] if isinstance(partial, str) else partial
+    return load_snapshot(Path(path), partial=names).build()

@@ -275,6 +275,12 @@ def _first_weights(
     if initial is None:
         return run, replace(folder, initial_weights=run.student.provenance)
     snapshot = load_snapshot(Path(initial))
+    require(
+        not snapshot.is_foreign or type(snapshot.model) is type(model),
+        f"{initial} holds {snapshot.preset}, a {type(snapshot.model).__name__}, but the network of "
+        f"this preset is a {type(model).__name__}: take a preset with that network, such as a "
+        "logged_ one",
+    )
     load_weights(run.student, snapshot.student, origin=initial)
     supervision = folder.supervision
     if snapshot.supervision != "none":

@@ -5,15 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from uda.data.class_sets import ClassSet, class_set_named
-from uda.data.files import read_train_ids
+from uda.data.files import read_raw_labels
 from uda.data.labels import LabelSpace
 from uda.data.prediction_folder import Ids, Pair, check_files, read_prediction
-from uda.data.registry import check_raw_ids
-from uda.data.samples import Sample
-from uda.errors import InputError, require
+from uda.errors import require
 from uda.measures import Measured, Tally
 from uda.reports import percent
 
@@ -24,7 +23,7 @@ class Counted(NamedTuple):
     """One image, counted."""
 
     tally: Tally
-    largest: int  # value in the file of predictions
+    largest: tuple[int, int]  # value in the file of predictions, and in that of labels
 
 
 Progress = Callable[[Iterable[Counted]], Iterable[Counted]]
@@ -45,25 +44,28 @@ def score_pairs(
     A pixel predicted as no class is missed by the class it is labeled as, and counts against no
     other. `sets`: of classes, from `sets_of_maps`; `boundary_ratio`: of the image's diagonal, for
     boundary scores. `progress` may wrap the iteration over images to draw a bar. Raises InputError
-    when a file cannot be read or used, or when the predictions look like other ids than `ids`.
+    when a file cannot be read or used. Files that look like train ids where raw ones belong, which
+    no value in them proves, are a warning among the facts.
     """
     check_files(pairs)
-    check_raw_ids([Sample("labels", p.stem, p.prediction, p.labels) for p in pairs], space)
     empty = partial(Tally, space, sets=sets, boundary_ratio=boundary_ratio, no_class=True)
-    total, largest = empty(), 0
+    total, largest = empty(), (0, 0)
     count = partial(_count, empty=empty, ids=ids, space=space)
     with ThreadPoolExecutor(_THREADS) as pool:
         for counted in progress(pool.map(count, pairs)):
-            largest = max(largest, counted.largest)
+            largest = (
+                max(largest[0], counted.largest[0]),
+                max(largest[1], counted.largest[1]),
+            )
             total.merge(counted.tally)
-    _refuse_train_ids(pairs, largest, ids=ids, space=space)
+    warnings = _suspicions(largest, ids=ids, space=space)
     labeled, missed = total.matrix.counts.sum(), total.matrix.counts[:, -1].sum()
     no_class = {
         "value": percent(int(missed) / max(1, int(labeled))),
         "definition": "percent of the labeled pixels that are predicted as no class; misses",
     }
     measured = total.measured()
-    return Measured(measured.scores, {"no_class": no_class, **measured.facts})
+    return Measured(measured.scores, {**warnings, "no_class": no_class, **measured.facts})
 
 
 def sets_of_maps(names: Iterable[str], *, space: LabelSpace) -> list[ClassSet]:
@@ -82,17 +84,22 @@ def sets_of_maps(names: Iterable[str], *, space: LabelSpace) -> list[ClassSet]:
 def _count(pair: Pair, *, empty: Callable[[], Tally], ids: Ids, space: LabelSpace) -> Counted:
     predicted, largest = read_prediction(pair.prediction, ids=ids, space=space)
     height, width = predicted.shape
-    labels = torch.from_numpy(read_train_ids(pair.labels, (height, width), space))
+    raw = np.asarray(read_raw_labels(pair.labels, (height, width)))
+    labels = torch.from_numpy(space.to_train_ids(raw, str(pair.labels)))
     tally = empty()
     tally.add(torch.from_numpy(predicted), labels)
-    return Counted(tally, largest)
+    return Counted(tally, (largest, int(raw.max())))
 
 
-def _refuse_train_ids(pairs: Sequence[Pair], largest: int, *, ids: Ids, space: LabelSpace) -> None:
-    """Train ids without a 255 are raw ids one by one, but sky or a car is in some image."""
-    largest_train_id = space.num_classes - 1
-    if ids == "raw" and largest <= largest_train_id < max(space.trained_raw_ids):
-        raise InputError(
-            f"{pairs[0].prediction} and {len(pairs) - 1} more files hold no value above "
-            f"{largest_train_id}: these look like train ids; give --ids train"
-        )
+def _suspicions(largest: tuple[int, int], *, ids: Ids, space: LabelSpace) -> dict[str, object]:
+    """What a reader should know where raw ids are no larger than train ids: sky and car are not
+    there, or these are train ids, each of which is a raw id of something else."""
+    highest = space.num_classes - 1
+    raw = {"labels": largest[1]} | ({"predictions": largest[0]} if ids == "raw" else {})
+    odd = [name for name, value in raw.items() if value <= highest < max(space.trained_raw_ids)]
+    if not odd:
+        return {}
+    return {
+        "warning": f"no value of the {' and '.join(odd)} is above {highest}: if these are train "
+        "ids and not raw ids, the scores mean nothing"
+    }

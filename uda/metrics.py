@@ -141,7 +141,7 @@ def set_miou(scores: Scores, class_set: ClassSet) -> float:
 def _mean(values: Iterable[float]) -> float:
     """Of the values that are not NaN; NaN when there is none."""
     present = [value for value in values if not math.isnan(value)]
-    return _ratio(math.fsum(present), len(present))
+    return _ratio(sum(present), len(present))  # in this order and way, as cityscapesScripts does
 
 
 def _ratio(part: float, whole: int) -> float:

@@ -83,8 +83,8 @@ def open_network(arguments: argparse.Namespace, device: torch.device) -> OpenedN
     segmenter = snapshot.build(arguments.weights).to(device)
     require(
         segmenter.has_auxiliary_head or config.heads == "main",
-        f"protocol {protocol_name(config)} joins two heads, but this network has one: use "
-        "--protocol adaptsegnet or native",
+        f"protocol {arguments.protocol or protocol_name(config)} joins two heads, but this "
+        "network has one: use --protocol adaptsegnet or native",
     )
     batch_norm = "as trained"
     if arguments.adapt_bn is not None:

@@ -58,8 +58,8 @@ class Protocol:
         )
         require(
             self.upsample == "via_input" or (self.window is None and self.pad_to is None),
-            f"{path}.upsample is {self.upsample!r}, which knows no window and no padding; "
-            "allowed with them: 'via_input'",
+            f"{path}.upsample is {self.upsample!r}, which knows no window and no padding; allowed "
+            "with them: 'via_input', as in the protocols native, half_input and segmentron",
         )
 
 

@@ -52,9 +52,10 @@ def publish(
     `aside`: whole lines that a reader should see before the scores, in formats made for reading;
     `aside_facts`: the same for those that programs read.
     """
-    all_facts = {**facts, **(aside_facts or {})}
+    absent = {"absent": ", ".join(scores.absent)} if scores.absent else {}
+    all_facts = {**facts, **absent, **(aside_facts or {})}
     if options.format not in HOLDS_FACTS:
-        print_facts(facts)
+        print_facts(facts if options.format == "log" else {**facts, **absent})  # it says so itself
         print(aside, end="")
     print(format_scores(options.format, scores, label_space, all_facts))
     if options.json is not None and is_main():

@@ -54,7 +54,7 @@ class Snapshot:
     @property
     def is_foreign(self) -> bool:
         """Whether it was made of a file of another project."""
-        return bool(self.report)
+        return not self.versions  # a run of ours writes down what it was computed with
 
     @property
     def model(self) -> ModelConfig:
@@ -238,7 +238,8 @@ def _from_foreign(content: object, path: Path, partial: Sequence[str]) -> Snapsh
 def _space_of(foreign: ForeignCheckpoint, path: Path) -> LabelSpace:
     """The label space with as many classes as the network; InputError when there is none."""
     spaces = [s for s in LABEL_SPACES.values() if s.num_classes == foreign.num_classes]
-    use = "let its classifiers be drawn anew with --partial NAME ..."
+    heads = [n for n, own in foreign.format.prefixes.items() if not own.startswith("backbone.")]
+    use = f"let its heads be drawn anew with --partial {' '.join(heads)}"
     if foreign.format.trunk_is_bare:
         use += f", or take its trunk as initial weights: --set model.backbone_weights={path}"
     require(

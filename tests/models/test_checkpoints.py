@@ -151,6 +151,15 @@ def test_what_the_network_does_not_know_is_counted(state: State) -> None:
     )
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(state: State, value: float) -> None:
+    state["head.block.2.bias"] = torch.tensor([*[0.0] * 18, value])
+    with pytest.raises(
+        InputError, match=r"1 \(head.block.2.bias, ...\) of its tensors hold values"
+    ):
+        read_foreign(state, origin="broken.pth")
+
+
 def test_classes_are_counted_by_the_classifier(state: State) -> None:
     state["head.block.2.weight"] = torch.zeros(7, 256, 1, 1)
     state["head.block.2.bias"] = torch.zeros(7)

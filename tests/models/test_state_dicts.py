@@ -23,6 +23,8 @@ def prefixed(prefix: str) -> dict[str, int]:
         prefixed("module.Scale.module."),
         {"state_dict": INNER, "epoch": 3},
         {"model": {"model_state": {"state_dict": prefixed("Scale.module.")}}, "state": {}},
+        {"state_dict": {}, "model": INNER},
+        {"model": INNER, "state_dict": {"lr": 3}},
     ],
 )
 def test_what_is_around_a_state_dict_comes_off(content: object) -> None:
@@ -39,6 +41,11 @@ def test_what_is_around_a_state_dict_comes_off(content: object) -> None:
 )
 def test_what_not_all_names_share_stays(content: dict[str, int]) -> None:
     assert unwrapped(content) == content
+
+
+def test_what_is_no_tensor_needs_no_prefix() -> None:
+    tensor = torch.zeros(1)
+    assert unwrapped({"module.weight": tensor, "epoch": 3}) == {"weight": tensor, "epoch": 3}
 
 
 @pytest.mark.parametrize("content", [None, 3, [INNER], {}, {"state_dict": {}}])

@@ -89,7 +89,7 @@ def resize_image(image: Image.Image, size: tuple[int, int] | None) -> npt.NDArra
     """An RGB picture resized to (height, width), or as it is, as (3, H, W) uint8."""
     if size is not None and size != (image.height, image.width):
         image = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
-    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+    return np.asarray(image).transpose(2, 0, 1).copy()
 
 
 def _resize_labels(labels: Image.Image, size: tuple[int, int]) -> TrainIds:

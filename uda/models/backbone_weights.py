@@ -59,7 +59,8 @@ def load_file(backbone: "ResNetBackbone", path: Path, *, allowed: str) -> None:
     content = read_weights(
         path,
         expected=f"a {backbone.file_kind}",
-        instead="save the tensors alone, with torch.save(network.state_dict(), FILE)",
+        instead=f"python scripts/convert_checkpoint.py --tensors {path} OUT takes its tensors out, "
+        "and runs nothing",
     )
     require(
         isinstance(content, Mapping),

@@ -58,6 +58,12 @@ def read_foreign(
     if best.format.classifier.startswith(tuple(allowed)):
         best = _beside(entries, best.format, drawn_classes)
     drawn = _to_draw(best, allowed, origin)
+    odd = [n for n, tensor in best.comparison.fitting.items() if not tensor.isfinite().all()]
+    require(
+        not odd,
+        f"{origin}: {tally(odd)} of its tensors hold values that are not finite, so nothing that "
+        "the network says would be: use an earlier file of that training",
+    )
     return ForeignCheckpoint(
         format=best.format,
         model=best.format.network(),
@@ -130,8 +136,8 @@ def _to_draw(best: _Candidate, allowed: Sequence[str], origin: str) -> list[str]
     if any(not name.startswith(tuple(allowed)) for name in lacking):
         raise InputError(
             f"{origin} looks like {best.format.name}, but {found}; give the file as its authors "
-            "published it, or allow that some are drawn at random: --partial NAME ... (names, or "
-            "how they begin)"
+            "published it, or allow that some are drawn at random: eval_single.py, pseudo_label.py "
+            "and scripts/convert_checkpoint.py take --partial NAME ... (names, or how they begin)"
         )
     return lacking
 

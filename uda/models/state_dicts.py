@@ -23,18 +23,26 @@ def is_counter(name: str) -> bool:
 
 
 def unwrapped(content: object, prefixes: Sequence[str] = PREFIXES) -> dict[str, object]:
-    """The state dict in what torch.load returned, without the dicts around it and without the
-    `prefixes` that all of its names begin with, in any order; empty when there is none."""
-    if not isinstance(content, Mapping):
-        return {}
+    """The state dict in what torch.load returned; empty when there is none. The dicts around it are
+    taken off; so are the `prefixes`, in any order, that the names of all its tensors begin with.
+    """
+    found: Mapping[object, object] = content if isinstance(content, Mapping) else {}
     for _ in range(_DEEPEST):
-        inner = (content[outer] for outer in _OUTER if isinstance(content.get(outer), Mapping))
-        content = next(inner, content)
-    named = {str(name): value for name, value in content.items()}
-    # Only where all have it: two names that become one would hide a tensor.
-    while shared := [p for p in prefixes if named and all(name.startswith(p) for name in named)]:
+        inner = [value for o in _OUTER if isinstance(value := found.get(o), Mapping)]
+        if not inner:
+            break
+        found = max(inner, key=len)  # an empty or small one beside it is no state dict
+    named = {str(name): value for name, value in found.items()}
+    # Only where all tensors have it: two names that become one would hide a tensor.
+    while shared := [p for p in prefixes if _all_begin(named, p)]:
         named = {name.removeprefix(shared[0]): value for name, value in named.items()}
     return named
+
+
+def _all_begin(named: Mapping[str, object], prefix: str) -> bool:
+    tensors = [name for name, value in named.items() if isinstance(value, Tensor)]
+    names = tensors or list(named)  # counts of steps and the like may stand beside tensors
+    return bool(names) and all(name.startswith(prefix) for name in names)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -186,7 +186,8 @@ def _load(discriminator: Discriminator, file: Path, *, kind: str) -> None:
     content = read_weights(
         file,
         expected="a discriminator's state dict",
-        instead="move it away, and discriminators are drawn",
+        instead=f"python scripts/convert_checkpoint.py --tensors {file} OUT takes its tensors out, "
+        "and runs nothing; put OUT in its place, or move it away, and discriminators are drawn",
     )
     shapes = {name: tensor.shape for name, tensor in discriminator.state_dict().items()}
     found = compare(unwrapped(content), shapes)
