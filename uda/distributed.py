@@ -125,25 +125,9 @@ def sum_over_ranks(counts: Tensor) -> Tensor:
     if world_size() == 1:
         return counts
     on_gpus = dist.get_backend() == "nccl"  # which knows nothing of the host's memory
-    total = counts.to("cuda") if on_gpus else counts.clone()
+    total = counts.to("cuda" if on_gpus else "cpu", copy=True)
     dist.all_reduce(total)
     return total.to(counts.device)
-
-
-def sum_with_gradient(values: Tensor) -> Tensor:
-    """As `sum_over_ranks`; what every rank makes of the sum comes back to each as gradient."""
-    total: Tensor = _Sum.apply(values)
-    return total
-
-
-class _Sum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:  # noqa: ANN401
-        return sum_over_ranks(values)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ANN401
-        return sum_over_ranks(gradients[0])
 
 
 @torch.no_grad()
