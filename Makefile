@@ -1,5 +1,6 @@
 # make demo      a data set, five networks, one table: the whole job in minutes (CPU is enough)
 # make ladder    every method on the toy city, three seeds each: tables and a chart; about an hour
+# make benchmark training, loader and evaluation beside the plain way; docs/performance.md; half an hour
 # make test      the test suite
 # make check     formatter, linter, type checker and tests
 # make install   only the environment, in .venv
@@ -9,7 +10,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 CODE := uda experiments scripts tests train_uda.py eval_single.py pseudo_label.py setup.py
 
-.PHONY: install demo ladder test test-slow lint check clean
+.PHONY: install demo ladder benchmark test test-slow lint check clean
 
 install: $(VENV)/.installed
 
@@ -29,6 +30,9 @@ demo: install
 
 ladder: install
 	$(RUN) scripts/ladder.py
+
+benchmark: install
+	$(RUN) scripts/benchmark.py --markdown docs/performance.md --json docs/performance.json
 
 test: install
 	$(RUN) -m pytest -n auto --maxprocesses 4
