@@ -27,12 +27,12 @@ resume=()
 if [[ -e snapshots/$preset/resume.pth ]]; then
   resume=(--resume)
 fi
-first_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 # Without a count there are no GPUs, and one process per node works on the CPU.
 exec srun torchrun \
   --nnodes "$SLURM_NNODES" \
   --nproc-per-node "${SLURM_GPUS_ON_NODE:-1}" \
   --rdzv-backend c10d \
-  --rdzv-endpoint "$first_node:29500" \
+  --rdzv-endpoint "${nodes[0]}:29500" \
   --rdzv-id "$SLURM_JOB_ID" \
   -- train_uda.py --preset "$preset" "${resume[@]}" "$@"

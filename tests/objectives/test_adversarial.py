@@ -282,7 +282,8 @@ def test_discriminator_files_that_cannot_be_used(tmp_path: Path) -> None:
     ):
         AdversarialConfig().build(CLASSES + 1).restore_beside(path, auxiliary_head=False)
     torch.save(ours.discriminators["main"], file)
-    with pytest.raises(InputError, match=r"x_D1.pth holds uda\S+, which could .*: move it away"):
+    refusal = r"x_D1.pth holds uda\S+, which could .*: python scripts/convert_checkpoint.py --te"
+    with pytest.raises(InputError, match=refusal):
         objective().restore_beside(path, auxiliary_head=False)
 
 
