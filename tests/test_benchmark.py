@@ -137,6 +137,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 class TestQuickRun:
     def values(self, quick: Path) -> dict[str, Any]:
         values: dict[str, Any] = json.loads((quick / "figures.json").read_text())

@@ -161,6 +161,7 @@ def children(process: int) -> list[int]:
     return [int(child) for child in listed.split()]
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_ends_the_job_which_one_process_resumes(
     toy_root: Path, tmp_path: Path
 ) -> None:

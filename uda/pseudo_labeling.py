@@ -83,15 +83,12 @@ def label_images(
         f"this protocol compares at {config.label_size}, but pseudo-labels are written at the "
         "images' stored size: use --protocol native or another",
     )
-    count = label_space.num_classes
-    predicted, kept = torch.zeros(count, dtype=torch.int64), torch.zeros(count, dtype=torch.int64)
-    matrix, why_unscored = ConfusionMatrix(count), ""
+    counts = _Counts(label_space)
     with PseudoLabelWriter(folder) as writer:
         own = own_share(samples)
-        unlabeled = [sample._replace(labels=None) for sample in own]
         found = predictions(
             segmenter,
-            unlabeled,
+            [sample._replace(labels=None) for sample in own],
             config=config,
             label_space=label_space,
             workers=workers,
@@ -100,19 +97,10 @@ def label_images(
         for sample, (views, (labels, confidence, _)) in zip(own, progress(found), strict=True):
             assert confidence is not None, "it was asked for"
             sure = confidence >= threshold
-            predicted += torch.bincount(labels.flatten(), minlength=count).cpu()
-            kept += torch.bincount(labels[sure], minlength=count).cpu()
-            if not why_unscored:
-                try:
-                    truth = _truth(sample, views.size, label_space).to(labels.device)
-                    matrix.update(labels[None], torch.where(sure, truth, IGNORE_INDEX)[None])
-                except InputError as error:
-                    why_unscored = str(error)
+            counts.add(sample, labels, sure)
             labels[~sure] = IGNORE_INDEX
             writer.write(views.stem, labels.to(torch.uint8).cpu().numpy())
-        predicted, kept = sum_over_ranks(predicted), sum_over_ranks(kept)
-        matrix.counts = sum_over_ranks(matrix.counts)
-        why_unscored = any_of(why_unscored)
+        counts.gather()
         manifest = Manifest(
             id_space=ID_SPACE,
             label_space=label_space.name,
@@ -125,18 +113,51 @@ def label_images(
             supervision=supervision,
             image_count=len(samples),
             images=tuple(sorted(sample.stem for sample in samples)),
-            share_kept=int(kept.sum()) / int(predicted.sum()),
-            share_kept_per_class={
-                name: keep / of if of else None
-                for name, keep, of in zip(
-                    label_space.classes, kept.tolist(), predicted.tolist(), strict=True
-                )
-            },
+            share_kept=int(counts.kept.sum()) / int(counts.predicted.sum()),
+            share_kept_per_class=counts.share_kept_per_class(),
         )
         writer.finish(manifest)
-    if why_unscored:
-        return LabelingResult(manifest, None, why_unscored)
-    return LabelingResult(manifest, scores(matrix, label_space.report_names))
+    if counts.why_unscored:
+        return LabelingResult(manifest, None, counts.why_unscored)
+    return LabelingResult(manifest, scores(counts.matrix, label_space.report_names))
+
+
+class _Counts:
+    """Pixels of each class that were predicted and that kept their label, and how right these are,
+    as long as every image comes with labels that can be read."""
+
+    def __init__(self, label_space: LabelSpace) -> None:
+        self.label_space = label_space
+        self.predicted = torch.zeros(label_space.num_classes, dtype=torch.int64)
+        self.kept = torch.zeros_like(self.predicted)
+        self.matrix = ConfusionMatrix(label_space.num_classes)
+        self.why_unscored = ""
+
+    def add(self, sample: Sample, labels: Tensor, sure: Tensor) -> None:
+        """Counts one image: labels (H, W) int64, and sure (H, W) bool where they are kept."""
+        count = self.label_space.num_classes
+        self.predicted += torch.bincount(labels.flatten(), minlength=count).cpu()
+        self.kept += torch.bincount(labels[sure], minlength=count).cpu()
+        if self.why_unscored:
+            return
+        height, width = labels.shape
+        try:
+            truth = _truth(sample, (height, width), self.label_space).to(labels.device)
+            self.matrix.update(labels[None], torch.where(sure, truth, IGNORE_INDEX)[None])
+        except InputError as error:
+            self.why_unscored = str(error)
+
+    def gather(self) -> None:
+        """Adds what all other processes have counted."""
+        self.predicted, self.kept = sum_over_ranks(self.predicted), sum_over_ranks(self.kept)
+        self.matrix.counts = sum_over_ranks(self.matrix.counts)
+        self.why_unscored = any_of(self.why_unscored)
+
+    def share_kept_per_class(self) -> dict[str, float | None]:
+        """By the name of each class; None where it was never predicted."""
+        pairs = zip(self.kept.tolist(), self.predicted.tolist(), strict=True)
+        shares = [kept / predicted if predicted else None for kept, predicted in pairs]
+        return dict(zip(self.label_space.classes, shares, strict=True))
 
 
 def _truth(sample: Sample, size: tuple[int, int], label_space: LabelSpace) -> Tensor:
