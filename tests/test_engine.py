@@ -679,7 +679,7 @@ def test_a_preset_that_evaluates_only_scores_a_foreign_file(
     experiment = load_preset(name)
     experiment.data.root = str(toy_root)
     experiment.data.workers = 0
-    experiment.evaluation.input_size = CROP
+    experiment.evaluation.input_size = experiment.evaluation.pad_to = CROP  # not 1025x2049
     with pytest.raises(InputError, match=r"segmentron\.pth does not exist"):
         train(experiment, tmp_path / "run", preset=name, device=CPU)
     torch.save({"state_dict": file_of(SEGMENTRON)}, tmp_path / "foreign.pth")
