@@ -23,7 +23,8 @@ from uda.models import DeepLabV2Config
 from uda.models.checkpoints import FORMATS, SEGMENTRON
 from uda.models.segmentron import SegmenTron
 from uda.plain import differences, to_plain
-from uda.snapshots import FORMAT, Snapshot, load, load_weights, read, save, sha256, snapshot_values
+from uda.snapshots import FORMAT, Snapshot, load, load_weights, read, save, snapshot_values
+from uda.weight_files import sha256
 
 
 @pytest.fixture

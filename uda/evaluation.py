@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -15,7 +13,7 @@ from uda.data.class_sets import ClassSet
 from uda.data.files import read_image, read_train_ids
 from uda.data.labels import LabelSpace
 from uda.data.samples import Sample
-from uda.data.transforms import resize_image
+from uda.data.transforms import resize_image, resize_labels
 from uda.distributed import own_share
 from uda.errors import InputError, require
 from uda.inference import Prediction, predict
@@ -104,17 +102,13 @@ class EvaluationDataset(Dataset[Views | InputError]):
             labels = None
             if sample.labels is not None:
                 train_ids = read_train_ids(sample.labels, size, self.label_space)
-                labels = torch.from_numpy(_resize_labels(train_ids, self.config.label_size))
+                if self.config.label_size is not None:
+                    resized = resize_labels(Image.fromarray(train_ids), self.config.label_size)
+                    train_ids = resized.copy()  # Pillow's own memory cannot be written to
+                labels = torch.from_numpy(train_ids)
         except InputError as error:
             return error
         return Views(sample.stem, images, labels, self.config.label_size or size)
-
-
-def _resize_labels(labels: npt.NDArray[np.uint8], size: Size | None) -> npt.NDArray[np.uint8]:
-    if size is None or labels.shape == size:
-        return labels
-    resized = Image.fromarray(labels).resize((size[1], size[0]), Image.Resampling.NEAREST)
-    return np.asarray(resized).copy()
 
 
 def _only(items: list[Views | InputError]) -> Views | InputError:

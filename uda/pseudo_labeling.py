@@ -21,7 +21,8 @@ from uda.metrics import ConfusionMatrix, Scores, scores
 from uda.models.segmenter import Segmenter
 from uda.protocols import input_line, protocol_name
 from uda.reports import absent_line, iou_lines
-from uda.snapshots import Snapshot, sha256
+from uda.snapshots import Snapshot
+from uda.weight_files import sha256
 
 
 class LabelingResult(NamedTuple):

@@ -25,7 +25,6 @@ from uda.models.state_dicts import listed
 from uda.plain import from_plain, to_plain
 from uda.recovery import recover_tensors
 from uda.weight_files import UnsafeFileError, identity, read_weights
-from uda.weight_files import sha256 as sha256  # for those who say which snapshot they took
 
 FORMAT = "uda-snapshot-1"
 

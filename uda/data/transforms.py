@@ -79,9 +79,9 @@ def _read_labels(
     """Train ids at `size` of a sample whose image is stored at `stored_size`, if it has any."""
     if sample.labels is not None:
         raw = read_raw_labels(sample.labels, stored_size, translated=sample.translated)
-        return label_space.to_train_ids(_resize_labels(raw, size), str(sample.labels))
+        return label_space.to_train_ids(resize_labels(raw, size), str(sample.labels))
     if pseudo_labels is not None:
-        return _resize_labels(pseudo_labels.read(sample.stem, stored_size), size)
+        return resize_labels(pseudo_labels.read(sample.stem, stored_size), size)
     return None
 
 
@@ -92,7 +92,8 @@ def resize_image(image: Image.Image, size: tuple[int, int] | None) -> npt.NDArra
     return np.asarray(image).transpose(2, 0, 1).copy()
 
 
-def _resize_labels(labels: Image.Image, size: tuple[int, int]) -> TrainIds:
+def resize_labels(labels: Image.Image, size: tuple[int, int]) -> TrainIds:
+    """A label picture resized to (height, width) by nearest, as (H, W) uint8."""
     return np.asarray(labels.resize((size[1], size[0]), Image.Resampling.NEAREST))
 
 
