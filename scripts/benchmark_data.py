@@ -25,6 +25,7 @@ from uda.data.toy_city import ToyImage, toy_image
 from uda.data.training import open_training_data
 from uda.data.transforms import resize_image
 from uda.evaluation import EvaluationConfig, evaluate
+from uda.host_memory import keep_freed_memory
 from uda.models.segmenter import Segmenter
 from uda.pseudo_labeling import label_images
 
@@ -173,6 +174,8 @@ def measure_evaluation(
     root: Path, extent: Extent, *, device: torch.device, rounds: int, say: Callable[[str], None]
 ) -> list[Row | Figure]:
     """Scoring and labeling whole images beside the network alone on the same images."""
+    if device.type == "cpu":
+        keep_freed_memory()  # as the commands do; it serves the network alone as well
     count = extent.labeled if device.type == "cpu" else extent.images
     samples = list_dataset(root, "cityscapes", "train", labeled=True)[:count]
     segmenter = _segmenter(device, quick=extent is QUICK)

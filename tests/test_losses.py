@@ -13,7 +13,6 @@ from uda.losses import (
     ClassBalance,
     cross_entropy,
     entropy,
-    hard_pixel_labels,
     kl_to_reference,
     memory_regularization,
     rectified_cross_entropy,
@@ -34,6 +33,19 @@ def random_case(size: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
     labels = torch.randint(0, 5, (2, size, size), generator=generator)
     labels[:, :2] = IGNORE_INDEX
     return logits, labels
+
+
+def learned(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    hardest: float,
+    class_weights: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The pixels (N, H, W) bool that the loss moves."""
+    logits = logits.clone().requires_grad_()
+    cross_entropy(logits, labels, class_weights=class_weights, hardest=hardest).backward()
+    assert logits.grad is not None
+    return logits.grad.ne(0).any(dim=1)
 
 
 def test_cross_entropy_averages_over_labeled_pixels_only() -> None:
@@ -109,15 +121,13 @@ def test_hard_pixels_are_those_above_numpys_percentile(hardest: float, device: s
     limit = np.percentile(losses.numpy(), 100 * (1 - hardest), method="linear")
     expected = torch.where(losses < float(limit), IGNORE_INDEX, labels)
 
-    kept = hard_pixel_labels(
-        logits.to(device),
-        labels.to(device),
-        class_weights=class_weights.to(device),
-        hardest=hardest,
+    kept = learned(
+        logits.to(device), labels.to(device), hardest, class_weights=class_weights.to(device)
     )
 
-    assert kept.device.type == device
-    assert torch.equal(kept.cpu(), expected)
+    assert torch.equal(kept.cpu(), expected != IGNORE_INDEX)
+    loss = cross_entropy(logits, labels, class_weights=class_weights, hardest=hardest)
+    assert torch.equal(loss, cross_entropy(logits, expected, class_weights=class_weights))
 
 
 def test_the_percentile_is_interpolated_between_two_losses() -> None:
@@ -125,10 +135,10 @@ def test_the_percentile_is_interpolated_between_two_losses() -> None:
     probabilities = [math.exp(-nats) for nats in (3, 1, 6, 2, 5, 4)]
     logits = two_pixels(*((p, 1 - p) for p in probabilities))
     labels = torch.zeros(1, 1, 6, dtype=torch.int64)
-    hardest_30 = hard_pixel_labels(logits, labels, class_weights=None, hardest=0.3)
-    assert hardest_30.tolist() == [[[255, 255, 0, 255, 0, 255]]]
-    hardest_50 = hard_pixel_labels(logits, labels, class_weights=None, hardest=0.5)
-    assert hardest_50.tolist() == [[[255, 255, 0, 255, 0, 0]]]
+    assert learned(logits, labels, 0.3).int().tolist() == [[[0, 0, 1, 0, 1, 0]]]
+    assert cross_entropy(logits, labels, hardest=0.3).item() == pytest.approx((5 + 6) / 2)
+    assert learned(logits, labels, 0.5).int().tolist() == [[[0, 0, 1, 0, 1, 1]]]
+    assert cross_entropy(logits, labels, hardest=0.5).item() == pytest.approx((4 + 5 + 6) / 3)
 
 
 def test_ignored_pixels_count_as_losses_of_zero() -> None:
@@ -137,32 +147,27 @@ def test_ignored_pixels_count_as_losses_of_zero() -> None:
     labels[0, 0, 8:] = 0
     # Losses: eight zeros, 0.69, 0.11. Half of the pixels are the hardest down to a loss of 0, so
     # nothing is filtered; 1 % leaves the hardest pixel.
-    kept = hard_pixel_labels(logits, labels, class_weights=None, hardest=0.5)
-    assert torch.equal(kept, labels)
-    kept = hard_pixel_labels(logits, labels, class_weights=None, hardest=0.01)
-    assert kept.tolist() == [[[255] * 8 + [0, 255]]]
+    assert torch.equal(learned(logits, labels, 0.5), labels == 0)
+    assert learned(logits, labels, 0.01).int().tolist() == [[[0] * 8 + [1, 0]]]
 
 
-def test_hard_pixel_labels_leave_their_input_and_the_graph_alone() -> None:
+def test_hard_pixels_leave_labels_alone() -> None:
     logits, labels = random_case()
-    logits.requires_grad_()
     before = labels.clone()
-    kept = hard_pixel_labels(logits, labels, class_weights=None)
+    cross_entropy(logits, labels, hardest=0.2)
     assert torch.equal(labels, before)
-    assert kept.dtype == torch.int64
-    assert not kept.requires_grad
 
 
-def test_hard_pixel_labels_work_above_the_limit_of_torch_quantile() -> None:
+def test_hard_pixels_work_above_the_limit_of_torch_quantile() -> None:
     count = 2**24 + 2**10
     labels = torch.zeros(1, count // 1024, 1024, dtype=torch.int64)
-    logits = torch.zeros(1, 1, count // 1024, 1024)  # one class: every loss is 0, all are hardest
-    assert torch.equal(hard_pixel_labels(logits, labels, class_weights=None), labels)
+    logits = torch.ones(1, 1, count // 1024, 1024)  # one class: every loss is 0, all are hardest
+    assert cross_entropy(logits, labels, hardest=0.2).item() == 0
 
 
 def test_a_share_outside_0_to_1_is_refused() -> None:
     with pytest.raises(InputError, match=r"0\.\.1, but 80 came"):
-        hard_pixel_labels(*random_case(), class_weights=None, hardest=80)
+        cross_entropy(*random_case(), hardest=80)
 
 
 @pytest.mark.parametrize("device", DEVICES)

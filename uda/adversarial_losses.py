@@ -79,7 +79,9 @@ def gradient_penalty(maps: Sequence[Tensor], inputs: Tensor) -> Tensor:
     penalty = inputs.new_zeros((), dtype=torch.float32)
     for scores in maps:
         (gradient,) = torch.autograd.grad(scores.sum(), inputs, create_graph=True)
-        penalty = penalty + gradient.float().square().sum(dim=(1, 2, 3)).mean()
+        steepness = gradient.float()
+        # Not square(): its derivative holds another tensor of this size.
+        penalty = penalty + (steepness * steepness).sum(dim=(1, 2, 3)).mean()
     return penalty
 
 

@@ -18,7 +18,9 @@ from uda.data.training import TrainingData, open_labeled_split, open_training_da
 from uda.distributed import check_batch_size, is_main, own_share, rank, wait_for_all
 from uda.errors import InputError, require
 from uda.evaluation import evaluate, protocol_line
+from uda.host_memory import keep_freed_memory
 from uda.metrics import Scores
+from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Objective, StepContext
 from uda.optimizers import set_learning_rate
 from uda.plain import to_plain
@@ -37,8 +39,7 @@ from uda.weight_files import identity
 def train_step(run: Run, batch: Batch) -> StepResult:
     """One update of every network; the only place that calls backward().
 
-    Each view that an objective reads is seen by the student once: forward, the terms of all its
-    readers, backward. So memory holds one view's graph at a time.
+    Each view that an objective reads is seen by the student once, see `_learn_from`.
     """
     train = run.experiment.train
     # What is drawn from torch's global generator (dropout) follows from (seed, step) alone.
@@ -60,14 +61,7 @@ def train_step(run: Run, batch: Batch) -> StepResult:
         if not readers:
             continue
         seen.append(view)
-        with _autocast(run):
-            output = run.student(view.images)
-            terms = {
-                f"loss/{name}/{term}": objective.config.weight * value
-                for name, objective in readers.items()
-                for term, value in objective.terms(view, output, context).items()
-            }
-        _backward(terms, losses)
+        _learn_from(view, readers, run, context, losses)
     for name, objective in active.items():
         with _autocast(run):
             own = objective.after_backward(context)
@@ -102,11 +96,51 @@ def _collect_views(
     return views
 
 
+def _learn_from(
+    view: View,
+    readers: Mapping[str, Objective],
+    run: Run,
+    context: StepContext,
+    losses: dict[str, Tensor],
+) -> None:
+    """Adds the gradients of what `readers` make of `view`, and the terms to `losses`.
+
+    The student's forward; each reader's terms, back to the student's output, one after the other;
+    from there backward through the student. So memory holds the graphs of one view and, beyond the
+    student, of one objective at a time.
+    """
+    with _autocast(run):
+        output = run.student(view.images)
+    shown = _cut_off(output)
+    for name, objective in readers.items():
+        with _autocast(run):
+            terms = {
+                f"loss/{name}/{term}": objective.config.weight * value
+                for term, value in objective.terms(view, shown, context).items()
+            }
+        _backward(terms, losses)
+        del terms  # and their graph, before the next one is made
+    arrived = [
+        (made, end.grad)
+        for made, end in zip(output, shown, strict=True)
+        if end is not None and end.grad is not None
+    ]
+    if arrived:
+        torch.autograd.backward(*zip(*arrived, strict=True))
+
+
 def _backward(terms: Mapping[str, Tensor], losses: dict[str, Tensor]) -> None:
     """Adds the gradients of the sum of `terms`, and their values to `losses`."""
     if terms:
         torch.stack(list(terms.values())).sum().backward()
         losses.update({name: value.detach() for name, value in terms.items()})
+
+
+def _cut_off(output: SegmentationOutput) -> SegmentationOutput:
+    """The same values, where the gradients of losses end and are added up."""
+    return SegmentationOutput(
+        *(None if t is None else t.detach().requires_grad_(t.requires_grad) for t in output)
+    )
 
 
 def _update(run: Run, active: Mapping[str, Objective]) -> None:
@@ -159,6 +193,8 @@ def train(
     used.
     """
     validate(experiment)
+    if device.type == "cpu":
+        keep_freed_memory()
     settings = experiment.train
     if settings.steps == 0:
         require(not resume, "train.steps is 0: there is nothing to resume; leave --resume")

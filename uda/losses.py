@@ -20,6 +20,7 @@ def cross_entropy(
     *,
     weights: Tensor | None = None,
     class_weights: Tensor | None = None,
+    hardest: float = 1.0,
 ) -> Tensor:
     """Cross-entropy in nats, averaged over the labeled pixels; exactly 0 when there are none.
 
@@ -29,8 +30,17 @@ def cross_entropy(
         denominator, so that halving them halves the loss.
     class_weights: (C,), factor of each class; the average is then over the class weights of the
         labeled pixels, as in torch.nn.CrossEntropyLoss.
+    hardest: fraction of all pixels of the batch that count, those with the highest class-weighted
+        loss; the others are as if they had no label. Ignored pixels take part with loss 0, so a
+        batch with more of them than `1 - hardest` keeps every labeled pixel.
+    Raises InputError when `hardest` is no fraction.
+    Source of `hardest`: layumi/Seg-Uncertainty@6fce9ea, option --only-hard-label (80 there is 0.2).
     """
     losses = _pixel_losses(logits, labels, class_weights)
+    if hardest != 1:
+        easy = _easy_pixels(losses.detach(), hardest)
+        losses = losses.masked_fill(easy, 0)
+        labels = labels.masked_fill(easy, IGNORE_INDEX)
     if weights is not None:
         # expand_as refuses (N, 1, H, W), which plain broadcasting would turn into (N, N, H, W).
         losses = losses * weights.expand_as(losses)
@@ -55,23 +65,12 @@ def _label_mass(labels: Tensor, class_weights: Tensor | None) -> Tensor:
     return table[labels].sum()
 
 
-@torch.no_grad()
-def hard_pixel_labels(
-    logits: Tensor, labels: Tensor, *, class_weights: Tensor | None, hardest: float = 0.2
-) -> Tensor:
-    """The labels (N, H, W) of the pixels with the highest weighted loss; the others become 255.
-
-    logits: (N, C, H, W) float; labels: (N, H, W) int64, 255 ignored; class_weights: (C,).
-    hardest: fraction of all pixels of the batch that stay. Ignored pixels take part with loss 0,
-        so a batch with more of them than `1 - hardest` keeps every labeled pixel.
-    Raises InputError when `hardest` is no fraction.
-    Source: layumi/Seg-Uncertainty@6fce9ea, option --only-hard-label (80 there is 0.2 here).
-    """
+def _easy_pixels(losses: Tensor, hardest: float) -> Tensor:
+    """Where (N, H, W) the loss is below those of the `hardest` share of all pixels."""
     if not 0 <= hardest <= 1:
         raise InputError(f"hardest is a fraction of the pixels, 0..1, but {hardest} came")
-    losses = _pixel_losses(logits, labels, class_weights)
-    easy = losses < _upper_quantile(of_all_ranks(losses.flatten()), hardest)
-    return torch.where(easy, IGNORE_INDEX, labels)
+    # The limit stays on the device: reading it would make the host wait.
+    return losses < _upper_quantile(of_all_ranks(losses.flatten()), hardest)
 
 
 def _upper_quantile(values: Tensor, share: float) -> Tensor:

@@ -11,6 +11,7 @@ from uda.cli import add_device, at_least, positive, share, size_from
 from uda.data.registry import data_root
 from uda.errors import require
 from uda.evaluation import EvaluationConfig
+from uda.host_memory import keep_freed_memory
 from uda.models.segmenter import Segmenter
 from uda.protocols import PROTOCOLS, protocol_name
 from uda.snapshots import Snapshot
@@ -80,6 +81,8 @@ def open_network(arguments: argparse.Namespace, device: torch.device) -> OpenedN
     snapshot = load_snapshot(arguments.restore_from, partial=arguments.partial)
     config = _configured(snapshot.evaluation, arguments)
     root = data_root(arguments.data_root or snapshot.data.root)
+    if device.type == "cpu":
+        keep_freed_memory()
     segmenter = snapshot.build(arguments.weights).to(device)
     require(
         segmenter.has_auxiliary_head or config.heads == "main",

@@ -70,7 +70,7 @@ class FullyConvolutionalDiscriminator(Discriminator):
             )
         hidden = probabilities
         for convolution in (self.conv1, self.conv2, self.conv3, self.conv4):
-            hidden = F.leaky_relu(convolution(hidden), _SLOPE)
+            hidden = F.leaky_relu(convolution(hidden), _SLOPE, inplace=True)
         return [self.classifier(hidden)]
 
 
@@ -124,7 +124,7 @@ class _Convolution(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         outputs = self.conv(inputs)
-        return F.leaky_relu(outputs, _SLOPE) if self.activation else outputs
+        return F.leaky_relu(outputs, _SLOPE, inplace=True) if self.activation else outputs
 
 
 class _Residual(nn.Module):

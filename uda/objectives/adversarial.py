@@ -167,8 +167,9 @@ class Adversarial(Objective):
         if self.config.source_prediction == "same_head":
             return {h: _logits(output, h).detach().softmax(dim=1) for h in self.weights}
         fused = _logits(output, "main") + 0.5 * _logits(output, "auxiliary")
-        # A tensor of its own for each head: the gradient penalty marks it.
-        return {head: fused.detach().softmax(dim=1) for head in self.weights}
+        probabilities = fused.detach().softmax(dim=1)
+        # A tensor of its own for each head, because the gradient penalty marks it; one memory.
+        return {head: probabilities.detach() for head in self.weights}
 
     def _discriminator(self, head: str) -> Discriminator:
         discriminator = self.discriminators[head]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from uda.errors import require, require_share
-from uda.losses import ClassBalance, cross_entropy, hard_pixel_labels
+from uda.losses import ClassBalance, cross_entropy
 from uda.mixing import mix_domains, random_boxes
 from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Objective, ObjectiveConfig, StepContext
@@ -88,14 +88,12 @@ class CutMix(Objective):
         self, view: View, output: SegmentationOutput, context: StepContext
     ) -> dict[str, Tensor]:
         assert view.labels is not None, "this objective's own view is labeled"
-        labels = view.labels
-        class_weights = None if self.balance is None else self.balance(labels)
-        if self.config.hardest < 1:
-            labels = hard_pixel_labels(
-                output.logits, labels, class_weights=class_weights, hardest=self.config.hardest
-            )
         loss = cross_entropy(
-            output.logits, labels, weights=view.weights, class_weights=class_weights
+            output.logits,
+            view.labels,
+            weights=view.weights,
+            class_weights=None if self.balance is None else self.balance(view.labels),
+            hardest=self.config.hardest,
         )
         return {"main": loss}
 

@@ -6,7 +6,7 @@ from typing import Literal
 from torch import Tensor
 
 from uda.errors import require, require_share
-from uda.losses import ClassBalance, cross_entropy, hard_pixel_labels
+from uda.losses import ClassBalance, cross_entropy
 from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Objective, ObjectiveConfig, StepContext
 from uda.views import View
@@ -58,11 +58,9 @@ class Supervised(Objective):
         class_weights = None if self.balance is None else self.balance(view.labels)
 
         def loss(logits: Tensor, labels: Tensor) -> Tensor:
-            if self.config.hardest < 1:
-                labels = hard_pixel_labels(
-                    logits, labels, class_weights=class_weights, hardest=self.config.hardest
-                )
-            return cross_entropy(logits, labels, class_weights=class_weights)
+            return cross_entropy(
+                logits, labels, class_weights=class_weights, hardest=self.config.hardest
+            )
 
         terms = {"main": loss(output.logits, view.labels)}
         if self.config.auxiliary_weight:
