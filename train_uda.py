@@ -5,7 +5,7 @@ from pathlib import Path
 
 from experiments import list_presets, load_preset
 from experiments.published import compare
-from uda.cli import add_device, clear_errors, device_named
+from uda.cli import add_device, add_overrides, clear_errors, device_named
 from uda.data.registry import layout_named
 from uda.distributed import process_group
 from uda.engine import train
@@ -18,17 +18,12 @@ def parse_arguments() -> argparse.Namespace:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--preset", metavar="NAME", help="the experiment to run")
     what.add_argument("--list", action="store_true", help="show the presets and exit")
-    parser.add_argument(
-        "--data-root", metavar="DIR",
-        help="folder of the data sets (default: the preset's, then the variable UDA_DATA)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=VALUE",
-        help="change a field of the preset, e.g. train.seed=1; may be repeated",
-    )  # fmt: skip
-    parser.add_argument("--restore-from", metavar="FILE", help="file the student starts from")
+    add_overrides(parser)
     parser.add_argument("--run", metavar="NAME", help="folder in snapshots/ (default: the preset)")
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    parser.add_argument(
+        "--resume", nargs="?", const=True, default=False, type=Path, metavar="PATH",
+        help="go on with an interrupted run; with a path, from that copy of its resume.pth",
+    )  # fmt: skip
     add_device(parser)
     return parser.parse_args()
 
@@ -40,9 +35,7 @@ def main() -> None:
             print(list_presets())
             return
         experiment = load_preset(arguments.preset)
-        given = {"data.root": arguments.data_root, "train.initial_snapshot": arguments.restore_from}
-        options = [f"{field}={value}" for field, value in given.items() if value is not None]
-        for override in [*arguments.set, *options]:
+        for override in arguments.set:
             apply_override(experiment, override)
         scores = train(
             experiment,

@@ -71,6 +71,7 @@ from uda.objectives import (
 )
 from uda.photometric import JitterConfig
 from uda.plain import to_plain
+from uda.preemption import Stop
 from uda.pseudo_labeling import label_images
 from uda.records import evaluate_student
 from uda.run import Run, StepResult
@@ -809,7 +810,7 @@ def statistics_survive_evaluation(toy_root: Path) -> bool:
     before = buffers(run.student)
     assert "backbone.bn1.running_mean" in before
     assert run.student.training
-    evaluate_student(run, CITYSCAPES, validation(toy_root))
+    evaluate_student(run, CITYSCAPES, validation(toy_root), Stop())
     after = buffers(run.student)
     return all(torch.equal(before[name], after[name]) for name in before)
 

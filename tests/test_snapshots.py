@@ -17,7 +17,7 @@ from experiments import load_preset
 from factories import file_of, tiny_snapshot
 from tiny_runs import CROP, assert_different, assert_same, tiny_model
 from uda.data.labels import CITYSCAPES
-from uda.errors import InputError
+from uda.errors import InputError, WriteError
 from uda.evaluation import EvaluationConfig
 from uda.models import DeepLabV2Config
 from uda.models.checkpoints import FORMATS, SEGMENTRON
@@ -306,7 +306,9 @@ def test_a_save_that_fails_leaves_the_old_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", write_half)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(
+        WriteError, match=r"GTA5_7\.pth cannot be written \(No space left.* MiB free"
+    ):
         save(snapshot_values(replace(snapshot, step=8)), path)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]

@@ -8,16 +8,23 @@ from contextlib import contextmanager
 
 import torch
 
-from uda.distributed import local_device
+from uda.distributed import is_main, leave_group, local_device
 from uda.errors import InputError
+from uda.preemption import Stopped
 from uda.reports import fact_lines
 
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """What the user can mend ends the program with one line and status 2, without a traceback."""
+    """What the user can mend ends the program with one line and status 2, without a traceback; a
+    run that a signal has stopped in good order, with a line on how it goes on and status 0."""
     try:
         yield
+    except Stopped as stopped:
+        if is_main():
+            print(stopped, flush=True)
+        leave_group()
+        sys.exit(0)
     except InputError as error:
         sys.exit(_fail(str(error), status=2))
     except FloatingPointError as error:
@@ -38,6 +45,23 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", default=default, help="cpu, cuda or cuda:N (default: %(default)s)"
     )
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """--set, and the options that set a field by another name; in `arguments.set`, as they came."""
+    for option, field, metavar, text in (
+        ("--data-root", "data.root=", "DIR",
+         "folder of the data sets (default: the preset's, then the variable UDA_DATA)"),
+        ("--set", "", "FIELD=VALUE",
+         "change a field of the preset, e.g. train.seed=1; may be repeated"),
+        ("--restore-from", "train.initial_snapshot=", "FILE", "file the student starts from"),
+        ("--skip-nonfinite", "train.skip_nonfinite=", "N",
+         "leave out up to N steps whose loss is not finite (default: 0)"),
+    ):  # fmt: skip
+        parser.add_argument(
+            option, dest="set", action="append", default=[], type=f"{field}{{}}".format,
+            metavar=metavar, help=text,
+        )  # fmt: skip
 
 
 def device_named(name: str) -> torch.device:

@@ -54,6 +54,9 @@ class TrainConfig:
     log_every: int = 20
     snapshot_every: int = 5000
     resume_every: int = 1000
+    # Steps to leave out, without an update, when a loss or gradient is not finite. Above 0, every
+    # step waits for the device to know.
+    skip_nonfinite: int = 0
 
     def check(self, path: str) -> None:
         """Raises InputError, naming the field below `path`, when a value is out of its range."""
@@ -61,7 +64,7 @@ class TrainConfig:
                      "snapshot_every", "resume_every"):  # fmt: skip
             value = getattr(self, name)
             require(value > 0, f"{path}.{name} is {value}; it must be above 0")
-        for name in ("steps", "seed", "power"):
+        for name in ("steps", "seed", "power", "skip_nonfinite"):
             value = getattr(self, name)
             require(value >= 0, f"{path}.{name} is {value}; it must not be negative")
         require(

@@ -63,7 +63,7 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
                 "resume.pth with the same command and --resume"
             ) from error
     # Not after an error: the others may be waiting for what will never come.
-    dist.destroy_process_group()
+    leave_group()
 
 
 def local_device(name: str) -> str:
@@ -153,6 +153,28 @@ def any_of(text: str) -> str:
     texts: list[str] = [""] * world_size()
     dist.all_gather_object(texts, text)
     return next(filter(None, texts), "")
+
+
+class HostVote:
+    """Asks all ranks a question through the hosts' memory: no GPU is waited for."""
+
+    def __init__(self) -> None:
+        """To be called on all ranks."""
+        self._group: Any = dist.new_group(backend="gloo") if world_size() > 1 else None
+
+    def any(self, vote: bool) -> bool:
+        """Whether any rank votes for it, the same on all; all have to come here."""
+        if self._group is None:
+            return vote
+        votes = torch.tensor([float(vote)])
+        dist.all_reduce(votes, group=self._group)
+        return votes.item() > 0
+
+
+def leave_group() -> None:
+    """Leaves the other processes, if there are any, when all have come to a common end."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 class GradientExchange:

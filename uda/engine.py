@@ -1,9 +1,6 @@
 """The training loop, and the one step it repeats."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,29 +8,27 @@ import torch
 from torch import Tensor
 
 from uda.config import Experiment, validate
-from uda.data.registry import data_root, layout_named
+from uda.data.registry import data_root
 from uda.data.samples import Sample
 from uda.data.sampling import batches
 from uda.data.training import TrainingData, open_labeled_split, open_training_data
-from uda.distributed import check_batch_size, is_main, own_share, rank, wait_for_all
+from uda.distributed import check_batch_size, rank
 from uda.errors import InputError, require
-from uda.evaluation import evaluate, protocol_line
+from uda.first_weights import Start, evaluate_first_weights, first_weights
 from uda.host_memory import keep_freed_memory
 from uda.metrics import Scores
 from uda.models.segmenter import SegmentationOutput
+from uda.nonfinite import LossWatch, is_finite
 from uda.objectives.base import Objective, StepContext
 from uda.optimizers import set_learning_rate
 from uda.plain import to_plain
-from uda.records import describe, evaluate_student, keep_records
-from uda.reports import scores_json
-from uda.run import STUDENT, Run, StepResult, start_run
+from uda.preemption import EvaluationCutOff, Stop, stop_on_signals
+from uda.records import describe, evaluate_student, finish_records, keep_records
+from uda.run import STUDENT, Run, StepResult
 from uda.run_folder import RunFolder
 from uda.schedules import learning_rate_factor
-from uda.snapshots import load as load_snapshot
-from uda.snapshots import load_weights
-from uda.tracking import Tracker, progress_bar
+from uda.tracking import Tracker
 from uda.views import Batch, View
-from uda.weight_files import identity
 
 
 def train_step(run: Run, batch: Batch) -> StepResult:
@@ -51,6 +46,7 @@ def train_step(run: Run, batch: Batch) -> StepResult:
     context = StepContext(run.step, train.seed, batch.indices, run.teacher)
     _start_teacher(run)
     run.student.train()
+    buffers = _copies_of_buffers(run) if train.skip_nonfinite else None
     for optimizer in run.optimizers.values():
         optimizer.zero_grad(set_to_none=True)
 
@@ -69,11 +65,22 @@ def train_step(run: Run, batch: Batch) -> StepResult:
 
     if run.exchange is not None:
         run.exchange()
-    _update(run, active)
+    skipped = buffers is not None and not is_finite(losses, run.gradients())
+    if not skipped:
+        _update(run, active)
     for objective in active.values():
         objective.after_step(context)
+    if skipped and buffers is not None:
+        for buffer, copy in buffers:
+            buffer.copy_(copy)
+        run.skipped += 1
     run.step += 1
-    return StepResult(losses, seen)
+    return StepResult(losses, seen, skipped)
+
+
+def _copies_of_buffers(run: Run) -> list[tuple[Tensor, Tensor]]:
+    """Every buffer, such as the statistics of batch norm, and what it holds now."""
+    return [(buffer, buffer.clone()) for network in run.networks() for buffer in network.buffers()]
 
 
 def _collect_views(
@@ -183,100 +190,100 @@ def _step_seed(seed: int, step: int) -> int:
 
 
 def train(
-    experiment: Experiment, path: Path, *, preset: str, device: torch.device, resume: bool = False
+    experiment: Experiment,
+    path: Path,
+    *,
+    preset: str,
+    device: torch.device,
+    resume: bool | Path = False,
 ) -> Scores:
     """Runs `experiment` to its end in the folder `path` and returns the scores of the last step.
 
-    A preset of 0 steps is only evaluated. With `resume` it goes on from `path/resume.pth` and
-    computes, bit for bit on the CPU, what it would have computed without the interruption. Raises
-    InputError before anything is written when the experiment, its data or the folder cannot be
-    used.
+    A preset of 0 steps is only evaluated. With `resume` it goes on from `path/resume.pth`, or from
+    the file or folder given, and computes, bit for bit on the CPU, what it would have computed
+    without the interruption. Raises InputError before anything is written when the experiment, its
+    data or the folder cannot be used; FloatingPointError when a loss is not finite; Stopped when
+    SIGTERM or SIGINT has ended it, once it can be resumed.
     """
     validate(experiment)
     if device.type == "cpu":
         keep_freed_memory()
     settings = experiment.train
-    if settings.steps == 0:
-        require(not resume, "train.steps is 0: there is nothing to resume; leave --resume")
-        return _evaluate_first_weights(experiment, path, preset=preset, device=device)
-    data = open_training_data(
-        experiment.data, seed=settings.seed, evaluated=experiment.evaluation.dataset
-    )
-    validation = open_labeled_split(
-        data_root(experiment.data.root),
-        experiment.evaluation.dataset,
-        experiment.evaluation.split,
-        label_space=data.label_space,
-    )
-    _refuse_overlap(data, validation)
-    check_batch_size(settings.batch_size)
-    folder = RunFolder(path, preset, to_plain(experiment), data, data.supervision, "")
-    if not resume:
-        folder.refuse_if_used()
-    wait_for_all()  # none has written anything before all have looked
-    run, folder = _first_weights(experiment, folder, device=device, resume=resume)
-    with (
-        folder.opened(),
-        Tracker(
-            path,
-            name=path.name,
-            steps=settings.steps,
-            first_step=run.step,
-            batch_size=settings.batch_size,
-        ) as tracker,
-    ):
-        tracker.say(describe(run, folder, validation))
-        stream = batches(
-            data.dataset,
-            batch_size=settings.batch_size,
-            first_step=run.step,
-            steps=settings.steps,
-            workers=experiment.data.workers,
+    with stop_on_signals() as stop:
+        if settings.steps == 0:
+            require(not resume, "train.steps is 0: there is nothing to resume; leave --resume")
+            return evaluate_first_weights(experiment, path, preset=preset, device=device)
+        data = open_training_data(
+            experiment.data, seed=settings.seed, evaluated=experiment.evaluation.dataset
         )
+        validation = open_labeled_split(
+            data_root(experiment.data.root),
+            experiment.evaluation.dataset,
+            experiment.evaluation.split,
+            label_space=data.label_space,
+        )
+        _refuse_overlap(data, validation)
+        check_batch_size(settings.batch_size)
+        folder = RunFolder(path, preset, to_plain(experiment), data, data.supervision, "")
+        if not resume:
+            folder.refuse_if_used()
+        with folder.opened(new=not resume):
+            start = first_weights(experiment, folder, device=device, resume=resume)
+            return _run_to_end(start, validation, stop)
+
+
+def _run_to_end(start: Start, validation: Sequence[Sample], stop: Stop) -> Scores:
+    """Makes the steps that are left and their records; the scores of the last step."""
+    run, folder = start.run, start.folder
+    settings = run.experiment.train
+    with Tracker(
+        folder.path,
+        name=folder.path.name,
+        steps=settings.steps,
+        first_step=run.step,
+        batch_size=settings.batch_size,
+        unfinished=start.unfinished,
+    ) as tracker:
+        tracker.say(describe(run, folder, validation))
         scores = None
+        if start.unfinished or run.step < settings.steps:
+            scores = _make_steps(start, validation, stop, tracker)
+        # A run that was complete when it was resumed is only evaluated.
+        return scores or evaluate_student(run, folder.data.label_space, validation, stop)
+
+
+def _make_steps(
+    start: Start, validation: Sequence[Sample], stop: Stop, tracker: Tracker
+) -> Scores | None:
+    """The steps that are left; the scores of the last, if it was evaluated. Raises Stopped."""
+    run, folder = start.run, start.folder
+    settings = run.experiment.train
+    watch = LossWatch(folder)
+    stop.begin_steps()
+    scores = None
+    try:
+        if start.unfinished:
+            scores = finish_records(run, folder, tracker, validation, stop=stop)
+            folder.save_resume(run.state())
+        stream = batches(
+            folder.data.dataset,
+            batch_size=settings.batch_size,
+            first_step=run.step,
+            steps=settings.steps,
+            workers=run.experiment.data.workers,
+        )
         for batch in stream:
             result = train_step(run, batch)
             tracker.advance()
-            scores = keep_records(run, folder, result, tracker, validation)
-        # A run that was complete when it was resumed is only evaluated.
-        return scores or evaluate_student(run, data.label_space, validation)
-
-
-def _evaluate_first_weights(
-    experiment: Experiment, path: Path, *, preset: str, device: torch.device
-) -> Scores:
-    """The scores of a preset that trains nothing, kept in `path/scores.json` with their facts."""
-    config, initial = experiment.evaluation, experiment.train.initial_snapshot
-    assert initial is not None, "validate() has seen to it that there are weights"
-    space = layout_named(config.dataset).label_space
-    root = data_root(experiment.data.root)
-    validation = open_labeled_split(root, config.dataset, config.split, label_space=space)
-    model = replace(experiment.model, backbone_weights="none")  # they would be overwritten
-    student = model.build(space.num_classes).to(device)
-    student = student.to(memory_format=torch.channels_last)
-    snapshot = load_snapshot(Path(initial))
-    load_weights(student, snapshot.student, origin=initial)
-    facts: dict[str, object] = {
-        "preset": preset,
-        "snapshot": initial,
-        "supervision": snapshot.supervision,
-        "protocol": protocol_line(config),
-        "images": len(validation),
-    }
-    print("\n".join(f"{name:<16} {fact}" for name, fact in facts.items()))
-    scores = evaluate(
-        student,
-        validation,
-        config=config,
-        label_space=space,
-        workers=experiment.data.workers,
-        progress=partial(progress_bar, total=len(own_share(validation)), description="evaluate"),
-    )
-    if not is_main():
-        return scores
-    path.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(scores_json(scores, space.report_names, **facts), indent=2)
-    (path / "scores.json").write_text(text + "\n")
+            scores = keep_records(run, folder, result, tracker, validation, watch=watch, stop=stop)
+            if run.step < settings.steps and stop.agreed():
+                watch.check(run)
+                folder.save_resume(run.state())
+                raise stop.stopped(run.step)
+    except EvaluationCutOff:
+        watch.check(run)
+        folder.save_resume(run.state(), unfinished=True)
+        raise stop.stopped(run.step) from None
     return scores
 
 
@@ -290,41 +297,3 @@ def _refuse_overlap(data: TrainingData, validation: Sequence[Sample]) -> None:
             f"{len(both)} images are both trained on and scored, the first is {both[:1]}: choose "
             "other splits in data.source, data.target or evaluation.split",
         )
-
-
-def _first_weights(
-    experiment: Experiment, folder: RunFolder, *, device: torch.device, resume: bool
-) -> tuple[Run, RunFolder]:
-    """The run as it has to start, and its folder with where the weights came from."""
-    initial = experiment.train.initial_snapshot
-    model = experiment.model
-    if resume or initial is not None:
-        model = replace(model, backbone_weights="none")  # they would be overwritten
-    num_classes = folder.data.label_space.num_classes
-    run = start_run(replace(experiment, model=model), num_classes=num_classes, device=device)
-    if resume:
-        resumed = folder.load_resume()
-        run.load_state(resumed.state)
-        return run, replace(
-            folder, supervision=resumed.supervision, initial_weights=resumed.initial_weights
-        )
-    if initial is None:
-        return run, replace(folder, initial_weights=run.student.provenance)
-    snapshot = load_snapshot(Path(initial))
-    require(
-        not snapshot.is_foreign or type(snapshot.model) is type(model),
-        f"{initial} holds {snapshot.preset}, a {type(snapshot.model).__name__}, but the network of "
-        f"this preset is a {type(model).__name__}: take a preset with that network, such as a "
-        "logged_ one",
-    )
-    load_weights(run.student, snapshot.student, origin=initial)
-    supervision = folder.supervision
-    if snapshot.supervision != "none":
-        supervision += f"; initial weights made with: {snapshot.supervision}"
-    taken = [identity(Path(initial))]
-    if snapshot.is_foreign:
-        auxiliary_head = snapshot.model.has_auxiliary_head
-        for objective in run.objectives.values():
-            taken.append(objective.restore_beside(Path(initial), auxiliary_head=auxiliary_head))
-    initial_weights = "; ".join(filter(None, taken))
-    return run, replace(folder, supervision=supervision, initial_weights=initial_weights)

@@ -11,6 +11,10 @@ class InputError(ValueError):
     """
 
 
+class WriteError(InputError):
+    """A file cannot be written: the disk is full, or the folder may only be read."""
+
+
 def require(holds: bool, message: str) -> None:
     """Raises InputError with `message` unless the condition holds."""
     if not holds:

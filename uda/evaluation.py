@@ -20,6 +20,7 @@ from uda.inference import Prediction, predict
 from uda.measures import Measured, Tally
 from uda.metrics import Scores
 from uda.models.segmenter import Segmenter
+from uda.preemption import leave_signals_to_the_main_process
 from uda.protocols import (
     Protocol,
     Size,
@@ -137,6 +138,7 @@ def predictions(
         dataset,
         num_workers=workers,
         collate_fn=_only,
+        worker_init_fn=leave_signals_to_the_main_process,
         generator=torch.Generator(),  # the loader would draw from the global one otherwise
     )
     for views in loader:

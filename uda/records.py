@@ -1,20 +1,23 @@
 """What a run leaves behind: losses, scores, pictures and files, as they are due."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
 
 from torch import Tensor
 
 from uda.data.labels import LabelSpace
 from uda.data.samples import Sample
 from uda.distributed import is_main, own_share, world_size
-from uda.evaluation import evaluate, predictions, protocol_line
+from uda.evaluation import Views, evaluate, predictions, protocol_line
+from uda.inference import Prediction
 from uda.metrics import Scores
+from uda.nonfinite import LossWatch
+from uda.preemption import Stop
 from uda.reports import scores_json
 from uda.run import STUDENT, Run, StepResult
 from uda.run_folder import RunFolder
 from uda.tracking import Tracker, prediction_panel, progress_bar, view_panel
+from uda.views import View
 
 _PANEL_ROWS = 3  # validation images in TensorBoard
 
@@ -54,21 +57,40 @@ def keep_records(
     result: StepResult,
     tracker: Tracker,
     validation: Sequence[Sample],
+    *,
+    watch: LossWatch,
+    stop: Stop,
 ) -> Scores | None:
-    """Losses, scores and files of the step just made, where they are due; its scores, if any."""
-    train, last = run.experiment.train, run.step == run.experiment.train.steps
+    """Losses, scores and files of the step just made, where they are due; its scores, if any.
 
-    def due(every: int) -> bool:
-        return last or run.step % every == 0
-
+    Raises FloatingPointError when a loss is not finite, and EvaluationCutOff at a signal.
+    """
+    train, due = run.experiment.train, _due(run)
+    watch.see(run, result, tracker)
     # Also before anything is saved: a run that has gone wrong must not replace one that had not.
     if any(map(due, (train.log_every, train.snapshot_every, train.resume_every))):
-        lr = run.optimizers[STUDENT].param_groups[0]["lr"]
-        tracker.log(run.step, result.losses, lr=lr)
+        watch.check(run)
+        if not result.skipped:
+            lr = run.optimizers[STUDENT].param_groups[0]["lr"]
+            tracker.log(run.step, result.losses, lr=lr)
+    return finish_records(run, folder, tracker, validation, views=result.views, stop=stop)
+
+
+def finish_records(
+    run: Run,
+    folder: RunFolder,
+    tracker: Tracker,
+    validation: Sequence[Sample],
+    *,
+    stop: Stop,
+    views: Sequence[View] = (),
+) -> Scores | None:
+    """What `keep_records` does once the losses are recorded: scores, pictures, files."""
+    train, due = run.experiment.train, _due(run)
     scores, plain = None, None
     if due(run.experiment.evaluation.every):
         space = folder.data.label_space
-        scores = evaluate_student(run, space, validation)
+        scores = evaluate_student(run, space, validation, stop)
         way = protocol_line(run.experiment.evaluation)
         plain = scores_json(scores, space.report_names, protocol=way)
         tracker.record_scores(run.step, scores, space.report_names, protocol=way)
@@ -76,7 +98,8 @@ def keep_records(
             f"step {run.step}: mIoU {100 * scores.miou:.2f} (supervision: {folder.supervision})"
         )
         if is_main():
-            tracker.picture(run.step, "views", view_panel(result.views, space))
+            if views:  # gone with the process that made the step when a signal came in between
+                tracker.picture(run.step, "views", view_panel(views, space))
             tracker.picture(run.step, "predictions", _prediction_panel(run, space, validation))
     if due(train.snapshot_every):
         folder.save_snapshot(run.state(), plain)
@@ -85,15 +108,29 @@ def keep_records(
     return scores
 
 
-def evaluate_student(run: Run, label_space: LabelSpace, validation: Sequence[Sample]) -> Scores:
-    """Scores of the student; its training goes on as if it had not been evaluated."""
+def _due(run: Run) -> Callable[[int], bool]:
+    """Whether what happens every so many steps happens at this one; at the last, all does."""
+    last = run.step == run.experiment.train.steps
+    return lambda every: last or run.step % every == 0
+
+
+def evaluate_student(
+    run: Run, label_space: LabelSpace, validation: Sequence[Sample], stop: Stop
+) -> Scores:
+    """Scores of the student; its training goes on as if it had not been evaluated. Raises
+    EvaluationCutOff when a signal asks the run to stop."""
+    total = len(own_share(validation))
+
+    def progress(found: Iterable[tuple[Views, Prediction]]) -> Iterable[tuple[Views, Prediction]]:
+        return progress_bar(stop.cut_off(found), total=total, description="evaluate")
+
     return evaluate(
         run.student,
         validation,
         config=run.experiment.evaluation,
         label_space=label_space,
         workers=run.experiment.data.workers,
-        progress=partial(progress_bar, total=len(own_share(validation)), description="evaluate"),
+        progress=progress,
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from uda.config import Experiment
 from uda.distributed import GradientExchange, world_size
@@ -32,6 +32,7 @@ class Run:
     optimizers: dict[str, torch.optim.Optimizer]
     exchange: GradientExchange | None = None  # with the other processes, if there are any
     step: int = 0
+    skipped: int = 0  # steps that were left out because something was not finite
 
     @property
     def teacher_start(self) -> int | None:
@@ -46,6 +47,7 @@ class Run:
         teacher = self.teacher if start is not None and self.step > start else None
         return {
             "step": self.step,
+            "skipped": self.skipped,
             "student": self.student.state_dict(),
             "teacher": None if teacher is None else teacher.network.state_dict(),
             "objectives": {name: o.state_dict() for name, o in self.objectives.items()},
@@ -54,7 +56,7 @@ class Run:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Takes over what `state` returned in another process."""
-        self.step = state["step"]
+        self.step, self.skipped = state["step"], state["skipped"]
         self.student.load_state_dict(state["student"])
         if self.teacher is not None and state["teacher"] is not None:
             self.teacher.network.load_state_dict(state["teacher"])
@@ -62,6 +64,16 @@ class Run:
             objective.load_state_dict(state["objectives"][name])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
+
+    def networks(self) -> list[nn.Module]:
+        """All that has parameters or buffers."""
+        teacher = [] if self.teacher is None else [self.teacher]
+        return [self.student, *teacher, *self.objectives.values()]
+
+    def gradients(self) -> list[Tensor]:
+        """Those of every parameter that the step has reached."""
+        parameters = (p for network in self.networks() for p in network.parameters())
+        return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
     def forget(self) -> None:
         """Discriminators, averages and optimizers begin anew, as TrainConfig.restart wants it; the
@@ -119,3 +131,4 @@ class StepResult(NamedTuple):
 
     losses: dict[str, Tensor]  # scalars, detached, by "loss/<objective>/<term>"
     views: list[View]  # what the student saw
+    skipped: bool = False  # no weight has moved: a loss or gradient was not finite

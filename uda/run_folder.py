@@ -3,23 +3,27 @@
 import hashlib
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from uda import snapshots
 from uda.data.training import TrainingData
-from uda.distributed import is_main
-from uda.errors import InputError
+from uda.disk import clear_write_errors, remove_partial
+from uda.distributed import any_of, is_main
+from uda.errors import InputError, WriteError, require
 from uda.plain import differences
+from uda.preemption import Stopped
+from uda.run_lock import sole_writer
 from uda.snapshots import Snapshot
 
 RESUME = "resume.pth"
+PREVIOUS = "resume.previous.pth"  # what `resume.pth` was before it was last replaced
 
 # A resumed run may differ in these: they leave every update as it is.
 _FREE = ("data.root", "data.workers", "train.log_every", "train.snapshot_every",
-         "train.resume_every", "evaluation.")  # fmt: skip
+         "train.resume_every", "train.skip_nonfinite", "evaluation.")  # fmt: skip
 
 
 class Resumed(NamedTuple):
@@ -28,6 +32,7 @@ class Resumed(NamedTuple):
     state: dict[str, Any]  # for Run.load_state
     supervision: str
     initial_weights: str
+    unfinished: bool  # whether records of its step were still to be made
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +53,24 @@ class RunFolder:
             snapshots.save(snapshots.snapshot_values(self._snapshot(state, scores)), path)
         return path
 
-    def save_resume(self, state: Mapping[str, Any]) -> None:
-        """Replaces `resume.pth`: a snapshot that holds, in addition, all that training moves."""
+    def save_resume(self, state: Mapping[str, Any], *, unfinished: bool = False) -> None:
+        """Replaces `resume.pth`: a snapshot that holds, in addition, all that training moves, and
+        whether records of its step are `unfinished`. The file before stays as the previous one."""
         if not is_main():
             return
         values = snapshots.snapshot_values(self._snapshot(state, None))
-        values["training"] = {name: state[name] for name in ("objectives", "optimizers")}
+        values["training"] = {name: state[name] for name in ("objectives", "optimizers", "skipped")}
         values["samples"] = self._samples_digest()
-        snapshots.save(values, self.path / RESUME)
+        values["unfinished"] = unfinished
+        snapshots.save(values, self.path / RESUME, keep=self.path / PREVIOUS)
 
-    def load_resume(self) -> "Resumed":
-        """What to go on from. Raises InputError when there is none, or when the preset or the
-        data are not those it was written with."""
-        path = self.path / RESUME
-        if not path.exists():
-            raise InputError(f"{path} does not exist: there is nothing to resume; leave --resume")
-        values = snapshots.read(path)
+    def load_resume(self, given: Path | None = None) -> Resumed:
+        """What to go on from: the state in the file or folder `given`, or else the run's own.
+
+        Raises InputError when there is none, or when the preset or the data are not those it was
+        written with.
+        """
+        path, values = self._own_resume() if given is None else self._given_resume(given)
         changed = [
             name
             for name in differences(self.experiment, values["experiment"])
@@ -74,17 +81,52 @@ class RunFolder:
                 f"{path} was written with other values of {', '.join(changed)}: resume with the "
                 "same preset and overrides, or start another run with --run NAME"
             )
-        if "training" not in values or values.get("samples") != self._samples_digest():
+        if values["samples"] != self._samples_digest():
             raise InputError(
                 f"{path} was written with other images or pseudo-labels: restore the data as they "
                 "were, or start another run with --run NAME"
             )
         state = {name: values[name] for name in ("step", "student", "teacher")}
-        return Resumed(state | values["training"], values["supervision"], values["initial_weights"])
+        return Resumed(
+            {"skipped": 0} | state | values["training"],
+            values["supervision"],
+            values["initial_weights"],
+            unfinished=values.get("unfinished", False),
+        )
+
+    def _own_resume(self) -> tuple[Path, dict[str, Any]]:
+        """The run's last state that can be read: a damaged file costs the steps since the one
+        before it."""
+        paths = [path for path in self._resume_files() if path.exists()]
+        require(
+            bool(paths),
+            f"{self.path / RESUME} does not exist: there is nothing to resume; leave --resume",
+        )
+        *paths, last = paths
+        for path in paths:
+            try:
+                return path, _resumable(path)
+            except InputError as error:
+                if is_main():
+                    print(f"{error}; going on from {last}")
+        return last, _resumable(last)
+
+    def _given_resume(self, given: Path) -> tuple[Path, dict[str, Any]]:
+        path = given / RESUME if given.is_dir() else given
+        own = path.absolute().parent == self.path.absolute()
+        if not own and any(file.exists() for file in self._resume_files()):
+            raise InputError(
+                f"{self.path} holds a run of its own: --resume without a path goes on with it; to "
+                f"go on from {path}, choose another folder with --run NAME"
+            )
+        return path, _resumable(path)
+
+    def _resume_files(self) -> tuple[Path, Path]:
+        return self.path / RESUME, self.path / PREVIOUS
 
     def refuse_if_used(self) -> None:
         """Raises InputError when another run has written here."""
-        if (self.path / RESUME).exists():
+        if any(path.exists() for path in self._resume_files()):
             raise InputError(
                 f"{self.path} holds a run already: add --resume to go on with it, or choose "
                 "another folder with --run NAME"
@@ -96,17 +138,36 @@ class RunFolder:
             )
 
     @contextmanager
-    def opened(self) -> Iterator[None]:
-        """Makes the folder. A run that turns out to be impossible before it has saved anything
-        leaves none behind."""
-        fresh = not self.path.exists()
-        self.path.mkdir(parents=True, exist_ok=True)
-        try:
-            yield
-        except InputError:
-            if is_main() and fresh and not any(self.path.glob("*.pth")):
-                shutil.rmtree(self.path)
-            raise
+    def opened(self, *, new: bool) -> Iterator[None]:
+        """Makes the folder, which nobody else may write to meanwhile, and removes what a process
+        that was killed had begun to write. A run that turns out to be impossible before it has
+        saved anything leaves no folder behind.
+
+        Raises InputError on every rank when another process has it, has made it a run's while this
+        one, a `new` one, was starting, or when the disk does not take it.
+        """
+        with ExitStack() as held:
+            fresh = not self.path.exists()
+            refusal = ""
+            if is_main():  # the others learn from it whether they may go on
+                try:
+                    with clear_write_errors(self.path):
+                        self.path.mkdir(parents=True, exist_ok=True)
+                    held.enter_context(sole_writer(self.path))
+                    if new:
+                        self.refuse_if_used()
+                    remove_partial(self.path)
+                except InputError as error:
+                    refusal = str(error)
+            refusal = any_of(refusal)
+            require(not refusal, refusal)
+            try:
+                yield
+            except (InputError, Stopped) as error:
+                unsaved = fresh and not any(self.path.glob("*.pth"))
+                if is_main() and unsaved and not isinstance(error, WriteError):
+                    shutil.rmtree(self.path)
+                raise
 
     def _snapshot(self, state: Mapping[str, Any], scores: dict[str, Any] | None) -> Snapshot:
         return Snapshot(
@@ -130,3 +191,13 @@ class RunFolder:
         if dataset.pseudo_labels is not None:
             names.append(repr(dataset.pseudo_labels.manifest))
         return hashlib.sha256("\n".join(names).encode()).hexdigest()
+
+
+def _resumable(path: Path) -> dict[str, Any]:
+    """The values of a resume.pth; InputError when it is damaged or another kind of snapshot."""
+    values = snapshots.read(path)
+    require(
+        "training" in values and "samples" in values,
+        f"{path} is a snapshot to evaluate, without the state of the optimizers: give a {RESUME}",
+    )
+    return values

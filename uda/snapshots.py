@@ -1,6 +1,5 @@
 """Saved state: snapshots to evaluate and go on from, and the state that a resumed run needs."""
 
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from torch import Tensor
 from uda.data.config import DataConfig
 from uda.data.labels import LABEL_SPACES, LabelSpace
 from uda.data.registry import LAYOUTS
+from uda.disk import replacing
 from uda.errors import InputError, require
 from uda.evaluation import EvaluationConfig
 from uda.models import ModelConfig, model_from_plain
@@ -116,23 +116,11 @@ def snapshot_values(snapshot: Snapshot) -> dict[str, Any]:
     return {"format": FORMAT} | values
 
 
-def save(values: Mapping[str, Any], path: Path) -> None:
-    """Writes `values` so that `path` holds either the old file or all of the new one."""
-    temporary = path.with_name(path.name + ".partial")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(dict(values), file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the new name, too, must survive a power cut
-    finally:
-        os.close(folder)
+def save(values: Mapping[str, Any], path: Path, *, keep: Path | None = None) -> None:
+    """Writes `values` so that `path` holds either the old file, which then goes to `keep` if that
+    is given, or all of the new one. Raises WriteError when the disk does not take it."""
+    with replacing(path, keep=keep) as file:
+        torch.save(dict(values), file)
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -17,7 +17,9 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from uda.data.labels import IGNORE_INDEX, LabelSpace
+from uda.disk import clear_write_errors, replacing
 from uda.distributed import is_main, mean_over_ranks
+from uda.errors import WriteError
 from uda.evaluation import Views
 from uda.inference import Prediction
 from uda.metrics import Scores
@@ -48,15 +50,24 @@ class Tracker:
     """Writes a run's losses and scores below its folder and draws the progress bar."""
 
     def __init__(
-        self, folder: Path, *, name: str, steps: int, first_step: int, batch_size: int
+        self,
+        folder: Path,
+        *,
+        name: str,
+        steps: int,
+        first_step: int,
+        batch_size: int,
+        unfinished: bool = False,
     ) -> None:
-        """Picks the records up at `first_step`: what an interrupted run wrote beyond it goes."""
+        """Picks the records up at `first_step`: what an interrupted run wrote beyond it goes, and
+        its scores of that step, too, if the step is `unfinished`."""
         self._batch_size = batch_size
         self._metrics = folder / "metrics.jsonl"
         self._writer: SummaryWriter | None = None  # only the first process writes
         if is_main():
-            _drop_lines_after(self._metrics, first_step)
-            self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
+            with clear_write_errors(self._metrics):
+                _drop_lines_after(self._metrics, first_step, unfinished=unfinished)
+                self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
         self._bar: tqdm[None] = progress_bar(
             (),
             total=steps * batch_size,
@@ -73,8 +84,14 @@ class Tracker:
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
         self._bar.close()
-        if self._writer is not None:
-            self._writer.close()
+        if self._writer is None:
+            return
+        try:
+            with clear_write_errors(self._metrics.with_name("tensorboard")):
+                self._writer.close()
+        except WriteError:
+            if kind is None:  # otherwise the error under way says more
+                raise
 
     def say(self, text: str) -> None:
         """Prints lines without tearing the bar."""
@@ -90,15 +107,11 @@ class Tracker:
     def log(self, step: int, losses: Mapping[str, Tensor], *, lr: float) -> None:
         """Records the losses of the update that led to `step`.
 
-        Reading them back is the one time the loop waits for the device. Raises FloatingPointError,
-        with every term, when one is not finite.
+        Reading them back is one of the few times the loop waits for the device.
         """
         names = list(losses)
         found = mean_over_ranks(torch.stack([losses[name] for name in names]))
         values = dict(zip(names, found.tolist(), strict=True))
-        if not all(map(math.isfinite, values.values())):
-            spelled = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-            raise FloatingPointError(f"a loss is not finite at step {step}: {spelled}")
         now = time.perf_counter()
         rate = (step - self._timed_from[1]) * self._batch_size / (now - self._timed_from[0])
         self._timed_from = (now, step)
@@ -117,18 +130,25 @@ class Tracker:
         self._record(step, numbers, protocol=protocol)
         self._timed_from = (time.perf_counter(), step)  # evaluation is not training time
 
+    def record_skip(self, step: int, *, count: int, losses: str) -> None:
+        """Records that the update that would have led to `step` was left out, the `count`-th of the
+        run, for its `losses`."""
+        self._record(step, {"skipped": count}, losses=losses)
+
     def picture(self, step: int, name: str, rows: Tensor) -> None:
         """Adds an image panel (3, H, W) float RGB in [0, 1]."""
         if self._writer is not None:
-            self._writer.add_image(name, rows, step)
+            with clear_write_errors(self._metrics.with_name("tensorboard")):
+                self._writer.add_image(name, rows, step)
 
     def _record(self, step: int, values: Mapping[str, float], **words: str) -> None:
         if self._writer is None:
             return
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
-        with self._metrics.open("a") as file:
-            file.write(json.dumps({"step": step} | words | dict(values)) + "\n")
+        with clear_write_errors(self._metrics):
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+            with self._metrics.open("a") as file:
+                file.write(json.dumps({"step": step} | words | dict(values)) + "\n")
 
 
 def view_panel(views: Sequence[View], label_space: LabelSpace) -> Tensor:
@@ -170,7 +190,8 @@ def _colors(labels: Tensor, label_space: LabelSpace) -> Tensor:
     return torch.from_numpy(colors).permute(2, 0, 1).float().div(255)
 
 
-def _drop_lines_after(path: Path, step: int) -> None:
+def _drop_lines_after(path: Path, step: int, *, unfinished: bool) -> None:
+    """Keeps the lines up to `step`; of an unfinished one only its losses."""
     if not path.exists():
         return
     kept = []
@@ -179,6 +200,8 @@ def _drop_lines_after(path: Path, step: int) -> None:
             entry: dict[str, Any] = json.loads(line)
         except ValueError:
             continue  # the line under the pen when the run was killed
-        if entry["step"] <= step:
+        again = unfinished and entry["step"] == step and "protocol" in entry
+        if entry["step"] <= step and not again:
             kept.append(line + "\n")
-    path.write_text("".join(kept))
+    with replacing(path) as file:
+        file.write("".join(kept).encode())

@@ -22,6 +22,7 @@ from uda.data.samples import Sample
 from uda.data.transforms import CroppedSample, load_cropped
 from uda.distributed import own_batch
 from uda.errors import InputError
+from uda.preemption import leave_signals_to_the_main_process
 from uda.views import Batch
 
 _SOURCE, _TARGET, _SECOND = 0, 1, 2  # streams: each draws from generators of its own
@@ -150,6 +151,7 @@ def batches(
         collate_fn=collate,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=leave_signals_to_the_main_process,
         generator=torch.Generator(),  # the loader would draw from the global one otherwise
     )
     for batch in loader:
