@@ -24,8 +24,8 @@ NETWORK_OPTIONS = {
 }  # fmt: skip
 OPTIONS = {
     "train_uda.py": {
-        "--preset", "--list", "--data-root", "--set", "--restore-from", "--run", "--resume",
-        "--device",
+        "--preset", "--list", "--data-root", "--set", "--restore-from", "--skip-nonfinite", "--run",
+        "--resume", "--device",
     },
     "eval_single.py": NETWORK_OPTIONS
     | {"--split", "--format", "--sets", "--boundary", "--json", "--export"},

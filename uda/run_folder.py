@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from uda import snapshots
 from uda.data.training import TrainingData
 from uda.disk import clear_write_errors, remove_partial
-from uda.distributed import any_of, is_main
+from uda.distributed import any_of, is_main, wait_for_all
 from uda.errors import InputError, WriteError, require
 from uda.plain import differences
 from uda.preemption import Stopped
@@ -107,8 +107,12 @@ class RunFolder:
             try:
                 return path, _resumable(path)
             except InputError as error:
+                found = _resumable(last)
+                wait_for_all()  # every rank has read it
                 if is_main():
-                    print(f"{error}; going on from {last}")
+                    print(f"{error}; going on from {last}, which takes its place")
+                    last.replace(path)
+                return path, found
         return last, _resumable(last)
 
     def _given_resume(self, given: Path) -> tuple[Path, dict[str, Any]]:

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -77,6 +78,8 @@ class Tracker:
         self._timed_from = (time.perf_counter(), first_step)
 
     def __enter__(self) -> Self:
+        self._hook = threading.excepthook
+        threading.excepthook = self._hear_thread
         return self
 
     def __exit__(
@@ -85,6 +88,7 @@ class Tracker:
     ) -> None:  # fmt: skip
         self._bar.close()
         if self._writer is None:
+            threading.excepthook = self._hook
             return
         try:
             with clear_write_errors(self._metrics.with_name("tensorboard")):
@@ -92,6 +96,13 @@ class Tracker:
         except WriteError:
             if kind is None:  # otherwise the error under way says more
                 raise
+        finally:
+            threading.excepthook = self._hook
+
+    def _hear_thread(self, error: threading.ExceptHookArgs) -> None:
+        """TensorBoard's thread need not show a traceback: its next write raises the same here."""
+        if not isinstance(error.exc_value, OSError):
+            self._hook(error)
 
     def say(self, text: str) -> None:
         """Prints lines without tearing the bar."""
