@@ -1,6 +1,7 @@
 # make demo      a data set, five networks, one table: the whole job in minutes (CPU is enough)
 # make ladder    every method on the toy city, three seeds each: tables and a chart; about an hour
 # make benchmark training, loader and evaluation beside the plain way; docs/performance.md; half an hour
+# make torture   runs of every objective, killed and resumed, compared bit by bit: docs/torture.json; ten minutes
 # make test      the test suite
 # make check     formatter, linter, type checker and tests
 # make install   only the environment, in .venv
@@ -10,7 +11,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 CODE := uda experiments scripts tests train_uda.py eval_single.py pseudo_label.py setup.py
 
-.PHONY: install demo ladder benchmark test test-slow lint check clean
+.PHONY: install demo ladder benchmark torture test test-slow lint check clean
 
 install: $(VENV)/.installed
 
@@ -33,6 +34,9 @@ ladder: install
 
 benchmark: install
 	$(RUN) scripts/benchmark.py --markdown docs/performance.md --json docs/performance.json
+
+torture: install
+	$(RUN) scripts/torture.py --json docs/torture.json
 
 test: install
 	$(RUN) -m pytest -n auto --maxprocesses 4

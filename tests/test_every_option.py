@@ -494,9 +494,9 @@ def whole_run(experiment: Experiment, folder: Path) -> dict[str, object]:
     saved = []
     save = snapshots.save
 
-    def watched(values: dict[str, Any], path: Path) -> None:
+    def watched(values: dict[str, Any], path: Path, *, keep: Path | None = None) -> None:
         saved.append((path.name, values["step"]))
-        save(values, path)
+        save(values, path, keep=keep)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(snapshots, "save", watched)
