@@ -466,6 +466,39 @@ def test_as_many_steps_are_skipped_as_were_allowed(
     assert read(tmp_path / "one/resume.pth")["step"] == 4
 
 
+_POISON_ON_ONE_RANK = """
+import runpy, sys
+from uda.distributed import rank
+from uda.objectives.supervised import Supervised
+original = Supervised.terms
+def terms(self, view, output, context):
+    factor = float("nan") if context.step == 1 and rank() == 1 else 1.0
+    return {name: value * factor for name, value in original(self, view, output, context).items()}
+Supervised.terms = terms
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+def test_processes_skip_the_same_step(toy_root: Path, tmp_path: Path) -> None:
+    """NaN on one of two: none moves, and the run goes on to its end."""
+    program = f"import sys; sys.argv = sys.argv[1:]\n{_POISON_ON_ONE_RANK}"
+    (tmp_path / "poisoned.py").write_text(program)
+    job = start_group(
+        tmp_path, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--",
+        "poisoned.py", str(REPOSITORY / "train_uda.py"), *CLASS_MIX, *tiny_options(toy_root),
+        "--run", "run", "--skip-nonfinite", "1",
+    )  # fmt: skip
+    out, error = job.communicate(timeout=240)
+    assert job.returncode == 0, error
+    assert out.count("skipped, 1 of at most 1: a loss is not finite at step 2") == 1
+    lines = metrics(tmp_path / "snapshots/run")
+    assert [line["step"] for line in lines if "skipped" in line] == [2]
+    assert [line["step"] for line in lines if "lr" in line] == [1, 3]
+    batch = torch.load(tmp_path / "snapshots/run/nonfinite/step_2.pth", weights_only=True)
+    assert len(batch["source_names"]) == 2, "of both processes"
+
+
 # --- torture
 
 
