@@ -1,6 +1,11 @@
 """Image and label files, read or refused by name."""
 
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +14,24 @@ from PIL import Image
 from uda.data.labels import LabelSpace
 from uda.errors import InputError
 
+# More than any data set has: Cityscapes has 2**21, the tiles of Potsdam 36 million. A file of a few
+# bytes can claim any size, and decoding it would take all memory; so headers are looked at first.
+# Pillow's own limit, a warning, is a little higher.
+MAX_PIXELS = 2**26
+
 _SHAPE_TOLERANCE = 0.05  # between the aspect ratios of a translated image and its labels
+_LABEL_MODES = ("L", "P")  # 8-bit gray and palette
+_COLOR_MODES = ("RGB", "RGBA")
+# What Pillow raises for one damaged file or another.
+_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error)
+
+
+class Header(NamedTuple):
+    """What an image file says of itself before it is decoded."""
+
+    size: tuple[int, int]  # (height, width)
+    mode: str  # as Pillow calls it: RGB, L, P, ...
+    format: str  # PNG, JPEG, ...
 
 
 def read_image(path: Path) -> Image.Image:
@@ -19,7 +41,7 @@ def read_image(path: Path) -> Image.Image:
     palette pictures are label files more often than photographs.
     """
     image = _decode(path)
-    if image.mode not in ("RGB", "RGBA"):
+    if image.mode not in _COLOR_MODES:
         raise InputError(f"{path}: mode {image.mode} is no color image; allowed: RGB, RGBA")
     return image if image.mode == "RGB" else image.convert("RGB")
 
@@ -34,7 +56,7 @@ def read_raw_labels(
     the labels of a `translated` image need only have about its shape.
     """
     labels = _decode(path)
-    if labels.mode not in ("L", "P"):
+    if labels.mode not in _LABEL_MODES:
         raise InputError(
             f"{path}: mode {labels.mode} cannot hold label ids; allowed: 8-bit gray or palette PNG"
         )
@@ -64,21 +86,47 @@ def read_train_ids(path: Path, size: tuple[int, int], space: LabelSpace) -> npt.
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) as the file's header says, without decoding it."""
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise _undecodable(path, error) from error
+    """(height, width) as the file's header says, without decoding it; see `read_header`."""
+    return read_header(path).size
+
+
+def read_header(path: Path) -> Header:
+    """Size and kind of a picture, without decoding it.
+
+    Raises InputError, naming the file, when it is none or has more than MAX_PIXELS.
+    """
+    with _opened(path) as image:
+        return Header((image.height, image.width), image.mode, image.format or "unknown")
 
 
 def _decode(path: Path) -> Image.Image:
+    with _opened(path) as image:
+        image.load()
+        return image
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The picture in a file, no larger than can be decoded; InputError for all that is wrong."""
     try:
         with Image.open(path) as image:
-            image.load()
-            return image
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            if image.width * image.height > MAX_PIXELS:
+                raise _too_large(path, f"{image.width}x{image.height} pixels")
+            yield image
+    except InputError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(path, str(error).split(" exceeds")[0]) from None
+    except _UNREADABLE as error:
         raise _undecodable(path, error) from error
+
+
+def _too_large(path: Path, reason: str) -> InputError:
+    side = int(MAX_PIXELS**0.5)
+    return InputError(
+        f"{path} cannot be decoded ({reason} by its header; allowed: as many as {side}x{side} "
+        "has): replace the file"
+    )
 
 
 def _undecodable(path: Path, error: Exception) -> InputError:

@@ -9,8 +9,14 @@ from functools import partial
 from pathlib import Path
 
 from uda.data.labels import CITYSCAPES
-from uda.data.samples import Layout, Sample, list_files
+from uda.data.samples import KnownSplit, Layout, Sample, list_files
 from uda.errors import InputError
+
+# By train id, from road to bicycle; rough.
+_CLASS_SHARES = (
+    0.36, 0.09, 0.19, 0.021, 0.007, 0.012, 0.0015, 0.001, 0.084, 0.024, 0.155, 0.004, 0.0004, 0.029,
+    0.013, 0.004, 0.0007, 0.0004, 0.0001,
+)  # fmt: skip
 
 _EXPECTED = "images/00001.png, ... and labels/00001.png, ... (as the downloads unpack)"
 
@@ -40,7 +46,12 @@ def _list_samples(
     ]
 
 
-def _layout(name: str, folder: str, *, translated: bool) -> Layout:
+def _folders(root: Path, split: str) -> tuple[Path, Path]:
+    del split  # as above
+    return root / "images", root / "labels"
+
+
+def _layout(name: str, folder: str, *, counts: tuple[int, ...], translated: bool) -> Layout:
     return Layout(
         name=name,
         # Snapshots of the translated set are called GTA5 too, as in the experiment log.
@@ -50,8 +61,15 @@ def _layout(name: str, folder: str, *, translated: bool) -> Layout:
         label_space=CITYSCAPES,
         list_samples=partial(_list_samples, name, translated),
         expected=_EXPECTED,
+        folders=_folders,
+        image_suffix=".png",
+        label_suffix=".png",
+        known={"train": KnownSplit(counts)},
+        class_shares=_CLASS_SHARES,
+        translated=translated,
     )
 
 
-GTA5 = _layout("gta5", "GTA5", translated=False)
-CYCLEGTA5 = _layout("cyclegta5", "CycleGTA5", translated=True)
+GTA5 = _layout("gta5", "GTA5", counts=(24966,), translated=False)
+# Some translated all of GTA5, some the images that CyCADA's authors published.
+CYCLEGTA5 = _layout("cyclegta5", "CycleGTA5", counts=(22061, 24966), translated=True)

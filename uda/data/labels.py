@@ -41,6 +41,15 @@ class LabelSpace:
         """The raw ids that are no train id 255."""
         return tuple(r for r, train_id in self.raw_to_train.items() if train_id != IGNORE_INDEX)
 
+    def may_hold_train_ids(self, largest: int) -> bool:
+        """Whether label files whose largest value but 255 is `largest` may hold train ids.
+
+        Train ids are raw ids one by one, so one file proves nothing; many files of raw ids show sky
+        or a car at least.
+        """
+        most = self.num_classes - 1
+        return largest <= most < max(self.trained_raw_ids)
+
     def to_train_ids(self, raw: npt.NDArray[np.uint8], origin: str) -> npt.NDArray[np.uint8]:
         """Train ids of raw label ids, both (H, W) uint8; ignored classes become 255.
 

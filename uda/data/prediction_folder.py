@@ -17,11 +17,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from uda.data.cityscapes import LABEL_SUFFIX
-from uda.data.files import image_size, read_raw_labels
+from uda.data.files import image_size, read_header, read_raw_labels
 from uda.data.labels import IGNORE_INDEX, LabelSpace
+from uda.data.samples import is_left_by_mac
 from uda.errors import InputError, require
 
 Ids = Literal["train", "raw"]
@@ -132,7 +132,10 @@ def _files(folder: Path, suffix: str) -> list[Path]:
 
     walk = os.walk(folder, onerror=refuse, followlinks=True)
     return sorted(
-        Path(parent, name) for parent, _, names in walk for name in names if name.endswith(suffix)
+        Path(parent, name)
+        for parent, _, names in walk
+        for name in names
+        if name.endswith(suffix) and not is_left_by_mac(name)
     )
 
 
@@ -164,11 +167,10 @@ def _stem(path: Path) -> str:
 def _complaint(pair: Pair) -> str:
     """What is wrong with a pair, as the headers say; empty if nothing is."""
     try:
-        ours, theirs = image_size(pair.prediction), image_size(pair.labels)
+        prediction, theirs = read_header(pair.prediction), image_size(pair.labels)
     except InputError as error:
         return str(error)
-    with Image.open(pair.prediction) as image:
-        kind = f"{image.format} {image.mode}"
+    ours, kind = prediction.size, f"{prediction.format} {prediction.mode}"
     if kind not in _KINDS:
         return f"{pair.prediction}: {kind} holds no ids; allowed: 8-bit gray or palette PNG"
     if ours != theirs:

@@ -21,6 +21,7 @@ from PIL import Image
 
 from uda.data.files import read_raw_labels
 from uda.data.labels import IGNORE_INDEX, LabelSpace
+from uda.data.samples import is_left_by_mac
 from uda.distributed import is_main, wait_for_all
 from uda.errors import InputError, require
 from uda.plain import from_plain
@@ -74,17 +75,7 @@ class PseudoLabelFolder:
         to see what comes of it."""
         self.folder = folder
         self.manifest = read_manifest(folder)
-        if self.manifest.id_space != ID_SPACE:
-            raise InputError(
-                f"{folder / MANIFEST}: id space is {self.manifest.id_space!r}; only "
-                f"{ID_SPACE!r} can be read: make the labels anew with pseudo_label.py"
-            )
-        if self.manifest.classes != label_space.classes:
-            raise InputError(
-                f"{folder / MANIFEST}: labels of {self.manifest.label_space} with "
-                f"{len(self.manifest.classes)} classes; the run learns {label_space.name} with "
-                f"{label_space.num_classes}"
-            )
+        check_classes(folder, self.manifest, label_space)
         self._num_classes = label_space.num_classes
         raw_to_train = label_space.raw_to_train
         self._second_mapping = (
@@ -101,15 +92,7 @@ class PseudoLabelFolder:
         self._check_images(set(wanted), subset=subset)
 
     def _check_images(self, stems: set[str], *, subset: bool) -> None:
-        listed = set(self.manifest.images)
-        present = {p.name.removesuffix(_SUFFIX) for p in self.folder.glob("*" + _SUFFIX)}
-        problems = {
-            "target images have no pseudo-label": stems - listed,
-            "pseudo-labels have no target image": set() if subset else listed - stems,
-            "files of the manifest are missing": listed - present,
-            "files are not in the manifest": present - listed,
-        }
-        for problem, names in problems.items():
+        for problem, names in disagreements(self.folder, self.manifest, stems, subset=subset):
             if names:
                 raise InputError(
                     f"{self.folder}: {len(names)} {problem}, the first is {min(names)}; make the "
@@ -150,6 +133,37 @@ def read_manifest(folder: Path) -> Manifest:
     if isinstance(values, dict):  # JSON has lists where we have tuples
         values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
     return from_plain(Manifest, values, origin=str(path))
+
+
+def check_classes(folder: Path, manifest: Manifest, label_space: LabelSpace) -> None:
+    """Raises InputError unless a folder's manifest declares train ids of `label_space`."""
+    if manifest.id_space != ID_SPACE:
+        raise InputError(
+            f"{folder / MANIFEST}: id space is {manifest.id_space!r}; only "
+            f"{ID_SPACE!r} can be read: make the labels anew with pseudo_label.py"
+        )
+    if manifest.classes != label_space.classes:
+        raise InputError(
+            f"{folder / MANIFEST}: labels of {manifest.label_space} with "
+            f"{len(manifest.classes)} classes; the run learns {label_space.name} with "
+            f"{label_space.num_classes}"
+        )
+
+
+def disagreements(
+    folder: Path, manifest: Manifest, stems: set[str], *, subset: bool
+) -> list[tuple[str, set[str]]]:
+    """What is wrong between the files of `folder`, its manifest and the target's `stems`, in words,
+    and the stems that this is true of, often none; `subset` as for `PseudoLabelFolder`."""
+    listed = set(manifest.images)
+    names = [p.name for p in folder.glob("*" + _SUFFIX)]
+    present = {name.removesuffix(_SUFFIX) for name in names if not is_left_by_mac(name)}
+    return [
+        ("target images have no pseudo-label", stems - listed),
+        ("pseudo-labels have no target image", set() if subset else listed - stems),
+        ("files of the manifest are missing", listed - present),
+        ("files are not in the manifest", present - listed),
+    ]
 
 
 class PseudoLabelWriter:

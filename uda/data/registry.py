@@ -114,8 +114,7 @@ def check_raw_ids(samples: Sequence[Sample], space: LabelSpace) -> None:
     But of sixteen files spread over a data set, one at least shows sky or a car.
     """
     labeled = [sample for sample in samples if sample.labels is not None]
-    largest_train_id = space.num_classes - 1
-    if not labeled or max(space.trained_raw_ids) <= largest_train_id:
+    if not labeled or not space.may_hold_train_ids(0):
         return
     places = np.linspace(0, len(labeled) - 1, min(len(labeled), _FILES_LOOKED_AT)).round()
     looked_at = [labeled[place] for place in places.astype(int)]
@@ -126,8 +125,8 @@ def check_raw_ids(samples: Sequence[Sample], space: LabelSpace) -> None:
         space.to_train_ids(labels, str(sample.labels))  # refuses what is no raw id: 255, mostly
         largest = max(largest, int(labels.max()))
     require(
-        largest > largest_train_id,
+        not space.may_hold_train_ids(largest),
         f"{looked_at[0].labels} and {len(looked_at) - 1} more label files hold no value above "
-        f"{largest_train_id}: these look like train ids, and mapping them again would train on "
-        f"nonsense; use the original label files of {space.name}",
+        f"{space.num_classes - 1}: these look like train ids, and mapping them again would "
+        f"train on nonsense; use the original label files of {space.name}",
     )

@@ -1,10 +1,10 @@
 """Samples of a data set, and what a data set on disk must say about itself."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from uda.data.labels import LabelSpace
 from uda.errors import InputError
@@ -26,6 +26,16 @@ class Sample(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class KnownSplit:
+    """What the publishers of a data set say of one of its splits."""
+
+    counts: tuple[int, ...]  # images; several where several versions are in use
+    # "optional": training and scoring on other splits goes without; "none": files named as labels
+    # hold none, or lie in another layout.
+    labels: Literal["needed", "optional", "none"] = "needed"
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
     """How a data set lies on disk."""
 
@@ -36,6 +46,19 @@ class Layout:
     label_space: LabelSpace
     list_samples: Callable[[Path, str, bool], list[Sample]]  # (root, split, labeled)
     expected: str  # the layout in words, for error messages
+    folders: Callable[[Path, str], tuple[Path, Path]]  # (root, split): of images and of labels
+    image_suffix: str
+    label_suffix: str
+    known: Mapping[str, KnownSplit]  # by split
+    # Of labeled pixels, by train id. Rough: they only tell a data set from a mistake.
+    class_shares: tuple[float, ...]
+    translated: bool = False  # see `Sample`
+
+    def label_file(self, root: Path, split: str, image: Path) -> Path:
+        """Where the labels of an image of `split` belong."""
+        images, labels = self.folders(root, split)
+        name = image.name.removesuffix(self.image_suffix) + self.label_suffix
+        return labels / image.parent.relative_to(images) / name
 
 
 def list_split(layout: Layout, root: Path, split: str, *, labeled: bool) -> list[Sample]:
@@ -53,10 +76,19 @@ def list_split(layout: Layout, root: Path, split: str, *, labeled: bool) -> list
 
 
 def list_files(folder: Path, suffix: str, expected: str) -> list[str]:
-    """Sorted names of the files in `folder` that end in `suffix`; InputError if it is not there."""
+    """Sorted names of the files in `folder` that end in `suffix`; InputError if it is not there.
+
+    What a Mac leaves beside the files it copies is none of them; see `is_left_by_mac`.
+    """
     try:
-        return sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(suffix))
+        names = [entry.name for entry in os.scandir(folder)]
+        return sorted(n for n in names if n.endswith(suffix) and not is_left_by_mac(n))
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{folder} does not exist; expected {expected}") from None
     except PermissionError:
         raise InputError(f"{folder} cannot be read: permission denied") from None
+
+
+def is_left_by_mac(name: str) -> bool:
+    """Whether a file of this name holds the attributes of another: `._a.png` those of `a.png`."""
+    return name.startswith("._")

@@ -156,6 +156,11 @@ def write_toy_city(
         unfinished.rename(root)
 
 
+def is_toy_city(root: Path) -> bool:
+    """Whether the data sets below `root` are drawn ones, with as many images as one likes."""
+    return (root / _RECORD).is_file()
+
+
 def _check_same(root: Path, arguments: _Arguments) -> None:
     record = root / _RECORD
     if not record.is_file():

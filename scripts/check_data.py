@@ -1,0 +1,88 @@
+"""Checks the data sets on your disk, file by file: python scripts/check_data.py --data-root DIR
+
+Exit status: 0 when nothing is wrong, 1 when there are problems, 2 when nothing could be checked.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from experiments import load_preset
+from uda.cli import at_least, clear_errors
+from uda.config import validate
+from uda.data.doctor.check import check_data
+from uda.data.doctor.file_facts import FactsCache
+from uda.data.doctor.plan import Plan, plan_of_preset, plan_of_root
+from uda.data.doctor.report_text import format_json, format_report
+from uda.data.registry import data_root
+from uda.errors import require
+from uda.plain import apply_override
+from uda.tracking import progress_bar
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--data-root", metavar="DIR", default="", help="default: the variable UDA_DATA")
+    add("--preset", metavar="NAME", help="check what this preset reads (default: all there is)")
+    add("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the preset")
+    add("--pseudo-labels", action="append", type=Path, default=[], metavar="DIR",
+        help="check this folder, too; may be repeated")  # fmt: skip
+    add("--fast", action="store_true", help="read only the headers of images; labels all the same")
+    add("--workers", type=at_least(1), metavar="N", help="default: as many as there are cores")
+    add("--json", type=Path, metavar="FILE", help="write everything found to FILE")
+    add("--cache", type=Path, metavar="FILE",
+        help="what is known of unchanged files (default: DIR/.uda_check_cache.json)")  # fmt: skip
+    return parser.parse_args()
+
+
+def plan_and_root(options: argparse.Namespace) -> tuple[Plan, Path]:
+    """What is to be checked, and the folder that the data sets are in."""
+    if options.preset is None:
+        require(not options.set, "--set changes a preset: give --preset NAME, too")
+        root = data_root(options.data_root)
+        return plan_of_root(root, options.pseudo_labels), root
+    experiment = load_preset(options.preset)
+    for override in options.set:
+        apply_override(experiment, override)
+    if options.pseudo_labels:
+        apply_override(experiment, f"data.pseudo_labels={options.pseudo_labels[-1]}")
+    root, scored = data_root(options.data_root or experiment.data.root), experiment.evaluation
+    validate(experiment)
+    plan = plan_of_preset(experiment.data, root, dataset=scored.dataset, split=scored.split)
+    return plan, root
+
+
+def bar(files: Iterator[Any], total: int) -> Iterable[Any]:
+    return progress_bar(files, total=total, description="check")
+
+
+def main() -> int:
+    options = parse_arguments()
+    plan, root = plan_and_root(options)
+    require(
+        options.json is None or options.json.parent.is_dir(),
+        f"--json {options.json}: give a file in a folder that exists",
+    )
+    cache = FactsCache(options.cache or root / ".uda_check_cache.json")
+    workers = options.workers or os.cpu_count() or 1
+    report = check_data(plan, root, cache, workers=workers, header_only=options.fast, progress=bar)
+    print(format_report(report))
+    if cache.complaint:
+        print(
+            f"warning: {cache.complaint}: the next check reads all files again; give --cache FILE",
+            file=sys.stderr,
+        )
+    if options.json is not None:
+        options.json.write_text(format_json(report) + "\n")
+    return 1 if report.problems else 0
+
+
+if __name__ == "__main__":
+    with clear_errors():
+        sys.exit(main())

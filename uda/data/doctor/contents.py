@@ -1,0 +1,190 @@
+"""What is wrong with the files of a set, once each has been looked at."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from uda.data.doctor.file_facts import FileFacts, Role
+from uda.data.doctor.findings import Finding, Item, finding
+from uda.data.doctor.listing import Listing
+from uda.data.files import sizes_fit
+from uda.data.labels import IGNORE_INDEX, LabelSpace
+from uda.data.samples import Sample
+
+Facts = Mapping[tuple[Path, Role], FileFacts]
+Counts = Mapping[int, int]  # pixels of each value in a label file
+
+ENOUGH_LABELS = 100  # label files from which the share of a class is more than chance
+_FACTOR = 30.0  # between a class's share and the expected one; street scenes differ by less
+_NAMES_IN_FIX = 20  # the rest is in the JSON file
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ContentSummary:
+    """What the files of a set hold."""
+
+    sizes: Counter[tuple[int, int]]  # images of each (height, width)
+    label_files: int
+    pixels: npt.NDArray[np.int64]  # of each class, in the label files that can be used
+
+
+def check_contents(listing: Listing, facts: Facts) -> tuple[ContentSummary, list[Finding]]:
+    """What the files of `listing` hold, and what is wrong with it."""
+    samples, space = listing.samples, listing.wish.layout.label_space
+    images = {sample: facts[sample.image, "image"] for sample in samples}
+    labels = {s: facts[s.labels, "labels"] for s in samples if s.labels is not None}
+    counts = {sample: found.counts for sample, found in labels.items() if not found.error}
+    doubtful = _of_train_ids(counts, space)
+    usable = {sample: values for sample, values in counts.items() if sample not in doubtful}
+    pixels = _pixels(usable.values(), space)
+    findings = [
+        *unreadable(listing.wish.name, [*images.values(), *labels.values()]),
+        *_other_sizes(listing, images, labels),
+        *_enlarged(listing, images),
+        *_train_ids(listing, doubtful),
+        *_values(listing, usable),
+        *_blank(listing, usable),
+        *_shares(listing, pixels, len(usable)),
+    ]
+    sizes = Counter(found.size for found in images.values() if found.size is not None)
+    return ContentSummary(sizes=sizes, label_files=len(labels), pixels=pixels), findings
+
+
+def unreadable(where: str, files: Iterable[FileFacts]) -> list[Finding]:
+    return finding(
+        kind="unreadable", where=where, text="files cannot be used",
+        fix="download or unpack these files again; training stops when it meets one",
+        items=[Item(found.error) for found in files if found.error],
+    )  # fmt: skip
+
+
+def _other_sizes(
+    listing: Listing, images: Mapping[Sample, FileFacts], labels: Mapping[Sample, FileFacts]
+) -> list[Finding]:
+    odd = {}
+    for sample, found in labels.items():
+        image, own = images[sample].size, found.size
+        if image and own and not sizes_fit(image, own, translated=sample.translated):
+            odd[sample.name] = f"{sample.labels}: {written(own)}, its image {written(image)}"
+    names = ",".join(list(odd)[:_NAMES_IN_FIX]) + (",..." if len(odd) > _NAMES_IN_FIX else "")
+    return finding(
+        kind="size", where=listing.wish.name,
+        text="label files are of another size than their images",
+        fix="training and scoring refuse to start with them: replace them or, for training, leave "
+        f"them out with --set data.exclude={names}",
+        items=[Item(name, remark) for name, remark in odd.items()],
+    )  # fmt: skip
+
+
+def _enlarged(listing: Listing, images: Mapping[Sample, FileFacts]) -> list[Finding]:
+    wanted = listing.wish.size
+    if wanted is None:
+        return []
+    small = [
+        Item(str(sample.image), written(found.size))
+        for sample, found in images.items()
+        if found.size and (found.size[0] < wanted[0] or found.size[1] < wanted[1])
+    ]
+    return finding(
+        kind="enlarged", where=listing.wish.name, severity="note", items=small,
+        text=f"images are smaller than the {written(wanted)} to which the preset resizes them",
+        fix="nothing, if these are the images you meant; else get the full resolution",
+    )  # fmt: skip
+
+
+def _of_train_ids(counts: Mapping[Sample, Counts], space: LabelSpace) -> set[Sample]:
+    """The samples whose label files hold train ids: those with a 255 among nothing but small
+    values, or all of them where the whole set has no larger one."""
+
+    def small(values: Counts) -> bool:
+        return space.may_hold_train_ids(max(set(values) - {IGNORE_INDEX}, default=0))
+
+    if all(map(small, counts.values())):
+        return set(counts)
+    return {s for s, values in counts.items() if IGNORE_INDEX in values and small(values)}
+
+
+def _train_ids(listing: Listing, doubtful: set[Sample]) -> list[Finding]:
+    highest = listing.wish.layout.label_space.num_classes - 1
+    return finding(
+        kind="train ids", where=listing.wish.name,
+        text=f"label files hold no value above {highest} but 255: these look like train ids, and "
+        "mapping them again would train on nonsense",
+        fix="unpack the data set's original label files over them",
+        items=[Item(str(sample.labels)) for sample in listing.samples if sample in doubtful],
+    )  # fmt: skip
+
+
+def _values(listing: Listing, usable: Mapping[Sample, Counts]) -> list[Finding]:
+    space = listing.wish.layout.label_space
+    allowed = set(space.raw_to_train)
+    strange = {s: sorted(set(values) - allowed) for s, values in usable.items()}
+    return finding(
+        kind="values", where=listing.wish.name,
+        text=f"label files hold values that are no raw ids of {space.name} "
+        f"({min(allowed)}..{max(allowed)})",
+        fix="unpack the data set's original label files over them; training stops at such a value",
+        items=[Item(str(s.labels), f"values {_some(v)}") for s, v in strange.items() if v],
+    )  # fmt: skip
+
+
+def _blank(listing: Listing, usable: Mapping[Sample, Counts]) -> list[Finding]:
+    trained = set(listing.wish.layout.label_space.trained_raw_ids)
+    return finding(
+        kind="blank", where=listing.wish.name, severity="note",
+        text="label files have not one pixel of a class that is learned",
+        fix="look at them: they teach nothing; leave them out with --set data.exclude=NAME,...",
+        items=[Item(str(s.labels)) for s, values in usable.items() if not trained & set(values)],
+    )  # fmt: skip
+
+
+def _shares(listing: Listing, pixels: npt.NDArray[np.int64], label_files: int) -> list[Finding]:
+    """Classes without a pixel, and classes much rarer or more frequent than they should be."""
+    if not pixels.any():
+        return []
+    layout, enough = listing.wish.layout, label_files >= ENOUGH_LABELS
+    names = layout.label_space.classes
+    genuine = listing.known is not None
+    found = finding(
+        kind="empty classes", where=listing.wish.name,
+        severity="problem" if enough and genuine else "note",
+        text=f"classes have no pixel in {label_files} label files",
+        fix="look at the labels: a whole data set has them all, a small part of one may not",
+        items=[Item(name) for name, count in zip(names, pixels, strict=True) if not count],
+    )  # fmt: skip
+    if not (enough and genuine):
+        return found
+    shares = pixels / pixels.sum()
+    return found + finding(
+        kind="class shares", where=listing.wish.name,
+        text=f"classes are more than {_FACTOR:.0f} times rarer or more frequent than expected",
+        fix="look at the labels in colors: ids may be mapped wrongly, or another data set be here",
+        items=[
+            Item(name, f"{share:.2%} of the pixels, about {expected:.2%} expected")
+            for name, share, expected in zip(names, shares, layout.class_shares, strict=True)
+            if share and not 1 / _FACTOR < share / expected < _FACTOR
+        ],
+    )  # fmt: skip
+
+
+def _pixels(files: Iterable[Counts], space: LabelSpace) -> npt.NDArray[np.int64]:
+    total = np.zeros(space.num_classes, np.int64)
+    for counts in files:
+        for value, count in counts.items():
+            train_id = space.raw_to_train.get(value, IGNORE_INDEX)
+            if train_id != IGNORE_INDEX:
+                total[train_id] += count
+    return total
+
+
+def written(size: tuple[int, int]) -> str:
+    """A size (height, width) as people write it: 2048x1024 is width x height."""
+    return f"{size[1]}x{size[0]}"
+
+
+def _some(values: list[int]) -> str:
+    return ", ".join(map(str, values[:5])) + (", ..." if len(values) > 5 else "")

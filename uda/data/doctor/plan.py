@@ -1,0 +1,87 @@
+"""What there is to check: all below a data root, or what a preset reads."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from uda.data.config import DataConfig, DomainConfig
+from uda.data.doctor.listing import Wish
+from uda.data.registry import LAYOUTS, layout_named
+from uda.data.samples import list_split
+from uda.errors import InputError, require
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What is looked at."""
+
+    wishes: tuple[Wish, ...]
+    pseudo_labels: tuple[Path, ...] = ()
+    target: tuple[str, ...] | None = None  # names of the wishes that need all pseudo-labels
+    subset: bool = False  # whether the pseudo-labels may be of more images than these
+
+
+def plan_of_root(root: Path, pseudo_labels: Sequence[Path] = ()) -> Plan:
+    """Every known split of every data set below `root`; InputError when there is none."""
+    wishes = []
+    for layout in LAYOUTS.values():
+        folder = root / layout.folder
+        splits = [s for s in layout.splits if layout.folders(folder, s)[0].is_dir()]
+        if folder.is_dir():  # one without any split is looked at, too: its layout is wrong
+            wishes += [Wish(layout=layout, split=split) for split in splits or layout.splits[:1]]
+    folders = ", ".join(f"{layout.folder}/" for layout in LAYOUTS.values())
+    require(bool(wishes), f"{root} holds none of {folders}: give the folder that does")
+    return Plan(wishes=tuple(wishes), pseudo_labels=tuple(pseudo_labels), subset=False)
+
+
+def plan_of_preset(data: DataConfig, root: Path, *, dataset: str, split: str) -> Plan:
+    """What a run with these settings reads, and the split of `dataset` that it is scored on."""
+    wishes = _wishes(data, data.source, root, labels=True)
+    target = _wishes(data, data.target, root, labels=data.target_ground_truth)
+    for wish in [*target, Wish(layout=layout_named(dataset), split=split, labels=True)]:
+        same = [i for i, other in enumerate(wishes) if other.name == wish.name]
+        if same:
+            other = wishes[same[0]]
+            limits = [w.limit for w in (wish, other)]
+            both = replace(
+                other,
+                labels=other.labels or wish.labels,
+                limit=None if None in limits else max(n for n in limits if n is not None),
+            )
+            wishes[same[0]] = both
+        else:
+            wishes.append(wish)
+    return Plan(
+        wishes=tuple(wishes),
+        pseudo_labels=(Path(data.pseudo_labels),) if data.pseudo_labels and target else (),
+        target=tuple(wish.name for wish in target),
+        subset=data.target is not None and data.target.first is not None,
+    )
+
+
+def _wishes(
+    data: DataConfig, domain: DomainConfig | None, root: Path, *, labels: bool
+) -> list[Wish]:
+    if domain is None:
+        return []
+    wishes, left = [], domain.first
+    for name in domain.datasets:
+        for split in domain.splits:
+            wish = Wish(
+                layout=layout_named(name), split=split, labels=labels, limit=left,
+                exclude=data.exclude, size=domain.size,
+            )  # fmt: skip
+            if left is None or left > 0:
+                wishes.append(wish)
+            if left is not None:
+                left = max(0, left - _images(wish, root))
+    return wishes
+
+
+def _images(wish: Wish, root: Path) -> int:
+    """How many images of the split can be used; 0 when they cannot be listed."""
+    try:
+        samples = list_split(wish.layout, root / wish.layout.folder, wish.split, labeled=False)
+    except InputError:
+        return 0
+    return sum(sample.name not in wish.exclude for sample in samples)
