@@ -34,7 +34,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--pseudo-labels", action="append", type=Path, default=[], metavar="DIR",
         help="check this folder, too; may be repeated")  # fmt: skip
     add("--fast", action="store_true", help="read only the headers of images; labels all the same")
-    add("--workers", type=at_least(1), metavar="N", help="default: as many as there are cores")
+    add("--workers", type=at_least(1), metavar="N", help="default: one for each core")
     add("--json", type=Path, metavar="FILE", help="write everything found to FILE")
     add("--cache", type=Path, metavar="FILE",
         help="what is known of unchanged files (default: DIR/.uda_check_cache.json)")  # fmt: skip
@@ -70,7 +70,7 @@ def main() -> int:
         f"--json {options.json}: give a file in a folder that exists",
     )
     cache = FactsCache(options.cache or root / ".uda_check_cache.json")
-    workers = options.workers or os.cpu_count() or 1
+    workers = options.workers or len(os.sched_getaffinity(0))
     report = check_data(plan, root, cache, workers=workers, header_only=options.fast, progress=bar)
     print(format_report(report))
     if cache.complaint:

@@ -55,6 +55,13 @@ class Shell:
         runpy.run_path(str(REPOSITORY / name), run_name="__main__")
         return self._capsys.readouterr().out
 
+    def ended(self, name: str, *arguments: str) -> tuple[int, str]:
+        """The exit status of a command that ends with one, and what it prints."""
+        with pytest.raises(SystemExit) as end:
+            self.run(name, *arguments)
+        assert isinstance(end.value.code, int)
+        return end.value.code, self._capsys.readouterr().out
+
     def refused(self, name: str, *arguments: str) -> str:
         """The one line that the command ends with, status 2 and nothing new on disk."""
         before = self._files()

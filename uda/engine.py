@@ -11,6 +11,7 @@ from uda.config import Experiment, validate
 from uda.data.registry import data_root
 from uda.data.samples import Sample
 from uda.data.sampling import batches
+from uda.data.start_checks import count_remarks
 from uda.data.training import TrainingData, open_labeled_split, open_training_data
 from uda.distributed import check_batch_size, rank
 from uda.errors import InputError, require
@@ -245,11 +246,19 @@ def _run_to_end(start: Start, validation: Sequence[Sample], stop: Stop) -> Score
         unfinished=start.unfinished,
     ) as tracker:
         tracker.say(describe(run, folder, validation))
+        for remark in _remarks(run.experiment):
+            tracker.say(f"warning: {remark}")
         scores = None
         if start.unfinished or run.step < settings.steps:
             scores = _make_steps(start, validation, stop, tracker)
         # A run that was complete when it was resumed is only evaluated.
         return scores or evaluate_student(run, folder.data.label_space, validation, stop)
+
+
+def _remarks(experiment: Experiment) -> list[str]:
+    """What a person should know of the data before a run of days."""
+    scored, root = experiment.evaluation, data_root(experiment.data.root)
+    return count_remarks(experiment.data, root, dataset=scored.dataset, split=scored.split)
 
 
 def _make_steps(

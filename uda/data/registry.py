@@ -13,7 +13,7 @@ from uda.data.config import DataConfig, DomainConfig
 from uda.data.files import image_size, read_raw_labels, sizes_fit
 from uda.data.gta5 import CYCLEGTA5, GTA5
 from uda.data.labels import LabelSpace
-from uda.data.samples import Layout, Sample, list_split
+from uda.data.samples import Layout, Sample, evenly_spaced, list_split
 from uda.errors import InputError, require
 from uda.plain import suggest
 
@@ -116,8 +116,7 @@ def check_raw_ids(samples: Sequence[Sample], space: LabelSpace) -> None:
     labeled = [sample for sample in samples if sample.labels is not None]
     if not labeled or not space.may_hold_train_ids(0):
         return
-    places = np.linspace(0, len(labeled) - 1, min(len(labeled), _FILES_LOOKED_AT)).round()
-    looked_at = [labeled[place] for place in places.astype(int)]
+    looked_at = evenly_spaced(labeled, _FILES_LOOKED_AT)
     largest = 0
     for sample in looked_at:
         assert sample.labels is not None

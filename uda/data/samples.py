@@ -1,10 +1,12 @@
 """Samples of a data set, and what a data set on disk must say about itself."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+import numpy as np
 
 from uda.data.labels import LabelSpace
 from uda.errors import InputError
@@ -87,6 +89,12 @@ def list_files(folder: Path, suffix: str, expected: str) -> list[str]:
         raise InputError(f"{folder} does not exist; expected {expected}") from None
     except PermissionError:
         raise InputError(f"{folder} cannot be read: permission denied") from None
+
+
+def evenly_spaced(samples: Sequence[Sample], most: int) -> list[Sample]:
+    """Up to `most` of `samples`, the first and the last among them."""
+    places = np.linspace(0, len(samples) - 1, min(len(samples), most)).round()
+    return [samples[place] for place in places.astype(int)]
 
 
 def is_left_by_mac(name: str) -> bool:

@@ -17,6 +17,7 @@ from uda.data.registry import (
 )
 from uda.data.samples import Sample
 from uda.data.sampling import TrainingDataset
+from uda.data.start_checks import check_some
 from uda.errors import InputError
 
 
@@ -59,6 +60,7 @@ def open_training_data(data: DataConfig, *, seed: int, evaluated: str) -> Traini
             subset=data.target.first is not None,
             mapped_twice=data.pseudo_labels_mapped_twice,
         )
+    check_some(target, pseudo_labels)
     dataset = TrainingDataset(
         data,
         source=source,

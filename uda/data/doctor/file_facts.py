@@ -141,6 +141,7 @@ def _stamp(path: Path) -> list[int]:
 def _replace(path: Path, text: str) -> None:
     descriptor, name = tempfile.mkstemp(prefix=f"{path.name}-", dir=path.parent)
     try:
+        os.fchmod(descriptor, 0o644)  # colleagues may read it, too
         with os.fdopen(descriptor, "w") as file:
             file.write(text)
         Path(name).replace(path)

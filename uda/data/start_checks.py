@@ -1,0 +1,44 @@
+"""The cheap part of scripts/check_data.py, done whenever a run starts."""
+
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+
+from uda.data.config import DataConfig
+from uda.data.files import read_header
+from uda.data.pseudo_label_folder import PseudoLabelFolder
+from uda.data.registry import layout_named, list_dataset
+from uda.data.samples import Sample, evenly_spaced
+from uda.data.toy_city import is_toy_city
+
+_FILES_LOOKED_AT = 8  # of a domain
+
+
+def check_some(samples: Sequence[Sample], pseudo_labels: PseudoLabelFolder | None) -> None:
+    """Raises InputError when the header of one of a few images, or the pseudo-labels of one, cannot
+    be used; so a wrong folder does not have to wait for the step that meets it."""
+    for sample in evenly_spaced(samples, _FILES_LOOKED_AT):
+        size = read_header(sample.image).size
+        if pseudo_labels is not None:
+            pseudo_labels.read(sample.stem, size)
+
+
+def count_remarks(data: DataConfig, root: Path, *, dataset: str, split: str) -> list[str]:
+    """What is to be said of data sets below `root` that have not as many images as is known, one
+    line each: those a run trains on and the split of `dataset` it is scored on."""
+    if is_toy_city(root):
+        return []
+    used = {(dataset, split): None}
+    for domain in (data.source, data.target):
+        if domain is not None and domain.first is None:  # a part is what was asked for
+            used |= dict.fromkeys(product(domain.datasets, domain.splits))
+    remarks = []
+    for name, part in used:
+        known = layout_named(name).known[part].counts
+        count = len(list_dataset(root, name, part, labeled=False))
+        if count not in known:
+            remarks.append(
+                f"{name} {part}: {count} images, known are {' or '.join(map(str, known))}; python "
+                "scripts/check_data.py says what is missing"
+            )
+    return remarks
