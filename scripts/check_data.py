@@ -72,7 +72,8 @@ def main() -> int:
     cache = FactsCache(options.cache or root / ".uda_check_cache.json")
     workers = options.workers or len(os.sched_getaffinity(0))
     report = check_data(plan, root, cache, workers=workers, header_only=options.fast, progress=bar)
-    print(format_report(report))
+    # A name may hold bytes that are no text; it must not cost us the report.
+    print(format_report(report).encode("utf-8", "backslashreplace").decode())
     if cache.complaint:
         print(
             f"warning: {cache.complaint}: the next check reads all files again; give --cache FILE",

@@ -575,6 +575,16 @@ def test_the_command_with_a_preset(toy_root: Path, shell: Shell) -> None:
                                          ["cityscapes", "val", "3"]]  # fmt: skip
 
 
+def test_names_that_are_no_text_are_reported(root: Path, shell: Shell) -> None:
+    path = Path(os.fsdecode(os.fsencode(root / "GTA5/images") + b"/\xff.png"))
+    path.write_bytes(b"")
+    status, out = run(shell, "--data-root", root, "--json", shell.cwd / "found.json")
+    assert status == 1
+    assert r"\udcff.png" in out
+    found = json.loads((shell.cwd / "found.json").read_text())
+    assert [finding["kind"] for finding in found["findings"]] == ["no labels", "unreadable"]
+
+
 def test_what_the_command_refuses(root: Path, shell: Shell) -> None:
     def refused(*arguments: object) -> str:
         return shell.refused(COMMAND, *map(str, arguments))

@@ -49,11 +49,11 @@ def list_files_of(wish: Wish, root: Path, *, genuine: bool) -> tuple[Listing, li
     try:
         everything = list_split(wish.layout, folder, wish.split, labeled=False)
     except InputError as error:
-        finding = Finding(
+        missing = Finding(
             kind="missing", where=wish.name, severity="problem", text=str(error),
             fix="unpack the download so that its folders lie as above",
         )  # fmt: skip
-        return Listing(wish=wish, images=0, known=known), [finding]
+        return Listing(wish=wish, images=0, known=known), [missing]
     used = [s for s in everything if s.name not in wish.exclude][: wish.limit]
     samples, findings = _with_labels(wish, folder, used)
     findings += _count(wish, known, len(everything))
