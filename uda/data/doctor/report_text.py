@@ -113,7 +113,7 @@ def _summary(report: Report) -> str:
 
 
 def _table(rows: list[list[str]]) -> str:
-    """Rows as aligned columns: the first to the left, as the last of a row of sizes."""
+    """Rows as columns, each as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
