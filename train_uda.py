@@ -5,7 +5,7 @@ from pathlib import Path
 
 from experiments import list_presets, load_preset
 from experiments.published import compare
-from uda.cli import add_device, add_overrides, clear_errors, device_named
+from uda.cli import add_device, add_overrides, clear_errors, device_named, folder_of_run
 from uda.data.registry import layout_named
 from uda.distributed import process_group
 from uda.engine import train
@@ -16,7 +16,7 @@ from uda.report_formats import format_scores
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--preset", metavar="NAME", help="the experiment to run")
+    what.add_argument("--preset", metavar="NAME", help="a listed one, or FILE.py:NAME")
     what.add_argument("--list", action="store_true", help="show the presets and exit")
     add_overrides(parser)
     parser.add_argument("--run", metavar="NAME", help="folder in snapshots/ (default: the preset)")
@@ -39,7 +39,7 @@ def main() -> None:
             apply_override(experiment, override)
         scores = train(
             experiment,
-            Path("snapshots") / (arguments.run or arguments.preset),
+            folder_of_run(arguments.run, arguments.preset),
             preset=arguments.preset,
             device=device,
             resume=arguments.resume,

@@ -13,8 +13,11 @@ from uda.config import Experiment
 from uda.data.labels import CITYSCAPES
 from uda.data.samples import Sample
 from uda.models.checkpoints import ForeignFormat
+from uda.models.discriminators import FullyConvolutionalDiscriminator
 from uda.models.segmenter import Normalization, SegmentationOutput, Segmenter
+from uda.optimizers import ParameterGroup, build_optimizer
 from uda.plain import to_plain
+from uda.run import Run
 from uda.snapshots import Snapshot, versions
 
 Bytes = npt.NDArray[np.uint8]
@@ -140,6 +143,16 @@ def tiny_snapshot(experiment: Experiment) -> Snapshot:
         student=student,
         teacher=None if experiment.teacher is None else teacher,
     )
+
+
+def with_small_discriminators(run: Run) -> Run:
+    """Another discriminator for the main head, and an optimizer for it: a hundredth in size."""
+    objective = run.objectives["adversarial"]
+    assert objective.optimizer is not None
+    objective.discriminators = nn.ModuleDict({"main": FullyConvolutionalDiscriminator(19, width=2)})
+    group: ParameterGroup = {"params": list(objective.parameters()), "lr_factor": 1.0}
+    run.optimizers["adversarial"] = build_optimizer(objective.optimizer, [group])
+    return run
 
 
 def file_of(foreign: ForeignFormat) -> dict[str, Tensor]:

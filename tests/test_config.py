@@ -244,3 +244,36 @@ def test_evaluation_only_takes_no_data_and_no_objectives() -> None:
     apply_override(changed, "train.initial_snapshot=some.pth")
     with pytest.raises(InputError, match=r"steps is 0, so data\.crop, data\.source, .* would"):
         validate(changed)
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("data.source.scale=1e308,1e308", "data.source.scale is (1e+308, 1e+308); allowed: 0 <"),
+        ("data.source.size=99999,99999", "data.source.size is (99999, 99999); allowed: height"),
+        ("data.crop=1,99999", "data.crop is (1, 99999); allowed: height, width above 0 and up to"),
+        ("data.workers=1000000000", "data.workers is 1000000000; it must not be negative, nor abo"),
+        ("evaluation.scales=1e308", "evaluation.scales is (1e+308,); one or more, above 0 and up"),
+        ("evaluation.window=0,9", "evaluation.window is (0, 9); allowed: height, width above 0"),
+        ("evaluation.pad_to=9,40000", "evaluation.pad_to is (9, 40000); allowed: height, width"),
+        ("objectives.class_mix.jitter.gamma=1e9", "jitter.gamma is 1000000000.0; allowed: 0 to 10"),
+        (
+            "objectives.class_mix.jitter.blur_sigma=1,1e9",
+            "jitter.blur_sigma is (1.0, 1000000000",
+        ),
+    ],
+)
+def test_what_no_machine_could_do_is_refused(override: str, complaint: str) -> None:
+    experiment = load_preset("toy_class_mix")
+    apply_override(experiment, override)
+    with pytest.raises(InputError) as refusal:
+        validate(experiment)
+    assert complaint in str(refusal.value)
+
+
+@pytest.mark.parametrize("field", ["backbone_width", "aspp_channels", "decoder_channels"])
+def test_networks_have_a_largest_width(field: str) -> None:
+    model = load_preset("toy_class_mix").model
+    setattr(model, field, 10**9)
+    with pytest.raises(InputError, match=rf"model\.{field} is 1000000000; allowed: up to 8192"):
+        model.build(19)

@@ -220,3 +220,36 @@ def test_differences_name_what_differs() -> None:
 def test_suggest() -> None:
     assert suggest("cityscape", ["gta5", "cityscapes"]) == 'did you mean "cityscapes"?'
     assert suggest("xyz", ["gta5", "cityscapes"]) == "known: cityscapes, gta5"
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("train.steps=" + "9" * 5000, "is not a whole number"),
+        ("train.steps=9223372036854775808", "'9223372036854775808' is not a number of 64 bits"),
+        ("train.steps=\u0661\u0662", "is not a whole number"),
+        ("train.optimizer.lr=1e999", "'1e999' is not a finite number"),
+        ("train.optimizer.lr=nan", "'nan' is not a finite number"),
+        ("x" * 10**6 + "=1", "there is no 'xxx"),
+        ("train." + "x" * 10**6 + "=1", "there is no 'xxx"),
+        ("(" * 10**6, "write it as name=value"),
+        ("data.crop=" + "(" * 10**5, "is not 2 values"),
+        ("data.crop=" + "1," * 10**5, "is not 2 values"),
+        ("train.seed.x=1", "'x' is below a value that has no fields"),
+    ],
+)
+def test_no_text_is_too_odd_to_be_refused_in_a_line(override: str, complaint: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        apply_override(experiment(), override)
+    assert complaint in str(refusal.value)
+    assert len(str(refusal.value)) < 1500
+
+
+def test_a_whole_number_for_a_float_may_not_be_larger_than_floats_are() -> None:
+    config = experiment()
+    config.train.power = 10**400
+    with pytest.raises(InputError, match=r"train\.power is 1000.* \.\.\. .*; allowed: a finite"):
+        check_types(config, origin="experiment")
+    config.train.power, config.train.steps = 1, 2**63
+    with pytest.raises(InputError, match=r"train\.steps is 9223372036854775808; allowed: a whole"):
+        check_types(config, origin="experiment")

@@ -5,11 +5,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
 from uda.distributed import is_main, leave_group, local_device
-from uda.errors import InputError
+from uda.errors import InputError, require, shown
 from uda.preemption import Stopped
 from uda.reports import fact_lines
 
@@ -35,8 +36,13 @@ def clear_errors() -> Iterator[None]:
 
 
 def _fail(message: str, *, status: int) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {_printable(' '.join(message.split()))}", file=sys.stderr)
     return status
+
+
+def _printable(text: str) -> str:
+    """Without what a terminal would obey, or could not show: names of files are anybody's."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +87,8 @@ def device_named(name: str) -> torch.device:
 def size_from(text: str) -> tuple[int, int]:
     """(height, width) of text such as 1024x512, which is width x height."""
     width, cross, height = text.lower().partition("x")
-    if not cross or not width.isdecimal() or not height.isdecimal() or not int(width) * int(height):
+    whole = all(side.isascii() and side.isdecimal() for side in (width, height))
+    if not cross or not whole or not int(width) * int(height):
         raise argparse.ArgumentTypeError(f"{text!r} is not a size; write WIDTHxHEIGHT: 1024x512")
     return int(height), int(width)
 
@@ -90,8 +97,11 @@ def at_least(smallest: int) -> Callable[[str], int]:
     """What reads a whole number, `smallest` or more, from text."""
 
     def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < smallest:
-            raise argparse.ArgumentTypeError(f"{text} is no whole number of {smallest} or more")
+        digits = text.isascii() and text.isdecimal() and len(text) < 19  # 64 bits
+        if not digits or int(text) < smallest:
+            raise argparse.ArgumentTypeError(
+                f"{shown(text)} is no whole number of {smallest} or more"
+            )
         return int(text)
 
     return number
@@ -111,6 +121,21 @@ def share(text: str) -> float:
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
     return value
+
+
+def folder_of_run(run: str | None, preset: str) -> Path:
+    """The folder below snapshots/ of the run called `run`, or after its `preset`.
+
+    Raises InputError for a name that leads elsewhere; snapshots/ itself may be a link.
+    """
+    name = Path(preset.rpartition(":")[2]).stem if run is None else run
+    odd = [p for p in name.split("/") if p.startswith(".") or not 0 < len(os.fsencode(p)) <= 200]
+    require(
+        not odd and name.isprintable() and "\\" not in name,
+        f"--run {shown(name)}: a run lies below snapshots/; give a name such as aagc_seed1, or "
+        "study/aagc_seed1",
+    )
+    return Path("snapshots") / name
 
 
 def print_facts(facts: Mapping[str, object]) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from uda.data.config import DataConfig
+from uda.data.config import DataConfig, require_workers
 from uda.errors import require
 from uda.evaluation import EvaluationConfig
 from uda.models import DeepLabV3PlusConfig, ModelConfig
@@ -129,7 +129,7 @@ def _check_evaluation_only(experiment: Experiment) -> None:
         "train.steps is 0: nothing is trained, so give --restore-from FILE to evaluate",
     )
     data, evaluation = experiment.data, experiment.evaluation
-    require(data.workers >= 0, f"data.workers is {data.workers}; it must not be negative")
+    require_workers("data.workers", data.workers)
     used = Experiment(
         data=DataConfig(root=data.root, workers=data.workers),
         model=experiment.model,

@@ -131,10 +131,10 @@ def _learn_from(
     arrived = [
         (made, end.grad)
         for made, end in zip(output, shown, strict=True)
-        if end is not None and end.grad is not None
+        if made is not None and end is not None and end.grad is not None
     ]
     if arrived:
-        torch.autograd.backward(*zip(*arrived, strict=True))
+        torch.autograd.backward([made for made, _ in arrived], [grad for _, grad in arrived])
 
 
 def _backward(terms: Mapping[str, Tensor], losses: dict[str, Tensor]) -> None:
@@ -146,8 +146,15 @@ def _backward(terms: Mapping[str, Tensor], losses: dict[str, Tensor]) -> None:
 
 def _cut_off(output: SegmentationOutput) -> SegmentationOutput:
     """The same values, where the gradients of losses end and are added up."""
+
+    def cut(values: Tensor) -> Tensor:
+        return values.detach().requires_grad_(values.requires_grad)
+
+    auxiliary = output.auxiliary_logits
     return SegmentationOutput(
-        *(None if t is None else t.detach().requires_grad_(t.requires_grad) for t in output)
+        logits=cut(output.logits),
+        auxiliary_logits=None if auxiliary is None else cut(auxiliary),
+        features=cut(output.features),
     )
 
 

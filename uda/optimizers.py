@@ -1,11 +1,11 @@
 """Optimizers by name, with a multiple of the learning rate per group of parameters."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from uda.errors import require
 
@@ -67,6 +67,51 @@ def build_optimizer(
             return torch.optim.Adam(settings, betas=config.betas, weight_decay=config.weight_decay)
         case "adamw":
             return torch.optim.AdamW(settings, betas=config.betas, weight_decay=config.weight_decay)
+
+
+# What each keeps of a parameter: numbers of its shape, or a count.
+_KEPT = {
+    torch.optim.SGD: {"momentum_buffer"},
+    torch.optim.Adam: {"step", "exp_avg", "exp_avg_sq"},
+    torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"},
+}
+
+
+def load_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], *, origin: str) -> None:
+    """Takes over what `state_dict` of such an optimizer returned in another process.
+
+    Raises InputError, naming `origin`, when that was another optimizer: torch would find out in
+    the next update, if at all.
+    """
+    own, groups = optimizer.state_dict()["param_groups"], state["param_groups"]
+    require(
+        len(own) == len(groups) and all(map(_same_settings, own, groups)),
+        f"{origin}: the parameters or settings of its optimizer are not those of this run; {_MEND}",
+    )
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    kept = _KEPT[type(optimizer)]
+    for index, entries in state["state"].items():
+        fitting = index < len(parameters) and entries.keys() == kept
+        require(
+            fitting and all(_fits(entries[n], parameters[index], n) for n in kept),
+            f"{origin}: what its optimizer keeps of parameter {index} does not fit it; {_MEND}",
+        )
+    optimizer.load_state_dict(dict(state))
+
+
+_MEND = "give the file that the run wrote"
+
+
+def _same_settings(own: Mapping[str, object], theirs: Mapping[str, object]) -> bool:
+    """But for the learning rate, which every step sets; versions of torch know more or fewer."""
+    known = (own.keys() & theirs.keys()) - {"lr"}
+    return {"params", "lr_factor"} <= known and all(own[name] == theirs[name] for name in known)
+
+
+def _fits(kept: Tensor | None, parameter: Tensor, name: str) -> bool:
+    if kept is None:
+        return name == "momentum_buffer"  # of plain gradient descent
+    return kept.is_floating_point() and kept.shape == (() if name == "step" else parameter.shape)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -33,8 +33,11 @@ class JitterConfig:
                      "noise", "noise_probability"):  # fmt: skip
             require_share(f"{path}.{name}", getattr(self, name))
         low, high = self.blur_sigma
-        require(0 <= low <= high, f"{path}.blur_sigma is {self.blur_sigma}; allowed: low, high")
-        require(self.gamma >= 0, f"{path}.gamma is {self.gamma}; allowed: 0 or more")
+        require(
+            0 <= low <= high <= 100,
+            f"{path}.blur_sigma is {self.blur_sigma}; allowed: low, high of 0 to 100",
+        )
+        require(0 <= self.gamma <= 10, f"{path}.gamma is {self.gamma}; allowed: 0 to 10")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,15 +2,18 @@
 
 import dataclasses
 import difflib
-import math
+import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from uda.errors import InputError
+from uda.errors import InputError, shortened, shown
 
 T = TypeVar("T")
+
+_INT_LIMIT = 2**63  # what torch and numpy count with
+_LONGEST_NAME = 100  # characters
 
 
 def to_plain(config: Any) -> Any:
@@ -48,7 +51,9 @@ def from_plain(cls: type[T], values: Mapping[str, Any], *, origin: str) -> T:
     names = [field.name for field in dataclasses.fields(typing.cast(Any, cls))]
     if not isinstance(values, Mapping) or set(values) != set(names):
         found = sorted(map(str, values)) if isinstance(values, Mapping) else type(values).__name__
-        raise InputError(f"{origin}: {cls.__name__} has fields {sorted(names)}, the file {found}")
+        raise InputError(
+            f"{origin}: {cls.__name__} has fields {sorted(names)}, the file {shown(found, 400)}"
+        )
     arguments = {}
     for name in names:
         nested = _dataclass_in(hints[name])
@@ -73,7 +78,7 @@ def check_types(config: Any, *, origin: str) -> None:
             check_types(value, origin=path)
             continue
         if not _matches(value, hints[field.name]):
-            raise InputError(f"{path} is {value!r}; allowed: {_spell(hints[field.name])}")
+            raise InputError(f"{path} is {shown(value)}; allowed: {_spell(hints[field.name])}")
         if isinstance(value, dict):
             for name, member in value.items():
                 if dataclasses.is_dataclass(member):
@@ -88,16 +93,19 @@ def apply_override(config: Any, assignment: str) -> None:
     """
     path, equals, text = assignment.partition("=")
     if not equals or not path.strip():
-        raise InputError(f"--set {assignment!r}: write it as name=value, e.g. train.seed=1")
+        raise InputError(f"--set {shown(assignment)}: write it as name=value, e.g. train.seed=1")
+    assignment = shortened(assignment)  # from here on it is only quoted
     *parents, last = path.strip().split(".")
     for name in parents:
         config = _child(config, name, path)
         if config is None:
-            raise InputError(f"--set {assignment}: {name} is none in this preset")
+            raise InputError(f"--set {assignment}: {shortened(name)} is none in this preset")
     if isinstance(config, dict):
         _child(config, last, path)
         if text.strip().lower() != "none":
-            raise InputError(f"--set {assignment}: only {path}=none is allowed; set its fields")
+            raise InputError(
+                f"--set {assignment}: only {shortened(path)}=none is allowed; set its fields"
+            )
         del config[last]
         return
     _child(config, last, path)
@@ -108,7 +116,8 @@ def apply_override(config: Any, assignment: str) -> None:
 def suggest(name: str, known: Iterable[str]) -> str:
     """`did you mean "x"?` for the nearest known name, or the list of them all."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    # What is longer than any name takes long to compare, and is near to none.
+    near = difflib.get_close_matches(name[:_LONGEST_NAME], names, n=1, cutoff=0.6)
     return f'did you mean "{near[0]}"?' if near else f"known: {', '.join(names)}"
 
 
@@ -133,9 +142,13 @@ def _child(config: Any, name: str, path: str) -> Any:
     elif dataclasses.is_dataclass(config):
         known = [field.name for field in dataclasses.fields(config)]
     else:
-        raise InputError(f"--set {path}: {name!r} is below a value that has no fields")
+        raise InputError(
+            f"--set {shortened(path)}: {shown(name)} is below a value that has no fields"
+        )
     if name not in known:
-        raise InputError(f"--set {path}: there is no {name!r}; {suggest(name, known)}")
+        raise InputError(
+            f"--set {shortened(path)}: there is no {shown(name)}; {suggest(name, known)}"
+        )
     return config[name] if isinstance(config, dict) else getattr(config, name)
 
 
@@ -169,17 +182,19 @@ def _matches(value: Any, annotation: Any) -> bool:
             return all(_matches(item, items[0]) for item in value)
         return len(value) == len(items) and all(map(_matches, value, items))
     if annotation is float:
+        # A whole number that float() would refuse is compared, not converted.
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return number and math.isfinite(value)
+        return number and abs(value) <= sys.float_info.max
     if annotation is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _INT_LIMIT
     return isinstance(annotation, type) and isinstance(value, annotation)
 
 
 def _parse(text: str, annotation: Any, assignment: str) -> Any:
     value = _read(text, annotation)
     if not _matches(value, annotation):
-        raise InputError(f"--set {assignment}: {text!r} is not {_spell(annotation)}")
+        wanted = "a number of 64 bits" if isinstance(value, int) else _spell(annotation)
+        raise InputError(f"--set {assignment}: {shown(text)} is not {wanted}")
     return value
 
 
@@ -201,7 +216,7 @@ def _read(text: str, annotation: Any) -> Any:
         return tuple(map(_read, parts, kinds))
     if annotation is bool:
         return {"true": True, "false": False}.get(text.lower(), text)
-    if annotation in (int, float):
+    if annotation in (int, float) and text.isascii():  # int() knows the digits of all scripts
         try:
             return annotation(text)
         except ValueError:

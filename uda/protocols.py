@@ -6,7 +6,8 @@ Published numbers differ by points because these settings do; here they stand si
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from uda.errors import InputError, require
+from uda.data.config import MAX_SCALE
+from uda.errors import InputError, require, require_size
 from uda.plain import suggest
 
 Size = tuple[int, int]  # (height, width)
@@ -34,14 +35,13 @@ class Protocol:
     def check(self, path: str) -> None:
         """Raises InputError, naming the field below `path`, when a value is out of its range."""
         require(
-            min(self.scales, default=0) > 0, f"{path}.scales is {self.scales}; one or more, above 0"
+            min(self.scales, default=0) > 0 and max(self.scales) <= MAX_SCALE,
+            f"{path}.scales is {self.scales}; one or more, above 0 and up to {MAX_SCALE}",
         )
         for name in ("input_size", "pad_to", "window", "label_size"):
             size: Size | None = getattr(self, name)
-            require(
-                min(size or (1,)) > 0,
-                f"{path}.{name} is {size}; allowed: none, or height, width above 0",
-            )
+            if size is not None:
+                require_size(f"{path}.{name}", size)
         side = min(self.input_size or (1,)) * min(self.scales)
         require(
             self.input_size is None or round(side) > 0,

@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from uda.config import Experiment
 from uda.distributed import GradientExchange, world_size
+from uda.errors import require, shown
 from uda.models.segmenter import Segmenter
 from uda.objectives.base import Objective
-from uda.optimizers import ParameterGroup, build_optimizer
+from uda.optimizers import ParameterGroup, build_optimizer, load_state
+from uda.snapshots import load_weights
 from uda.synchronized_batch_norm import synchronize_batch_norm
 from uda.teacher import MeanTeacher
 from uda.views import View
@@ -54,16 +56,28 @@ class Run:
             "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
         }
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Takes over what `state` returned in another process."""
-        self.step, self.skipped = state["step"], state["skipped"]
-        self.student.load_state_dict(state["student"])
+    def load_state(self, state: Mapping[str, Any], *, origin: str = "resume.pth") -> None:
+        """Takes over what `state` returned in another process.
+
+        Raises InputError, naming `origin`, when it is that of another run.
+        """
+        steps = self.experiment.train.steps
+        require(state["step"] <= steps, f"{origin} is of step {state['step']}; the run has {steps}")
+        for kind in ("objectives", "optimizers"):
+            ours, theirs = sorted(getattr(self, kind)), sorted(state[kind])
+            require(
+                ours == theirs,
+                f"{origin} is damaged: it has the {kind} {shown(theirs)}, the run {ours}; give the "
+                "file that the run wrote",
+            )
+        load_weights(self.student, state["student"], origin=origin)
         if self.teacher is not None and state["teacher"] is not None:
-            self.teacher.network.load_state_dict(state["teacher"])
+            load_weights(self.teacher.network, state["teacher"], origin=origin)
         for name, objective in self.objectives.items():
-            objective.load_state_dict(state["objectives"][name])
+            load_weights(objective, state["objectives"][name], origin=f"{origin}, {name}")
         for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
+            load_state(optimizer, state["optimizers"][name], origin=f"{origin}, {name}")
+        self.step, self.skipped = state["step"], state["skipped"]
 
     def networks(self) -> list[nn.Module]:
         """All that has parameters or buffers."""

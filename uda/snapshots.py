@@ -4,19 +4,19 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal, NotRequired, TypedDict, TypeGuard
 
 import numpy as np
 import PIL
 import torch
 import torchvision
-from torch import Tensor
+from torch import Tensor, nn
 
 from uda.data.config import DataConfig
 from uda.data.labels import LABEL_SPACES, LabelSpace
 from uda.data.registry import LAYOUTS
 from uda.disk import replacing
-from uda.errors import InputError, require
+from uda.errors import InputError, require, shortened
 from uda.evaluation import EvaluationConfig
 from uda.models import ModelConfig, model_from_plain
 from uda.models.foreign import ForeignCheckpoint, describe_unknown, read_foreign
@@ -24,9 +24,51 @@ from uda.models.segmenter import Segmenter
 from uda.models.state_dicts import listed
 from uda.plain import from_plain, to_plain
 from uda.recovery import recover_tensors
+from uda.schema import Plain, fault
 from uda.weight_files import UnsafeFileError, identity, read_weights
 
 FORMAT = "uda-snapshot-1"
+
+
+class _LabelSpace(TypedDict):
+    name: str
+    classes: tuple[str, ...]
+
+
+class _Optimizer(TypedDict):
+    state: dict[int, dict[str, Tensor | None]]  # by the number of the parameter
+    param_groups: list[dict[str, Plain]]
+
+
+class _Training(TypedDict):
+    objectives: dict[str, dict[str, Tensor]]
+    optimizers: dict[str, _Optimizer]
+    skipped: NotRequired[int]
+
+
+class _Experiment(TypedDict):
+    model: dict[str, Plain]
+    data: dict[str, Plain]
+    evaluation: dict[str, Plain]
+
+
+class _Stored(TypedDict):
+    """What a file of ours has to hold."""
+
+    preset: str
+    experiment: dict[str, Plain]
+    label_space: _LabelSpace
+    supervision: str
+    initial_weights: str
+    step: int
+    scores: dict[str, Plain] | None
+    versions: dict[str, str]
+    student: dict[str, Tensor]
+    teacher: dict[str, Tensor] | None
+    training: NotRequired[_Training]  # of resume.pth
+    samples: NotRequired[str]  # of resume.pth
+    unfinished: NotRequired[bool]  # of resume.pth
+
 
 _FIELDS = ("preset", "experiment", "label_space", "supervision", "initial_weights", "step",
            "scores", "versions", "student", "teacher")  # fmt: skip
@@ -79,22 +121,32 @@ class Snapshot:
                 "student"
             )
         model = replace(self.model, backbone_weights="none")  # the snapshot brings its own
+        with torch.device("meta"):  # a file may ask for a network that no memory holds
+            shapes = model.build(self.label_space.num_classes).state_dict()
+        _check_fit(shapes, state, "snapshot")
         segmenter = model.build(self.label_space.num_classes)
         load_weights(segmenter, state, origin="snapshot")
         return segmenter.eval().to(memory_format=torch.channels_last)
 
 
-def load_weights(segmenter: Segmenter, state: Mapping[str, Tensor], *, origin: str) -> None:
+def load_weights(segmenter: nn.Module, state: Mapping[str, Tensor], *, origin: str) -> None:
     """Loads every tensor of the network; InputError when one is missing, odd or too many."""
-    own = segmenter.state_dict()
+    _check_fit(segmenter.state_dict(), state, origin)
+    segmenter.load_state_dict(dict(state))
+
+
+def _check_fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor], origin: str) -> None:
     odd = sorted(set(own) ^ set(state))
-    odd += [name for name in own if name in state and own[name].shape != state[name].shape]
+    odd += [name for name in own if name in state and not _is_alike(own[name], state[name])]
     if odd:
         raise InputError(
-            f"{origin}: {len(odd)} tensors do not fit the network of this preset, e.g. {odd[0]}; "
-            "use a snapshot of a preset with the same model settings"
+            f"{origin}: {len(odd)} tensors do not fit the network of this preset, e.g. "
+            f"{shortened(odd[0])}; use a snapshot of a preset with the same model settings"
         )
-    segmenter.load_state_dict(dict(state))
+
+
+def _is_alike(own: Tensor, other: Tensor) -> bool:
+    return own.shape == other.shape and own.dtype.is_floating_point == other.dtype.is_floating_point
 
 
 def versions() -> dict[str, str]:
@@ -135,12 +187,13 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _is_ours(content: object) -> TypeGuard[dict[str, Any]]:
-    return isinstance(content, dict) and content.get("format") == FORMAT
+    found = content.get("format") if isinstance(content, dict) else None
+    return isinstance(found, str) and found == FORMAT  # a tensor would be compared one by one
 
 
 def _complete(content: dict[str, Any], path: Path) -> dict[str, Any]:
-    missing = [name for name in _FIELDS if name not in content]
-    require(not missing, f"{path} is damaged: it has no {', '.join(missing)}")
+    wrong = fault(content, _Stored) or fault(content["experiment"], _Experiment, "experiment")
+    require(not wrong, f"{path} is damaged: {wrong}; give another snapshot of that run")
     return content
 
 
@@ -181,7 +234,8 @@ def load(path: Path, *, partial: Sequence[str] = (), recover: bool = False) -> S
     space = LABEL_SPACES.get(name)
     require(
         space is not None and space.classes == classes,
-        f"{path}: its label space is {name} with {len(classes)} classes; known: {_known_spaces()}",
+        f"{path}: its label space is {shortened(name)} with {len(classes)} classes; known: "
+        f"{_known_spaces()}",
     )
     return Snapshot(**{field: values[field] for field in _FIELDS} | {"label_space": space})
 

@@ -28,6 +28,8 @@ def read_weights(path: Path, *, expected: str, instead: str) -> object:
     Raises InputError when the file is missing, naming what is `expected`, or cannot be read; and
     UnsafeFileError, saying what to do `instead`, when it could run code.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InputError(f"{path} is a device or a pipe, which is no file: give {expected}")
     try:
         with warnings.catch_warnings(action="ignore"):  # torch comments on files of other tools
             return torch.load(path, map_location="cpu", weights_only=True)

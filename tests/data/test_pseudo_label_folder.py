@@ -1,6 +1,7 @@
 """Folders of pseudo-labels: what is written comes back, and what does not fit is refused."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -272,3 +273,70 @@ def test_labels_of_a_supervised_network_are_no_free_lunch(tmp_path: Path) -> Non
     write_folder(tmp_path / "labels", replace(MADE, supervision="ground truth (3 images)"))
     expected = "pseudo; labels made with: ground truth (3 images)"
     assert student_data(tmp_path).supervision == expected
+
+
+@pytest.mark.parametrize(
+    "name", ["../up", "/etc/passwd", "a/b", "..", "", ".a", "C:x", "a\\b", "a\0b", "x" * 201]
+)  # fmt: skip
+def test_no_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
+    folder = write_folder(tmp_path / "home" / "labels")
+    rewrite_manifest(folder, images=[*STEMS, name], image_count=4)
+    assert "in images is no name that an image of the folder could have" in refusal(folder)
+    no_name = "is no name that an image of the folder could have"
+    with (
+        pytest.raises(InputError, match=no_name),
+        PseudoLabelWriter(tmp_path / "home" / "new") as writer,
+    ):
+        writer.write(name, train_ids(0))
+    with pytest.raises(InputError, match=no_name):
+        opened(write_folder(tmp_path / "home" / "other")).read(name, SIZE)
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+def test_links_lead_to_files_of_the_folder_only(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "labels")
+    label, elsewhere = folder / file_name(STEMS[0]), tmp_path / "elsewhere.png"
+    label.rename(elsewhere)
+    label.symlink_to(elsewhere)
+    assert f"{label} is a link that leads out of the folder: put the file in" in refusal(folder)
+    elsewhere.rename(folder / "inside.png")
+    label.unlink()
+    label.symlink_to("inside.png")
+    (tmp_path / "link").symlink_to(folder)
+    assert opened(tmp_path / "link").read(STEMS[0], SIZE).size == (SIZE[1], SIZE[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"image_count": 4}, "image_count is 4, and images names 3 different ones in 3 entries"),
+        ({"images": [STEMS[0]] * 3}, "images names 1 different ones in 3 entries"),
+        ({"threshold": 1.5}, "threshold is 1.5; allowed: 0 to 1"),
+        ({"threshold": 10**400}, "threshold is 1000000000000000000000000000000000000000 ... 000"),
+        ({"threshold": float("nan")}, "threshold is nan; allowed: a finite number"),
+        ({"share_kept": -1}, "a share is -1; allowed: 0 to 1"),
+        ({"share_kept_per_class": {"road": 2}}, "a share is 2; allowed: 0 to 1"),
+        ({"images": [["a"]]}, "images is (['a'],); allowed: any number of text, with commas"),
+    ],
+)
+def test_odd_values_are_refused(tmp_path: Path, changes: dict[str, object], complaint: str) -> None:
+    folder = write_folder(tmp_path / "labels")
+    rewrite_manifest(folder, **changes)
+    assert complaint in refusal(folder)
+
+
+@pytest.mark.parametrize("content", [b"[" * 10**5, b"1" * 10**4, b"\xff\xfe", b'{"a": "\xe4"}'])
+def test_what_is_no_json_is_refused(tmp_path: Path, content: bytes) -> None:
+    folder = write_folder(tmp_path / "labels")
+    (folder / MANIFEST).write_bytes(content)
+    assert "manifest.json cannot be read (" in refusal(folder)
+
+
+def test_a_manifest_without_an_end_is_not_read(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "labels")
+    with (folder / MANIFEST).open("wb") as file:
+        file.truncate(2**40)  # takes no room on disk
+    assert "manifest.json cannot be read (it has 1099511627776 bytes)" in refusal(folder)
+    (folder / MANIFEST).unlink()
+    os.mkfifo(folder / MANIFEST)
+    assert "manifest.json cannot be read (it is no file)" in refusal(folder)

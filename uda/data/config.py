@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass
 
-from uda.errors import require
+from uda.errors import require, require_size
 from uda.policies import PolicyName
+
+MAX_SCALE = 100  # of an image's sides
+_MAX_WORKERS = 1024  # processes
 
 
 @dataclass(kw_only=True, slots=True)
@@ -24,7 +27,11 @@ class DomainConfig:
         """Raises InputError, naming the field below `path`, when a value is out of its range or
         images may turn out smaller than `crop`."""
         low, high = self.scale
-        require(0 < low <= high, f"{path}.scale is {self.scale}; allowed: 0 < lowest <= highest")
+        require(
+            0 < low <= high <= MAX_SCALE,
+            f"{path}.scale is {self.scale}; allowed: 0 < lowest <= highest <= {MAX_SCALE}",
+        )
+        require_size(f"{path}.size", self.size)
         smallest = (round(self.size[0] * low), round(self.size[1] * low))
         require(
             crop[0] <= smallest[0] and crop[1] <= smallest[1],
@@ -67,8 +74,8 @@ class DataConfig:
 
     def check(self, path: str) -> None:
         """Raises InputError, naming the field below `path`, when a value is out of its range."""
-        require(min(self.crop) > 0, f"{path}.crop is {self.crop}; both sides must be above 0")
-        require(self.workers >= 0, f"{path}.workers is {self.workers}; it must not be negative")
+        require_size(f"{path}.crop", self.crop)
+        require_workers(f"{path}.workers", self.workers)
         require(
             self.source is not None or self.target is not None,
             f"{path}.source and {path}.target are both none: there is nothing to train on",
@@ -93,3 +100,11 @@ class DataConfig:
 
     def _target_has_labels(self) -> bool:
         return self.pseudo_labels is not None or self.target_ground_truth
+
+
+def require_workers(name: str, workers: int) -> None:
+    """Raises InputError unless so many loader processes can be started."""
+    require(
+        0 <= workers <= _MAX_WORKERS,
+        f"{name} is {workers}; it must not be negative, nor above {_MAX_WORKERS}",
+    )

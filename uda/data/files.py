@@ -1,7 +1,5 @@
 """Image and label files, read or refused by name."""
 
-import struct
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +10,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from uda.data.labels import LabelSpace
-from uda.errors import InputError
+from uda.errors import InputError, shortened
 
+# Pillow knows more, and draws some of them, such as PostScript, with other programs.
+_FORMATS = ("PNG", "JPEG")
 # More than any data set has: Cityscapes has 2**21, the tiles of Potsdam 36 million. A file of a few
 # bytes can claim any size, and decoding it would take all memory; so headers are looked at first.
 # Pillow's own limit, a warning, is a little higher.
@@ -22,8 +22,6 @@ MAX_PIXELS = 2**26
 _SHAPE_TOLERANCE = 0.05  # between the aspect ratios of a translated image and its labels
 _LABEL_MODES = ("L", "P")  # 8-bit gray and palette
 _COLOR_MODES = ("RGB", "RGBA")
-# What Pillow raises for one damaged file or another.
-_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error)
 
 
 class Header(NamedTuple):
@@ -109,7 +107,7 @@ def _decode(path: Path) -> Image.Image:
 def _opened(path: Path) -> Iterator[Image.Image]:
     """The picture in a file, no larger than can be decoded; InputError for all that is wrong."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise _too_large(path, f"{image.width}x{image.height} pixels")
             yield image
@@ -117,7 +115,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(path, str(error).split(" exceeds")[0]) from None
-    except _UNREADABLE as error:
+    except Exception as error:  # every decoder of Pillow's has its own for what it stumbles over
         raise _undecodable(path, error) from error
 
 
@@ -134,5 +132,5 @@ def _undecodable(path: Path, error: Exception) -> InputError:
         return InputError(f"{path} does not exist")
     if isinstance(error, PermissionError):
         return InputError(f"{path} cannot be read: permission denied")
-    reason = " ".join(str(error).split())
+    reason = shortened(" ".join(str(error).split()) or type(error).__name__, 200)
     return InputError(f"{path} cannot be decoded ({reason}): replace the file")

@@ -8,6 +8,7 @@ second time trains on nonsense without a word (it once cost this project's forer
 """
 
 import json
+import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -23,12 +24,16 @@ from uda.data.files import read_raw_labels
 from uda.data.labels import IGNORE_INDEX, LabelSpace
 from uda.data.samples import is_left_by_mac
 from uda.distributed import is_main, wait_for_all
-from uda.errors import InputError, require
+from uda.errors import InputError, require, require_share, shortened, shown
 from uda.plain import from_plain
 
 MANIFEST = "manifest.json"
 ID_SPACE = "trainIds"
 _SUFFIX = "_pseudo_trainIds.png"
+_LONGEST_STEM = 200  # bytes; with what is added, file systems take 255 bytes
+_LARGEST_MANIFEST = 2**26  # bytes; 100,000 images need a tenth of it
+_NO_NAME = "is no name that an image of the folder could have"
+_ANEW = "make the labels anew with pseudo_label.py"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -44,15 +49,35 @@ class Manifest:
     snapshot: str  # file name of the network's snapshot
     snapshot_sha256: str
     supervision: str  # the snapshot's own: labels of a supervised network are no free lunch
-    image_count: int
+    image_count: int  # of `images`
     images: tuple[str, ...]  # stems, sorted
     share_kept: float  # of all pixels
     share_kept_per_class: dict[str, float | None]  # of the pixels predicted as the class
 
+    def check(self, path: str) -> None:
+        """Raises InputError, naming the field below `path`, when a value is out of its range."""
+        for stem in self.images:
+            require(_is_plain_name(stem), f"{path}: {shown(stem)} in images {_NO_NAME}; {_ANEW}")
+        require(
+            self.image_count == len(self.images) == len(set(self.images)),
+            f"{path}: image_count is {self.image_count}, and images names {len(set(self.images))} "
+            f"different ones in {len(self.images)} entries; {_ANEW}",
+        )
+        require_share(f"{path}: threshold", self.threshold)
+        for share in (self.share_kept, *self.share_kept_per_class.values()):
+            require_share(f"{path}: a share", share or 0)
+
 
 def file_name(stem: str) -> str:
-    """The name of the label file of the image `stem`."""
+    """The name of the label file of the image `stem`; InputError when it could lie elsewhere."""
+    require(_is_plain_name(stem), f"{shown(stem)} {_NO_NAME}: rename the image")
     return stem + _SUFFIX
+
+
+def _is_plain_name(stem: str) -> bool:
+    """Whether it names a file of the folder that it is looked up in, on any system."""
+    harmless = stem.isprintable() and not any(c in stem for c in "/\\:")
+    return harmless and not stem.startswith(".") and 0 < len(stem.encode()) <= _LONGEST_STEM
 
 
 class PseudoLabelFolder:
@@ -122,17 +147,27 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of a folder of pseudo-labels; InputError when there is none or it is damaged."""
     path = folder / MANIFEST
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(_read_text(path))
     except FileNotFoundError:
         raise InputError(
             f"{path} does not exist: {folder} is no folder of pseudo-labels; make one with "
             "python pseudo_label.py --restore-from SNAPSHOT --threshold 0.5"
         ) from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}): make the labels anew") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read ({shortened(str(error))}): {_ANEW}") from None
     if isinstance(values, dict):  # JSON has lists where we have tuples
         values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-    return from_plain(Manifest, values, origin=str(path))
+    manifest = from_plain(Manifest, values, origin=str(path))
+    manifest.check(str(path))
+    return manifest
+
+
+def _read_text(path: Path) -> str:
+    if path.exists() and not path.is_file():  # a pipe or a device is read without an end
+        raise OSError("it is no file")
+    if path.stat().st_size > _LARGEST_MANIFEST:
+        raise OSError(f"it has {path.stat().st_size} bytes")
+    return path.read_text(encoding="utf-8")
 
 
 def check_classes(folder: Path, manifest: Manifest, label_space: LabelSpace) -> None:
@@ -150,14 +185,27 @@ def check_classes(folder: Path, manifest: Manifest, label_space: LabelSpace) -> 
         )
 
 
+def _label_files(folder: Path) -> list[Path]:
+    """The label files; InputError when one is a link that leads out of the folder."""
+    names = [entry.name for entry in os.scandir(folder) if entry.name.endswith(_SUFFIX)]
+    found = [folder / name for name in names if not is_left_by_mac(name)]
+    home = folder.resolve()
+    for path in found:
+        require(
+            not path.is_symlink() or path.resolve().parent == home,
+            f"{path} is a link that leads out of the folder: put the file in its place",
+        )
+    return found
+
+
 def disagreements(
     folder: Path, manifest: Manifest, stems: set[str], *, subset: bool
 ) -> list[tuple[str, set[str]]]:
     """What is wrong between the files of `folder`, its manifest and the target's `stems`, in words,
-    and the stems that this is true of, often none; `subset` as for `PseudoLabelFolder`."""
+    and the stems that this is true of, often none; `subset` as for `PseudoLabelFolder`. Raises
+    InputError when a file is a link that leads out of the folder."""
     listed = set(manifest.images)
-    names = [p.name for p in folder.glob("*" + _SUFFIX)]
-    present = {name.removesuffix(_SUFFIX) for name in names if not is_left_by_mac(name)}
+    present = {path.name.removesuffix(_SUFFIX) for path in _label_files(folder)}
     return [
         ("target images have no pseudo-label", stems - listed),
         ("pseudo-labels have no target image", set() if subset else listed - stems),
@@ -202,7 +250,7 @@ class PseudoLabelWriter:
         wait_for_all()
         if is_main():
             text = json.dumps(asdict(manifest), indent=1)
-            (self._partial / MANIFEST).write_text(text + "\n")
+            (self._partial / MANIFEST).write_text(text + "\n", encoding="utf-8")
             if self._folder.exists():
                 self._folder.rmdir()
             self._partial.rename(self._folder)

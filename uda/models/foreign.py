@@ -15,9 +15,10 @@ from uda.errors import InputError, require, tally
 from uda.models.backbones import BackboneName, CaffeResNetBackbone, ResNetBackbone
 from uda.models.checkpoints import FORMATS, ForeignFormat
 from uda.models.segmenter import ModelConfig
-from uda.models.state_dicts import PREFIXES, Comparison, compare, listed, unwrapped
+from uda.models.state_dicts import PREFIXES, Comparison, compare, is_real, listed, unwrapped
 
 _OURS = ("mean", "std")  # of the colors: saved by every Segmenter, and in no foreign file
+_MOST_ROWS = 10_000
 _NEAREST = 3  # formats that a message on an unknown file names
 
 
@@ -183,8 +184,11 @@ def _without_prefixes(name: str) -> str:
 
 
 def _rows(tensor: object) -> int:
-    """Of a tensor, as many as a classifier tells classes apart; 0 for what has none."""
-    return len(tensor) if isinstance(tensor, Tensor) and tensor.ndim > 0 else 0
+    """Of a tensor, as many as a classifier tells classes apart; 0 for what has none, or more
+    than there are things in the world: a tensor can repeat one number without an end."""
+    if not isinstance(tensor, Tensor) or not is_real(tensor) or tensor.ndim == 0:
+        return 0
+    return len(tensor) if len(tensor) <= _MOST_ROWS else 0
 
 
 @lru_cache(maxsize=32)

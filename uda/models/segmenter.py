@@ -1,7 +1,7 @@
 """The contract between a network and everything else."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, NamedTuple, Self
 
 import torch
@@ -9,10 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from uda.errors import InputError, require
+from uda.errors import InputError, require, shown
 from uda.models.backbones import BackboneName
 
 BatchNormMode = Literal["train", "frozen_affine", "frozen"]
+_MOST = 16  # branches of a head
+_LARGEST = 8192  # number of channels, or dilation; networks that can be built stay far below
 _BATCH_NORM_MODES = ("train", "frozen_affine", "frozen")
 
 
@@ -45,6 +47,15 @@ class ModelConfig:
             0 <= self.dropout < 1,
             f"model.dropout is {self.dropout}; allowed: 0 up to, not including, 1",
         )
+        for field in fields(self):
+            value = getattr(self, field.name)
+            numbers = value if isinstance(value, tuple) else (value,)
+            few = len(numbers) <= _MOST
+            require(
+                few and all(n <= _LARGEST for n in numbers if isinstance(n, int)),
+                f"model.{field.name} is {shown(value)}; allowed: up to {_LARGEST}"
+                + (f", {_MOST} at most" if isinstance(value, tuple) else ""),
+            )
 
     def build(self, num_classes: int) -> "Segmenter":
         """The network, on the CPU and in training mode, drawn from torch's generator.

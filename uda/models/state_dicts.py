@@ -98,12 +98,22 @@ def compare(entries: Mapping[str, object], shapes: Mapping[str, torch.Size]) -> 
     )
 
 
+def is_real(tensor: Tensor) -> bool:
+    """Whether it holds real numbers, every one of them, where every network can take them from."""
+    return (
+        not tensor.is_nested  # which has no shape to ask for
+        and tensor.layout == torch.strided
+        and tensor.device.type == "cpu"  # not "meta", which holds none
+        and not tensor.is_quantized
+        and not tensor.is_complex()
+    )
+
+
 def _is_like(value: object, shape: torch.Size, *, whole: bool) -> TypeGuard[Tensor]:
     """Whether `value` is a tensor of that shape that holds whole numbers, or real ones."""
     return (
         isinstance(value, Tensor)
+        and is_real(value)
         and value.shape == shape
         and value.dtype.is_floating_point != whole
-        and value.layout == torch.strided
-        and value.device.type == "cpu"  # not "meta", which holds none
     )

@@ -44,22 +44,23 @@ def list_pseudo_labels(
     folder may be for a part of them.
     """
     where = f"pseudo-labels {folder}"
+    images: dict[str, Path] = {}
     try:
         manifest = read_manifest(folder)
         check_classes(folder, manifest, space)
+        listed = set(manifest.images)
+        for listing in listings:
+            own = {sample.stem: sample.image for sample in listing.samples}
+            if strict or listed & set(own):
+                images |= own
+        disagreeing = disagreements(folder, manifest, set(images), subset=subset)
     except InputError as error:
         found = Finding(
             kind="manifest", where=where, severity="problem", text=str(error), fix=_ANEW
         )
         return None, [found]
-    listed = set(manifest.images)
-    images: dict[str, Path] = {}
-    for listing in listings:
-        own = {sample.stem: sample.image for sample in listing.samples}
-        if strict or listed & set(own):
-            images |= own
     findings = []
-    for text, stems in disagreements(folder, manifest, set(images), subset=subset):
+    for text, stems in disagreeing:
         partly = not strict and text.startswith("target images")
         findings += finding(
             kind="manifest", where=where, severity="note" if partly else "problem", text=text,
