@@ -83,21 +83,21 @@ def test_damaged_snapshots(total: int, tmp_path: Path, parts: tuple[Run, dict[st
     print(tally)
 
 
-TENSORS = st.sampled_from(
-    [
-        torch.zeros(()),
-        torch.full((3,), float("nan")),
-        torch.zeros(2, 3, dtype=torch.complex64),
-        torch.zeros(3).to_sparse(),
-        torch.zeros(1).expand(10**6, 10**6),
-        torch.zeros(0, 5),
-        torch.zeros(4, dtype=torch.bool),
-        torch.zeros(3, device="meta"),
-    ]
+_TENSORS = (
+    torch.zeros(()),
+    torch.full((3,), float("nan")),
+    torch.zeros(2, 3, dtype=torch.complex64),
+    torch.zeros(3).to_sparse(),
+    torch.zeros(1).expand(10**6, 10**6),
+    torch.zeros(0, 5),
+    torch.zeros(4, dtype=torch.bool),
+    torch.zeros(3, device="meta"),
 )
+# By number: hypothesis compares what it samples from, which tensors do one by one.
+TENSORS = st.integers(0, len(_TENSORS) - 1).map(_TENSORS.__getitem__)
 LEAVES = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.binary(),
-    st.sampled_from([10**4000, 2**64, "\x1b[2J", "cityscapes19", -1]), TENSORS,
+    st.sampled_from([10**400, 2**64, "\x1b[2J", "cityscapes19", -1]), TENSORS,
 )  # fmt: skip
 VALUES = st.recursive(
     LEAVES,
