@@ -198,6 +198,8 @@ def _on_toy_city(experiment: Experiment) -> Experiment:
     experiment.train.optimizer = OptimizerConfig(name="adamw", lr=3e-3, weight_decay=1e-2)
     experiment.train.head_lr_factor = 1.0
     experiment.train.warmup_steps = 50
+    if experiment.data.target is not None:
+        experiment.train.unlabeled_images = 40
     experiment.train.snapshot_every = 500
     experiment.train.resume_every = 100
     experiment.evaluation.every = 250

@@ -58,6 +58,12 @@ def tell_apart(
     return convention.tell_apart_factor * (source + target)
 
 
+def boundary(kind: AdversarialKind) -> float:
+    """The raw score above which a discriminator says 1: that of a probability of 1/2; with least
+    squares, the middle between the two labels."""
+    return 0.0 if kind == "vanilla" else 0.5
+
+
 def gradient_penalty(maps: Sequence[Tensor], inputs: Tensor) -> Tensor:
     """Scalar: how steep the scores are at `inputs`, to be weighted and added to `tell_apart`.
 

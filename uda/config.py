@@ -51,7 +51,9 @@ class TrainConfig:
     schedule_steps: int | None = None
     restart: RestartConfig | None = None
     initial_snapshot: str | None = None  # snapshot of ours whose student the run starts from
-    log_every: int = 20
+    log_every: int = 20  # steps between logs of losses and collapse monitors
+    # Target images that each evaluation computes the label-free criteria on; 0: none are computed.
+    unlabeled_images: int = 100
     snapshot_every: int = 5000
     resume_every: int = 1000
     # Steps to leave out, without an update, when a loss or gradient is not finite. Above 0, every
@@ -64,7 +66,7 @@ class TrainConfig:
                      "snapshot_every", "resume_every"):  # fmt: skip
             value = getattr(self, name)
             require(value > 0, f"{path}.{name} is {value}; it must be above 0")
-        for name in ("steps", "seed", "power", "skip_nonfinite"):
+        for name in ("steps", "seed", "power", "unlabeled_images", "skip_nonfinite"):
             value = getattr(self, name)
             require(value >= 0, f"{path}.{name} is {value}; it must not be negative")
         require(
@@ -80,6 +82,10 @@ class TrainConfig:
         if self.restart is not None:
             self.restart.check(f"{path}.restart", steps=self.steps)
         self.optimizer.check(f"{path}.optimizer")
+
+    def is_logged(self, step: int) -> bool:
+        """Whether the collapse monitors look at the update that leads to `step`."""
+        return step % self.log_every == 0 or step == self.steps
 
     def decay_steps(self, step: int) -> int:
         """The length of the schedule that sets the learning rate of `step`."""
@@ -120,6 +126,12 @@ def validate(experiment: Experiment) -> None:
         objective.check(f"objectives.{name}")
     _check_start_steps(experiment)
     _check_needs(experiment)
+    images, default = experiment.train.unlabeled_images, TrainConfig(steps=0, batch_size=1)
+    require(
+        experiment.data.target is not None or images == default.unlabeled_images,
+        f"train.unlabeled_images is {images}, but without data.target there are no such images: "
+        "leave it as it is",
+    )
 
 
 def _check_evaluation_only(experiment: Experiment) -> None:

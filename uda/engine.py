@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from uda.config import Experiment, validate
 from uda.data.registry import data_root
@@ -24,12 +24,13 @@ from uda.objectives.base import Objective, StepContext
 from uda.optimizers import set_learning_rate
 from uda.plain import to_plain
 from uda.preemption import EvaluationCutOff, Stop, stop_on_signals
-from uda.records import describe, evaluate_student, finish_records, keep_records
+from uda.records import describe, evaluate_student, finish_records, keep_records, summarize
 from uda.run import STUDENT, Run, StepResult
 from uda.run_folder import RunFolder
 from uda.schedules import learning_rate_factor
 from uda.tracking import Tracker
 from uda.views import Batch, View
+from uda.watch import Watch
 
 
 def train_step(run: Run, batch: Batch) -> StepResult:
@@ -44,7 +45,8 @@ def train_step(run: Run, batch: Batch) -> StepResult:
         run.forget()
     batch = batch.to_device(run.device)
     active = {n: o for n, o in run.objectives.items() if run.step >= o.config.start_step}
-    context = StepContext(run.step, train.seed, batch.indices, run.teacher)
+    watch = _watch(run, active)
+    context = StepContext(run.step, train.seed, batch.indices, run.teacher, watch)
     _start_teacher(run)
     run.student.train()
     buffers = _copies_of_buffers(run) if train.skip_nonfinite else None
@@ -59,6 +61,7 @@ def train_step(run: Run, batch: Batch) -> StepResult:
             continue
         seen.append(view)
         _learn_from(view, readers, run, context, losses)
+    _watch_domains(run, batch, watch)
     for name, objective in active.items():
         with _autocast(run):
             own = objective.after_backward(context)
@@ -76,12 +79,35 @@ def train_step(run: Run, batch: Batch) -> StepResult:
             buffer.copy_(copy)
         run.skipped += 1
     run.step += 1
-    return StepResult(losses, seen, skipped)
+    return StepResult(losses, seen, watched=watch.counts, skipped=skipped)
 
 
 def _copies_of_buffers(run: Run) -> list[tuple[Tensor, Tensor]]:
     """Every buffer, such as the statistics of batch norm, and what it holds now."""
     return [(buffer, buffer.clone()) for network in run.networks() for buffer in network.buffers()]
+
+
+def _watch(run: Run, active: Mapping[str, Objective]) -> Watch:
+    """That of the step under way, which counts only if it will be logged."""
+    if not run.experiment.train.is_logged(run.step + 1):
+        return Watch()
+    names: dict[nn.Module, str] = {objective: name for name, objective in active.items()}
+    return Watch(names, num_classes=run.num_classes)
+
+
+def _watch_domains(run: Run, batch: Batch, watch: Watch) -> None:
+    """Counts the source's labels and, where the student has not seen the plain target images, what
+    it takes them for, as it would be evaluated: one forward pass that leaves no trace."""
+    if not watch.active:
+        return
+    watch.source(batch.source_labels)
+    if len(batch.target_images) and "predicted/target" not in watch.counts:
+        run.student.eval()
+        with torch.no_grad(), _autocast(run):
+            watch.student("target", run.student(batch.target_images).logits)
+        run.student.train()
+    if "predicted/target" in watch.counts:  # then what is said of the source does not matter
+        watch.counts.pop("predicted/source", None)
 
 
 def _collect_views(
@@ -119,6 +145,8 @@ def _learn_from(
     """
     with _autocast(run):
         output = run.student(view.images)
+    if view.name in ("source", "target"):
+        context.watch.student(view.name, output.logits)
     shown = _cut_off(output)
     for name, objective in readers.items():
         with _autocast(run):
@@ -258,6 +286,7 @@ def _run_to_end(start: Start, validation: Sequence[Sample], stop: Stop) -> Score
         scores = None
         if start.unfinished or run.step < settings.steps:
             scores = _make_steps(start, validation, stop, tracker)
+        summarize(folder, tracker)
         # A run that was complete when it was resumed is only evaluated.
         return scores or evaluate_student(run, folder.data.label_space, validation, stop)
 

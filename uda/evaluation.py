@@ -118,6 +118,24 @@ def _only(items: list[Views | InputError]) -> Views | InputError:
     return item
 
 
+def views_of(
+    samples: Sequence[Sample], config: EvaluationConfig, label_space: LabelSpace, *, workers: int
+) -> Iterator[Views]:
+    """Each image of `samples` as read. Raises the InputError of a file that cannot be used."""
+    dataset = EvaluationDataset(samples, config=config, label_space=label_space)
+    loader = DataLoader(
+        dataset,
+        num_workers=workers,
+        collate_fn=_only,
+        worker_init_fn=leave_signals_to_the_main_process,
+        generator=torch.Generator(),  # the loader would draw from the global one otherwise
+    )
+    for views in loader:
+        if isinstance(views, InputError):
+            raise views
+        yield views
+
+
 def predictions(
     segmenter: Segmenter,
     samples: Sequence[Sample],
@@ -133,17 +151,7 @@ def predictions(
     The network is put into evaluation mode. Raises the InputError of a file that cannot be used.
     """
     segmenter.eval()
-    dataset = EvaluationDataset(samples, config=config, label_space=label_space)
-    loader = DataLoader(
-        dataset,
-        num_workers=workers,
-        collate_fn=_only,
-        worker_init_fn=leave_signals_to_the_main_process,
-        generator=torch.Generator(),  # the loader would draw from the global one otherwise
-    )
-    for views in loader:
-        if isinstance(views, InputError):
-            raise views
+    for views in views_of(samples, config, label_space, workers=workers):
         found = predict(
             segmenter,
             views.images,

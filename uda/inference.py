@@ -115,7 +115,7 @@ def _seen(segmenter: Segmenter, pixels: Tensor, protocol: Protocol) -> "_Rows":
     """What the network says of an image (1, 3, h, w): at that size, or at its own stride where the
     protocol resizes from there."""
     if protocol.upsample != "via_input":
-        coarse = _coarse_logits(segmenter, pixels, protocol)
+        coarse = coarse_logits(segmenter, pixels, protocol)
         return _Map(coarse if protocol.upsample == "logits" else coarse.softmax(dim=1))
     height, width = pixels.shape[2:]
     if protocol.pad_to is not None:
@@ -128,7 +128,7 @@ def _seen(segmenter: Segmenter, pixels: Tensor, protocol: Protocol) -> "_Rows":
     parts: list[tuple[int, int, _Rows]] = []
     for top, left in product(tops, lefts):
         part = pixels[:, :, top : top + window[0], left : left + window[1]]
-        logits = _Map(_coarse_logits(segmenter, part, protocol))
+        logits = _Map(coarse_logits(segmenter, part, protocol))
         size = (part.shape[2], part.shape[3])
         rows = _resized(logits, size, align_corners=segmenter.align_corners)
         parts.append((top, left, rows))
@@ -136,7 +136,7 @@ def _seen(segmenter: Segmenter, pixels: Tensor, protocol: Protocol) -> "_Rows":
     return whole if padded == (height, width) else _Cropped(whole, (height, width))
 
 
-def _coarse_logits(segmenter: Segmenter, pixels: Tensor, protocol: Protocol) -> Tensor:
+def coarse_logits(segmenter: Segmenter, pixels: Tensor, protocol: Protocol) -> Tensor:
     """(1, C, h, w) float32 at the network's stride, of the heads that the protocol wants."""
     output = segmenter.coarse(pixels)
     logits = output.logits.float()

@@ -114,7 +114,7 @@ class ClassBalance(nn.Module):
     @torch.no_grad()
     def forward(self, labels: Tensor) -> Tensor:
         """Weights (C,) for `labels` (N, H, W) int64; each call moves the average by one step."""
-        counts = sum_over_ranks(_count_classes(labels, len(self.rarity)))
+        counts = sum_over_ranks(count_classes(labels, len(self.rarity)))
         self.rarity.lerp_(self._weight_where(counts == 0), 1 - self.decay)
         rare_below = self.rare_below * len(labels) * world_size()
         return self._weight_where(counts < rare_below) * self.rarity
@@ -123,7 +123,7 @@ class ClassBalance(nn.Module):
         return torch.where(rare, self.max_weight, 1.0).to(self.rarity)
 
 
-def _count_classes(labels: Tensor, num_classes: int) -> Tensor:
+def count_classes(labels: Tensor, num_classes: int) -> Tensor:
     """Pixels (C,) int64 of each class. torch.bincount would make the host wait for the device."""
     flat = labels.flatten()
     counts = flat.new_zeros(IGNORE_INDEX + 1)

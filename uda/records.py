@@ -7,17 +7,22 @@ from torch import Tensor
 
 from uda.data.labels import LabelSpace
 from uda.data.samples import Sample
+from uda.data.training import TrainingData
 from uda.distributed import is_main, own_share, world_size
 from uda.evaluation import Views, evaluate, predictions, protocol_line
 from uda.inference import Prediction
+from uda.label_free import label_free_criteria
 from uda.metrics import Scores
+from uda.monitors import watched
 from uda.nonfinite import LossWatch
 from uda.preemption import Stop
 from uda.reports import scores_json
 from uda.run import STUDENT, Run, StepResult
 from uda.run_folder import RunFolder
+from uda.summary import choices, summary_text, write_summary
 from uda.tracking import Tracker, prediction_panel, progress_bar, view_panel
 from uda.views import View
+from uda.watch import of_all_processes
 
 _PANEL_ROWS = 3  # validation images in TensorBoard
 
@@ -73,6 +78,9 @@ def keep_records(
         if not result.skipped:
             lr = run.optimizers[STUDENT].param_groups[0]["lr"]
             tracker.log(run.step, result.losses, lr=lr)
+    if result.watched and not result.skipped:
+        counts = of_all_processes(result.watched)
+        tracker.watch(run.step, watched(counts, folder.data.label_space.report_names))
     return finish_records(run, folder, tracker, validation, views=result.views, stop=stop)
 
 
@@ -91,9 +99,11 @@ def finish_records(
     if due(run.experiment.evaluation.every):
         space = folder.data.label_space
         scores = evaluate_student(run, space, validation, stop)
+        criteria = label_free(run, folder.data, stop)
         way = protocol_line(run.experiment.evaluation)
         plain = scores_json(scores, space.report_names, protocol=way)
         tracker.record_scores(run.step, scores, space.report_names, protocol=way)
+        tracker.record_label_free(run.step, criteria)
         tracker.say(
             f"step {run.step}: mIoU {100 * scores.miou:.2f} (supervision: {folder.supervision})"
         )
@@ -132,6 +142,31 @@ def evaluate_student(
         workers=run.experiment.data.workers,
         progress=progress,
     )
+
+
+def label_free(run: Run, data: TrainingData, stop: Stop) -> dict[str, float]:
+    """The label-free criteria of the student on target images; {} where a run has none of them.
+    Raises EvaluationCutOff when a signal asks the run to stop."""
+    return label_free_criteria(
+        run.student,
+        data.dataset.target,
+        count=run.experiment.train.unlabeled_images,
+        config=run.experiment.evaluation,
+        label_space=data.label_space,
+        workers=run.experiment.data.workers,
+        progress=stop.cut_off,
+    )
+
+
+def summarize(folder: RunFolder, tracker: Tracker) -> None:
+    """Writes summary.json and prints what each way of choosing a step would have come to."""
+    if not is_main():
+        return
+    found = choices(tracker.lines(), folder.snapshot_path)
+    write_summary(folder.path / "summary.json", found)
+    text = summary_text(found)
+    if text:
+        tracker.say(text)
 
 
 def _prediction_panel(run: Run, label_space: LabelSpace, validation: Sequence[Sample]) -> Tensor:

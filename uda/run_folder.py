@@ -23,7 +23,8 @@ PREVIOUS = "resume.previous.pth"  # what `resume.pth` was before it was last rep
 
 # A resumed run may differ in these: they leave every update as it is.
 _FREE = ("data.root", "data.workers", "train.log_every", "train.snapshot_every",
-         "train.resume_every", "train.skip_nonfinite", "evaluation.")  # fmt: skip
+         "train.resume_every", "train.skip_nonfinite", "train.unlabeled_images",
+         "evaluation.")  # fmt: skip
 
 
 class Resumed(NamedTuple):
@@ -48,10 +49,14 @@ class RunFolder:
 
     def save_snapshot(self, state: Mapping[str, Any], scores: dict[str, Any] | None) -> Path:
         """Writes `<source>_<step>.pth` from a run's state and the step's scores."""
-        path = self.path / f"{self.data.short_name}_{state['step']}.pth"
+        path = self.snapshot_path(state["step"])
         if is_main():
             snapshots.save(snapshots.snapshot_values(self._snapshot(state, scores)), path)
         return path
+
+    def snapshot_path(self, step: int) -> Path:
+        """Where `save_snapshot` writes that of a step."""
+        return self.path / f"{self.data.short_name}_{step}.pth"
 
     def save_resume(self, state: Mapping[str, Any], *, unfinished: bool = False) -> None:
         """Replaces `resume.pth`: a snapshot that holds, in addition, all that training moves, and

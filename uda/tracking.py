@@ -24,6 +24,7 @@ from uda.errors import WriteError
 from uda.evaluation import Views
 from uda.inference import Prediction
 from uda.metrics import Scores
+from uda.monitors import Monitor, Watched
 from uda.views import View
 
 T = TypeVar("T")
@@ -64,10 +65,14 @@ class Tracker:
         its scores of that step, too, if the step is `unfinished`."""
         self._batch_size = batch_size
         self._metrics = folder / "metrics.jsonl"
+        self._monitor = Monitor(steps=steps)
         self._writer: SummaryWriter | None = None  # only the first process writes
         if is_main():
             with clear_write_errors(self._metrics):
                 _drop_lines_after(self._metrics, first_step, unfinished=unfinished)
+                for line in self.lines():
+                    if "predicted_on" in line:
+                        self._monitor.look(line["step"], line)
                 self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
         self._bar: tqdm[None] = progress_bar(
             (),
@@ -130,6 +135,14 @@ class Tracker:
         shown = {name.split("/", 1)[-1]: f"{value:.3f}" for name, value in values.items()}
         self._bar.set_postfix(shown, refresh=False)
 
+    def watch(self, step: int, found: Watched) -> None:
+        """Records what the step that led to `step` says of collapse, and warns."""
+        warnings = self._monitor.look(step, found.numbers | found.words)
+        words = found.words | {f"warning/{kind}": text for kind, text in warnings.items()}
+        self._record(step, found.numbers, **words)
+        for text in warnings.values():
+            self.say(f"step {step}: warning: {text}")
+
     def record_scores(
         self, step: int, scores: Scores, names: Sequence[str], *, protocol: str
     ) -> None:
@@ -145,6 +158,18 @@ class Tracker:
         """Records that the update that would have led to `step` was left out, the `count`-th of the
         run, for its `losses`."""
         self._record(step, {"skipped": count}, losses=losses)
+
+    def record_label_free(self, step: int, criteria: Mapping[str, float]) -> None:
+        """Records the figures of an evaluation that needed no labels, if there are any."""
+        if criteria:
+            self._record(step, {f"label_free/{name}": value for name, value in criteria.items()})
+        self._timed_from = (time.perf_counter(), step)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """What has been recorded so far; only the first process has it."""
+        if not self._metrics.exists():
+            return []
+        return [json.loads(line) for line in self._metrics.read_text().splitlines()]
 
     def picture(self, step: int, name: str, rows: Tensor) -> None:
         """Adds an image panel (3, H, W) float RGB in [0, 1]."""

@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from uda.adversarial_losses import AdversarialKind, fool, gradient_penalty, tell_apart
+from uda.adversarial_losses import AdversarialKind, boundary, fool, gradient_penalty, tell_apart
 from uda.errors import require
 from uda.models.discriminators import (
     Discriminator,
@@ -157,6 +157,14 @@ class Adversarial(Objective):
             target_maps = discriminator(seen["target"][head])
             terms[f"discriminator_{head}"] = tell_apart(
                 source_maps, target_maps, self.config.loss, discriminator.convention
+            )
+            context.watch.discriminator(
+                self,
+                head,
+                source_maps=source_maps,
+                target_maps=target_maps,
+                source_label=discriminator.convention.source_label,
+                boundary=boundary(self.config.loss),
             )
             if self.config.gradient_penalty:
                 penalty = gradient_penalty(source_maps, source)

@@ -1,7 +1,7 @@
 """The extension point: an objective adds views to a step and puts loss terms on views."""
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from uda.models.segmenter import SegmentationOutput
 from uda.optimizers import OptimizerConfig
 from uda.pseudo_labels import PseudoLabels, pseudo_label
 from uda.views import Batch, View
+from uda.watch import Watch
 
 
 class Teacher(Protocol):
@@ -33,11 +34,15 @@ class StepContext:
     seed: int
     indices: tuple[int, ...]  # global number of each sample of the batch
     teacher: Teacher | None = None  # present when an objective of the preset needs one
+    watch: Watch = field(default_factory=Watch)  # what the log will say beside the losses
 
     def teacher_labels(self, images: Tensor) -> PseudoLabels:
-        """What the teacher takes for the labels of images (N, 3, H, W) float RGB in [0, 1]."""
+        """What the teacher takes for the labels of the target images (N, 3, H, W) float RGB in
+        [0, 1]."""
         assert self.teacher is not None, "validate() has seen to it that there is a teacher"
-        return pseudo_label(self.teacher(images))
+        found = pseudo_label(self.teacher(images))
+        self.watch.teacher(found.labels)
+        return found
 
     def batch_generator(self, purpose: str) -> torch.Generator:
         """The generator of the first sample of the whole batch, whichever process has it."""

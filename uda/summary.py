@@ -1,0 +1,75 @@
+"""The end of a run in one table: its last step, and the steps that others would have chosen."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from uda.disk import replacing
+from uda.label_free import CRITERIA
+from uda.reports import markdown_rows, percent, rounded
+
+ORACLE = "best by labels (oracle selection)"
+
+
+class Choice(NamedTuple):
+    """One way to choose among the steps that were evaluated."""
+
+    way: str
+    step: int
+    miou: float  # a fraction
+    criterion: float | None  # what the choice was made by, if by a figure without labels
+    snapshot: str | None  # file of that step; None: it was not kept
+
+
+def choices(log: Sequence[Mapping[str, Any]], snapshot_of: Callable[[int], Path]) -> list[Choice]:
+    """Last, best by each label-free criterion, best by labels; [] if nothing was evaluated.
+
+    log: the lines of metrics.jsonl. Of equals the later step is taken. A criterion that some
+    evaluation lacks chooses among the others.
+    """
+    steps: dict[int, dict[str, Any]] = {}
+    for line in log:
+        if "miou" in line or any(f"label_free/{name}" in line for name in CRITERIA):
+            steps.setdefault(line["step"], {}).update(line)
+    evaluated = [line for _, line in sorted(steps.items()) if "miou" in line]
+    if not evaluated:
+        return []
+
+    def choice(way: str, line: Mapping[str, Any], criterion: str = "") -> Choice:
+        path = snapshot_of(line["step"])
+        kept = path.name if path.exists() else None
+        return Choice(way, line["step"], line["miou"], line.get(criterion), kept)
+
+    found = [choice("last", evaluated[-1])]
+    for name, criterion in CRITERIA.items():
+        field = f"label_free/{name}"
+        known = [line for line in evaluated if field in line]
+        if known:
+            best = _best(known, field, highest=criterion.highest)
+            found.append(choice(f"best by {criterion.title}", best, field))
+    return [*found, choice(ORACLE, _best(evaluated, "miou", highest=True))]
+
+
+def summary_text(found: Sequence[Choice]) -> str:
+    """The choices side by side, for a person; one line when there was nothing to choose from."""
+    if len({choice.step for choice in found}) < 2 and len(found) < 3:
+        return ""
+    rows = [["selection", "step", "mIoU", "criterion", "snapshot"], ["---", *["---:"] * 3, "---"]]
+    for choice in found:
+        criterion = "-" if choice.criterion is None else f"{choice.criterion:.4f}"
+        row = [choice.way, str(choice.step), f"{rounded(choice.miou):.2f}", criterion]
+        rows.append([*row, choice.snapshot or "not kept"])
+    return markdown_rows(rows)
+
+
+def write_summary(path: Path, found: Sequence[Choice]) -> None:
+    """Writes the choices as JSON, mIoU in percent."""
+    plain = [choice._asdict() | {"miou": percent(choice.miou)} for choice in found]
+    with replacing(path) as file:
+        file.write((json.dumps({"selection": plain}, indent=2) + "\n").encode())
+
+
+def _best(lines: Sequence[Mapping[str, Any]], field: str, *, highest: bool) -> Mapping[str, Any]:
+    sign = 1 if highest else -1
+    return max(lines, key=lambda line: (sign * line[field], line["step"]))
