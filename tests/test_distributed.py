@@ -85,6 +85,8 @@ def assert_same(one: dict[str, Any], two: dict[str, Any]) -> None:
     assert [list(step) for step in one["losses"]] == [list(step) for step in two["losses"]]
     for ours, theirs in zip(one["losses"], two["losses"], strict=True):
         assert theirs == pytest.approx(ours, rel=1e-4, abs=1e-7)
+    assert two["label_free"] == one["label_free"], "bit by bit: the weights are still the same"
+    assert_same_counts(one["watched"], two["watched"])
     gradients, others = one["gradients"], two["gradients"]
     used = {name for name, gradient in gradients.items() if gradient is not None}
     assert used == {name for name, gradient in others.items() if gradient is not None}
@@ -98,6 +100,19 @@ def assert_same(one: dict[str, Any], two: dict[str, Any]) -> None:
         for leaf, value in left.items():
             if isinstance(value, Tensor):
                 torch.testing.assert_close(right[leaf], value, rtol=1e-4, atol=1e-5)
+
+
+def assert_same_counts(one: list[dict[str, Tensor]], two: list[dict[str, Tensor]]) -> None:
+    """What monitors count, of all processes' pixels, but for those on the brink of another class
+    or of being sure enough."""
+    assert [list(step) for step in one] == [list(step) for step in two]
+    for ours, theirs in zip(one, two, strict=True):
+        for name, counts in ours.items():
+            assert theirs[name].sum() > 0, name
+            if name == "source":
+                assert torch.equal(theirs[name], counts)
+            changed = int((theirs[name] - counts).abs().sum())
+            assert changed <= 0.01 * int(counts.sum()) + 2, f"{name}: {counts}, {theirs[name]}"
 
 
 def assert_auxiliary_head_is_averaged(one: dict[str, Any], two: dict[str, Any]) -> None:

@@ -205,7 +205,9 @@ def test_files_of_a_run(toy_root: Path, tmp_path: Path) -> None:
     scores = run_to_end(experiment, tmp_path / "run")
     names = {path.name for path in (tmp_path / "run").iterdir()}
     snapshots = {f"GTA5_{step}.pth" for step in (1, 2, 3, 4)}
-    assert names == snapshots | {".lock", "resume.pth", "metrics.jsonl", "tensorboard"}
+    assert names == snapshots | {
+        ".lock", "resume.pth", "metrics.jsonl", "summary.json", "tensorboard"
+    }  # fmt: skip
     middle, last = load(tmp_path / "run/GTA5_3.pth"), load(tmp_path / "run/GTA5_4.pth")
     assert (middle.step, middle.scores) == (3, None)
     assert last.scores is not None

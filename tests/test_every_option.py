@@ -303,7 +303,15 @@ CASES = {
     "in_windows": Case(in_windows, ("evaluation.overlap",)),
     "adapting": Case(
         adapting,
-        ("data", "model", "objectives", "teacher", "train.restart", "train.schedule_steps"),
+        (
+            "data",
+            "model",
+            "objectives",
+            "teacher",
+            "train.restart",
+            "train.schedule_steps",
+            "train.unlabeled_images",
+        ),
     ),
     "adversarial": Case(adversarial, ("objectives.adversarial",)),
     "sgd_discriminator": Case(sgd_discriminator, ("objectives.adversarial.optimizer",)),
@@ -346,6 +354,7 @@ OTHERS: dict[tuple[type, str], tuple[Any, ...]] = {
     (ModelConfig, "backbone_weights"): (Beside(WEIGHTS), "imagenet", "nowhere"),
     (ModelConfig, "backbone_width"): (12, 10, 0),
     (TrainConfig, "initial_snapshot"): (Beside(SNAPSHOT), "nowhere"),
+    (TrainConfig, "unlabeled_images"): (0, 3, -1),
     (TrainConfig, "restart"): (None, RestartConfig(at_step=1, schedule_steps=9)),
     (TrainConfig, "schedule_steps"): (None, 6, 2),
     (EvaluationConfig, "dataset"): ("gta5", "nothing"),
@@ -371,7 +380,8 @@ SAME_BITS = {
 # Accepted and ignored: to be refused.
 # Options that no update reads: they are seen in the scores and files of a whole run.
 SEEN_IN_WHOLE_RUNS = ("evaluation.", "train.initial_snapshot", "train.log_every",
-                      "train.snapshot_every", "train.resume_every")  # fmt: skip
+                      "train.snapshot_every", "train.resume_every",
+                      "train.unlabeled_images")  # fmt: skip
 
 
 class Option(NamedTuple):

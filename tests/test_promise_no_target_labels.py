@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tiny_runs import CPU, SUPERVISED, UNSUPERVISED, assert_same, tiny_preset
+from tiny_runs import CPU, SUPERVISED, UNSUPERVISED, assert_same, metrics, tiny_preset
 from uda.config import Experiment
 from uda.engine import train
 from uda.errors import InputError
@@ -71,10 +71,13 @@ def test_same_bits_without_the_targets_training_labels(
     if experiment.data.target is not None:
         images = toy_root / "Cityscapes/leftImg8bit/train"
         assert any(path.is_relative_to(images) for path in found)
+    criteria = [line for line in metrics(tmp_path / "with") if "label_free/mean_entropy" in line]
+    assert len(criteria) == (0 if experiment.data.target is None else 3)
 
     experiment.data.root = str(city_without_target_labels(toy_root, tmp_path / "root"))
     without = train(experiment, tmp_path / "without", preset=name, device=CPU)
     assert without.confusion == scores.confusion
+    assert metrics(tmp_path / "without") == metrics(tmp_path / "with")
     states = [read(tmp_path / run / "resume.pth") for run in ("with", "without")]
     for state in states:
         state["experiment"]["data"].pop("root")

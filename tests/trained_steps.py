@@ -21,7 +21,9 @@ from uda.distributed import is_main, mean_over_ranks, process_group
 from uda.engine import train_step
 from uda.models import DeepLabV2Config
 from uda.optimizers import OptimizerConfig
+from uda.records import label_free
 from uda.run import start_run
+from uda.watch import of_all_processes
 
 STEPS = 3
 # Without momentum or a scale of its own: a gradient of 1e-9 must not become a step of 1e-3.
@@ -43,7 +45,8 @@ def comparable(name: str, root: Path) -> Experiment:
 
 
 def steps_of(experiment: Experiment) -> dict[str, Any]:
-    """The losses of each step, as means over the processes, and the state after the last."""
+    """The losses of each step, as means over the processes, what was watched in them, the state
+    after the last, and what can be said of the first without labels."""
     data = open_training_data(experiment.data, seed=0, evaluated="cityscapes")
     run = start_run(experiment, num_classes=19, device=torch.device("cpu"))
     stream = batches(
@@ -53,10 +56,12 @@ def steps_of(experiment: Experiment) -> dict[str, Any]:
         steps=STEPS,
         workers=0,
     )
-    losses = []
+    first = label_free(run, data)
+    losses, watched = [], []
     for batch in stream:
-        found = train_step(run, batch).losses
-        losses.append({name: mean_over_ranks(value).item() for name, value in found.items()})
+        found = train_step(run, batch)
+        losses.append({n: mean_over_ranks(value).item() for n, value in found.losses.items()})
+        watched.append(of_all_processes(found.watched))
     state = run.state()
     networks = {"student": run.student, **run.objectives}
     gradients = {
@@ -65,7 +70,8 @@ def steps_of(experiment: Experiment) -> dict[str, Any]:
         for name, parameter in module.named_parameters()
     }
     kept = {name: state[name] for name in ("student", "teacher", "objectives")}
-    return {"losses": losses, "gradients": gradients, **kept}
+    said = {"losses": losses, "watched": watched, "label_free": first}
+    return {**said, "gradients": gradients, **kept}
 
 
 def main() -> None:

@@ -52,7 +52,8 @@ def label_free_criteria(
 ) -> dict[str, float]:
     """The figures of CRITERIA, in nats, on `count` of the samples, evenly spaced; {} without any.
 
-    `progress` may wrap the iteration over images. Labels are not looked at. The network sees images of the protocol's input size once, whole, and
+    `progress` may wrap the iteration over images, at which no label is looked at. The network sees
+    images of the protocol's input size once, whole, and
     is looked at where it puts its logits, at its own stride: resizing them adds no information. It
     is left in evaluation mode. Of several processes each sees a share, and all return the same.
 

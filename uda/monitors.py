@@ -151,7 +151,7 @@ def _kept_complaints(means: Mapping[str, float]) -> Iterator[tuple[str, str]]:
         if means[name] < _NOTHING_KEPT:
             yield "kept", f"{objective} learns from {means[name]:.2%} of the pixels"
         elif never:
-            yield "kept", f"{objective} learns from no pixel that is taken for {', '.join(never)}"
+            yield "kept", f"{objective} learns from hardly any pixel of {', '.join(never)}"
 
 
 def _comparison(numbers: Mapping[str, float]) -> dict[str, float]:

@@ -19,7 +19,7 @@ from uda.preemption import Stop
 from uda.reports import scores_json
 from uda.run import STUDENT, Run, StepResult
 from uda.run_folder import RunFolder
-from uda.summary import choices, summary_text, write_summary
+from uda.summary import summarized, summary_text, write_summary
 from uda.tracking import Tracker, prediction_panel, progress_bar, view_panel
 from uda.views import View
 from uda.watch import of_all_processes
@@ -162,11 +162,10 @@ def summarize(folder: RunFolder, tracker: Tracker) -> None:
     """Writes summary.json and prints what each way of choosing a step would have come to."""
     if not is_main():
         return
-    found = choices(tracker.lines(), folder.snapshot_path)
-    write_summary(folder.path / "summary.json", found)
-    text = summary_text(found)
-    if text:
-        tracker.say(text)
+    summary = summarized(tracker.lines(), folder.snapshot_path)
+    if summary.steps:
+        write_summary(folder.path / "summary.json", summary)
+        tracker.say(summary_text(summary))
 
 
 def _prediction_panel(run: Run, label_space: LabelSpace, validation: Sequence[Sample]) -> Tensor:

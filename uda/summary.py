@@ -22,19 +22,25 @@ class Choice(NamedTuple):
     snapshot: str | None  # file of that step; None: it was not kept
 
 
-def choices(log: Sequence[Mapping[str, Any]], snapshot_of: Callable[[int], Path]) -> list[Choice]:
-    """Last, best by each label-free criterion, best by labels; [] if nothing was evaluated.
+class Summary(NamedTuple):
+    """What the evaluations of a run say."""
 
-    log: the lines of metrics.jsonl. Of equals the later step is taken. A criterion that some
-    evaluation lacks chooses among the others.
+    steps: tuple[int, ...]  # that were evaluated
+    choices: tuple[Choice, ...]  # none if there is no evaluation
+
+
+def summarized(log: Sequence[Mapping[str, Any]], snapshot_of: Callable[[int], Path]) -> Summary:
+    """Last, best by each label-free criterion, best by labels.
+
+    log: the lines of metrics.jsonl. Of equals the later step is taken. Evaluations that lack a
+    criterion cannot be the best by it.
     """
-    steps: dict[int, dict[str, Any]] = {}
+    by_step: dict[int, dict[str, Any]] = {}
     for line in log:
-        if "miou" in line or any(f"label_free/{name}" in line for name in CRITERIA):
-            steps.setdefault(line["step"], {}).update(line)
-    evaluated = [line for _, line in sorted(steps.items()) if "miou" in line]
+        by_step.setdefault(line["step"], {}).update(line)
+    evaluated = [line for _, line in sorted(by_step.items()) if "miou" in line]
     if not evaluated:
-        return []
+        return Summary((), ())
 
     def choice(way: str, line: Mapping[str, Any], criterion: str = "") -> Choice:
         path = snapshot_of(line["step"])
@@ -48,26 +54,28 @@ def choices(log: Sequence[Mapping[str, Any]], snapshot_of: Callable[[int], Path]
         if known:
             best = _best(known, field, highest=criterion.highest)
             found.append(choice(f"best by {criterion.title}", best, field))
-    return [*found, choice(ORACLE, _best(evaluated, "miou", highest=True))]
+    found.append(choice(ORACLE, _best(evaluated, "miou", highest=True)))
+    return Summary(tuple(line["step"] for line in evaluated), tuple(found))
 
 
-def summary_text(found: Sequence[Choice]) -> str:
+def summary_text(summary: Summary) -> str:
     """The choices side by side, for a person; one line when there was nothing to choose from."""
-    if len({choice.step for choice in found}) < 2 and len(found) < 3:
-        return ""
+    if len(summary.steps) == 1:
+        return f"evaluated once, at step {summary.steps[0]}: there was nothing to select"
     rows = [["selection", "step", "mIoU", "criterion", "snapshot"], ["---", *["---:"] * 3, "---"]]
-    for choice in found:
+    for choice in summary.choices:
         criterion = "-" if choice.criterion is None else f"{choice.criterion:.4f}"
         row = [choice.way, str(choice.step), f"{rounded(choice.miou):.2f}", criterion]
         rows.append([*row, choice.snapshot or "not kept"])
     return markdown_rows(rows)
 
 
-def write_summary(path: Path, found: Sequence[Choice]) -> None:
+def write_summary(path: Path, summary: Summary) -> None:
     """Writes the choices as JSON, mIoU in percent."""
-    plain = [choice._asdict() | {"miou": percent(choice.miou)} for choice in found]
+    plain = [choice._asdict() | {"miou": percent(choice.miou)} for choice in summary.choices]
+    text = json.dumps({"evaluated": summary.steps, "selection": plain}, indent=2) + "\n"
     with replacing(path) as file:
-        file.write((json.dumps({"selection": plain}, indent=2) + "\n").encode())
+        file.write(text.encode())
 
 
 def _best(lines: Sequence[Mapping[str, Any]], field: str, *, highest: bool) -> Mapping[str, Any]:

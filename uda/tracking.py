@@ -161,8 +161,9 @@ class Tracker:
 
     def record_label_free(self, step: int, criteria: Mapping[str, float]) -> None:
         """Records the figures of an evaluation that needed no labels, if there are any."""
-        if criteria:
-            self._record(step, {f"label_free/{name}": value for name, value in criteria.items()})
+        known = {f"label_free/{n}": v for n, v in criteria.items() if not math.isnan(v)}
+        if known:
+            self._record(step, known)
         self._timed_from = (time.perf_counter(), step)
 
     def lines(self) -> list[dict[str, Any]]:
