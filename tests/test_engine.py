@@ -583,6 +583,7 @@ def test_two_views_of_one_name_are_refused(toy_root: Path) -> None:
 def test_each_view_is_seen_once_and_only_if_somebody_reads_it(toy_root: Path) -> None:
     experiment = tiny_preset("gc_640x360_b2_class_mix", toy_root)
     experiment.objectives["class_mix"].start_step = 1
+    experiment.train.log_every = 3
     run = tiny_run(experiment)
     seen = []
     run.student.register_forward_hook(lambda *_: seen.append(1))
@@ -590,6 +591,8 @@ def test_each_view_is_seen_once_and_only_if_somebody_reads_it(toy_root: Path) ->
     assert [view.name for view in first.views] == ["source"]
     assert [view.name for view in second.views] == ["source", "class_mix"]
     assert len(seen) == 3
+    train_step(run, random_batch())
+    assert len(seen) == 6, "a step that is logged looks at the plain target images, too"
 
 
 def test_gradients_of_views_add_up(toy_root: Path) -> None:

@@ -226,6 +226,7 @@ def mix_in_place(
 def said_of_clean_and_mixed(toy_root: Path) -> tuple[dict[str, Tensor], StepResult]:
     """The student's logits by view in a step on clean source images and on mixed ones."""
     run = tiny_run(from_the_start("toy_cut_mix_ground_truth", toy_root))
+    run.experiment.train.log_every = 2  # a logged step also looks at the plain target images
     said: list[Tensor] = []
     run.student.register_forward_hook(lambda *found: said.append(found[2].logits.detach().clone()))
     result = train_step(run, batch_for(run.experiment))
@@ -633,6 +634,7 @@ def domain_of(images: Tensor) -> str:
 def domains_seen(experiment: Experiment) -> tuple[dict[str, str], list[str]]:
     """The domain that the student sees in each view of a step, and those whose predictions the
     discriminator sees: when it is fooled, as source, and as target."""
+    experiment.train.log_every = 2  # a logged step also looks at target images that no view has
     run = tiny_run(experiment)
     said: list[tuple[str, Tensor]] = []
     judged: list[Tensor] = []
