@@ -18,7 +18,6 @@ from uda.errors import InputError
 from uda.evaluation import EvaluationConfig
 from uda.label_free import (
     CRITERIA,
-    evenly_spaced,
     label_free_criteria,
     soft_neighborhood_density,
 )
@@ -104,13 +103,6 @@ def test_large_images_are_looked_at_on_a_grid() -> None:
     density = label_free._of_image(torch.zeros(1, 3, 300, 500))[1]
     taken = round(math.exp(float(density))) + 1
     assert 512 < taken <= 1024
-
-
-def test_evenly_spaced_samples() -> None:
-    items = [Sample("toy", str(i), Path(), None) for i in range(10)]
-    assert [s.stem for s in evenly_spaced(items, 2)] == ["2", "7"]
-    assert evenly_spaced(items, 10) == evenly_spaced(items, 99) == items
-    assert evenly_spaced(items, 0) == evenly_spaced([], 5) == []
 
 
 def test_nothing_is_computed_without_images(tmp_path: Path) -> None:

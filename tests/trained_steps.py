@@ -21,6 +21,7 @@ from uda.distributed import is_main, mean_over_ranks, process_group
 from uda.engine import train_step
 from uda.models import DeepLabV2Config
 from uda.optimizers import OptimizerConfig
+from uda.preemption import Stop
 from uda.records import label_free
 from uda.run import start_run
 from uda.watch import of_all_processes
@@ -56,7 +57,7 @@ def steps_of(experiment: Experiment) -> dict[str, Any]:
         steps=STEPS,
         workers=0,
     )
-    first = label_free(run, data)
+    first = label_free(run, data, Stop())
     losses, watched = [], []
     for batch in stream:
         found = train_step(run, batch)

@@ -52,10 +52,10 @@ def label_free_criteria(
 ) -> dict[str, float]:
     """The figures of CRITERIA, in nats, on `count` of the samples, evenly spaced; {} without any.
 
-    `progress` may wrap the iteration over images, at which no label is looked at. The network sees
-    images of the protocol's input size once, whole, and
-    is looked at where it puts its logits, at its own stride: resizing them adds no information. It
-    is left in evaluation mode. Of several processes each sees a share, and all return the same.
+    `progress` may wrap the iteration over images, of which no label is looked at. The network sees
+    each at the protocol's input size once, whole, and is looked at where it puts its logits, at its
+    own stride: resizing them adds no information. It is left in evaluation mode. Of several
+    processes each sees a share, and all return the same.
 
     Sources: mean entropy of the pixels' predictions, as in Vu et al., "ADVENT", CVPR 2019, arXiv
     1811.12833. Information maximization: entropy of the mean prediction minus the mean entropy,

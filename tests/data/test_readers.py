@@ -24,7 +24,7 @@ from uda.data.config import DataConfig, DomainConfig
 from uda.data.files import image_size, read_image, read_raw_labels, read_train_ids
 from uda.data.labels import CITYSCAPES
 from uda.data.registry import check_sizes, data_root, list_dataset, list_domain
-from uda.data.samples import Sample
+from uda.data.samples import Sample, evenly_spaced
 from uda.data.training import TrainingData, open_labeled_split, open_training_data
 from uda.errors import InputError
 
@@ -420,3 +420,11 @@ def test_label_values_outside_the_space_name_the_file(tmp_path: Path) -> None:
     path = write_png(tmp_path / "labels.png", labels)
     with pytest.raises(InputError, match=r"labels\.png: label values 255 are outside"):
         read_train_ids(path, SIZE, CITYSCAPES)
+
+
+def test_evenly_spaced_samples() -> None:
+    items = [Sample("toy", str(i), Path(), None) for i in range(10)]
+    assert [s.stem for s in evenly_spaced(items, 2)] == ["0", "9"]
+    assert [s.stem for s in evenly_spaced(items, 4)] == ["0", "3", "6", "9"]
+    assert evenly_spaced(items, 10) == evenly_spaced(items, 99) == items
+    assert evenly_spaced(items, 0) == evenly_spaced([], 5) == []
