@@ -42,7 +42,7 @@ test: install
 	$(RUN) -m pytest -n auto --maxprocesses 4
 
 test-slow: install
-	$(RUN) -m pytest -m slow
+	$(RUN) -m pytest -m slow -n 2
 
 lint: install
 	$(RUN) -m ruff format --check $(CODE)

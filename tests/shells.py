@@ -76,7 +76,9 @@ class Shell:
         return error
 
     def _files(self) -> dict[Path, int]:
-        return {p: p.stat().st_mtime_ns for p in self.cwd.rglob("*") if p != self.snapshots}
+        """When each file was written; a lock says who looked at a folder last."""
+        found = (p for p in self.cwd.rglob("*") if p != self.snapshots and p.name != ".lock")
+        return {p: p.stat().st_mtime_ns if p.is_file() else 0 for p in found}
 
 
 class Trained:

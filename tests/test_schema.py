@@ -64,7 +64,7 @@ def values() -> dict[str, Any]:
         ("student", {"a": torch.zeros(2, dtype=torch.cfloat)}, "student.a is a sparse, complex"),
         ("teacher", {"a": {}}, "teacher.a is a dict; allowed: a dense tensor of real numbers"),
         ("training", {"objectives": {}}, "training has no optimizers"),
-        ("training", {"objectives": {}, "optimizers": {"student": {"state": {}}}},
+        ("training", {"objectives": {}, "optimizers": {"student": {"state": {}}}, "skipped": 0},
          "training.optimizers.student has no param_groups"),
         ("samples", 3, "samples is 3; allowed: text"),
     ],

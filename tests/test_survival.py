@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -233,6 +233,27 @@ def test_control_c_in_a_terminal_and_a_second_run(
         shell.run("train_uda.py", *arguments)
     assert end.value.code == 0
     assert f"stopped by SIGTERM after step {step + 2};" in capsys.readouterr().out
+
+
+LEAVES_A_LOADER = """
+from torch.utils.data import DataLoader
+from uda.preemption import leave_signals_to_the_main_process
+
+loader = DataLoader(range(8), num_workers=1, worker_init_fn=leave_signals_to_the_main_process)
+left = iter(loader)
+print(next(left).item())
+"""
+
+
+def test_a_process_ends_that_has_left_a_loader_running(tmp_path: Path) -> None:
+    """Python ends such loaders with SIGTERM and waits: that one signal they have to take."""
+    process = start_group(tmp_path, "-c", LEAVES_A_LOADER)
+    try:
+        out, error = process.communicate(timeout=60)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert (process.returncode, out, error) == (0, "0\n", "")
 
 
 @pytest.mark.slow
@@ -524,6 +545,7 @@ def test_bits_are_counted() -> None:
     assert torture.differing_bits(one, {"a": one["a"]}) > 0
 
 
+@pytest.mark.slow
 def test_five_kills_lose_no_bit(tmp_path: Path) -> None:
     """In processes of a program of their own: this one may have threads, which no fork survives."""
     done = start_group(

@@ -99,9 +99,24 @@ def stop_on_signals() -> Iterator[Stop]:
 
 
 def leave_signals_to_the_main_process(worker: int = 0) -> None:
-    """For a loader process, number `worker`: a terminal and a scheduler send signals to all."""
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    """For a loader process, number `worker`: a terminal and a scheduler send signals to all.
+
+    SIGTERM from the main process itself ends it all the same: so Python ends loaders that are left
+    over when the main process exits, and waits for them.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not hasattr(signal, "sigwaitinfo"):  # macOS does not say who sent a signal
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(
+        target=_end_when_the_main_process_says, args=(os.getppid(),), daemon=True
+    ).start()
+
+
+def _end_when_the_main_process_says(main_process: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main_process:
+        pass
+    os._exit(0)
 
 
 def resume_line(arguments: Sequence[str]) -> str:

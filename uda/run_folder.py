@@ -93,7 +93,7 @@ class RunFolder:
             )
         state = {name: values[name] for name in ("step", "student", "teacher")}
         return Resumed(
-            {"skipped": 0} | state | values["training"],
+            state | values["training"],
             values["supervision"],
             values["initial_weights"],
             unfinished=values.get("unfinished", False),

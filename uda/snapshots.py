@@ -43,7 +43,7 @@ class _Optimizer(TypedDict):
 class _Training(TypedDict):
     objectives: dict[str, dict[str, Tensor]]
     optimizers: dict[str, _Optimizer]
-    skipped: NotRequired[int]
+    skipped: int
 
 
 class _Experiment(TypedDict):

@@ -32,7 +32,9 @@ def tiny_resume() -> tuple[Run, dict[str, Any]]:
         optimizer.step()
     state = run.state()
     values = snapshot_values(snapshot) | {"student": state["student"], "samples": "0" * 64}
-    return run, values | {"training": {n: state[n] for n in ("objectives", "optimizers")}}
+    return run, values | {
+        "training": {n: state[n] for n in ("objectives", "optimizers", "skipped")}
+    }
 
 
 def saved(values: object, *, legacy: bool = False) -> bytes:
