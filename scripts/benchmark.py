@@ -19,12 +19,12 @@ import torch
 from benchmark_data import FULL, QUICK, measure_evaluation, measure_loader, write_city
 from benchmark_limits import measure_limits
 from benchmark_report import Figure, Row, machine, markdown, plain_values
-from benchmark_training import measure_training
+from benchmark_training import measure_processes, measure_training
 from uda.cli import add_device, at_least, clear_errors, device_named
 from uda.errors import InputError
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-PARTS = ("training", "loader", "evaluation", "limits")
+PARTS = ("training", "processes", "loader", "evaluation", "limits")
 _TITLE = "# Performance\n\nWritten by `make benchmark` (scripts/benchmark.py). "
 _HOW = """\
 Ours and what it is compared with are measured in turns; figures are medians over the rounds, the \
@@ -76,6 +76,8 @@ def measure(
     extent = QUICK if quick else FULL
     if "training" in parts:
         found += measure_training(device=device, rounds=rounds, quick=quick, say=_say)
+    if "processes" in parts:
+        found += measure_processes(device=device, rounds=rounds, quick=quick, say=_say)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         if "loader" in parts or "evaluation" in parts:

@@ -20,6 +20,7 @@ from experiments import load_preset
 from uda.cli import clear_errors, device_named
 from uda.config import Experiment
 from uda.data.labels import CITYSCAPES, IGNORE_INDEX
+from uda.distributed import own_batch, process_group
 from uda.engine import train_step
 from uda.host_memory import keep_freed_memory
 from uda.models import DeepLabV3PlusConfig
@@ -63,7 +64,8 @@ def shrunk(model: object) -> DeepLabV3PlusConfig:
 
 
 def synthetic_batch(experiment: Experiment) -> Batch:
-    """A batch as the loader hands it over: noise, and labels in blocks, some of them ignored."""
+    """A batch as the loader hands it over: noise, and labels in blocks, some of them ignored. Of
+    several processes each has its share."""
     generator = torch.Generator().manual_seed(0)
     count, (height, width) = experiment.train.batch_size, experiment.data.crop
     ids = torch.tensor([*range(CITYSCAPES.num_classes), IGNORE_INDEX], dtype=torch.uint8)
@@ -73,14 +75,16 @@ def synthetic_batch(experiment: Experiment) -> Batch:
         return torch.randint(0, 256, size, generator=generator, dtype=torch.uint8)
 
     blocks = ids[torch.randint(0, len(ids), (count, height // 8, width // 8), generator=generator)]
+    labels = blocks.repeat_interleave(8, dim=1).repeat_interleave(8, dim=2)
+    own = own_batch(count)
     return Batch(
-        source_images=images(),
-        source_labels=blocks.repeat_interleave(8, dim=1).repeat_interleave(8, dim=2),
-        target_images=images(),
+        source_images=images()[own.start : own.stop],
+        source_labels=labels[own.start : own.stop],
+        target_images=images()[own.start : own.stop],
         target_pseudo_labels=None,
-        indices=tuple(range(count)),
-        source_names=("source",) * count,
-        target_names=("target",) * count,
+        indices=tuple(own),
+        source_names=("source",) * len(own),
+        target_names=("target",) * len(own),
     )
 
 
@@ -186,8 +190,8 @@ class Round:
     first_step: float  # seconds from the start of the process to the end of its first step
     step: float  # seconds of a later one, median
     peak: int  # bytes
-    # Share of a step that is neither forward nor backward of the student. None for the plain way,
-    # in whose one backward pass the two views are not told apart.
+    # Share of a step that is neither forward nor backward of the student. None where the passes of
+    # the views are not told apart: the plain way has one backward, several processes one more.
     outside: float | None
 
 
@@ -211,7 +215,8 @@ def measure_round(experiment: Experiment, way: Way, device: torch.device, starte
         step(run, batch)
         seconds.append(clock() - begin)
     peak = _peak_memory(device, before)
-    outside = None if way == "plain" else _outside(run, batch, clock)
+    told_apart = way == "ours" and run.exchange is None
+    outside = _outside(run, batch, clock) if told_apart else None
     return Round(first_step=first_step, step=median(seconds), peak=peak, outside=outside)
 
 
@@ -250,11 +255,11 @@ def main() -> None:
     options = parser.parse_args()
     experiment = experiment_of(options.preset, batch_size=options.batch_size, quick=options.quick)
     try:
-        device = device_named(options.device)
-        measured = measure_round(experiment, options.way, device, options.started)
+        with process_group(device_named(options.device)) as device:
+            measured = measure_round(experiment, options.way, device, options.started)
+            print(json.dumps({name: getattr(measured, name) for name in Round.__slots__}))
     except torch.OutOfMemoryError:
         sys.exit(DOES_NOT_FIT)
-    print(json.dumps({name: getattr(measured, name) for name in Round.__slots__}))
 
 
 if __name__ == "__main__":

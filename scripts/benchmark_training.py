@@ -1,6 +1,7 @@
-"""Training steps, ours and the plain way in turns: every round of each is a process of its own."""
+"""Training steps in turns, ours and the plain way, one process and two; each round starts anew."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -38,15 +39,54 @@ def measure_training(
     return found
 
 
+def measure_processes(
+    *, device: torch.device, rounds: int, quick: bool, say: Callable[[str], None]
+) -> list[Row | Figure]:
+    """Two processes beside one: on a CPU with half of its threads each, on CUDA with a GPU each."""
+    preset, batch_size = PRESETS[0], 2
+    if device.type == "cuda" and torch.cuda.device_count() < 2:
+        say("processes: there is one GPU, left out")
+        return []
+    one, two = [], []
+    for number in range(rounds):
+        say(f"processes, round {number + 1}")
+        one.append(_in_own_process(preset, "ours", device, batch_size, quick))
+        two.append(_in_own_process(preset, "ours", device, batch_size, quick, processes=2))
+    return [
+        Row(
+            name="two processes",
+            case=f"{preset}, batch {batch_size}",
+            unit="images/s",
+            reference=[2 * batch_size / round_.step for round_ in one],
+            ours=[2 * batch_size / round_.step for round_ in two],
+            meaning="the same step by `torchrun --nproc-per-node 2`, batch norm synchronized, and "
+            "by one process. On a CPU both have the same threads together, so that 1 would be no "
+            "loss; on CUDA two processes have two GPUs, and 2 would be none.",
+        )
+    ]
+
+
 def _in_own_process(
-    preset: str, way: Way, device: torch.device, batch_size: int, quick: bool
+    preset: str,
+    way: Way,
+    device: torch.device,
+    batch_size: int,
+    quick: bool,
+    *,
+    processes: int = 1,
 ) -> Round:
     """A round; MemoryError when the device has too little for it, InputError when it fails."""
-    program = [sys.executable, str(_PROGRAM), preset, way, *(["--quick"] if quick else [])]
+    launcher, threads = [sys.executable], torch.get_num_threads()
+    if processes > 1:
+        launcher += ["-m", "torch.distributed.run", "--standalone"]
+        launcher += ["--nproc-per-node", str(processes), "--"]
+        threads = max(1, threads // processes)
+    program = [*launcher, str(_PROGRAM), preset, way, *(["--quick"] if quick else [])]
     done = subprocess.run(
-        [*program, "--device", str(device), "--batch-size", str(batch_size),
-         "--started", str(time.monotonic())],
+        [*program, "--device", device.type if processes > 1 else str(device),
+         "--batch-size", str(batch_size), "--started", str(time.monotonic())],
         check=False, capture_output=True, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": str(threads)},
     )  # fmt: skip
     if done.returncode == DOES_NOT_FIT:
         raise MemoryError

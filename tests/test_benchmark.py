@@ -152,6 +152,7 @@ class TestQuickRun:
                 ("peak memory", 0.5, "at most"),
                 ("time to first step", None, "at least"),
             ],
+            ("two processes", None, "at least"),
             ("loader", 0.9, "at least"),
             ("evaluation", 0.9, "at least"),
             ("pseudo-labeling", 0.9, "at least"),
