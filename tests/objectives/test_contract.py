@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from tiny_runs import (
     CPU,
@@ -19,10 +22,13 @@ from tiny_runs import (
     tiny_run,
     without_dropout,
 )
+from uda import engine
 from uda.engine import train_step
 from uda.objectives import Objective, StepContext
 from uda.run import Run
 from uda.views import Batch, View
+
+aten = torch.ops.aten
 
 
 def run_of(preset: str, toy_root: Path) -> Run:
@@ -33,9 +39,65 @@ def run_of(preset: str, toy_root: Path) -> Run:
     return tiny_run(experiment)
 
 
+class ReadingBack(TorchDispatchMode):
+    """Notes operations for which a host has to wait for its GPU: those that give it a number, or
+    tensors as large as the values say. What is drawn lies on the host, and may be read."""
+
+    numbers = (aten._local_scalar_dense, aten.is_nonzero, aten.equal)
+    sizes = (aten.nonzero, aten.masked_select, aten._unique2, aten.unique_dim, aten.bincount)
+    masks = (aten.index, aten.index_put, aten.index_put_)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self._drawn: list[Tensor] = []
+
+    def __torch_dispatch__(
+        self,
+        func: OpOverload,
+        types: tuple[type, ...],
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
+        kind = func.overloadpacket
+        tensors = [a for a in tree_leaves((args, kwargs)) if isinstance(a, Tensor)]
+        drawn = bool(tensors) and all(any(t is d for d in self._drawn) for t in tensors)
+        by_mask = kind in self.masks and any(t.dtype == torch.bool for t in tensors[1:])
+        if (kind in self.numbers + self.sizes or by_mask) and not drawn:
+            self.found.append(str(func))
+        result = func(*args, **(kwargs or {}))
+        if drawn or (kwargs or {}).get("generator") is not None:
+            self._drawn += [t for t in tree_leaves(result) if isinstance(t, Tensor)]
+        return result
+
+
 @pytest.fixture(params=DISTINCT_STEPS)
 def run(request: pytest.FixtureRequest, toy_root: Path) -> Run:
     return run_of(request.param, toy_root)
+
+
+def test_a_step_reads_nothing_back(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses are read when they are logged; a step that is not logged waits for nothing."""
+    # Optimizers count their steps on the host, in tensors of its own.
+    monkeypatch.setattr(engine, "_update", lambda *_: None)
+    run.experiment.train.log_every = 1000
+    batch = batch_for(run.experiment)
+    with ReadingBack() as reading:
+        train_step(run, batch)
+    assert reading.found == []
+
+
+def test_what_reads_back_is_noted() -> None:
+    values = torch.arange(4.0)
+    with ReadingBack() as reading:
+        values.max().item()
+        values[values > 1]
+        values[values > 1] = torch.ones(2)
+        torch.rand(2, generator=torch.Generator())[0].item()
+        torch.where(values > 1, 0, values)
+    assert [name.split(".")[1] for name in reading.found] == [
+        "_local_scalar_dense", "index", "index_put_"
+    ]  # fmt: skip
 
 
 def test_one_step(run: Run) -> None:
