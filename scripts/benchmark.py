@@ -28,7 +28,8 @@ PARTS = ("training", "processes", "loader", "evaluation", "limits")
 _TITLE = "# Performance\n\nWritten by `make benchmark` (scripts/benchmark.py). "
 _HOW = """\
 Ours and what it is compared with are measured in turns; figures are medians over the rounds, the \
-ratio is that of the figures shown, and beside it stands the range of the single rounds' ratios.
+ratio is that of the figures shown, and beside it stands the range of the single rounds' ratios. \
+What makes the difference and where the rest goes: [speed.md](speed.md).
 """
 _NOT_FOR_COMPARISON = "Made with --quick, on toys: not for comparison.\n"
 
