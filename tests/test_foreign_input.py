@@ -228,3 +228,10 @@ def test_errors_hold_nothing_that_a_terminal_would_obey(capsys: pytest.CaptureFi
     with pytest.raises(SystemExit), clear_errors():
         raise InputError("a file\x1b[2J of\nmany \udcff lines")
     assert capsys.readouterr().err == "error: a file\\x1b[2J of many \\udcff lines\n"
+
+
+def test_control_c_ends_a_command_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end, clear_errors():
+        raise KeyboardInterrupt
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "error: interrupted\n"

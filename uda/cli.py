@@ -30,6 +30,8 @@ def clear_errors() -> Iterator[None]:
         sys.exit(_fail(str(error), status=2))
     except FloatingPointError as error:
         sys.exit(_fail(str(error), status=1))
+    except KeyboardInterrupt:  # where training does not listen itself
+        sys.exit(_fail("interrupted", status=130))
     except BrokenPipeError:  # the reader of our output, e.g. `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -362,8 +362,12 @@ def test_files_that_cannot_be_opened_are_named(tmp_path: Path) -> None:
         read_image(tmp_path / "missing.png")
     with pytest.raises(InputError, match=r"missing\.png does not exist"):
         image_size(tmp_path / "missing.png")
-    with pytest.raises(InputError, match="cannot be decoded"):
-        read_image(tmp_path)
+    os.mkfifo(tmp_path / "pipe.png")
+    for odd in (tmp_path, tmp_path / "pipe.png"):
+        with pytest.raises(InputError, match=r"cannot be decoded \(it is no file\)"):
+            read_image(odd)
+        with pytest.raises(InputError, match=r"cannot be decoded \(it is no file\)"):
+            image_size(odd)
 
 
 def test_a_file_that_may_not_be_read_is_named(

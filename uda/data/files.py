@@ -107,6 +107,8 @@ def _decode(path: Path) -> Image.Image:
 def _opened(path: Path) -> Iterator[Image.Image]:
     """The picture in a file, no larger than can be decoded; InputError for all that is wrong."""
     try:
+        if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+            raise ValueError("it is no file")
         with Image.open(path, formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise _too_large(path, f"{image.width}x{image.height} pixels")
