@@ -292,6 +292,11 @@ def test_a_network_of_unknown_kind_is_refused(snapshot: Snapshot) -> None:
     )
 
 
+def test_a_network_whose_kind_is_no_name_is_refused(snapshot: Snapshot) -> None:
+    snapshot.experiment["model"]["type"] = []  # cannot be looked up in a dict
+    assert "unknown network []; known: " in refusal(snapshot.build)
+
+
 def test_a_snapshot_from_before_networks_were_named_opens(snapshot: Snapshot) -> None:
     del snapshot.experiment["model"]["type"]
     assert_same(snapshot.build().state_dict(), snapshot.student)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from uda.errors import InputError
+from uda.errors import InputError, shown
 from uda.models.deeplabv2 import DeepLabV2Config
 from uda.models.deeplabv3plus import DeepLabV3PlusConfig
 from uda.models.segmenter import ModelConfig
@@ -38,7 +38,7 @@ def model_from_plain(values: Mapping[str, Any], *, origin: str) -> ModelConfig:
     """
     configs = {cls.__name__: cls for cls in _CONFIGS}
     name = values.get("type", "DeepLabV3PlusConfig")  # the only one while none was stored
-    if name not in configs:
-        raise InputError(f"{origin}: unknown network {name!r}; known: {', '.join(configs)}")
+    if not isinstance(name, str) or name not in configs:
+        raise InputError(f"{origin}: unknown network {shown(name)}; known: {', '.join(configs)}")
     fields = {field: value for field, value in values.items() if field != "type"}
     return from_plain(configs[name], fields, origin=origin)
