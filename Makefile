@@ -1,7 +1,7 @@
 # make demo      a data set, five networks, one table: the whole job in minutes (CPU is enough)
 # make ladder    every method on the toy city, three seeds each: tables and a chart; about an hour
 # make benchmark training, loader and evaluation beside the plain way; docs/performance.md; half an hour
-# make torture   runs of every objective, killed and resumed, compared bit by bit: docs/torture.json; ten minutes
+# make torture   runs of every objective, killed and resumed, compared bit by bit: docs/torture.json; some minutes
 # make test      the test suite
 # make check     formatter, linter, type checker and tests
 # make install   only the environment, in .venv
