@@ -50,6 +50,10 @@ def plan_and_root(options: argparse.Namespace) -> tuple[Plan, Path]:
     experiment = load_preset(options.preset)
     for override in options.set:
         apply_override(experiment, override)
+    require(
+        len(options.pseudo_labels) < 2,
+        "--pseudo-labels: a preset reads one folder; give one, or leave --preset",
+    )
     if options.pseudo_labels:
         apply_override(experiment, f"data.pseudo_labels={options.pseudo_labels[-1]}")
     root, scored = data_root(options.data_root or experiment.data.root), experiment.evaluation

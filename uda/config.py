@@ -83,9 +83,9 @@ class TrainConfig:
             self.restart.check(f"{path}.restart", steps=self.steps)
         self.optimizer.check(f"{path}.optimizer")
 
-    def is_logged(self, step: int) -> bool:
-        """Whether the collapse monitors look at the update that leads to `step`."""
-        return step % self.log_every == 0 or step == self.steps
+    def is_due(self, step: int, every: int) -> bool:
+        """Whether what happens every so many steps does after `step` updates; at the last, all."""
+        return step % every == 0 or step == self.steps
 
     def decay_steps(self, step: int) -> int:
         """The length of the schedule that sets the learning rate of `step`."""

@@ -89,7 +89,8 @@ def _copies_of_buffers(run: Run) -> list[tuple[Tensor, Tensor]]:
 
 def _watch(run: Run, active: Mapping[str, Objective]) -> Watch:
     """That of the step under way, which counts only if it will be logged."""
-    if not run.experiment.train.is_logged(run.step + 1):
+    train = run.experiment.train
+    if not train.is_due(run.step + 1, train.log_every):
         return Watch()
     names: dict[nn.Module, str] = {objective: name for name, objective in active.items()}
     return Watch(names, num_classes=run.num_classes)

@@ -1,7 +1,8 @@
 """What a run leaves behind: losses, scores, pictures and files, as they are due."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from torch import Tensor
 
@@ -70,7 +71,8 @@ def keep_records(
 
     Raises FloatingPointError when a loss is not finite, and EvaluationCutOff at a signal.
     """
-    train, due = run.experiment.train, _due(run)
+    train = run.experiment.train
+    due = partial(train.is_due, run.step)
     watch.see(run, result, tracker)
     # Also before anything is saved: a run that has gone wrong must not replace one that had not.
     if any(map(due, (train.log_every, train.snapshot_every, train.resume_every))):
@@ -94,7 +96,8 @@ def finish_records(
     views: Sequence[View] = (),
 ) -> Scores | None:
     """What `keep_records` does once the losses are recorded: scores, pictures, files."""
-    train, due = run.experiment.train, _due(run)
+    train = run.experiment.train
+    due = partial(train.is_due, run.step)
     scores, plain = None, None
     if due(run.experiment.evaluation.every):
         space = folder.data.label_space
@@ -116,12 +119,6 @@ def finish_records(
     if due(train.resume_every):
         folder.save_resume(run.state())
     return scores
-
-
-def _due(run: Run) -> Callable[[int], bool]:
-    """Whether what happens every so many steps happens at this one; at the last, all does."""
-    last = run.step == run.experiment.train.steps
-    return lambda every: last or run.step % every == 0
 
 
 def evaluate_student(

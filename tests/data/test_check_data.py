@@ -591,6 +591,9 @@ def test_what_the_command_refuses(root: Path, shell: Shell) -> None:
 
     assert "give --data-root DIR" in refused()
     assert "holds none of GTA5/" in refused("--data-root", root / "GTA5")
+    two = ("--pseudo-labels", root / "a", "--pseudo-labels", root / "b")
+    options = ("--data-root", root, "--preset", "gc_640x360_b2_source_only")
+    assert "a preset reads one folder" in refused(*options, *two)
     assert "there is no preset" in refused("--data-root", root, "--preset", "toy_clas_mix")
     assert "give --preset NAME" in refused("--data-root", root, "--set", "train.seed=1")
     assert "a folder that exists" in refused("--data-root", root, "--json", root / "no/a.json")
