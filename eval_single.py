@@ -8,7 +8,7 @@ from uda.cli import clear_errors, device_named, print_facts
 from uda.data.class_sets import class_set_named
 from uda.data.training import open_labeled_split
 from uda.distributed import own_share, process_group
-from uda.evaluation import measure, protocol_line
+from uda.evaluation import evaluate, protocol_line
 from uda.exporting import EXPORTS, export_predictions
 from uda.network_options import add_network_options, open_network
 from uda.score_options import add_score_options, check_score_options, publish
@@ -33,13 +33,14 @@ def main() -> None:
         network = open_network(arguments, device)
         space, config, snapshot = network.snapshot.label_space, network.config, network.snapshot
         config.split = arguments.split or config.split
+        config.measures = tuple(dict.fromkeys((*config.measures, *arguments.measures)))
         facts = network.facts | {"protocol": protocol_line(config)}
         if arguments.export is not None:
             print_facts(facts | export_predictions(network, arguments))
             return
         sets = [class_set_named(name, label_space=space.name) for name in arguments.sets]
         samples = open_labeled_split(network.root, config.dataset, config.split, label_space=space)
-        scores, measured = measure(
+        scores, measured = evaluate(
             network.segmenter,
             samples,
             config=config,

@@ -40,6 +40,7 @@ def main() -> None:
         space=space,
         sets=sets,
         boundary_ratio=options.boundary,
+        measures=options.measures,
         progress=partial(progress_bar, total=len(pairs), description="score"),
     )
     facts = {

@@ -29,7 +29,7 @@ def drawn_ids(seed: int, size: tuple[int, int], highest: int = 18) -> Bytes:
 
 
 def score(samples: list[Sample], config: EvaluationConfig = AS_STORED) -> Scores:
-    return evaluate(ColorSegmenter(), samples, config=config, label_space=CITYSCAPES)
+    return evaluate(ColorSegmenter(), samples, config=config, label_space=CITYSCAPES).scores
 
 
 def brute_force(pairs: list[tuple[Bytes, Bytes]]) -> tuple[list[float], float]:

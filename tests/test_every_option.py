@@ -667,7 +667,7 @@ def test_an_option_of_the_evaluation_that_gets_lost_is_noticed(
         **_: object,
     ) -> Scores:
         config = replace(config, flip=False)
-        return evaluate(segmenter, samples, config=config, label_space=label_space)
+        return evaluate(segmenter, samples, config=config, label_space=label_space).scores
 
     case = Case(trained_before, ("evaluation.flip",))
     monkeypatch.setitem(CASES, "without_flip", case)

@@ -847,7 +847,7 @@ def test_c5e_the_logs_validation_loss_is_caught(
     ) -> Scores:
         segmenter.train()
         segmenter(torch.rand(2, 3, *SIZE, generator=torch.Generator().manual_seed(0)))
-        return evaluate(segmenter, samples, config=config, label_space=label_space)
+        return evaluate(segmenter, samples, config=config, label_space=label_space).scores
 
     monkeypatch.setattr(uda.records, "evaluate", with_a_validation_loss)
     assert not statistics_survive_evaluation(toy_root)

@@ -191,7 +191,7 @@ def test_members_of_a_dict_are_checked_too() -> None:
 def test_plain_values_with_other_fields_are_refused() -> None:
     good = to_plain(DomainConfig(datasets=("gta5",)))
     names = sorted(field.name for field in fields(DomainConfig))
-    without = {name: value for name, value in good.items() if name != "scale"}
+    without = {name: value for name, value in good.items() if name != "datasets"}
     for odd in (without, good | {"zoom": 2}, ["gta5"], None):
         with pytest.raises(InputError) as refusal:
             from_plain(DomainConfig, odd, origin="file.json")  # type: ignore[arg-type]
@@ -200,10 +200,16 @@ def test_plain_values_with_other_fields_are_refused() -> None:
         from_plain(DomainConfig, good | {"mirror": 1}, origin="file.json")
 
 
+def test_a_file_may_be_older_than_a_field_that_has_a_default() -> None:
+    config = DomainConfig(datasets=("gta5",), mirror=True)
+    older = {name: value for name, value in to_plain(config).items() if name != "scale"}
+    assert from_plain(DomainConfig, older, origin="file.json") == config
+
+
 def test_plain_values_nested_wrongly_are_refused() -> None:
     plain = to_plain(experiment().data)
     with pytest.raises(InputError, match="DomainConfig has fields"):
-        from_plain(DataConfig, plain | {"target": {"datasets": ("gta5",)}}, origin="file")
+        from_plain(DataConfig, plain | {"target": {"splits": ("train",)}}, origin="file")
     with pytest.raises(InputError, match=r"file\.target is 3; allowed: DomainConfig or none"):
         from_plain(DataConfig, plain | {"target": 3}, origin="file")
 

@@ -176,8 +176,8 @@ def test_dacs_compares_at_half_the_labels_size(tmp_path: Path) -> None:
     sample = written_sample(tmp_path, "a", colors_of(np.full((4, 8), 3, np.uint8)), labels)
     config = EvaluationConfig.following("dacs", dataset="cityscapes")
     config.input_size = config.label_size = (2, 4)
-    halved = evaluate(ColorSegmenter(), [sample], config=config, label_space=CITYSCAPES)
+    halved = evaluate(ColorSegmenter(), [sample], config=config, label_space=CITYSCAPES).scores
     config.label_size = None
-    stored = evaluate(ColorSegmenter(), [sample], config=config, label_space=CITYSCAPES)
+    stored = evaluate(ColorSegmenter(), [sample], config=config, label_space=CITYSCAPES).scores
     assert (halved.confusion[3][3], halved.confusion[4][3]) == (8, 0)
     assert (stored.confusion[3][3], stored.confusion[4][3]) == (31, 1)

@@ -71,7 +71,9 @@ def test_the_experiment_comes_back_as_it_was(path: Path) -> None:
 def test_a_file_holds_tensors_and_plain_values_only(path: Path) -> None:
     values = torch.load(path, weights_only=True)
     assert values["format"] == FORMAT
-    assert values["label_space"] == {"name": "cityscapes19", "classes": CITYSCAPES.classes}
+    assert values["label_space"] == {
+        part.name: getattr(CITYSCAPES, part.name) for part in fields(CITYSCAPES) if part.init
+    }
 
 
 def test_the_network_of_a_file_predicts_the_same(path: Path, snapshot: Snapshot) -> None:
@@ -165,12 +167,47 @@ def test_missing_fields_are_named(path: Path) -> None:
 
 @pytest.mark.parametrize("change", [{"name": "synthia16"}, {"classes": CITYSCAPES.classes[:16]}])
 def test_another_label_space_is_refused(path: Path, change: dict[str, object]) -> None:
+    """In snapshots of before, which held no more of it."""
     values = read(path)
-    values["label_space"] |= change
+    values["label_space"] = {"name": "cityscapes19", "classes": CITYSCAPES.classes} | change
     save(values, path)
     message = refusal(lambda: load(path))
     assert f"{path}: its label space is " in message
     assert message.endswith("known: cityscapes19 with 19")
+
+
+def test_a_snapshot_brings_the_label_space_that_nobody_else_knows(path: Path) -> None:
+    values = read(path)
+    values["label_space"] |= {"name": "mine", "mirror_swaps": ((0, 1),), "unscored": (18,)}
+    save(values, path)
+    own = replace(CITYSCAPES, name="mine", mirror_swaps=((0, 1),), unscored=(18,))
+    assert load(path).label_space == own
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"palette": ((0, 0),) * 19}, "its label space has odd colors or pairs"),
+        ({"palette": ((0, 0, 256),) * 19}, "not a color of levels 0 to 255 for each class"),
+        ({"mirror_swaps": ((0, 1, 2),)}, "its label space has odd colors or pairs"),
+        ({"mirror_swaps": ((0, 19),)}, "classes in mirror_swaps that are none"),
+        ({"mirror_swaps": ((0, 1), (1, 2))}, "classes in mirror_swaps that are none, or stand"),
+        ({"unscored": tuple(range(19))}, "classes in unscored that are none, or none that is"),
+        ({"classes": ("road",) * 19}, "two classes of one name"),
+        ({"raw_to_train": {7: 0}}, "raw ids that no 8-bit file holds, or not one at least"),
+        ({"raw_to_train": {300: 0}}, "raw ids that no 8-bit file holds"),
+        ({"palette": 3}, "label_space.palette is 3; allowed: a tuple"),
+    ],
+)
+def test_a_label_space_that_contradicts_itself_is_refused(
+    path: Path, change: dict[str, object], message: str
+) -> None:
+    values = read(path)
+    values["label_space"] |= {"name": "mine"} | change
+    save(values, path)
+    found = refusal(lambda: load(path))
+    assert found.startswith(f"{path} is damaged: ")
+    assert message in found
 
 
 def test_a_snapshot_of_ours_may_lack_nothing(path: Path) -> None:
@@ -279,8 +316,8 @@ def test_weights_are_loaded_whole_or_not_at_all(snapshot: Snapshot) -> None:
     assert_same(segmenter.state_dict(), snapshot.student)
 
 
-def test_an_experiment_of_another_version_is_refused(snapshot: Snapshot) -> None:
-    del snapshot.experiment["model"]["dropout"]
+def test_an_experiment_of_a_later_version_is_refused(snapshot: Snapshot) -> None:
+    snapshot.experiment["model"]["attention"] = True
     assert "snapshot: DeepLabV3PlusConfig has fields" in refusal(snapshot.build)
 
 

@@ -39,7 +39,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 def test_losses_and_scores_are_lines_of_json(tmp_path: Path) -> None:
     with tracker(tmp_path) as records:
         records.log(5, {"loss/supervised/main": torch.tensor(1.5)}, lr=0.125)
-        records.record_scores(5, scores_with_absent_class(), NAMES, protocol="native")
+        records.record_scores(5, scores_with_absent_class(), NAMES, protocol="native", facts={})
     losses, found = lines(tmp_path)
     assert losses.pop("images_per_second") > 0
     assert losses == {"step": 5, "lr": 0.125, "loss/supervised/main": 1.5}

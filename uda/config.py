@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from uda.data.config import DataConfig, require_workers
-from uda.errors import require
+from uda.errors import require, require_share
 from uda.evaluation import EvaluationConfig
 from uda.models import DeepLabV3PlusConfig, ModelConfig
 from uda.objectives.base import ObjectiveConfig
@@ -46,8 +46,9 @@ class TrainConfig:
     head_lr_factor: float = 10.0  # that of everything else
     warmup_steps: int = 0
     power: float = 0.9  # of the polynomial decay
-    # The step at which the decay would come to 0. None: `steps`, so that a network is evaluated
-    # where its schedule ends; the log read its networks in the first fifth of one.
+    final_lr_factor: float = 0.0  # the share of the learning rate that it comes down to
+    # The step at which the decay would end. None: `steps`, so that a network is evaluated where its
+    # schedule ends; the log read its networks in the first fifth of one.
     schedule_steps: int | None = None
     restart: RestartConfig | None = None
     initial_snapshot: str | None = None  # snapshot of ours whose student the run starts from
@@ -79,6 +80,7 @@ class TrainConfig:
             f"{path}.schedule_steps is {self.schedule_steps}; it must not be below {path}.steps "
             f"({self.steps})",
         )
+        require_share(f"{path}.final_lr_factor", self.final_lr_factor)
         if self.restart is not None:
             self.restart.check(f"{path}.restart", steps=self.steps)
         self.optimizer.check(f"{path}.optimizer")

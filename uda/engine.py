@@ -179,12 +179,8 @@ def _cut_off(output: SegmentationOutput) -> SegmentationOutput:
     def cut(values: Tensor) -> Tensor:
         return values.detach().requires_grad_(values.requires_grad)
 
-    auxiliary = output.auxiliary_logits
-    return SegmentationOutput(
-        logits=cut(output.logits),
-        auxiliary_logits=None if auxiliary is None else cut(auxiliary),
-        features=cut(output.features),
-    )
+    parts = {name: part for name, part in output._asdict().items() if part is not None}
+    return output._replace(**{name: cut(part) for name, part in parts.items()})
 
 
 def _update(run: Run, active: Mapping[str, Objective]) -> None:
@@ -205,7 +201,11 @@ def _learning_rate(run: Run, name: str) -> float:
     assert config is not None
     warmup_steps = train.warmup_steps if name == STUDENT else 0
     factor = learning_rate_factor(
-        run.step, steps=train.decay_steps(run.step), warmup_steps=warmup_steps, power=train.power
+        run.step,
+        steps=train.decay_steps(run.step),
+        warmup_steps=warmup_steps,
+        power=train.power,
+        final=train.final_lr_factor,
     )
     return config.lr * factor
 
@@ -289,7 +289,7 @@ def _run_to_end(start: Start, validation: Sequence[Sample], stop: Stop) -> Score
             scores = _make_steps(start, validation, stop, tracker)
         summarize(folder, tracker)
         # A run that was complete when it was resumed is only evaluated.
-        return scores or evaluate_student(run, folder.data.label_space, validation, stop)
+        return scores or evaluate_student(run, folder.data.label_space, validation, stop).scores
 
 
 def _remarks(experiment: Experiment) -> list[str]:

@@ -18,8 +18,8 @@ from uda.distributed import own_share
 from uda.errors import InputError, require
 from uda.inference import Prediction, predict
 from uda.measures import Measured, Tally
-from uda.metrics import Scores
 from uda.models.segmenter import Segmenter
+from uda.named_measures import MeasureName
 from uda.preemption import leave_signals_to_the_main_process
 from uda.protocols import (
     Protocol,
@@ -39,6 +39,7 @@ class EvaluationConfig(Protocol):
     dataset: str
     split: str = "val"
     every: int = 5000  # steps between evaluations; the last step is always evaluated
+    measures: tuple[MeasureName, ...] = ()  # of uda/named_measures.py, beside IoU and accuracy
 
     @classmethod
     def following(cls, name: str, *, dataset: str) -> Self:
@@ -53,6 +54,10 @@ class EvaluationConfig(Protocol):
     def check(self, path: str) -> None:
         """Raises InputError, naming the field below `path`, when a value is out of its range."""
         require(self.every > 0, f"{path}.every is {self.every}; it must be above 0")
+        require(
+            len(set(self.measures)) == len(self.measures),
+            f"{path}.measures is {self.measures}: name each once",
+        )
         Protocol.check(self, path)
 
 
@@ -102,7 +107,7 @@ class EvaluationDataset(Dataset[Views | InputError]):
             images = [torch.from_numpy(resize_image(image, scaled)) for scaled in sizes]
             labels = None
             if sample.labels is not None:
-                train_ids = read_train_ids(sample.labels, size, self.label_space)
+                train_ids = read_train_ids(sample.labels, size, sample.space or self.label_space)
                 if self.config.label_size is not None:
                     resized = resize_labels(Image.fromarray(train_ids), self.config.label_size)
                     train_ids = resized.copy()  # Pillow's own memory cannot be written to
@@ -159,6 +164,7 @@ def predictions(
             protocol=config,
             confidence=confidence,
             among=among,
+            mirrored=label_space.mirrored,
         )
         yield views, found
 
@@ -172,38 +178,20 @@ def evaluate(
     *,
     config: EvaluationConfig,
     label_space: LabelSpace,
-    workers: int = 0,
-    progress: Progress = iter,
-) -> Scores:
-    """Scores of the network on labeled samples; it is left in evaluation mode.
-
-    `progress` may wrap the iteration over images to draw a bar. Of several processes each sees its
-    share of the samples, and all return the scores of them all.
-    """
-    return measure(
-        segmenter,
-        samples,
-        config=config,
-        label_space=label_space,
-        workers=workers,
-        progress=progress,
-    ).scores
-
-
-def measure(
-    segmenter: Segmenter,
-    samples: Sequence[Sample],
-    *,
-    config: EvaluationConfig,
-    label_space: LabelSpace,
     sets: Sequence[ClassSet] = (),
     boundary_ratio: float | None = None,
     workers: int = 0,
     progress: Progress = iter,
 ) -> Measured:
-    """As `evaluate`, with the means over `sets` of classes, and with boundary scores if there is a
-    `boundary_ratio` (of the image's diagonal; see uda/boundaries.py)."""
-    tally = Tally(label_space, sets=sets, boundary_ratio=boundary_ratio)
+    """Scores of the network on labeled samples, and the measures that `config` names; it is left in
+    evaluation mode.
+
+    With the means over `sets` of classes, and with boundary scores if there is a `boundary_ratio`
+    (of the image's diagonal; see uda/boundaries.py). `progress` may wrap the iteration over images
+    to draw a bar. Of several processes each sees its share of the samples, and all return the
+    scores of them all.
+    """
+    tally = Tally(label_space, sets=sets, boundary_ratio=boundary_ratio, measures=config.measures)
     found = predictions(
         segmenter,
         own_share(samples),

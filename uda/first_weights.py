@@ -95,7 +95,7 @@ def evaluate_first_weights(
         "images": len(validation),
     }
     print("\n".join(f"{name:<16} {fact}" for name, fact in facts.items()))
-    scores = evaluate(
+    scores, measured = evaluate(
         student,
         validation,
         config=config,
@@ -105,7 +105,7 @@ def evaluate_first_weights(
     )
     if not is_main():
         return scores
-    text = json.dumps(scores_json(scores, space.report_names, **facts), indent=2)
+    text = json.dumps(scores_json(scores, space.report_names, **facts, **measured), indent=2)
     with clear_write_errors(path):
         path.mkdir(parents=True, exist_ok=True)
     with replacing(path / "scores.json") as file:

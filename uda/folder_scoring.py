@@ -14,6 +14,7 @@ from uda.data.labels import LabelSpace
 from uda.data.prediction_folder import Ids, Pair, check_files, read_prediction
 from uda.errors import require
 from uda.measures import Measured, Tally
+from uda.named_measures import MEASURES, MeasureName
 from uda.reports import percent
 
 _THREADS = 4  # each holds one image, about 100 MB at 1024x2048
@@ -36,6 +37,7 @@ def score_pairs(
     space: LabelSpace,
     sets: Sequence[ClassSet] = (),
     boundary_ratio: float | None = None,
+    measures: Sequence[MeasureName] = (),
     progress: Progress = iter,
 ) -> Measured:
     """Scores of files of predictions, whose values are `ids`, against raw label files; among its
@@ -43,12 +45,21 @@ def score_pairs(
 
     A pixel predicted as no class is missed by the class it is labeled as, and counts against no
     other. `sets`: of classes, from `sets_of_maps`; `boundary_ratio`: of the image's diagonal, for
-    boundary scores. `progress` may wrap the iteration over images to draw a bar. Raises InputError
-    when a file cannot be read or used. Files that look like train ids where raw ones belong, which
-    no value in them proves, are a warning among the facts.
+    boundary scores; `measures`: names of uda/named_measures.py. `progress` may wrap the iteration
+    over images to draw a bar. Raises InputError when a file cannot be read or used. Files that look
+    like train ids where raw ones belong, which no value in them proves, are a warning among the
+    facts.
     """
+    for name in measures:
+        require(
+            not MEASURES[name].needs_probabilities,
+            f"{name} needs a network's probabilities, not its label maps: score the network with "
+            "eval_single.py",
+        )
     check_files(pairs)
-    empty = partial(Tally, space, sets=sets, boundary_ratio=boundary_ratio, no_class=True)
+    empty = partial(
+        Tally, space, sets=sets, boundary_ratio=boundary_ratio, measures=measures, no_class=True
+    )
     total, largest = empty(), (0, 0)
     count = partial(_count, empty=empty, ids=ids, space=space)
     with ThreadPoolExecutor(_THREADS) as pool:

@@ -39,15 +39,17 @@ def predict(
     protocol: Protocol,
     confidence: bool = False,
     among: Sequence[Sequence[int]] = (),
+    mirrored: Sequence[int] | None = None,
 ) -> Prediction:
     """The classes of one image's pixels at `size` (H, W).
 
     images: (3, h, w) uint8 RGB, the image at each scale of the protocol. `among`: groups of classes
-    of which the most probable one is wanted, too, as if there were no others.
+    of which the most probable one is wanted, too, as if there were no others. `mirrored`: what each
+    class is called in the mirror image, where that is not itself; see `LabelSpace.mirrored`.
     """
     labels, confidences = [], []
     restricted: list[list[Tensor]] = [[] for _ in among]
-    views = _views(segmenter, images, size, protocol)
+    views = _views(segmenter, images, size, protocol, mirrored)
     for strip in _strips(views, protocol, probabilities=confidence):
         highest, classes = strip.max(dim=1)  # many times faster than argmax over this dimension
         labels.append(classes[0])
@@ -64,14 +66,20 @@ def predict(
 
 @torch.no_grad()
 def probability_strips(
-    segmenter: Segmenter, images: Sequence[Tensor], *, size: Size, protocol: Protocol
+    segmenter: Segmenter,
+    images: Sequence[Tensor],
+    *,
+    size: Size,
+    protocol: Protocol,
+    mirrored: Sequence[int] | None = None,
 ) -> Iterator[Tensor]:
     """Class probabilities of one image, from top to bottom in pieces (C, rows, W) float32 that
     together are (C, H, W); averaged over scales and, if the protocol says so, mirror images.
 
-    images: as in `predict`
+    images, mirrored: as in `predict`
     """
-    for strip in _strips(_views(segmenter, images, size, protocol), protocol, probabilities=True):
+    views = _views(segmenter, images, size, protocol, mirrored)
+    for strip in _strips(views, protocol, probabilities=True):
         yield strip[0]
 
 
@@ -96,7 +104,11 @@ def _strips(
 
 
 def _views(
-    segmenter: Segmenter, images: Sequence[Tensor], size: Size, protocol: Protocol
+    segmenter: Segmenter,
+    images: Sequence[Tensor],
+    size: Size,
+    protocol: Protocol,
+    mirrored_classes: Sequence[int] | None,
 ) -> list["_Rows"]:
     """What the network says of each scale and, if wanted, its mirror image, at `size`."""
     device = next(segmenter.parameters()).device
@@ -106,7 +118,7 @@ def _views(
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         for mirrored in (False, True) if protocol.flip else (False,):
             seen: _Rows = _seen(segmenter, pixels.flip(3) if mirrored else pixels, protocol)
-            seen = _Mirrored(seen) if mirrored else seen
+            seen = _Mirrored(seen, mirrored_classes) if mirrored else seen
             views.append(_resized(seen, size, align_corners=protocol.align_corners))
     return views
 
@@ -182,13 +194,16 @@ class _Map(_Rows):
 
 
 class _Mirrored(_Rows):
-    """Left and right exchanged."""
+    """Left and right exchanged, and with them the classes that have a side."""
 
-    def __init__(self, inner: _Rows) -> None:
+    def __init__(self, inner: _Rows, names: Sequence[int] | None) -> None:
         self.inner, self.classes, self.size = inner, inner.classes, inner.size
+        sided = names is not None and list(names) != list(range(inner.classes))
+        self.names = list(names) if names is not None and sided else None
 
     def rows(self, first: int, last: int) -> Tensor:
-        return self.inner.rows(first, last).flip(3)
+        rows = self.inner.rows(first, last).flip(3)
+        return rows if self.names is None else rows[:, self.names]
 
 
 class _Cropped(_Rows):

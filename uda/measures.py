@@ -10,6 +10,7 @@ from uda.data.class_sets import ClassSet
 from uda.data.labels import LabelSpace
 from uda.distributed import sum_over_ranks
 from uda.metrics import ConfusionMatrix, Scores, scores
+from uda.named_measures import MeasureName, build_measures
 from uda.reports import boundary_fact, set_fact
 
 
@@ -29,15 +30,17 @@ class Tally:
         *,
         sets: Sequence[ClassSet] = (),
         boundary_ratio: float | None = None,
+        measures: Sequence[MeasureName] = (),
         no_class: bool = False,
     ) -> None:
         """`sets`: of classes, to be averaged over; `boundary_ratio`: of the image's diagonal, for
-        boundary scores (see uda/boundaries.py); `no_class`: predictions may be num_classes, which
-        is no class and a miss."""
+        boundary scores (see uda/boundaries.py); `measures`: names of uda/named_measures.py;
+        `no_class`: predictions may be num_classes, which is no class and a miss."""
         self.names = label_space.report_names
         self.sets = sets
         self.matrix = ConfusionMatrix(label_space.num_classes + no_class)
         self.restricted = {s: ConfusionMatrix(len(s.classes)) for s in sets if s.restricted}
+        self.named = build_measures(measures, label_space)
         self.edges = None
         if boundary_ratio is not None:
             self.edges = BoundaryMatrix(label_space.num_classes, boundary_ratio)
@@ -52,6 +55,8 @@ class Tally:
         the positions in it that are predicted; all (H, W) integers, labels on any device."""
         labels = labels.to(predicted.device)[None]
         self.matrix.update(predicted[None], labels)
+        for measure in self.named.values():
+            measure.add(predicted, labels[0])
         for (group, matrix), positions in zip(self.restricted.items(), among, strict=True):
             matrix.update(positions[None], group.positions(labels))
         if self.edges is not None:
@@ -61,11 +66,15 @@ class Tally:
         """Adds what another tally of the same kind has counted."""
         for ours, theirs in zip(self._matrices(), other._matrices(), strict=True):
             ours.counts = ours.counts + theirs.counts.to(ours.counts.device)
+        for name, measure in self.named.items():
+            measure.merge(other.named[name])
 
     def gather(self) -> None:
         """Adds what the tallies of all other processes have counted."""
         for matrix in self._matrices():
             matrix.counts = sum_over_ranks(matrix.counts)
+        for measure in self.named.values():
+            measure.gather()
 
     def _matrices(self) -> Iterator[ConfusionMatrix]:
         yield self.matrix
@@ -76,7 +85,7 @@ class Tally:
     def measured(self) -> Measured:
         """What has been counted so far."""
         total = scores(self.matrix, self.names)
-        facts: dict[str, object] = {}
+        facts: dict[str, object] = {n: m.fact(total) for n, m in self.named.items()}
         if self.sets:
             facts["sets"] = {s.name: set_fact(self._scores_of(s, total), s) for s in self.sets}
         if self.edges is not None:

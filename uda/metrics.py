@@ -91,7 +91,7 @@ class Scores:
     @property
     def mean_accuracy(self) -> float:
         """Mean of `accuracy` over the classes that are not NaN."""
-        return _mean(self.accuracy)
+        return mean_of_present(self.accuracy)
 
 
 def scores(matrix: ConfusionMatrix, classes: Sequence[str]) -> Scores:
@@ -119,7 +119,7 @@ def scores(matrix: ConfusionMatrix, classes: Sequence[str]) -> Scores:
     iou = tuple(_ratio(hits, union) for hits, union in zip(correct, unions, strict=True))
     return Scores(
         iou=iou,
-        miou=_mean(iou),
+        miou=mean_of_present(iou),
         pixel_accuracy=_ratio(sum(correct), sum(labeled)),
         absent=tuple(name for name, union in zip(classes, unions, strict=True) if union == 0),
         confusion=tuple(tuple(row) for row in counts),
@@ -135,10 +135,10 @@ def set_miou(scores: Scores, class_set: ClassSet) -> float:
     if class_set.restricted:
         assert len(scores.iou) == len(class_set.classes), "a restricted set has its own matrix"
         return scores.miou
-    return _mean(scores.iou[train_id] for train_id in class_set.classes)
+    return mean_of_present(scores.iou[train_id] for train_id in class_set.classes)
 
 
-def _mean(values: Iterable[float]) -> float:
+def mean_of_present(values: Iterable[float]) -> float:
     """Of the values that are not NaN; NaN when there is none."""
     present = [value for value in values if not math.isnan(value)]
     return _ratio(sum(present), len(present))  # in this order and way, as cityscapesScripts does

@@ -45,17 +45,21 @@ def from_plain(cls: type[T], values: Mapping[str, Any], *, origin: str) -> T:
     """The dataclass `cls` that `to_plain` was given; its fields hold plain values or dataclasses.
 
     A dict of dataclasses cannot be made again: where its members' classes live is not known here.
-    Raises InputError, naming `origin`, for missing, unknown or wrongly typed fields.
+    A field that has a default may be missing: it is younger than the file, and without it all was
+    as by default. Raises InputError, naming `origin`, for unknown or wrongly typed fields, and for
+    missing ones without a default.
     """
     hints = get_type_hints(cls)
-    names = [field.name for field in dataclasses.fields(typing.cast(Any, cls))]
-    if not isinstance(values, Mapping) or set(values) != set(names):
+    own = dataclasses.fields(typing.cast(Any, cls))
+    names = [field.name for field in own]
+    needed = {f.name for f in own if f.default is f.default_factory is dataclasses.MISSING}
+    if not isinstance(values, Mapping) or not needed <= set(values) <= set(names):
         found = sorted(map(str, values)) if isinstance(values, Mapping) else type(values).__name__
         raise InputError(
             f"{origin}: {cls.__name__} has fields {sorted(names)}, the file {shown(found, 400)}"
         )
     arguments = {}
-    for name in names:
+    for name in values:
         nested = _dataclass_in(hints[name])
         value = values[name]
         if nested is not None and isinstance(value, Mapping):

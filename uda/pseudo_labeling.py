@@ -50,7 +50,7 @@ def list_target(
     unlabeled = list_domain(data, domain, labeled=False)
     try:
         labeled = list_domain(data, domain, labeled=True)
-        check_raw_ids(labeled, snapshot.label_space)
+        check_raw_ids(labeled)
         return labeled, ""
     except InputError as error:
         return unlabeled, str(error)

@@ -13,11 +13,12 @@ from uda.distributed import is_main, own_share, world_size
 from uda.evaluation import Views, evaluate, predictions, protocol_line
 from uda.inference import Prediction
 from uda.label_free import label_free_criteria
+from uda.measures import Measured
 from uda.metrics import Scores
 from uda.monitors import watched
 from uda.nonfinite import LossWatch
 from uda.preemption import Stop
-from uda.reports import scores_json
+from uda.reports import fact_lines, scores_json
 from uda.run import STUDENT, Run, StepResult
 from uda.run_folder import RunFolder
 from uda.summary import summarized, summary_text, write_summary
@@ -101,15 +102,17 @@ def finish_records(
     scores, plain = None, None
     if due(run.experiment.evaluation.every):
         space = folder.data.label_space
-        scores = evaluate_student(run, space, validation, stop)
+        scores, facts = evaluate_student(run, space, validation, stop)
         criteria = label_free(run, folder.data, stop)
         way = protocol_line(run.experiment.evaluation)
-        plain = scores_json(scores, space.report_names, protocol=way)
-        tracker.record_scores(run.step, scores, space.report_names, protocol=way)
+        plain = scores_json(scores, space.report_names, protocol=way, **facts)
+        tracker.record_scores(run.step, scores, space.report_names, protocol=way, facts=facts)
         tracker.record_label_free(run.step, criteria)
         tracker.say(
             f"step {run.step}: mIoU {100 * scores.miou:.2f} (supervision: {folder.supervision})"
         )
+        for line in fact_lines(facts):
+            tracker.say(f"step {run.step}: {line}")
         if is_main():
             if views:  # gone with the process that made the step when a signal came in between
                 tracker.picture(run.step, "views", view_panel(views, space))
@@ -123,9 +126,9 @@ def finish_records(
 
 def evaluate_student(
     run: Run, label_space: LabelSpace, validation: Sequence[Sample], stop: Stop
-) -> Scores:
-    """Scores of the student; its training goes on as if it had not been evaluated. Raises
-    EvaluationCutOff when a signal asks the run to stop."""
+) -> Measured:
+    """Scores and measures of the student; its training goes on as if it had not been evaluated.
+    Raises EvaluationCutOff when a signal asks the run to stop."""
     total = len(own_share(validation))
 
     def progress(found: Iterable[tuple[Views, Prediction]]) -> Iterable[tuple[Views, Prediction]]:

@@ -81,8 +81,8 @@ def scores_json(scores: Scores, names: Sequence[str], **facts: object) -> dict[s
         miou=percent(scores.miou),
         mean_accuracy=percent(scores.mean_accuracy),
         pixel_accuracy=percent(scores.pixel_accuracy),
-        per_class=_per_class(names, scores.iou),
-        per_class_accuracy=_per_class(names, scores.accuracy),
+        per_class=per_class_percent(names, scores.iou),
+        per_class_accuracy=per_class_percent(names, scores.accuracy),
     )
 
 
@@ -101,7 +101,7 @@ def boundary_fact(scores: Scores, names: Sequence[str], *, ratio: float) -> dict
     return {
         "value": percent(scores.miou),
         "definition": boundary_definition(ratio),
-        "per_class": _per_class(names, scores.iou),
+        "per_class": per_class_percent(names, scores.iou),
     }
 
 
@@ -163,5 +163,6 @@ def percent(fraction: float) -> float | None:
     return None if math.isnan(fraction) else round(100 * fraction, 4)
 
 
-def _per_class(names: Sequence[str], fractions: Sequence[float]) -> dict[str, float | None]:
+def per_class_percent(names: Sequence[str], fractions: Sequence[float]) -> dict[str, float | None]:
+    """Each class's fraction in percent with four decimals; None of NaN."""
     return {name: percent(value) for name, value in zip(names, fractions, strict=True)}

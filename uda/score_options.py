@@ -10,6 +10,7 @@ from uda.data.labels import LabelSpace
 from uda.distributed import is_main
 from uda.errors import require
 from uda.metrics import Scores
+from uda.named_measures import MEASURES
 from uda.report_formats import FORMATS, HOLDS_FACTS, format_scores
 
 
@@ -25,6 +26,10 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--boundary", metavar="RATIO", nargs="?", type=positive, const=CITYSCAPES_RATIO,
         help="also boundary IoU; RATIO of the image's diagonal (default: %(const)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--measures", choices=MEASURES, nargs="+", default=(),
+        help="also these numbers, each with its definition",
     )  # fmt: skip
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the scores here as well")
 

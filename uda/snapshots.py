@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict, TypeGuard
 
@@ -13,7 +13,8 @@ import torchvision
 from torch import Tensor, nn
 
 from uda.data.config import DataConfig
-from uda.data.labels import LABEL_SPACES, LabelSpace
+from uda.data.label_spaces import LABEL_SPACES
+from uda.data.labels import LabelSpace
 from uda.data.registry import LAYOUTS
 from uda.disk import replacing
 from uda.errors import InputError, require, shortened
@@ -33,6 +34,12 @@ FORMAT = "uda-snapshot-1"
 class _LabelSpace(TypedDict):
     name: str
     classes: tuple[str, ...]
+    # The rest of a LabelSpace; snapshots that lack it are of label spaces known to this library.
+    report_names: NotRequired[tuple[str, ...]]
+    palette: NotRequired[tuple[tuple[int, ...], ...]]
+    raw_to_train: NotRequired[dict[int, int]]
+    mirror_swaps: NotRequired[tuple[tuple[int, ...], ...]]
+    unscored: NotRequired[tuple[int, ...]]
 
 
 class _Optimizer(TypedDict):
@@ -163,8 +170,11 @@ def versions() -> dict[str, str]:
 def snapshot_values(snapshot: Snapshot) -> dict[str, Any]:
     """The snapshot as a dict of tensors and plain values, as `save` wants it."""
     values = {name: getattr(snapshot, name) for name in _FIELDS}
-    space = snapshot.label_space
-    values["label_space"] = {"name": space.name, "classes": space.classes}
+    values["label_space"] = {
+        part.name: getattr(snapshot.label_space, part.name)
+        for part in fields(LabelSpace)
+        if part.init
+    }
     return {"format": FORMAT} | values
 
 
@@ -230,14 +240,36 @@ def load(path: Path, *, partial: Sequence[str] = (), recover: bool = False) -> S
         return snapshot
     require(not partial, f"--partial: {path} is a snapshot of ours, which is whole: leave it")
     values = _complete(content, path)
-    name, classes = values["label_space"]["name"], tuple(values["label_space"]["classes"])
-    space = LABEL_SPACES.get(name)
+    space = _stored_space(values["label_space"], path)
+    return Snapshot(**{field: values[field] for field in _FIELDS} | {"label_space": space})
+
+
+def _stored_space(stored: Mapping[str, Any], path: Path) -> LabelSpace:
+    """The label space of a snapshot: one that this library knows, or the one that is stored.
+
+    Raises InputError when it is neither, or is damaged.
+    """
+    name, classes = stored["name"], tuple(stored["classes"])
+    known = LABEL_SPACES.get(name)
+    parts = {part.name for part in fields(LabelSpace) if part.init}
+    whole = stored.keys() >= parts
     require(
-        space is not None and space.classes == classes,
+        known.classes == classes if known is not None else whole,
         f"{path}: its label space is {shortened(name)} with {len(classes)} classes; known: "
         f"{_known_spaces()}",
     )
-    return Snapshot(**{field: values[field] for field in _FIELDS} | {"label_space": space})
+    if known is not None:
+        return known
+    triples = all(len(color) == 3 for color in stored["palette"])
+    pairs = all(len(pair) == 2 for pair in stored["mirror_swaps"])
+    require(
+        triples and pairs,
+        f"{path} is damaged: its label space has odd colors or pairs; give another snapshot",
+    )
+    try:
+        return LabelSpace(**{name: stored[name] for name in parts})
+    except InputError as error:
+        raise InputError(f"{path} is damaged: {error}; give another snapshot") from None
 
 
 def _known_spaces() -> str:

@@ -144,12 +144,23 @@ class Tracker:
             self.say(f"step {step}: warning: {text}")
 
     def record_scores(
-        self, step: int, scores: Scores, names: Sequence[str], *, protocol: str
+        self,
+        step: int,
+        scores: Scores,
+        names: Sequence[str],
+        *,
+        protocol: str,
+        facts: Mapping[str, object],
     ) -> None:
-        """Records the scores of an evaluation by `protocol`; NaN, of an absent class, stays out."""
+        """Records the scores of an evaluation by `protocol`, and the values among its `facts`; NaN,
+        of an absent class, stays out."""
         values = {"miou": scores.miou} | {
             f"iou/{name}": iou for name, iou in zip(names, scores.iou, strict=True)
         }
+        for name, fact in facts.items():
+            value = fact.get("value") if isinstance(fact, Mapping) else None
+            if isinstance(value, float):
+                values[f"measure/{name}"] = value
         numbers = {name: v for name, v in values.items() if not math.isnan(v)}
         self._record(step, numbers, protocol=protocol)
         self._timed_from = (time.perf_counter(), step)  # evaluation is not training time

@@ -5,7 +5,8 @@ import pickle
 import numpy as np
 import pytest
 
-from uda.data.labels import CITYSCAPES, IGNORE_INDEX, LABEL_SPACES
+from uda.data.label_spaces import LABEL_SPACES
+from uda.data.labels import CITYSCAPES, IGNORE_INDEX
 from uda.errors import InputError
 
 # Of the experiment log: raw id -> train id. Every other raw id is ignored.

@@ -71,6 +71,7 @@ def test_gta5_is_listed_in_order_with_its_labels(
             root / folder / "images" / f"{stem}.png",
             root / folder / "labels" / f"{stem}.png",
             translated=name == "cyclegta5",
+            space=CITYSCAPES,
         )
         for stem in stems
     ]  # fmt: skip
@@ -78,9 +79,12 @@ def test_gta5_is_listed_in_order_with_its_labels(
 
 def test_cityscapes_is_listed_in_order_with_its_labels(root: Path) -> None:
     assert list_dataset(root, "cityscapes", "train", labeled=True) == [
-        Sample("cityscapes", stem, cityscapes_image(root, stem), cityscapes_labels(root, stem))
+        Sample(
+            "cityscapes", stem, cityscapes_image(root, stem), cityscapes_labels(root, stem),
+            space=CITYSCAPES,
+        )
         for stem in CITYSCAPES_STEMS
-    ]
+    ]  # fmt: skip
 
 
 def test_other_files_are_not_samples(root: Path) -> None:

@@ -15,9 +15,9 @@ from uda.config import Experiment, TrainConfig, validate
 from uda.data.config import DataConfig, DomainConfig
 from uda.errors import InputError
 from uda.evaluation import EvaluationConfig
-from uda.models import ModelConfig, TorchvisionDeepLabV3Config, VainFConfig, model_from_plain
+from uda.models import TorchvisionDeepLabV3Config, VainFConfig, model_from_plain
 from uda.models.backbones import resnet_backbone
-from uda.models.segmenter import BatchNormMode, Segmenter
+from uda.models.segmenter import BatchNormMode, ResNetConfig, Segmenter
 from uda.objectives.supervised import SupervisedConfig
 from uda.plain import to_plain
 
@@ -79,7 +79,7 @@ def test_a_file_of_the_original_gives_the_originals_logits(
 
 @pytest.mark.parametrize("size", [(64, 96), (65, 97), (17, 33)])
 @both
-def test_sizes_and_heads(config: ModelConfig, size: tuple[int, int]) -> None:
+def test_sizes_and_heads(config: ResNetConfig, size: tuple[int, int]) -> None:
     stride, auxiliary = (16, False) if config is VAINF else (8, True)
     segmenter = config.build(5)
     output = segmenter(torch.rand(2, 3, *size))
@@ -112,7 +112,7 @@ def test_torchvisions_auxiliary_head_can_be_left_out() -> None:
 
 
 @both
-def test_gradients_reach_every_parameter(config: ModelConfig) -> None:
+def test_gradients_reach_every_parameter(config: ResNetConfig) -> None:
     segmenter = replace(config, dropout=0.0).build(5)
     output = segmenter(torch.rand(3, 3, 65, 97))
     loss = output.logits.square().sum()
@@ -128,7 +128,7 @@ def test_gradients_reach_every_parameter(config: ModelConfig) -> None:
 @pytest.mark.parametrize("mode", ["train", "frozen_affine", "frozen"])
 @both
 def test_batch_norm_mode_concerns_the_backbone_only(
-    config: ModelConfig, mode: BatchNormMode
+    config: ResNetConfig, mode: BatchNormMode
 ) -> None:
     segmenter = replace(config, batch_norm=mode).build(5)
     groups = segmenter.backbone_parameters() + segmenter.head_parameters()
@@ -147,7 +147,7 @@ def test_batch_norm_mode_concerns_the_backbone_only(
 
 
 @both
-def test_one_image_is_evaluated_but_does_not_train(config: ModelConfig) -> None:
+def test_one_image_is_evaluated_but_does_not_train(config: ResNetConfig) -> None:
     segmenter = config.build(5)
     images = torch.rand(1, 3, 64, 64)
     with pytest.raises(InputError, match=r"a batch of 1 image .* use larger batches, or DeepLabV3"):
@@ -156,14 +156,14 @@ def test_one_image_is_evaluated_but_does_not_train(config: ModelConfig) -> None:
 
 
 @both
-def test_dropout_is_of_every_head(config: ModelConfig) -> None:
+def test_dropout_is_of_every_head(config: ResNetConfig) -> None:
     segmenter = replace(config, dropout=0.25).build(5)
     dropouts = [m for m in segmenter.modules() if isinstance(m, nn.Dropout)]
     assert [m.p for m in dropouts] == [0.25] * (1 if config is VAINF else 2)
 
 
 @both
-def test_initialization(config: ModelConfig) -> None:
+def test_initialization(config: ResNetConfig) -> None:
     state = replace(config, backbone_width=64).build(19).state_dict()
     classifiers = ["decoder.3"] if config is VAINF else ["main.4", "auxiliary.4"]
     for name in classifiers:
@@ -174,7 +174,7 @@ def test_initialization(config: ModelConfig) -> None:
     assert state[f"{name}.weight"].std().item() == pytest.approx(std, rel=0.05)
 
 
-def fingerprint(config: ModelConfig) -> list[Tensor]:
+def fingerprint(config: ResNetConfig) -> list[Tensor]:
     """What a network does in one training step, and what it is trained on."""
     torch.manual_seed(0)
     segmenter = config.build(5)
@@ -184,7 +184,7 @@ def fingerprint(config: ModelConfig) -> list[Tensor]:
 
 
 @both
-def test_every_field_changes_something(config: ModelConfig, tmp_path: Path) -> None:
+def test_every_field_changes_something(config: ResNetConfig, tmp_path: Path) -> None:
     path = tmp_path / "trunk.pth"
     torch.manual_seed(1)
     torch.save(resnet_backbone("resnet18", width=4, weights="none").state_dict(), path)
@@ -219,7 +219,7 @@ def test_every_field_changes_something(config: ModelConfig, tmp_path: Path) -> N
 )
 @both
 def test_values_that_are_refused(
-    config: ModelConfig, changes: dict[str, object], message: str
+    config: ResNetConfig, changes: dict[str, object], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
         replace(config, **changes).build(5)  # type: ignore[arg-type]
@@ -232,19 +232,19 @@ def test_widths_without_three_quarters_are_refused() -> None:
 
 
 @both
-def test_no_classes_are_refused(config: ModelConfig) -> None:
+def test_no_classes_are_refused(config: ResNetConfig) -> None:
     with pytest.raises(InputError, match="num_classes is 0"):
         config.build(0)
 
 
 @both
-def test_settings_come_back_from_plain_values(config: ModelConfig) -> None:
+def test_settings_come_back_from_plain_values(config: ResNetConfig) -> None:
     values = to_plain(config) | {"type": type(config).__name__}
     assert model_from_plain(values, origin="test") == config
 
 
 @both
-def test_objectives_are_told_of_the_auxiliary_head(config: ModelConfig) -> None:
+def test_objectives_are_told_of_the_auxiliary_head(config: ResNetConfig) -> None:
     experiment = Experiment(
         data=DataConfig(source=DomainConfig(datasets=("gta5",))),
         model=config,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from uda.errors import require, require_size
+from uda.errors import require, require_share, require_size
 from uda.policies import PolicyName
 
 MAX_SCALE = 100  # of an image's sides
@@ -18,10 +18,16 @@ class DomainConfig:
     first: int | None = None  # keep only the first N of the sorted list
     size: tuple[int, int] = (512, 1024)  # every image is resized to this ...
     scale: tuple[float, float] = (1.0, 1.0)  # ... times a random factor from this range
+    # Images keep their shape: `size` is a box, upright or lying as the image is, and the image is
+    # made as large as fits. What then is smaller than the crop is padded; see uda/data/transforms.
+    keep_ratio: bool = False
+    center_crop: bool = False  # the crop is the middle of the image; none is drawn
     mirror: bool = False  # flip half of the samples left to right
     policy: PolicyName | None = None  # of uda/policies.py: distorts the look of every sample
     # A crop is drawn again, up to ten times, until it has more distinct label values than this.
     crop_label_values: int = 0
+    # Likewise until no class has more than this share of the crop's labeled pixels.
+    crop_max_share: float = 1.0
 
     def check(self, path: str, *, crop: tuple[int, int]) -> None:
         """Raises InputError, naming the field below `path`, when a value is out of its range or
@@ -34,7 +40,7 @@ class DomainConfig:
         require_size(f"{path}.size", self.size)
         smallest = (round(self.size[0] * low), round(self.size[1] * low))
         require(
-            crop[0] <= smallest[0] and crop[1] <= smallest[1],
+            self.keep_ratio or (crop[0] <= smallest[0] and crop[1] <= smallest[1]),
             f"data.crop {crop} does not fit {path}: images of {self.size} times {low} are "
             f"{smallest} (height, width)",
         )
@@ -46,6 +52,17 @@ class DomainConfig:
             self.crop_label_values >= 0,
             f"{path}.crop_label_values is {self.crop_label_values}; it must not be negative",
         )
+        require_share(f"{path}.crop_max_share", self.crop_max_share)
+        require(
+            not (self.center_crop and self.chooses_crops),
+            f"{path}.center_crop is set, so no crop is drawn by its labels: leave "
+            f"{path}.crop_label_values and {path}.crop_max_share as they are",
+        )
+
+    @property
+    def chooses_crops(self) -> bool:
+        """Whether labels decide about crops."""
+        return self.crop_label_values > 0 or self.crop_max_share < 1
 
 
 @dataclass(kw_only=True, slots=True)
@@ -85,8 +102,9 @@ class DataConfig:
         if self.target is not None:
             self.target.check(f"{path}.target", crop=self.crop)
             require(
-                self.target.crop_label_values == 0 or self._target_has_labels(),
-                f"{path}.target.crop_label_values: target images have no labels to choose crops by",
+                not self.target.chooses_crops or self._target_has_labels(),
+                f"{path}.target.crop_label_values, crop_max_share: target images have no labels to "
+                "choose crops by",
             )
         require(
             self.pseudo_labels is None or not self.target_ground_truth,

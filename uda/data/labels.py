@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from uda.errors import InputError
+from uda.errors import InputError, require
 
 IGNORE_INDEX = 255  # train id of every pixel that is neither learned nor scored
 
@@ -24,13 +24,49 @@ class LabelSpace:
     # Every raw id that may occur in a file; ignored ones map to 255. A plain dict, because loader
     # processes may have to be sent a label space, and views of dicts cannot be.
     raw_to_train: Mapping[int, int]
+    # Train ids that change places when an image is mirrored, such as those of left and right hands.
+    mirror_swaps: tuple[tuple[int, int], ...] = ()
+    unscored: tuple[int, ...] = ()  # train ids that are learned, but no part of any mean
     _table: npt.NDArray[np.int16] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        self._check()
         table = np.full(256, _INVALID, np.int16)
         for raw_id, train_id in self.raw_to_train.items():
             table[raw_id] = train_id
         object.__setattr__(self, "_table", table)
+
+    def __hash__(self) -> int:  # dataclass would hash the dict, too
+        return hash((self.name, self.classes))
+
+    def _check(self) -> None:
+        """Raises InputError where the fields contradict each other: they may come from a file."""
+        classes = range(len(self.classes))
+        names = len(set(self.classes)) == len(self.classes) == len(self.report_names)
+        colors = [level for color in self.palette for level in color]
+        swapped = [train_id for pair in self.mirror_swaps for train_id in pair]
+        for fits, what in (
+            (0 < len(classes) < IGNORE_INDEX, f"{len(classes)} classes; allowed: 1 to 254"),
+            (names, "two classes of one name, or not a name for each"),
+            (
+                len(self.palette) == len(classes) and all(0 <= level <= 255 for level in colors),
+                "not a color of levels 0 to 255 for each class",
+            ),
+            (
+                all(0 <= raw_id <= 255 for raw_id in self.raw_to_train)
+                and set(self.raw_to_train.values()) - {IGNORE_INDEX} == set(classes),
+                "raw ids that no 8-bit file holds, or not one at least for each class",
+            ),
+            (
+                len(set(swapped)) == len(swapped) and set(swapped) <= set(classes),
+                "classes in mirror_swaps that are none, or stand there twice",
+            ),
+            (
+                set(self.unscored) < set(classes),
+                "classes in unscored that are none, or none that is scored",
+            ),
+        ):
+            require(fits, f"label space {self.name}: {what}")
 
     @property
     def num_classes(self) -> int:
@@ -45,10 +81,10 @@ class LabelSpace:
         """Whether label files whose largest value but 255 is `largest` may hold train ids.
 
         Train ids are raw ids one by one, so one file proves nothing; many files of raw ids show sky
-        or a car at least.
+        or a car at least. Where raw ids are train ids, or only one higher, nothing can be said.
         """
         most = self.num_classes - 1
-        return largest <= most < max(self.trained_raw_ids)
+        return largest <= most < max(self.trained_raw_ids) - 1
 
     def to_train_ids(self, raw: npt.NDArray[np.uint8], origin: str) -> npt.NDArray[np.uint8]:
         """Train ids of raw label ids, both (H, W) uint8; ignored classes become 255.
@@ -73,6 +109,23 @@ class LabelSpace:
             if train_id != IGNORE_INDEX:
                 table[train_id] = raw_id
         return table[train]
+
+    @property
+    def mirrored(self) -> tuple[int, ...]:
+        """What each train id is called in the mirror image."""
+        names = list(range(self.num_classes))
+        for one, other in self.mirror_swaps:
+            names[one], names[other] = other, one
+        return tuple(names)
+
+    def mirror(self, train: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Train ids (H, W) uint8 of the mirror image; 255 stays."""
+        flipped = train[:, ::-1]
+        if not self.mirror_swaps:
+            return flipped
+        table = np.arange(256, dtype=np.uint8)
+        table[: self.num_classes] = self.mirrored
+        return table[flipped]
 
     def colorize(self, train: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
         """The palette's picture (H, W, 3) uint8 RGB of train ids (H, W); 255 is black."""
@@ -111,5 +164,3 @@ CITYSCAPES = LabelSpace(
     raw_to_train=dict.fromkeys(range(35), IGNORE_INDEX)
     | {raw_id: train_id for train_id, raw_id in enumerate(_TRAINED_RAW_IDS)},
 )  # fmt: skip
-
-LABEL_SPACES = {space.name: space for space in (CITYSCAPES,)}

@@ -107,16 +107,23 @@ def check_sizes(samples: Sequence[Sample]) -> None:
         )
 
 
-def check_raw_ids(samples: Sequence[Sample], space: LabelSpace) -> None:
+def check_raw_ids(samples: Sequence[Sample]) -> None:
     """Raises InputError when the label files hold train ids where raw ids belong.
 
     Train ids without a 255 among them are raw ids one by one, so no single file gives them away.
     But of sixteen files spread over a data set, one at least shows sky or a car.
     """
-    labeled = [sample for sample in samples if sample.labels is not None]
-    if not labeled or not space.may_hold_train_ids(0):
-        return
-    looked_at = evenly_spaced(labeled, _FILES_LOOKED_AT)
+    by_dataset: dict[str, list[Sample]] = {}
+    for sample in samples:
+        if sample.labels is not None:
+            by_dataset.setdefault(sample.dataset, []).append(sample)
+    for labeled in by_dataset.values():
+        space = labeled[0].space
+        if space is not None and space.may_hold_train_ids(0):
+            _check_raw_ids(evenly_spaced(labeled, _FILES_LOOKED_AT), space)
+
+
+def _check_raw_ids(looked_at: Sequence[Sample], space: LabelSpace) -> None:
     largest = 0
     for sample in looked_at:
         assert sample.labels is not None

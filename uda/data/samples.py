@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -21,6 +21,8 @@ class Sample(NamedTuple):
     labels: Path | None  # None: the label files of this sample were not even looked for
     # A translated image may be smaller than the labels it was made from; it has their shape.
     translated: bool = False
+    # Whose raw ids its label file holds; None: those of whoever reads it.
+    space: LabelSpace | None = None
 
     @property
     def name(self) -> str:
@@ -51,9 +53,10 @@ class Layout:
     folders: Callable[[Path, str], tuple[Path, Path]]  # (root, split): of images and of labels
     image_suffix: str
     label_suffix: str
-    known: Mapping[str, KnownSplit]  # by split
-    # Of labeled pixels, by train id. Rough: they only tell a data set from a mistake.
-    class_shares: tuple[float, ...]
+    # What is known of some splits, by name, and of the classes' shares of the labeled pixels, by
+    # train id, if anything. The shares are rough: they only tell a data set from a mistake.
+    known: Mapping[str, KnownSplit] = field(default_factory=dict)
+    class_shares: tuple[float, ...] = ()
     translated: bool = False  # see `Sample`
 
     def label_file(self, root: Path, split: str, image: Path) -> Path:
@@ -74,7 +77,7 @@ def list_split(layout: Layout, root: Path, split: str, *, labeled: bool) -> list
     samples = layout.list_samples(root, split, labeled)
     if not samples:
         raise InputError(f"{root}: no images of split {split!r}; expected {layout.expected}")
-    return samples
+    return [sample._replace(space=layout.label_space) for sample in samples]
 
 
 def list_files(folder: Path, suffix: str, expected: str) -> list[str]:
@@ -89,6 +92,16 @@ def list_files(folder: Path, suffix: str, expected: str) -> list[str]:
         raise InputError(f"{folder} does not exist; expected {expected}") from None
     except PermissionError:
         raise InputError(f"{folder} cannot be read: permission denied") from None
+
+
+def seeded_split(count: int, shares: Sequence[float], *, seed: int) -> tuple[list[int], ...]:
+    """0 up to `count`, drawn by `seed` into parts of about these `shares`, which sum to 1.
+
+    Each part is in ascending order, and all of them together hold every number once.
+    """
+    drawn = np.random.default_rng(seed).permutation(count)
+    ends = np.round(np.cumsum(shares) * count).astype(int)
+    return tuple(sorted(part.tolist()) for part in np.split(drawn, ends[:-1]))
 
 
 def evenly_spaced(samples: Sequence[Sample], most: int) -> list[Sample]:

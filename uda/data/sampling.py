@@ -87,7 +87,9 @@ class TrainingDataset(Dataset["TrainingSample | InputError"]):
                 target = self._crop(k, _TARGET, sample, self.data.target)
                 if self.data.second_target_view is not None:
                     policy = self.data.second_target_view.policy
-                    domain = replace(self.data.target, policy=policy, crop_label_values=0)
+                    domain = replace(
+                        self.data.target, policy=policy, crop_label_values=0, crop_max_share=1.0
+                    )
                     unlabeled = sample._replace(labels=None)
                     second = self._crop(k, _SECOND, unlabeled, domain)
         except InputError as error:

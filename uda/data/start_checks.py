@@ -34,11 +34,12 @@ def count_remarks(data: DataConfig, root: Path, *, dataset: str, split: str) -> 
             used |= dict.fromkeys(product(domain.datasets, domain.splits))
     remarks = []
     for name, part in used:
-        known = layout_named(name).known[part].counts
+        known = layout_named(name).known.get(part)
         count = len(list_dataset(root, name, part, labeled=False))
-        if count not in known:
+        if known is not None and count not in known.counts:
+            counts = " or ".join(map(str, known.counts))
             remarks.append(
-                f"{name} {part}: {count} images, known are {' or '.join(map(str, known))}; python "
+                f"{name} {part}: {count} images, known are {counts}; python "
                 "scripts/check_data.py says what is missing"
             )
     return remarks

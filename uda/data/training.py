@@ -18,7 +18,7 @@ from uda.data.registry import (
 from uda.data.samples import Sample
 from uda.data.sampling import TrainingDataset
 from uda.data.start_checks import check_some
-from uda.errors import InputError
+from uda.errors import InputError, require
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,10 @@ def open_training_data(data: DataConfig, *, seed: int, evaluated: str) -> Traini
     assert domain is not None, "validate() has seen to it that there is one"
     layouts = [layout_named(name) for name in domain.datasets]
     label_space = layouts[0].label_space
-    if any(layout.label_space is not label_space for layout in layouts):
-        raise InputError(f"the data sets {domain.datasets} have different classes")
+    _check_classes(data, label_space)
     for samples in (source, target):
         check_sizes(samples)
-        check_raw_ids(samples, label_space)
+        check_raw_ids(samples)
     pseudo_labels = None
     if data.pseudo_labels is not None and data.target is not None:
         pseudo_labels = PseudoLabelFolder(
@@ -79,15 +78,28 @@ def open_labeled_split(
 ) -> list[Sample]:
     """The samples of a split to score on; InputError when they are not of `label_space`."""
     layout = layout_named(dataset)
-    if layout.label_space is not label_space:
+    if layout.label_space.classes != label_space.classes:
         raise InputError(
             f"{dataset} is labeled with {layout.label_space.name}, the network knows "
             f"{label_space.name}: choose another data set"
         )
     samples = list_dataset(root, dataset, split, labeled=True)
     check_sizes(samples)
-    check_raw_ids(samples, label_space)
+    check_raw_ids(samples)
     return samples
+
+
+def _check_classes(data: DataConfig, label_space: LabelSpace) -> None:
+    """One network has one list of classes; which raw ids stand for them may differ."""
+    domains = [domain for domain in (data.source, data.target) if domain is not None]
+    for name in dict.fromkeys(name for domain in domains for name in domain.datasets):
+        theirs = layout_named(name).label_space
+        require(
+            (theirs.classes, theirs.mirror_swaps)
+            == (label_space.classes, label_space.mirror_swaps),
+            f"{name} is labeled with the classes of {theirs.name}, other data of this preset with "
+            f"those of {label_space.name}: choose data sets with the same classes",
+        )
 
 
 def _check_exclusions(data: DataConfig) -> None:

@@ -1,7 +1,8 @@
 """One training sample: decode, resize, crop, mirror. Images stay uint8.
 
 The figures are the experiment log's: bicubic images, nearest labels, a random factor on the size,
-up to ten tries for a crop with enough label values.
+up to ten tries for a crop with enough label values. Images that keep their shape may come out
+smaller than the crop; they are padded below and to the right, labels with 255.
 """
 
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from uda.data.samples import Sample
 from uda.policies import apply_policy
 
 _CROP_TRIES = 10
+_MEAN_COLOR = (124, 116, 104)  # RGB: what an ImageNet network's normalization makes about 0
 
 TrainIds = npt.NDArray[np.uint8]
 
@@ -50,20 +52,25 @@ def load_cropped(
     stored_size = (image.height, image.width)
     factor = rng.uniform(*domain.scale)
     size = (round(domain.size[0] * factor), round(domain.size[1] * factor))
+    if domain.keep_ratio:
+        size = fitted_size(stored_size, domain.size, factor)
     labels = _read_labels(sample, stored_size, size, label_space, pseudo_labels)
-    top, left = _choose_crop(labels, size, crop, domain.crop_label_values, rng)
+    top, left = _choose_crop(labels, size, crop, domain, rng)
     mirrored = domain.mirror and rng.random() < 0.5
     if domain.policy is not None:
         # Before the crop, as in the log: equalize and its like look at the whole picture.
         image = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         image = apply_policy(image, domain.policy, generator)
-    pixels = np.asarray(_resize_crop(image, size, top, left, crop))
+    inside = (min(crop[0], size[0]), min(crop[1], size[1]))
+    pixels = _padded(np.asarray(_resize_crop(image, size, top, left, inside)), crop, _MEAN_COLOR)
     across = slice(None, None, -1 if mirrored else 1)
     pixels = np.ascontiguousarray(pixels[:, across].transpose(2, 0, 1))
     if labels is None:
         return CroppedSample(pixels, None, None)
-    labels = np.ascontiguousarray(labels[top : top + crop[0], left : left + crop[1]][:, across])
+    labels = labels[top : top + crop[0], left : left + crop[1]]
+    labels = _padded(labels, crop, IGNORE_INDEX)
+    labels = np.ascontiguousarray(label_space.mirror(labels) if mirrored else labels)
     if sample.labels is None:
         return CroppedSample(pixels, None, labels)
     return CroppedSample(pixels, labels, None)
@@ -79,10 +86,34 @@ def _read_labels(
     """Train ids at `size` of a sample whose image is stored at `stored_size`, if it has any."""
     if sample.labels is not None:
         raw = read_raw_labels(sample.labels, stored_size, translated=sample.translated)
-        return label_space.to_train_ids(resize_labels(raw, size), str(sample.labels))
+        space = sample.space or label_space
+        return space.to_train_ids(resize_labels(raw, size), str(sample.labels))
     if pseudo_labels is not None:
         return resize_labels(pseudo_labels.read(sample.stem, stored_size), size)
     return None
+
+
+def fitted_size(
+    stored: tuple[int, int], box: tuple[int, int], factor: float = 1.0
+) -> tuple[int, int]:
+    """The largest size of the shape of `stored` that fits into `box` times `factor`, where the box
+    stands upright or lies as the image does; all (height, width).
+
+    So a box of (512, 2048) gives most photographs a short side of 512, as in mmsegmentation.
+    """
+    scale = min(max(box) / max(stored), min(box) / min(stored)) * factor
+    return max(1, round(stored[0] * scale)), max(1, round(stored[1] * scale))
+
+
+def _padded(
+    values: npt.NDArray[np.uint8], size: tuple[int, int], fill: int | tuple[int, ...]
+) -> npt.NDArray[np.uint8]:
+    """`values` (h, w) or (h, w, 3) with rows below and columns to the right up to `size`."""
+    if values.shape[:2] == size:
+        return values
+    padded = np.full((*size, *values.shape[2:]), fill, np.uint8)
+    padded[: values.shape[0], : values.shape[1]] = values
+    return padded
 
 
 def resize_image(image: Image.Image, size: tuple[int, int] | None) -> npt.NDArray[np.uint8]:
@@ -112,20 +143,33 @@ def _choose_crop(
     labels: TrainIds | None,
     size: tuple[int, int],
     crop: tuple[int, int],
-    more_than: int,
+    domain: DomainConfig,
     rng: np.random.Generator,
 ) -> tuple[int, int]:
-    """(top, left) of a uniform crop; drawn again while its labels have too few distinct values.
-
-    255 counts as a value. The last try is kept whatever it holds.
+    """(top, left) of the crop in the middle, or of a uniform one that is drawn again while its
+    labels are not what the domain wants. The last try is kept whatever it holds.
     """
+    room = (max(0, size[0] - crop[0]), max(0, size[1] - crop[1]))
+    if domain.center_crop:
+        return room[0] // 2, room[1] // 2
     top = left = 0
     for _ in range(_CROP_TRIES):
-        top = int(rng.integers(size[0] - crop[0] + 1))
-        left = int(rng.integers(size[1] - crop[1] + 1))
-        if not more_than or labels is None or crop == size:
+        top = int(rng.integers(room[0] + 1))
+        left = int(rng.integers(room[1] + 1))
+        if not domain.chooses_crops or labels is None or room == (0, 0):
             break
-        inside = labels[top : top + crop[0], left : left + crop[1]]
-        if np.count_nonzero(np.bincount(inside.ravel(), minlength=IGNORE_INDEX + 1)) > more_than:
+        if _is_wanted(labels[top : top + crop[0], left : left + crop[1]], domain):
             break
     return top, left
+
+
+def _is_wanted(labels: TrainIds, domain: DomainConfig) -> bool:
+    """Whether a crop has enough distinct label values, 255 being one, and no class has more than
+    its share of the labeled pixels."""
+    counts = np.bincount(labels.ravel(), minlength=IGNORE_INDEX + 1)
+    labeled = counts[:IGNORE_INDEX]
+    return bool(
+        np.count_nonzero(counts) > domain.crop_label_values
+        and labeled.any()
+        and labeled.max() <= domain.crop_max_share * labeled.sum()
+    )

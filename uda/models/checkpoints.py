@@ -6,7 +6,7 @@ from functools import partial
 from typing import Literal
 
 from uda.models.deeplabv2 import DeepLabV2Config
-from uda.models.segmenter import CAFFE, IMAGENET, ModelConfig, Normalization
+from uda.models.segmenter import CAFFE, IMAGENET, Normalization, ResNetConfig
 from uda.models.segmentron import SegmenTronConfig
 from uda.models.torchvision_deeplabv3 import TorchvisionDeepLabV3Config
 from uda.models.vainf import VainFConfig
@@ -24,7 +24,7 @@ class ForeignFormat:
     """How a project names what one of our networks is made of."""
 
     name: str  # in words
-    network: Callable[[], ModelConfig]  # without weights of its own
+    network: Callable[[], ResNetConfig]  # without weights of its own
     prefixes: Mapping[str, str]  # of their names to those of ours; the longest that fits counts
     unused: frozenset[str]  # their entries that the network never reads
     classifier: str  # their tensor with as many rows as there are classes
@@ -55,7 +55,7 @@ def _exchange(name: str, prefixes: Mapping[str, str]) -> str | None:
     return prefixes[longest] + name.removeprefix(longest)
 
 
-def _segmentron() -> ModelConfig:
+def _segmentron() -> ResNetConfig:
     return SegmenTronConfig(backbone="resnet101", backbone_weights="none", backbone_width=64)
 
 
@@ -85,7 +85,7 @@ SEGMENTRON = ForeignFormat(
 )
 
 
-def _sum_heads(levels: Literal[1, 2]) -> Callable[[], ModelConfig]:
+def _sum_heads(levels: Literal[1, 2]) -> Callable[[], ResNetConfig]:
     return partial(
         DeepLabV2Config,
         backbone_weights="none",

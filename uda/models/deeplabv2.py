@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from uda.errors import InputError, require
 from uda.models.backbones import NormLayer, ResNetBackbone, caffe_resnet_backbone
-from uda.models.segmenter import CAFFE, ModelConfig, SegmentationOutput, Segmenter
+from uda.models.segmenter import CAFFE, ResNetConfig, SegmentationOutput, Segmenter
 
 HeadKind = Literal["sum", "se_group_norm"]
 
@@ -24,7 +24,7 @@ _REDUCTION = 16  # of channels inside squeeze-and-excitation
 
 
 @dataclass(kw_only=True, slots=True)
-class DeepLabV2Config(ModelConfig):
+class DeepLabV2Config(ResNetConfig):
     """Settings of `DeepLabV2`.
 
     AdaptSegNet's network is head="sum", aspp_branches=2, dropout=0 at levels 2 or 1 (the

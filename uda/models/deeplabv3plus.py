@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from uda.errors import InputError
 from uda.models.backbones import ResNetBackbone, resnet_backbone
 from uda.models.heads import initialize_heads, refuse_single_image
-from uda.models.segmenter import ModelConfig, SegmentationOutput, Segmenter
+from uda.models.segmenter import ResNetConfig, SegmentationOutput, Segmenter
 
 HeadNorm = Literal["batch", "group"]
 
@@ -22,7 +22,7 @@ _MAX_GROUPS = 32  # Wu and He, arXiv 1803.08494
 
 
 @dataclass(kw_only=True, slots=True)
-class DeepLabV3PlusConfig(ModelConfig):
+class DeepLabV3PlusConfig(ResNetConfig):
     """Settings of `DeepLabV3Plus`."""
 
     output_stride: Literal[8, 16] = 16  # of the deepest features

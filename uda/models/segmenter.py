@@ -23,9 +23,8 @@ class ModelConfig:
     """Settings of a network; `build()` makes it. Subclasses add the network's own fields, and every
     field changes the network."""
 
-    backbone: BackboneName = "resnet101"
+    backbone: str
     backbone_weights: str = "imagenet"  # "none", "imagenet" or the path of a state dict
-    backbone_width: int = 64  # channels of the stem; the other layers scale with it
     batch_norm: BatchNormMode = "train"  # of the backbone, see Segmenter
     dropout: float = 0.1  # share of the heads' channels or values that a training step drops
 
@@ -65,12 +64,24 @@ class ModelConfig:
         raise NotImplementedError
 
 
+@dataclass(kw_only=True, slots=True)
+class ResNetConfig(ModelConfig):
+    """Settings of a network on one of the ResNets of uda/models/backbones.py."""
+
+    backbone: BackboneName = "resnet101"
+    backbone_width: int = 64  # channels of the stem; the other layers scale with it
+
+
 class SegmentationOutput(NamedTuple):
     """What a network says about images (N, 3, H, W)."""
 
     logits: Tensor  # (N, C, H, W) float, at input size
     auxiliary_logits: Tensor | None  # (N, C, H, W) of the auxiliary head; None without one
     features: Tensor  # (N, D, h, w) deepest features of the backbone, at output stride
+    # Of a network that classifies masks, from its L decoder layers, the last one last: what class
+    # each of Q queries has, "no object" being the last, and where it lies. None of other networks.
+    query_classes: Tensor | None = None  # (L, N, Q, C + 1) logits
+    query_masks: Tensor | None = None  # (L, N, Q, h, w) logits
 
 
 class Normalization(NamedTuple):
@@ -159,10 +170,9 @@ class Segmenter(nn.Module, ABC):
         """
         coarse = self.coarse(images)
         auxiliary = coarse.auxiliary_logits
-        return SegmentationOutput(
+        return coarse._replace(
             logits=self._to_size_of(images, coarse.logits),
             auxiliary_logits=None if auxiliary is None else self._to_size_of(images, auxiliary),
-            features=coarse.features,
         )
 
     def coarse(self, images: Tensor) -> SegmentationOutput:

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from uda.errors import require
 from uda.models.backbones import ResNetBackbone, resnet_backbone
 from uda.models.heads import initialize_heads, refuse_single_image
-from uda.models.segmenter import ModelConfig, SegmentationOutput, Segmenter
+from uda.models.segmenter import ResNetConfig, SegmentationOutput, Segmenter
 
 _RATES = (6, 12, 18)  # dilations of the pyramid
 
 
 @dataclass(kw_only=True, slots=True)
-class SegmenTronConfig(ModelConfig):
+class SegmenTronConfig(ResNetConfig):
     """Settings of `SegmenTron`; its heads are 4 and 3/4 times as wide as the backbone's stem."""
 
     @property

@@ -12,13 +12,13 @@ from torchvision.models.segmentation.fcn import FCNHead
 
 from uda.models.backbones import ResNetBackbone, resnet_backbone
 from uda.models.heads import initialize_heads, refuse_single_image
-from uda.models.segmenter import ModelConfig, SegmentationOutput, Segmenter
+from uda.models.segmenter import ResNetConfig, SegmentationOutput, Segmenter
 
 _RATES = (12, 24, 36)  # dilations of the pyramid
 
 
 @dataclass(kw_only=True, slots=True)
-class TorchvisionDeepLabV3Config(ModelConfig):
+class TorchvisionDeepLabV3Config(ResNetConfig):
     """Settings of `TorchvisionDeepLabV3`; its pyramid is 4 times as wide as the backbone's stem.
 
     `dropout` is of both heads; torchvision fixes 0.5 in the pyramid and 0.1 in the auxiliary head.

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from uda.errors import require
 from uda.models.backbones import ResNetBackbone, resnet_backbone
-from uda.models.segmenter import ModelConfig, SegmentationOutput, Segmenter
+from uda.models.segmenter import ResNetConfig, SegmentationOutput, Segmenter
 from uda.models.torchvision_deeplabv3 import PyramidPooling, convolution, finish_heads
 
 _RATES = (6, 12, 18)  # dilations of the pyramid
 
 
 @dataclass(kw_only=True, slots=True)
-class VainFConfig(ModelConfig):
+class VainFConfig(ResNetConfig):
     """Settings of `VainF`; its heads are 4 and 3/4 times as wide as the backbone's stem."""
 
     @property

@@ -156,7 +156,7 @@ def _shares(listing: Listing, pixels: npt.NDArray[np.int64], label_files: int) -
         fix="look at the labels: a whole data set has them all, a small part of one may not",
         items=[Item(name) for name, count in zip(names, pixels, strict=True) if not count],
     )  # fmt: skip
-    if not (enough and genuine):
+    if not (enough and genuine and layout.class_shares):
         return found
     shares = pixels / pixels.sum()
     return found + finding(

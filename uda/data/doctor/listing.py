@@ -81,7 +81,7 @@ def _with_labels(
     wish: Wish, folder: Path, samples: list[Sample]
 ) -> tuple[list[Sample], list[Finding]]:
     """The samples, with their label files if these are to be read, and what is missing of them."""
-    known = wish.layout.known[wish.split]
+    known = wish.layout.known.get(wish.split, KnownSplit(()))
     if wish.labels is False or (wish.labels is None and known.labels == "none"):
         return samples, []
     label_folder = wish.layout.folders(folder, wish.split)[1]

@@ -32,7 +32,7 @@ def format_json(report: Report) -> str:
             "label_files": summary.label_files,
             "sizes": {written(size): count for size, count in summary.sizes.most_common()},
             "pixels": dict(zip(names, summary.pixels.tolist(), strict=True)),
-            "expected_shares": dict(zip(names, listing.wish.layout.class_shares, strict=True)),
+            "expected_shares": dict(zip(names, listing.wish.layout.class_shares, strict=False)),
         })  # fmt: skip
     content = {
         "root": str(report.root),
@@ -85,7 +85,7 @@ def _class_table(report: Report) -> str:
 def _class_columns(listing: Listing, summary: ContentSummary) -> list[list[str]]:
     shares = 100 * summary.pixels / summary.pixels.sum()
     columns = [[listing.wish.name, *(f"{share:.3g}" for share in shares)]]
-    if listing.known is not None:
+    if listing.known is not None and listing.wish.layout.class_shares:
         columns.append(["about", *(f"{100 * s:.2g}" for s in listing.wish.layout.class_shares)])
     return columns
 
