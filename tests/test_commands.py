@@ -28,7 +28,7 @@ OPTIONS = {
         "--resume", "--device",
     },
     "eval_single.py": NETWORK_OPTIONS
-    | {"--split", "--format", "--sets", "--boundary", "--json", "--export"},
+    | {"--split", "--format", "--sets", "--boundary", "--measures", "--json", "--export"},
     "pseudo_label.py": NETWORK_OPTIONS | {"--threshold", "--output", "--splits", "--first"},
 }  # fmt: skip
 
@@ -265,14 +265,15 @@ def test_snapshots_that_cannot_be_used(shell: Shell, toy_root: Path, trained: Tr
     space = values["label_space"]
     save({"state_dict": values["student"]}, folder / "foreign.pth")
     save(values | {"label_space": space | {"classes": space["classes"][:16]}}, folder / "16.pth")
-    save(values | {"label_space": space | {"name": "clothes59"}}, folder / "clothes.pth")
+    old = {"name": "clothes20", "classes": space["classes"]}  # of before the rest was stored
+    save(values | {"label_space": old}, folder / "clothes.pth")
     (folder / "text.pth").write_text("no snapshot")
     (folder / "half.pth").write_bytes(trained.snapshot.read_bytes()[:5000])
     for name, complaint in {
         "missing.pth": "missing.pth does not exist",
         "foreign.pth": "is not a snapshot of ours",
         "16.pth": "its label space is cityscapes19 with 16 classes",
-        "clothes.pth": "its label space is clothes59 with 19 classes",
+        "clothes.pth": "its label space is clothes20 with 19 classes",
         "text.pth": "text.pth",
         "half.pth": "half.pth",
     }.items():

@@ -25,6 +25,7 @@ from uda.data.training import open_training_data
 from uda.engine import train, train_step
 from uda.errors import InputError
 from uda.evaluation import EvaluationConfig, evaluate
+from uda.measures import Measured
 from uda.metrics import Scores
 from uda.models import (
     DeepLabV2Config,
@@ -33,7 +34,7 @@ from uda.models import (
     TorchvisionDeepLabV3Config,
     VainFConfig,
 )
-from uda.models.segmenter import Segmenter
+from uda.models.segmenter import ResNetConfig, Segmenter
 from uda.objectives import (
     AdversarialConfig,
     ClassMixConfig,
@@ -65,7 +66,7 @@ def small(root: Path, *, steps: int = 3) -> Experiment:
     return Experiment(
         data=DataConfig(
             root=str(root),
-            source=DomainConfig(datasets=("gta5",), size=(80, 160), scale=(0.8, 1.2), mirror=True),
+            source=DomainConfig(datasets=("gta5",), size=(80, 150), scale=(0.8, 1.2), mirror=True),
             crop=CROP,
             workers=0,
         ),
@@ -249,7 +250,7 @@ def under_teacher(root: Path) -> Experiment:
 
 
 def target(policy: PolicyName | None = None) -> DomainConfig:
-    return DomainConfig(datasets=("cityscapes",), size=(48, 96), policy=policy)
+    return DomainConfig(datasets=("cityscapes",), size=(48, 90), policy=policy)
 
 
 def strong_jitter() -> JitterConfig:
@@ -351,8 +352,9 @@ OTHERS: dict[tuple[type, str], tuple[Any, ...]] = {
     (DomainConfig, "splits"): (("val",), ("train", "train"), ()),
     (DomainConfig, "first"): (4, 7, 0),
     (DomainConfig, "crop_label_values"): (30, -1),
+    (DomainConfig, "crop_max_share"): (0.1, 1.5),
     (ModelConfig, "backbone_weights"): (Beside(WEIGHTS), "imagenet", "nowhere"),
-    (ModelConfig, "backbone_width"): (12, 10, 0),
+    (ResNetConfig, "backbone_width"): (12, 10, 0),
     (TrainConfig, "initial_snapshot"): (Beside(SNAPSHOT), "nowhere"),
     (TrainConfig, "unlabeled_images"): (0, 3, -1),
     (TrainConfig, "restart"): (None, RestartConfig(at_step=1, schedule_steps=9)),
@@ -360,6 +362,7 @@ OTHERS: dict[tuple[type, str], tuple[Any, ...]] = {
     (EvaluationConfig, "dataset"): ("gta5", "nothing"),
     (EvaluationConfig, "split"): ("train", "test"),
     (EvaluationConfig, "scales"): ((0.5,), (1.0, 0.5), ()),
+    (EvaluationConfig, "measures"): (("f1",), ("f1", "f1")),
     (EvaluationConfig, "pad_to"): ((65, 129), (0, 1)),
     (EvaluationConfig, "window"): ((32, 32), (32, 0)),
     (EvaluationConfig, "label_size"): ((32, 64), (0, 64)),
@@ -595,7 +598,8 @@ def test_no_option_is_left_out() -> None:
     walked = {(option.owner, option.path.rpartition(".")[2]) for option in OPTIONS}
     classes = settings_classes()
     assert {"TeacherConfig", "RestartConfig", "SegmenTronConfig", "JitterConfig"} <= set(classes)
-    for base in ("ObjectiveConfig", "ModelConfig"):  # their options are walked in those below them
+    # Their options are walked in those below them.
+    for base in ("ObjectiveConfig", "ModelConfig", "ResNetConfig"):
         del classes[base]
     missing = [
         f"{name}.{field}"
@@ -665,9 +669,9 @@ def test_an_option_of_the_evaluation_that_gets_lost_is_noticed(
         config: EvaluationConfig,
         label_space: LabelSpace,
         **_: object,
-    ) -> Scores:
+    ) -> Measured:
         config = replace(config, flip=False)
-        return evaluate(segmenter, samples, config=config, label_space=label_space).scores
+        return evaluate(segmenter, samples, config=config, label_space=label_space)
 
     case = Case(trained_before, ("evaluation.flip",))
     monkeypatch.setitem(CASES, "without_flip", case)

@@ -323,3 +323,26 @@ def test_a_mirror_image_is_turned_back_before_it_is_added(upsample: Upsample) ->
     network = TwoColumns((math.log(3), 0.0), (0.0, 0.0))
     left, _, right = second_class(network, Protocol(upsample=upsample, flip=True))
     assert (left, right) == pytest.approx((0.625, 0.625))
+
+
+def test_sides_change_places_in_the_mean_over_mirror_images() -> None:
+    """A network that calls whatever is bright the class of its column's half, left or right."""
+
+    class Sided(ColorSegmenter):
+        def coarse_output(self, normalized: Tensor) -> SegmentationOutput:
+            logits = torch.zeros(len(normalized), 3, *normalized.shape[2:])
+            middle = normalized.shape[3] // 2
+            bright = normalized.mean(dim=1) > 0.5
+            logits[:, 0] = 4.0
+            logits[:, 1, :, :middle][bright[..., :middle]] = 8.0
+            logits[:, 2, :, middle:][bright[..., middle:]] = 8.0
+            return SegmentationOutput(logits, None, normalized)
+
+    image = torch.full((3, 4, 8), 250, dtype=torch.uint8)
+    image[:, 2:] = 0
+    expected = [[1] * 4 + [2] * 4] * 2 + [[0] * 8] * 2
+    flip = Protocol(flip=True)
+    swapped = predict(Sided(), [image], size=(4, 8), protocol=flip, mirrored=(0, 2, 1))
+    assert swapped.labels.tolist() == expected
+    unswapped = next(iter(probability_strips(Sided(), [image], size=(4, 8), protocol=flip)))
+    assert unswapped[1, :2].tolist() == unswapped[2, :2].tolist()

@@ -36,3 +36,10 @@ def test_steps_outside_the_schedule_are_refused(step: int) -> None:
 def test_momentum_rises_to_its_limit() -> None:
     ramp = [momentum_ramp(updates, momentum=0.99) for updates in (0, 1, 8, 97, 98, 99, 10_000)]
     assert ramp == pytest.approx([1 / 2, 2 / 3, 0.9, 98 / 99, 0.99, 0.99, 0.99])
+
+
+def test_the_decay_ends_at_its_final_factor() -> None:
+    """mmsegmentation's: 0.01 down to 1e-4, (0.01 - 1e-4) * 0.5 ** 0.9 + 1e-4 halfway."""
+    halfway = learning_rate_factor(80_000, steps=160_000, final=0.01)
+    assert 0.01 * halfway == pytest.approx(0.0099 * 0.5358867 + 1e-4, abs=1e-9)
+    assert learning_rate_factor(160_000, steps=160_000, final=0.01) == pytest.approx(0.01)

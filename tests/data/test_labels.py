@@ -1,12 +1,13 @@
 """The Cityscapes classes: raw ids, train ids, colors."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from uda.data.label_spaces import LABEL_SPACES
-from uda.data.labels import CITYSCAPES, IGNORE_INDEX
+from uda.data.labels import CITYSCAPES, IGNORE_INDEX, LabelSpace
 from uda.errors import InputError
 
 # Of the experiment log: raw id -> train id. Every other raw id is ignored.
@@ -28,7 +29,7 @@ def test_raw_ids_become_train_ids_as_in_the_log() -> None:
 def test_classes_colors_and_names_are_in_the_order_of_train_ids() -> None:
     assert CITYSCAPES.num_classes == 19
     assert len(CITYSCAPES.palette) == len(CITYSCAPES.report_names) == 19
-    assert LABEL_SPACES == {"cityscapes19": CITYSCAPES}
+    assert LABEL_SPACES["cityscapes19"] is CITYSCAPES
     assert " ".join(CITYSCAPES.report_names) == (
         "road sidewalk building wall fence pole light sign vegetation terrain sky person rider car "
         "truck bus train motocycle bicycle"
@@ -76,3 +77,28 @@ def test_a_label_space_can_be_sent_to_another_process() -> None:
     raw = np.arange(35, dtype=np.uint8)[None]
     ours, theirs = CITYSCAPES.to_train_ids(raw, "ours"), copy.to_train_ids(raw, "theirs")
     assert np.array_equal(ours, theirs)
+
+
+SIDES = LabelSpace(
+    name="sides",
+    classes=("background", "left", "right"),
+    report_names=("background", "left", "right"),
+    palette=((0, 0, 0), (1, 0, 0), (0, 1, 0)),
+    raw_to_train={0: 0, 1: 1, 2: 2},
+    mirror_swaps=((1, 2),),
+)
+
+
+def test_left_is_right_in_the_mirror() -> None:
+    labels = np.array([[0, 1, 1, 255], [2, 0, 1, 2]], np.uint8)
+    assert SIDES.mirror(labels).tolist() == [[255, 2, 2, 0], [1, 2, 0, 1]]
+    assert SIDES.mirror(SIDES.mirror(labels)).tolist() == labels.tolist()
+    assert SIDES.mirrored == (0, 2, 1)
+    assert replace(SIDES, mirror_swaps=()).mirror(labels).tolist() == labels[:, ::-1].tolist()
+
+
+def test_raw_ids_that_are_one_higher_are_not_suspected_of_being_train_ids() -> None:
+    """The sixth class of such a set may be in none of the files looked at."""
+    shifted = replace(SIDES, raw_to_train={0: IGNORE_INDEX, 1: 0, 2: 1, 3: 2})
+    assert not any(space.may_hold_train_ids(2) for space in (SIDES, shifted))
+    assert CITYSCAPES.may_hold_train_ids(18)

@@ -12,7 +12,7 @@ from uda.data.config import DomainConfig
 from uda.data.files import read_image
 from uda.data.labels import CITYSCAPES, IGNORE_INDEX
 from uda.data.samples import Sample
-from uda.data.transforms import CroppedSample, load_cropped, resize_image
+from uda.data.transforms import CroppedSample, fitted_size, load_cropped, resize_image
 from uda.errors import InputError
 
 
@@ -227,3 +227,92 @@ def test_resize_image(tmp_path: Path) -> None:
     assert resized.dtype == np.uint8
     expected = np.asarray(image.resize((8, 5), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
     assert np.array_equal(resized, expected)
+
+
+@pytest.mark.parametrize(
+    ("stored", "box", "factor", "expected"),
+    [
+        ((1000, 2000), (512, 2048), 1.0, (512, 1024)),  # the short side of the box binds
+        ((2000, 1000), (512, 2048), 1.0, (1024, 512)),  # upright
+        ((100, 1000), (512, 2048), 1.0, (205, 2048)),  # the long side
+        ((825, 550), (512, 2048), 0.5, (384, 256)),
+        ((1, 3000), (10, 10), 0.5, (1, 5)),  # never without a pixel
+    ],
+)
+def test_a_box_that_keeps_the_shape(
+    stored: tuple[int, int], box: tuple[int, int], factor: float, expected: tuple[int, int]
+) -> None:
+    assert fitted_size(stored, box, factor) == expected
+    assert fitted_size(stored, (box[1], box[0]), factor) == expected
+
+
+def test_what_is_smaller_than_the_crop_is_padded(tmp_path: Path) -> None:
+    ids = blocks(0)[:20, :40]
+    sample = written_sample(tmp_path, "a", noise(0, (20, 40)), ids)
+    domain = domain_of((20, 40), keep_ratio=True, scale=(0.5, 0.5))
+    image, labels, _ = load(sample, domain, (16, 12))
+    assert labels is not None
+    assert image.shape == (3, 16, 12)
+    assert (image[:, 10:].transpose(1, 2, 0) == (124, 116, 104)).all()
+    assert (labels[10:] == IGNORE_INDEX).all()
+    assert (labels[:10] != IGNORE_INDEX).all()
+    assert (image[:, :10].reshape(3, -1).std(axis=1) > 10).all()
+
+
+def test_a_crop_in_the_middle(tmp_path: Path) -> None:
+    size = (20, 40)
+    sample = written_sample(tmp_path, "a", positions(size), blocks(0)[:20, :40])
+    for seed in range(3):
+        image, _, _ = load(sample, domain_of(size, center_crop=True), (10, 20), seed=seed)
+        assert image[:2, 0, 0].tolist() == [10, 5]
+
+
+def test_crops_are_drawn_until_no_class_fills_them(tmp_path: Path) -> None:
+    """Class 0 fills all but the right end, and the ignored half of that does not count."""
+    ids = np.zeros((8, 80), np.uint8)
+    ids[:, 60:70], ids[:, 70:] = 1, IGNORE_INDEX
+    raw = CITYSCAPES.to_raw_ids(ids, ignored=0)
+    sample = written_sample(tmp_path, "a", noise(0, (8, 80)), ids)
+    assert set(np.unique(raw)) == {0, 7, 8}
+    shares = []
+    for seed in range(40):
+        domain = domain_of((8, 80), crop_max_share=0.75)
+        _, labels, _ = load(sample, domain, (8, 20), seed=seed)
+        assert labels is not None
+        counts = np.bincount(labels.ravel(), minlength=256)[:255]
+        shares.append(counts.max() / counts.sum())
+    # A crop is good when it begins at 46 to 57, 12 of 61 places; ten tries miss them in 11 %.
+    assert np.mean([share <= 0.75 for share in shares]) > 0.7
+
+
+def test_sides_change_places_with_the_picture(tmp_path: Path) -> None:
+    ids = blocks(3)[:16, :32]
+    sample = written_sample(tmp_path, "a", positions((16, 32)), ids)
+    sides = replace(CITYSCAPES, mirror_swaps=((0, 1), (17, 18)))
+    domain = domain_of((16, 32), mirror=True)
+    seen = set()
+    for seed in range(8):
+        image, labels, _ = load_cropped(
+            sample, domain, crop=(16, 32), label_space=sides, pseudo_labels=None,
+            rng=np.random.default_rng(seed),
+        )  # fmt: skip
+        mirrored = image[0, 0, 0] > 0
+        seen.add(bool(mirrored))
+        assert labels is not None
+        assert labels.tolist() == (sides.mirror(ids) if mirrored else ids).tolist()
+    assert seen == {False, True}
+    assert sides.mirror(ids).tolist() != ids[:, ::-1].tolist()
+
+
+def test_labels_are_read_as_their_data_set_writes_them(tmp_path: Path) -> None:
+    ids = blocks(4)[:16, :32]
+    sample = written_sample(tmp_path, "a", noise(0, (16, 32)), ids)
+    raw = CITYSCAPES.to_raw_ids(ids, ignored=0)
+    Image.fromarray(100 + raw).save(tmp_path / "shifted.png")
+    shifted = {raw_id + 100: train_id for raw_id, train_id in CITYSCAPES.raw_to_train.items()}
+    own = replace(CITYSCAPES, name="shifted", raw_to_train=shifted)
+    other = sample._replace(labels=tmp_path / "shifted.png", space=own)
+    domain = domain_of((16, 32))
+    assert load(other, domain, (16, 32)).labels.tolist() == ids.tolist()  # type: ignore[union-attr]
+    with pytest.raises(InputError, match=r"shifted\.png: label values .* are outside the raw ids"):
+        load(other._replace(space=None), domain, (16, 32))
