@@ -1,9 +1,12 @@
 """What is not installed is named in one line, with the command that brings it."""
 
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from experiments import PRESETS
 from uda.errors import InputError
 from uda.extras import require_extra
 
@@ -31,3 +34,33 @@ def test_a_missing_extra_is_one_line(
 def test_an_extra_that_is_there_is_imported() -> None:
     timm = pytest.importorskip("timm")
     assert require_extra("timm", needed_by="a backbone") is timm
+
+
+# What only an extra brings, itself included.
+_BLOCKED = (
+    "timm", "segmentation_models_pytorch", "transformers", "huggingface_hub", "safetensors",
+    "matplotlib", "cv2", "prettytable", "tabulate", "cityscapesscripts", "hypothesis",
+)  # fmt: skip
+_PROGRAM = """
+import importlib, pkgutil, sys
+sys.modules.update(dict.fromkeys(sys.argv[1:]))  # to import one of these now fails
+import experiments, uda
+for package in (uda, experiments):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+from uda.config import validate
+for name in experiments.PRESETS:
+    validate(experiments.load_preset(name))
+print(len(experiments.PRESETS), "presets")
+"""
+
+
+def test_the_core_needs_no_extra() -> None:
+    """Everything is imported, and every preset made and checked, where no extra can be had."""
+    found = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, *_BLOCKED],
+        cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert found.stderr == ""
+    assert found.stdout == f"{len(PRESETS)} presets\n"
+    assert len(PRESETS) > 60
