@@ -1,4 +1,5 @@
-"""The experiment log's published numbers (published.json), to stand beside ours."""
+"""Published numbers to stand beside ours: the experiment log's (published.json), and those of the
+documents behind the other systems (documents.json)."""
 
 import json
 from collections.abc import Mapping
@@ -15,12 +16,11 @@ from uda.reports import comparison_table
 
 _LOGGED = "logged_"  # what the names of the presets that repeat the log's runs begin with
 _NO_RUN = "pseudo_label_eval"  # scores pseudo-labels on training images: nothing compares to it
-_SCORED = ("cityscapes", "val")  # data set and split of every other number
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One number of the log and what there is to know about it."""
+    """One number and what there is to know about it."""
 
     preset: str  # without `logged_`
     step: int | None  # updates before it was scored; None where the log does not say
@@ -28,15 +28,20 @@ class Published:
     per_class: Mapping[str, float] | None  # percent, by report name
     supervision: str  # what target labels the log's run had really seen, worded as in snapshots
     note: str  # a reason for care, or empty
+    # What it is a number of, and where it stands.
+    dataset: str = "cityscapes"
+    split: str = "val"
+    images: int = 500
+    document: str = "the log"
 
 
 def published(preset: str, step: int | None) -> Published | None:
-    """What the log says of the run that `preset` is named after, with or without `logged_`.
+    """What is published of the run that `preset` is named after, with or without `logged_`.
 
     The number of exactly this step if there is one, else the last with per-class IoU, else the
-    last. None when the log has no number: it knows no such run, or wrote down no figure.
+    last. None when there is no number: nobody knows such a run, or wrote down its figure.
     """
-    entries = _log().get(preset.removeprefix(_LOGGED), ())
+    entries = _entries().get(preset.removeprefix(_LOGGED), ())
     exact = [entry for entry in entries if entry.step == step]
     tables = [entry for entry in entries if entry.per_class is not None]
     for candidates in (exact, tables, entries):
@@ -46,18 +51,19 @@ def published(preset: str, step: int | None) -> Published | None:
 
 
 class Comparison(NamedTuple):
-    """What the log says of a run, beside ours: nothing where it has no number."""
+    """What is published of a run, beside ours: nothing where there is no number."""
 
     text: str = ""  # to be read, whole lines
     facts: Mapping[str, object] = MappingProxyType({})  # the published number, for `scores_json`
 
 
 def compare(scores: Scores, preset: str, step: int, evaluation: EvaluationConfig) -> Comparison:
-    """What the log says of `preset` beside our `scores` after `step` updates; nothing when it has
-    no number, or has it for another data set or split than `evaluation`.
+    """What is published of `preset` beside our `scores` after `step` updates; nothing when there is
+    no number, or it is one for another data set or split than `evaluation`.
     """
     entry = published(preset, step)
-    if entry is None or (evaluation.dataset, evaluation.split) != _SCORED:
+    scored = (evaluation.dataset, evaluation.split)
+    if entry is None or scored != (entry.dataset, entry.split):
         return Comparison()
     lines = [_caption(entry, preset, step), *([f"note: {entry.note}"] if entry.note else [])]
     table = comparison_table(
@@ -75,10 +81,10 @@ def _caption(entry: Published, preset: str, step: int) -> str:
     when = "an unknown step" if entry.step is None else f"step {entry.step}"
     ours = "" if entry.step == step else f" (ours: step {step})"
     caption = (
-        f"published: {entry.preset} at {when} of the log{ours}, 500 images of "
-        f"{' '.join(_SCORED)}, supervision {entry.supervision}"
+        f"published: {entry.preset} at {when} of {entry.document}{ours}, {entry.images} images of "
+        f"{entry.dataset} {entry.split}, supervision {entry.supervision}"
     )
-    if preset.startswith(_LOGGED):
+    if preset.startswith(_LOGGED) or entry.document != "the log":
         return caption
     return (
         f"{caption}; this preset is its counterpart with another network and schedule: "
@@ -87,13 +93,14 @@ def _caption(entry: Published, preset: str, step: int) -> str:
 
 
 @cache
-def _log() -> dict[str, tuple[Published, ...]]:
-    """The log's numbers by preset, each preset's in the order of their steps."""
-    text = resources.files("experiments").joinpath("published.json").read_text("utf-8")
-    return {
-        name: tuple(
-            Published(preset=name, **entry) for entry in entries if entry["miou"] is not None
-        )
-        for name, entries in json.loads(text).items()
-        if name != _NO_RUN
-    }
+def _entries() -> dict[str, tuple[Published, ...]]:
+    """The numbers by preset, each preset's in the order of their steps."""
+    here = resources.files("experiments")
+    found: dict[str, tuple[Published, ...]] = {}
+    for file in ("published.json", "documents.json"):
+        for name, entries in json.loads(here.joinpath(file).read_text("utf-8")).items():
+            found[name] = tuple(
+                Published(preset=name, **entry) for entry in entries if entry["miou"] is not None
+            )
+    del found[_NO_RUN]
+    return found

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from experiments import PRESETS
+from experiments import PRESETS, load_preset
 from experiments.published import compare, published
 from factories import tiny_snapshot
 from shells import Shell
 from tiny_runs import tiny_options, tiny_preset
 from uda.data.labels import CITYSCAPES
+from uda.data.registry import layout_named
 from uda.evaluation import EvaluationConfig
 from uda.metrics import Scores
 from uda.reports import comparison_table
@@ -251,6 +252,37 @@ def test_comparison_of_a_logged_preset() -> None:
 def test_nothing_to_compare(preset: str, dataset: str, split: str) -> None:
     evaluation = EvaluationConfig(dataset=dataset, split=split)
     assert compare(HALF, preset, 40_000, evaluation) == ("", {})
+
+
+# --- the documents behind the other systems
+
+
+DOCUMENTS: dict[str, list[dict[str, Any]]] = json.loads(
+    resources.files("experiments").joinpath("documents.json").read_text("utf-8")
+)
+
+
+@pytest.mark.parametrize("name", sorted(DOCUMENTS))
+def test_numbers_of_documents_stand_beside_their_presets(name: str) -> None:
+    (entry,) = DOCUMENTS[name]
+    evaluation = load_preset(name).evaluation
+    assert (evaluation.dataset, evaluation.split) == (entry["dataset"], "val")
+    names = layout_named(entry["dataset"]).label_space.report_names
+    if entry["per_class"] is not None:
+        assert set(entry["per_class"]) == set(names)
+        mean = sum(entry["per_class"].values()) / len(names)
+        assert mean == pytest.approx(entry["miou"], abs=0.01)
+    ours = Scores(iou=(0.5,) * len(names), miou=0.5, pixel_accuracy=0.5, absent=(), confusion=())
+    found = compare(ours, name, 16_000, evaluation)
+    assert f"of {entry['document']}" in found.text
+    assert f"{entry['images']} images of {entry['dataset']} val" in found.text
+    assert "logged_" not in found.text
+    assert found.facts["published"] == {
+        "preset": name,
+        "step": entry["step"],
+        "miou": entry["miou"],
+    }
+    assert compare(ours, name, 16_000, VAL).text == ""
 
 
 # --- the commands
