@@ -10,6 +10,7 @@ from uda.data.class_sets import ClassSet
 from uda.data.labels import LabelSpace
 from uda.distributed import sum_over_ranks
 from uda.metrics import ConfusionMatrix, Scores, scores
+from uda.name_check import name_warning
 from uda.named_measures import MeasureName, build_measures
 from uda.reports import boundary_fact, set_fact
 
@@ -85,7 +86,9 @@ class Tally:
     def measured(self) -> Measured:
         """What has been counted so far."""
         total = scores(self.matrix, self.names)
-        facts: dict[str, object] = {n: m.fact(total) for n, m in self.named.items()}
+        warning = name_warning(total, self.names)
+        facts: dict[str, object] = {"name_warning": warning} if warning else {}
+        facts |= {name: measure.fact(total) for name, measure in self.named.items()}
         if self.sets:
             facts["sets"] = {s.name: set_fact(self._scores_of(s, total), s) for s in self.sets}
         if self.edges is not None:
