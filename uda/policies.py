@@ -12,10 +12,13 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+from uda.distortion import distorted, photometric_distortion
 from uda.errors import InputError
 from uda.plain import suggest
 
-PolicyName = Literal["autoaugment_log", "autoaugment", "randaugment"]
+PolicyName = Literal[
+    "autoaugment_log", "autoaugment", "randaugment", "photometric_distortion"
+]  # fmt: skip
 
 ImageT = TypeVar("ImageT", Image.Image, Tensor)
 
@@ -61,7 +64,9 @@ def apply_policy(image: ImageT, name: PolicyName, generator: torch.Generator) ->
         "autoaugment": torchvision's AutoAugment for ImageNet, of whose 25 sub-policies 18 stay
         whole and 7 keep the photometric one of their operations;
         "randaugment": torchvision's RandAugment, which draws two of 14 operations, of which 9 are
-        left: 8 photometric ones and the identity (Cubuk et al., 2020, arXiv 1909.13719).
+        left: 8 photometric ones and the identity (Cubuk et al., 2020, arXiv 1909.13719);
+        "photometric_distortion": mmsegmentation's (see uda/distortion.py), whose arithmetic is the
+        same for both kinds of images.
     generator: on the CPU; with the image, it alone decides the result.
     Raises InputError on any other image or name.
     """
@@ -71,6 +76,10 @@ def apply_policy(image: ImageT, name: PolicyName, generator: torch.Generator) ->
     with torch.autocast(device, enabled=False):
         if name == "autoaugment_log":
             return _apply_log_policy(image, generator)
+        if name == "photometric_distortion":
+            if isinstance(image, Tensor):
+                return photometric_distortion(image, generator)
+            return distorted(image, generator)
         # torchvision draws from torch's global generator: ours stands in for it meanwhile.
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(generator.get_state())
