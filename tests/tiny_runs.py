@@ -90,7 +90,8 @@ def _shrunk_model(config: ModelConfig) -> ModelConfig:
         return replace(config, backbone="resnet18", backbone_weights="none", backbone_width=8,
                        aspp_rates=rates)  # fmt: skip
     assert isinstance(config, DeepLabV3PlusConfig)
-    return tiny_model(config.batch_norm, config.head_norm, auxiliary_head=config.auxiliary_head)
+    model = tiny_model(config.batch_norm, config.head_norm, auxiliary_head=config.auxiliary_head)
+    return replace(model, separable=config.separable)
 
 
 def _first_of_equals(names: Iterable[str], *parts: str) -> tuple[str, ...]:

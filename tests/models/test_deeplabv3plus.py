@@ -97,6 +97,19 @@ def test_toy_network_has_two_million_parameters() -> None:
     assert trunk + pyramid + decoder == pytest.approx(2.05e6, rel=0.01)
 
 
+def test_a_separable_network_has_the_parameters_worked_out_by_hand() -> None:
+    """For each 3x3 convolution of a to b channels: 9a and 2a of its norm, then ab and 2b."""
+    plain, separable = TINY.build(5), replace(TINY, separable=True).build(5)
+    changed = [(32, 8), (32, 8), (8 + 4, 8), (8, 8)]  # two of the ASPP, two of the decoder
+    fewer = sum(9 * a * b + 2 * b - (9 * a + 2 * a + a * b + 2 * b) for a, b in changed)
+    counts = [sum(p.numel() for p in s.head_parameters()) for s in (plain, separable)]
+    assert counts[0] - counts[1] == fewer
+    depthwise = [m for m in separable.modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
+    assert [(m.groups, m.dilation) for m in depthwise] == [
+        (32, (1, 1)), (32, (2, 2)), (12, (1, 1)), (8, (1, 1))
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_parameter_groups_are_disjoint_and_complete(mode: BatchNormMode) -> None:
     segmenter = replace(TINY, batch_norm=mode).build(5)
@@ -242,6 +255,7 @@ def test_every_field_changes_something(tmp_path: Path) -> None:
         "aspp_channels": 16,
         "low_level_channels": 8,
         "decoder_channels": 16,
+        "separable": True,
         "dropout": 0.5,
         "auxiliary_head": False,
         "align_corners": True,

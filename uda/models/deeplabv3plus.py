@@ -33,6 +33,8 @@ class DeepLabV3PlusConfig(ResNetConfig):
     aspp_channels: int = 256
     low_level_channels: int = 48
     decoder_channels: int = 256
+    # The 3x3 convolutions of ASPP and decoder look at one channel each, then a 1x1 mixes them.
+    separable: bool = False
     auxiliary_head: bool = True  # on layer3
     align_corners: bool = False  # of every bilinear resize, that of the logits included
 
@@ -75,13 +77,15 @@ class DeepLabV3Plus(Segmenter):
             config.aspp_channels,
             rates=config.aspp_rates or _RATES[config.output_stride],
             norm=norm,
+            separable=config.separable,
             dropout=config.dropout,
         )
         self.low_level = _convolution(channels.low_level, config.low_level_channels, norm=norm)
         joined = config.aspp_channels + config.low_level_channels
+        three_by_three = _separable_convolution if config.separable else _convolution
         self.decoder = nn.Sequential(
-            _convolution(joined, config.decoder_channels, kernel_size=3, norm=norm),
-            _convolution(
+            three_by_three(joined, config.decoder_channels, kernel_size=3, norm=norm),
+            three_by_three(
                 config.decoder_channels, config.decoder_channels, kernel_size=3, norm=norm
             ),
             nn.Conv2d(config.decoder_channels, num_classes, kernel_size=1),
@@ -134,11 +138,13 @@ class _PyramidPooling(nn.Module):
         *,
         rates: tuple[int, ...],
         norm: HeadNorm,
+        separable: bool,
         dropout: float,
     ) -> None:
         super().__init__()
+        three_by_three = _separable_convolution if separable else _convolution
         dilated = [
-            _convolution(in_channels, channels, kernel_size=3, dilation=rate, norm=norm)
+            three_by_three(in_channels, channels, kernel_size=3, dilation=rate, norm=norm)
             for rate in rates
         ]
         self.branches = nn.ModuleList([_convolution(in_channels, channels, norm=norm), *dilated])
@@ -169,9 +175,10 @@ def _convolution(
     norm: HeadNorm,
     kernel_size: Literal[1, 3] = 1,
     dilation: int = 1,
+    channelwise: bool = False,
     max_groups: int = _MAX_GROUPS,
 ) -> nn.Sequential:
-    """Convolution that keeps the size, normalization, ReLU."""
+    """Convolution that keeps the size, of each channel by itself or not, normalization, ReLU."""
     groups = max(g for g in range(1, max_groups + 1) if out_channels % g == 0)
     return nn.Sequential(
         nn.Conv2d(
@@ -180,10 +187,36 @@ def _convolution(
             kernel_size,
             padding=dilation * (kernel_size // 2),
             dilation=dilation,
+            groups=in_channels if channelwise else 1,
             bias=False,
         ),
         nn.BatchNorm2d(out_channels) if norm == "batch" else nn.GroupNorm(groups, out_channels),
         nn.ReLU(inplace=True),
+    )
+
+
+def _separable_convolution(
+    in_channels: int,
+    out_channels: int,
+    *,
+    norm: HeadNorm,
+    kernel_size: Literal[3],
+    dilation: int = 1,
+) -> nn.Sequential:
+    """What a 3x3 convolution does in two: space first, then channels, each normalized.
+
+    Source: Chen et al., arXiv 1802.02611, section 3.2.
+    """
+    return nn.Sequential(
+        *_convolution(
+            in_channels,
+            in_channels,
+            norm=norm,
+            kernel_size=kernel_size,
+            dilation=dilation,
+            channelwise=True,
+        ),
+        *_convolution(in_channels, out_channels, norm=norm),
     )
 
 
