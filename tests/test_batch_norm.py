@@ -11,6 +11,7 @@ from tiny_runs import tiny_model
 from uda.batch_norm import adapt_batch_norm, reestimate_batch_norm
 from uda.errors import InputError
 from uda.models.segmenter import Normalization, SegmentationOutput, Segmenter
+from uda.protocols import Protocol
 
 
 class OneNorm(Segmenter):
@@ -58,7 +59,7 @@ def test_adapting_batch_norm_changes_running_statistics_only(toy_root: Path) -> 
     segmenter = tiny_model().build(19).train()
     before = {name: tensor.clone() for name, tensor in segmenter.state_dict().items()}
     folder = toy_root / "Cityscapes" / "leftImg8bit" / "train"
-    said = adapt_batch_norm(segmenter, folder, (32, 64))
+    said = adapt_batch_norm(segmenter, folder, Protocol(input_size=(32, 64)))
     assert said == f"re-estimated on 6 of 6 unlabeled images of {folder}"
     assert not any(module.training for module in segmenter.modules())
     changed = {n for n, t in segmenter.state_dict().items() if not torch.equal(t, before[n])}
@@ -89,7 +90,7 @@ def test_batch_norm_is_adapted_to_whole_batches_spread_over_the_folder(
 ) -> None:
     images = write_images(tmp_path, count)
     segmenter = OneNorm()
-    said = adapt_batch_norm(segmenter, tmp_path, None)
+    said = adapt_batch_norm(segmenter, tmp_path, Protocol())
     assert f"on {len(chosen)} of {count} unlabeled images" in said
     taken = [torch.stack([images[i] for i in chosen[at : at + 8]])
              for at in range(0, len(chosen), 8)]  # fmt: skip
@@ -102,22 +103,22 @@ def test_batch_norm_is_adapted_to_whole_batches_spread_over_the_folder(
 
 def test_at_most_160_images_are_used(tmp_path: Path) -> None:
     write_images(tmp_path, 170, (2, 2))
-    assert "on 160 of 170 unlabeled images" in adapt_batch_norm(OneNorm(), tmp_path, None)
+    assert "on 160 of 170 unlabeled images" in adapt_batch_norm(OneNorm(), tmp_path, Protocol())
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(InputError, match=r"there are no \.png or \.jpg images below"):
-            adapt_batch_norm(OneNorm(), folder, None)
+            adapt_batch_norm(OneNorm(), folder, Protocol())
 
 
 def test_images_that_share_no_size_need_one(tmp_path: Path) -> None:
     write_png(tmp_path / "a.png", noise(0, (6, 10)))
     write_png(tmp_path / "b.png", noise(1, (8, 10)))
     with pytest.raises(InputError, match=r"images of different sizes .* give --input-size WxH"):
-        adapt_batch_norm(OneNorm(), tmp_path, None)
-    adapt_batch_norm(OneNorm(), tmp_path, (4, 4))
+        adapt_batch_norm(OneNorm(), tmp_path, Protocol())
+    adapt_batch_norm(OneNorm(), tmp_path, Protocol(input_size=(4, 4)))
 
 
 def test_label_files_are_not_taken_for_images(toy_root: Path) -> None:
@@ -125,11 +126,11 @@ def test_label_files_are_not_taken_for_images(toy_root: Path) -> None:
         adapt_batch_norm(
             OneNorm(),
             toy_root / "Cityscapes",
-            (4, 4),
+            Protocol(input_size=(4, 4)),
         )
 
 
 def test_a_network_without_batch_norm_has_nothing_to_adapt(tmp_path: Path) -> None:
     write_images(tmp_path, 2)
     with pytest.raises(InputError, match="this network has no batch norm"):
-        adapt_batch_norm(ColorSegmenter(), tmp_path, None)
+        adapt_batch_norm(ColorSegmenter(), tmp_path, Protocol())

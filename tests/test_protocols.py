@@ -35,6 +35,7 @@ WORDS = {
     "single": "input 1024x512; scale 1; no flip; probabilities upsampled; corners aligned",
     "dacs": "input 1024x512; scale 1; no flip; logits upsampled; corners aligned",
     "segmentron": "input as stored; scale 1; no flip; padded to 2049x1025",
+    "mmsegmentation": "input 2048x512, shape kept; scale 1; no flip",
 }
 
 
@@ -78,6 +79,7 @@ def test_an_unknown_name_is_refused() -> None:
         (Protocol(pad_to=(4, 0)), r"p\.pad_to is \(4, 0\)"),
         (Protocol(label_size=(-1, 4)), r"p\.label_size is \(-1, 4\)"),
         (Protocol(window=(4, 4), overlap=1.0), r"p\.overlap is 1\.0; allowed: 0 up to, not"),
+        (Protocol(keep_ratio=True), r"p\.keep_ratio is set, but there is no p\.input_size"),
         (Protocol(overlap=0.5), r"p\.overlap is 0\.5, but there is no p\.window"),
         (Protocol(window=(4, 4), upsample="logits"), r"knows no window and no padding"),
         (Protocol(pad_to=(4, 4), upsample="probabilities"), r"knows no window and no padding"),
@@ -181,3 +183,14 @@ def test_dacs_compares_at_half_the_labels_size(tmp_path: Path) -> None:
     stored = evaluate(ColorSegmenter(), [sample], config=config, label_space=CITYSCAPES).scores
     assert (halved.confusion[3][3], halved.confusion[4][3]) == (8, 0)
     assert (stored.confusion[3][3], stored.confusion[4][3]) == (31, 1)
+
+
+def test_mmsegmentation_keeps_the_shape_of_each_image(tmp_path: Path) -> None:
+    """Into a box of 32x128: 64x128 becomes 32x64; 48x16, upright, 96x32; labels stay as stored."""
+    network = tiny_model().build(19).eval()
+    for stored, fitted in (((64, 128), (32, 64)), ((48, 16), (96, 32))):
+        sample = written_sample(tmp_path, f"{stored}", noise(5, stored))
+        with torch.no_grad():
+            found = network(resized(sample, fitted)).logits
+            full = F.interpolate(found, stored, mode="bilinear")
+        assert torch.equal(labels_found(network, sample, "mmsegmentation"), full[0].argmax(0))

@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
@@ -17,6 +19,7 @@ from uda.data.files import read_image
 from uda.data.transforms import resize_image
 from uda.errors import InputError
 from uda.models.segmenter import Segmenter
+from uda.protocols import Protocol, input_size_of
 
 BATCH_NORM_IMAGES = 160  # enough for statistics: 20 batches of 8
 _BATCH_NORM_BATCH = 8
@@ -52,12 +55,11 @@ def reestimate_batch_norm(segmenter: Segmenter, batches: Iterable[Tensor]) -> No
     segmenter.eval()
 
 
-def adapt_batch_norm(segmenter: Segmenter, folder: Path, input_size: tuple[int, int] | None) -> str:
+def adapt_batch_norm(segmenter: Segmenter, folder: Path, protocol: Protocol) -> str:
     """Re-estimates batch norm on images found below `folder` and says so in one line.
 
-    At most BATCH_NORM_IMAGES of them are used, evenly spaced over the sorted list and resized to
-    `input_size` (height, width), if given. Raises InputError when there are none or they cannot be
-    batched.
+    At most BATCH_NORM_IMAGES of them are used, evenly spaced over the sorted list and resized as
+    the protocol wants it. Raises InputError when there are none or they cannot be batched.
     """
     files = sorted(
         path for path in folder.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg")
@@ -73,7 +75,7 @@ def adapt_batch_norm(segmenter: Segmenter, folder: Path, input_size: tuple[int, 
     def batches() -> Iterator[Tensor]:
         for start in range(0, count, _BATCH_NORM_BATCH):
             group = [
-                torch.from_numpy(resize_image(read_image(path), input_size))
+                torch.from_numpy(_resized(read_image(path), protocol))
                 for path in chosen[start : start + _BATCH_NORM_BATCH]
             ]
             if any(image.shape != group[0].shape for image in group):
@@ -85,3 +87,7 @@ def adapt_batch_norm(segmenter: Segmenter, folder: Path, input_size: tuple[int, 
 
     reestimate_batch_norm(segmenter, batches())
     return f"re-estimated on {count} of {len(files)} unlabeled images of {folder}"
+
+
+def _resized(image: Image.Image, protocol: Protocol) -> npt.NDArray[np.uint8]:
+    return resize_image(image, input_size_of((image.height, image.width), protocol))

@@ -25,6 +25,7 @@ from uda.protocols import (
     Protocol,
     Size,
     input_line,
+    input_size_of,
     labels_line,
     protocol_fields,
     protocol_name,
@@ -97,7 +98,7 @@ class EvaluationDataset(Dataset[Views | InputError]):
         try:
             image = read_image(sample.image)
             size = (image.height, image.width)
-            base = self.config.input_size or size
+            base = input_size_of(size, self.config)
             sizes = [(round(base[0] * s), round(base[1] * s)) for s in self.config.scales]
             if min(map(min, sizes)) < 1:
                 raise InputError(

@@ -91,7 +91,7 @@ def open_network(arguments: argparse.Namespace, device: torch.device) -> OpenedN
     )
     batch_norm = "as trained"
     if arguments.adapt_bn is not None:
-        batch_norm = adapt_batch_norm(segmenter, arguments.adapt_bn, config.input_size)
+        batch_norm = adapt_batch_norm(segmenter, arguments.adapt_bn, config)
     facts: dict[str, object] = {
         "snapshot": str(arguments.restore_from),
         "preset": snapshot.preset,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from uda.data.config import MAX_SCALE
+from uda.data.transforms import fitted_size
 from uda.errors import InputError, require, require_size
 from uda.plain import suggest
 
@@ -18,6 +19,9 @@ class Protocol:
     """How a network is scored. The defaults are the protocol `native`: everything as stored."""
 
     input_size: Size | None = None  # images are resized to this; none: as stored
+    # They keep their shape: `input_size` is a box, upright or lying as the image is, into which
+    # each is made to fit.
+    keep_ratio: bool = False
     scales: tuple[float, ...] = (1.0,)  # of the input size; probabilities are averaged over them
     flip: bool = False  # average over each image and its mirror image, too
     # "fused": main + 0.5 * auxiliary logits, as in Seg-Uncertainty.
@@ -42,6 +46,11 @@ class Protocol:
             size: Size | None = getattr(self, name)
             if size is not None:
                 require_size(f"{path}.{name}", size)
+        require(
+            self.input_size is not None or not self.keep_ratio,
+            f"{path}.keep_ratio is set, but there is no {path}.input_size to fit images into: give "
+            "one, or leave it false",
+        )
         side = min(self.input_size or (1,)) * min(self.scales)
         require(
             self.input_size is None or round(side) > 0,
@@ -87,6 +96,8 @@ PROTOCOLS = {
     # LikeLy-Journey/SegmenTron, on images of 1024x2048. Its pixAcc is of logits cut to whole
     # numbers, and its classes that are nowhere count as 0: neither is repeated.
     "segmentron": Protocol(pad_to=(1025, 2049)),
+    # open-mmlab/mmsegmentation on ADE20K and what is configured after it: whole images.
+    "mmsegmentation": Protocol(input_size=(512, 2048), keep_ratio=True),
 }
 
 
@@ -108,10 +119,17 @@ def protocol_fields(protocol: Protocol) -> dict[str, Any]:
     return {field.name: getattr(protocol, field.name) for field in fields(Protocol)}
 
 
+def input_size_of(stored: Size, protocol: Protocol) -> Size:
+    """What an image of size `stored` is resized to, before any of the scales."""
+    if protocol.input_size is None:
+        return stored
+    return fitted_size(stored, protocol.input_size) if protocol.keep_ratio else protocol.input_size
+
+
 def input_line(protocol: Protocol) -> str:
     """What a network sees of an image, in words."""
     parts = [
-        f"input {_size(protocol.input_size)}",
+        f"input {_size(protocol.input_size)}" + (", shape kept" if protocol.keep_ratio else ""),
         "scale " + ", ".join(f"{scale:g}" for scale in protocol.scales),
         "flip" if protocol.flip else "no flip",
     ]
