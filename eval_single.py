@@ -5,6 +5,7 @@ from functools import partial
 
 from experiments.published import compare
 from uda.cli import clear_errors, device_named, print_facts
+from uda.data.class_range import range_facts
 from uda.data.class_sets import class_set_named
 from uda.data.training import open_labeled_split
 from uda.distributed import own_share, process_group
@@ -51,7 +52,7 @@ def main() -> None:
             progress=partial(progress_bar, total=len(own_share(samples)), description="evaluate"),
         )
         beside = compare(scores, snapshot.preset, snapshot.step, config)
-        facts |= {"images": len(samples)} | measured
+        facts |= {"images": len(samples)} | range_facts(samples) | measured
         publish(scores, space, facts, arguments, aside=beside.text, aside_facts=beside.facts)
 
 

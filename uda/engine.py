@@ -11,7 +11,7 @@ from uda.config import Experiment, validate
 from uda.data.registry import data_root
 from uda.data.samples import Sample
 from uda.data.sampling import batches
-from uda.data.start_checks import count_remarks
+from uda.data.start_checks import count_remarks, range_remarks
 from uda.data.training import TrainingData, open_labeled_split, open_training_data
 from uda.distributed import check_batch_size, rank
 from uda.errors import InputError, require
@@ -295,7 +295,11 @@ def _run_to_end(start: Start, validation: Sequence[Sample], stop: Stop) -> Score
 def _remarks(experiment: Experiment) -> list[str]:
     """What a person should know of the data before a run of days."""
     scored, root = experiment.evaluation, data_root(experiment.data.root)
-    return count_remarks(experiment.data, root, dataset=scored.dataset, split=scored.split)
+    used = {"dataset": scored.dataset, "split": scored.split}
+    return [
+        *count_remarks(experiment.data, root, **used),
+        *range_remarks(experiment.data, root, **used),
+    ]
 
 
 def _make_steps(

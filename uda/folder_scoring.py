@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from uda.data.class_range import cut_off_warning
 from uda.data.class_sets import ClassSet, class_set_named
 from uda.data.files import read_raw_labels
 from uda.data.labels import LabelSpace
@@ -69,8 +70,12 @@ def score_pairs(
                 max(largest[1], counted.largest[1]),
             )
             total.merge(counted.tally)
+    counts = total.matrix.counts
     warnings = _suspicions(largest, ids=ids, space=space)
-    labeled, missed = total.matrix.counts.sum(), total.matrix.counts[:, -1].sum()
+    seen = counts[: space.num_classes].sum(dim=1).nonzero().flatten().tolist()
+    cut_off = cut_off_warning(seen, space, files=len(pairs))
+    warnings |= {"class_range_warning": cut_off} if cut_off else {}
+    labeled, missed = counts.sum(), counts[:, -1].sum()
     no_class = {
         "value": percent(int(missed) / max(1, int(labeled))),
         "definition": "percent of the labeled pixels that are predicted as no class; misses",

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from uda.data.cityscapes import CITYSCAPES
+from uda.data.class_range import FILES_LOOKED_AT
+from uda.data.clothes import CLOTHES58, CLOTHES59
 from uda.data.config import DataConfig, DomainConfig
 from uda.data.files import image_size, read_raw_labels, sizes_fit
 from uda.data.gta5 import CYCLEGTA5, GTA5
@@ -17,9 +19,7 @@ from uda.data.samples import Layout, Sample, evenly_spaced, list_split
 from uda.errors import InputError, require
 from uda.plain import suggest
 
-_FILES_LOOKED_AT = 16  # of a data set's label files, before a run
-
-LAYOUTS = {layout.name: layout for layout in (GTA5, CYCLEGTA5, CITYSCAPES)}
+LAYOUTS = {layout.name: layout for layout in (GTA5, CYCLEGTA5, CITYSCAPES, CLOTHES59, CLOTHES58)}
 
 
 def layout_named(name: str) -> Layout:
@@ -32,7 +32,7 @@ def layout_named(name: str) -> Layout:
 def data_root(configured: str) -> Path:
     """The folder that holds the data sets: `configured` or, if empty, UDA_DATA."""
     text = configured or os.environ.get("UDA_DATA", "")
-    folders = ", ".join(f"{layout.folder}/" for layout in LAYOUTS.values())
+    folders = ", ".join(dict.fromkeys(f"{layout.folder}/" for layout in LAYOUTS.values()))
     if not text:
         raise InputError(f"no data root: give --data-root DIR or set UDA_DATA; DIR holds {folders}")
     root = Path(text).expanduser()
@@ -108,7 +108,8 @@ def check_sizes(samples: Sequence[Sample]) -> None:
 
 
 def check_raw_ids(samples: Sequence[Sample]) -> None:
-    """Raises InputError when the label files hold train ids where raw ids belong.
+    """Raises InputError when label files hold an id without a class, or train ids where raw ids
+    belong.
 
     Train ids without a 255 among them are raw ids one by one, so no single file gives them away.
     But of sixteen files spread over a data set, one at least shows sky or a car.
@@ -119,8 +120,8 @@ def check_raw_ids(samples: Sequence[Sample]) -> None:
             by_dataset.setdefault(sample.dataset, []).append(sample)
     for labeled in by_dataset.values():
         space = labeled[0].space
-        if space is not None and space.may_hold_train_ids(0):
-            _check_raw_ids(evenly_spaced(labeled, _FILES_LOOKED_AT), space)
+        if space is not None:
+            _check_raw_ids(evenly_spaced(labeled, FILES_LOOKED_AT), space)
 
 
 def _check_raw_ids(looked_at: Sequence[Sample], space: LabelSpace) -> None:

@@ -58,11 +58,15 @@ class Layout:
     known: Mapping[str, KnownSplit] = field(default_factory=dict)
     class_shares: tuple[float, ...] = ()
     translated: bool = False  # see `Sample`
+    # The name of an image's label file, where it is not the image's with another suffix.
+    label_name: Callable[[str], str] | None = None
 
     def label_file(self, root: Path, split: str, image: Path) -> Path:
         """Where the labels of an image of `split` belong."""
         images, labels = self.folders(root, split)
         name = image.name.removesuffix(self.image_suffix) + self.label_suffix
+        if self.label_name is not None:
+            name = self.label_name(image.name)
         return labels / image.parent.relative_to(images) / name
 
 

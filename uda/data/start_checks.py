@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
-from uda.data.config import DataConfig
+from uda.data.class_range import range_warning
+from uda.data.config import DataConfig, DomainConfig
 from uda.data.files import read_header
 from uda.data.pseudo_label_folder import PseudoLabelFolder
 from uda.data.registry import layout_named, list_dataset
@@ -28,12 +29,8 @@ def count_remarks(data: DataConfig, root: Path, *, dataset: str, split: str) -> 
     line each: those a run trains on and the split of `dataset` it is scored on."""
     if is_toy_city(root):
         return []
-    used = {(dataset, split): None}
-    for domain in (data.source, data.target):
-        if domain is not None and domain.first is None:  # a part is what was asked for
-            used |= dict.fromkeys(product(domain.datasets, domain.splits))
     remarks = []
-    for name, part in used:
+    for name, part in _used((data.source, data.target), dataset, split):
         known = layout_named(name).known.get(part)
         count = len(list_dataset(root, name, part, labeled=False))
         if known is not None and count not in known.counts:
@@ -43,3 +40,27 @@ def count_remarks(data: DataConfig, root: Path, *, dataset: str, split: str) -> 
                 "scripts/check_data.py says what is missing"
             )
     return remarks
+
+
+def range_remarks(data: DataConfig, root: Path, *, dataset: str, split: str) -> list[str]:
+    """What is to be said of data sets whose labels are not of all classes (`range_warning`), one
+    line each: those that the run learns labels of, and the split of `dataset` it is scored on."""
+    if is_toy_city(root):
+        return []
+    learned = (data.source, data.target if data.target_ground_truth else None)
+    warnings = {
+        f"{name} {part}": range_warning(list_dataset(root, name, part, labeled=True))
+        for name, part in _used(learned, dataset, split)
+    }
+    return [f"{name}: {warning}" for name, warning in warnings.items() if warning]
+
+
+def _used(
+    domains: Sequence[DomainConfig | None], dataset: str, split: str
+) -> dict[tuple[str, str], None]:
+    """Data sets and splits that are scored on or, as a whole, trained on; each once, in order."""
+    used = {(dataset, split): None}
+    for domain in domains:
+        if domain is not None and domain.first is None:  # a part is what was asked for
+            used |= dict.fromkeys(product(domain.datasets, domain.splits))
+    return used

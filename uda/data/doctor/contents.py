@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from uda.data.class_range import describe_range, lacks_an_end
 from uda.data.doctor.file_facts import FileFacts, Role
 from uda.data.doctor.findings import Finding, Item, finding
 from uda.data.doctor.listing import Listing
@@ -49,6 +50,7 @@ def check_contents(listing: Listing, facts: Facts) -> tuple[ContentSummary, list
         *_values(listing, usable),
         *_blank(listing, usable),
         *_shares(listing, pixels, len(usable)),
+        *_class_range(listing, pixels, len(usable)),
     ]
     sizes = Counter(found.size for found in images.values() if found.size is not None)
     return ContentSummary(sizes=sizes, label_files=len(labels), pixels=pixels), findings
@@ -169,6 +171,22 @@ def _shares(listing: Listing, pixels: npt.NDArray[np.int64], label_files: int) -
             if share and not 1 / _FACTOR < share / expected < _FACTOR
         ],
     )  # fmt: skip
+
+
+def _class_range(
+    listing: Listing, pixels: npt.NDArray[np.int64], label_files: int
+) -> list[Finding]:
+    """A class list that is longer than the range of ids in all files."""
+    space, seen = listing.wish.layout.label_space, np.flatnonzero(pixels).tolist()
+    if label_files < ENOUGH_LABELS or not lacks_an_end(seen, space):
+        return []
+    return [
+        Finding(
+            kind="class range", where=listing.wish.name, severity="note",
+            text=describe_range(seen, space, files=label_files),
+            fix="compare the class list with what the data set's publishers say of its ids",
+        )
+    ]  # fmt: skip
 
 
 def _pixels(files: Iterable[Counts], space: LabelSpace) -> npt.NDArray[np.int64]:

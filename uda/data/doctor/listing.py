@@ -56,9 +56,10 @@ def list_files_of(wish: Wish, root: Path, *, genuine: bool) -> tuple[Listing, li
         return Listing(wish=wish, images=0, known=known), [missing]
     used = [s for s in everything if s.name not in wish.exclude][: wish.limit]
     samples, findings = _with_labels(wish, folder, used)
+    beside = _other_splits(wish, folder)
     findings += _count(wish, known, len(everything))
     findings += _names(wish, everything)
-    findings += _others(wish, folder, everything)
+    findings += _others(wish, folder, [*everything, *beside])
     return Listing(wish=wish, images=len(everything), known=known, samples=tuple(samples)), findings
 
 
@@ -106,12 +107,29 @@ def _with_labels(
         items=[Item(str(s.image)) for s in paired if s.labels is None],
     )  # fmt: skip
     if wish.limit is None and not wish.exclude and not wish.layout.translated:
-        findings += _labels_alone(wish, present, paired)
+        findings += _labels_alone(wish, folder, present, paired)
     return paired, findings
 
 
-def _labels_alone(wish: Wish, present: set[Path], samples: list[Sample]) -> list[Finding]:
-    used = {sample.labels for sample in samples}
+def _other_splits(wish: Wish, folder: Path) -> list[Sample]:
+    """The samples of other splits whose images lie in the same folder: splits by a list or a seed
+    share one."""
+    layout, own = wish.layout, wish.layout.folders(folder, wish.split)[0]
+    return [
+        sample
+        for split in layout.splits
+        if split != wish.split and layout.folders(folder, split)[0] == own
+        for sample in layout.list_samples(folder, split, False)
+    ]
+
+
+def _labels_alone(
+    wish: Wish, folder: Path, present: set[Path], samples: list[Sample]
+) -> list[Finding]:
+    used = {sample.labels for sample in samples} | {
+        wish.layout.label_file(folder, wish.split, sample.image)
+        for sample in _other_splits(wish, folder)
+    }
     alone = [
         path
         for path in sorted(present - used)

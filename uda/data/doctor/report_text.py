@@ -71,15 +71,17 @@ def _sizes(sizes: Counter[tuple[int, int]]) -> str:
 
 
 def _class_table(report: Report) -> str:
-    """The share of each class in percent, and the expected one where there is one."""
-    labeled = [(listing, summary) for listing, summary in report.sets if summary.pixels.any()]
-    if not labeled:
-        return ""
-    names = labeled[0][0].wish.layout.label_space.report_names
-    columns = [["% of pixels", *names]]
-    for listing, summary in labeled:
-        columns += _class_columns(listing, summary)
-    return _table([list(row) for row in zip(*columns, strict=True)])
+    """The share of each class in percent, and the expected one where there is one; a table for each
+    list of classes."""
+    tables: dict[tuple[str, ...], list[list[str]]] = {}
+    for listing, summary in report.sets:
+        if summary.pixels.any():
+            names = listing.wish.layout.label_space.report_names
+            columns = tables.setdefault(names, [["% of pixels", *names]])
+            columns += _class_columns(listing, summary)
+    return "\n\n".join(
+        _table([list(row) for row in zip(*columns, strict=True)]) for columns in tables.values()
+    )
 
 
 def _class_columns(listing: Listing, summary: ContentSummary) -> list[list[str]]:
