@@ -246,6 +246,10 @@ def test_check_data_looks_at_all_files(shell: Shell, tmp_path: Path) -> None:
     assert "no image" not in said
     assert "problem: clothes59 train: 100 images; the data set has 800" in said
     assert "clothes58" not in said, "the same files"
+    preset = ("--preset", "clothes58_deeplabv3plus_r50")
+    said = shell.ended(*arguments, *preset)[1]
+    assert "clothes58 train" in said
+    assert "smaller than" not in said, "images that keep their shape have no one size"
     whole_list(folder, last=57)
     said = shell.ended(*arguments)[1]
     assert "note: clothes59 train: the classes in 100 label files go from background to wa" in said

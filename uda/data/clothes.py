@@ -68,7 +68,7 @@ def _list_samples(dataset: str, root: Path, split: str, labeled: bool) -> list[S
             "archive again or remove the images"
         )
     if labeled:
-        _check_names(root / _NAMES)
+        check_names(root / _NAMES)
     parts = seeded_split(len(names), tuple(_SHARES.values()), seed=_SPLIT_SEED)
     return [
         Sample(
@@ -85,7 +85,7 @@ def _label_name(image_name: str) -> str:
     return _LABEL_PREFIX + image_name.removeprefix(_IMAGE_PREFIX)
 
 
-def _check_names(path: Path) -> None:
+def check_names(path: Path) -> None:
     """Raises InputError when `labels.csv` is there and names other classes, or in another order.
 
     Its last column holds the names. There may be a header, and ids before the names; class 0 is

@@ -73,7 +73,7 @@ def _wishes(
         for split in domain.splits:
             wish = Wish(
                 layout=layout_named(name), split=split, labels=labels, limit=left,
-                exclude=data.exclude, size=domain.size,
+                exclude=data.exclude, size=None if domain.keep_ratio else domain.size,
             )  # fmt: skip
             if left is None or left > 0:
                 wishes.append(wish)
