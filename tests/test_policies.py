@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from uda.errors import InputError
-from uda.policies import PolicyName, _torchvision_policy, apply_policy
+from uda.policies import PIXELWISE, PolicyName, _torchvision_policy, apply_policy
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 NAMES: tuple[PolicyName, ...] = get_args(PolicyName)
@@ -295,3 +295,14 @@ def test_pictures_without_colors_are_refused() -> None:
 def test_other_names_are_refused() -> None:
     with pytest.raises(InputError, match='"randaugment"'):
         apply_policy(noise(), "randaugmnt", seeded(0))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_pixelwise_policy_may_follow_the_crop(name: PolicyName) -> None:
+    """And one that looks at the whole image may not."""
+    image, same = as_tensor(photograph()), []
+    for seed in range(40):
+        whole = apply_policy(image, name, seeded(seed))[:, 5:30, 20:50]
+        alone = apply_policy(image[:, 5:30, 20:50], name, seeded(seed))
+        same.append(torch.equal(whole, alone))
+    assert all(same) == (name in PIXELWISE)

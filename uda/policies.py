@@ -20,6 +20,9 @@ PolicyName = Literal[
     "autoaugment_log", "autoaugment", "randaugment", "photometric_distortion"
 ]  # fmt: skip
 
+# Those that look at each pixel by itself: what is cut out of an image can be changed instead of it.
+PIXELWISE: frozenset[PolicyName] = frozenset({"photometric_distortion"})
+
 ImageT = TypeVar("ImageT", Image.Image, Tensor)
 
 # What of torchvision's augmentation space keeps pixels in place. It names what is allowed, so that

@@ -17,7 +17,7 @@ from uda.data.files import read_image, read_raw_labels
 from uda.data.labels import IGNORE_INDEX, LabelSpace
 from uda.data.pseudo_label_folder import PseudoLabelFolder
 from uda.data.samples import Sample
-from uda.policies import apply_policy
+from uda.policies import PIXELWISE, PolicyName, apply_policy
 
 _CROP_TRIES = 10
 _MEAN_COLOR = (124, 116, 104)  # RGB: what an ImageNet network's normalization makes about 0
@@ -57,13 +57,9 @@ def load_cropped(
     labels = _read_labels(sample, stored_size, size, label_space, pseudo_labels)
     top, left = _choose_crop(labels, size, crop, domain, rng)
     mirrored = domain.mirror and rng.random() < 0.5
-    if domain.policy is not None:
-        # Before the crop, as in the log: equalize and its like look at the whole picture.
-        image = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        image = apply_policy(image, domain.policy, generator)
     inside = (min(crop[0], size[0]), min(crop[1], size[1]))
-    pixels = _padded(np.asarray(_resize_crop(image, size, top, left, inside)), crop, _MEAN_COLOR)
+    image = _distorted_crop(image, domain.policy, size, top, left, inside, rng)
+    pixels = _padded(np.asarray(image), crop, _MEAN_COLOR)
     across = slice(None, None, -1 if mirrored else 1)
     pixels = np.ascontiguousarray(pixels[:, across].transpose(2, 0, 1))
     if labels is None:
@@ -74,6 +70,26 @@ def load_cropped(
     if sample.labels is None:
         return CroppedSample(pixels, None, labels)
     return CroppedSample(pixels, labels, None)
+
+
+def _distorted_crop(
+    image: Image.Image,
+    policy: PolicyName | None,
+    size: tuple[int, int],
+    top: int,
+    left: int,
+    crop: tuple[int, int],
+    rng: np.random.Generator,
+) -> Image.Image:
+    """The crop of the image as it looks at `size` after a draw of the policy, if there is one."""
+    if policy is None:
+        return _resize_crop(image, size, top, left, crop)
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    if policy in PIXELWISE:
+        return apply_policy(_resize_crop(image, size, top, left, crop), policy, generator)
+    # Before the crop, as in the log: equalize and its like look at the whole picture.
+    image = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    return _resize_crop(apply_policy(image, policy, generator), size, top, left, crop)
 
 
 def _read_labels(
