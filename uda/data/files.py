@@ -14,6 +14,7 @@ from uda.errors import InputError, shortened
 
 # Pillow knows more, and draws some of them, such as PostScript, with other programs.
 _FORMATS = ("PNG", "JPEG")
+_TIFF = ("TIFF",)  # of what is prepared, once; a data set that is trained on holds none
 # More than any data set has: Cityscapes has 2**21, the tiles of Potsdam 36 million. A file of a few
 # bytes can claim any size, and decoding it would take all memory; so headers are looked at first.
 # Pillow's own limit, a warning, is a little higher.
@@ -83,6 +84,21 @@ def read_train_ids(path: Path, size: tuple[int, int], space: LabelSpace) -> npt.
     return space.to_train_ids(np.asarray(read_raw_labels(path, size)), str(path))
 
 
+def read_tiff(path: Path) -> Image.Image:
+    """The RGB picture in a TIFF, for preparing a data set; InputError, naming the file, when it
+    cannot be decoded or holds other channels."""
+    image = _decode(path, _TIFF)
+    if image.mode != "RGB":
+        raise InputError(f"{path}: mode {image.mode} is not allowed; allowed: 8-bit RGB")
+    return image
+
+
+def tiff_size(path: Path) -> tuple[int, int]:
+    """(height, width) of a TIFF, without decoding it; see `read_header`."""
+    with _opened(path, _TIFF) as image:
+        return image.height, image.width
+
+
 def image_size(path: Path) -> tuple[int, int]:
     """(height, width) as the file's header says, without decoding it; see `read_header`."""
     return read_header(path).size
@@ -97,19 +113,19 @@ def read_header(path: Path) -> Header:
         return Header((image.height, image.width), image.mode, image.format or "unknown")
 
 
-def _decode(path: Path) -> Image.Image:
-    with _opened(path) as image:
+def _decode(path: Path, formats: tuple[str, ...] = _FORMATS) -> Image.Image:
+    with _opened(path, formats) as image:
         image.load()
         return image
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(path: Path, formats: tuple[str, ...] = _FORMATS) -> Iterator[Image.Image]:
     """The picture in a file, no larger than can be decoded; InputError for all that is wrong."""
     try:
         if path.exists() and not path.is_file():  # reading a pipe would wait for ever
             raise ValueError("it is no file")
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(path, formats=formats) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise _too_large(path, f"{image.width}x{image.height} pixels")
             yield image
