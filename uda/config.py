@@ -44,6 +44,10 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     backbone_lr_factor: float = 1.0  # learning rate of the backbone, relative to the optimizer's
     head_lr_factor: float = 10.0  # that of everything else
+    # Whether weight decay reaches the student's normalization layers and embeddings (queries).
+    decay_norms: bool = True
+    # The student's gradient, all of it one vector, is scaled down to this length if it is longer.
+    max_grad_norm: float | None = None
     warmup_steps: int = 0
     power: float = 0.9  # of the polynomial decay
     final_lr_factor: float = 0.0  # the share of the learning rate that it comes down to
@@ -79,6 +83,14 @@ class TrainConfig:
             self.schedule_steps is None or self.schedule_steps >= self.steps,
             f"{path}.schedule_steps is {self.schedule_steps}; it must not be below {path}.steps "
             f"({self.steps})",
+        )
+        require(
+            self.max_grad_norm is None or self.max_grad_norm > 0,
+            f"{path}.max_grad_norm is {self.max_grad_norm}; allowed: none, or above 0",
+        )
+        require(
+            self.decay_norms or self.optimizer.weight_decay > 0,
+            f"{path}.decay_norms is false, but {path}.optimizer.weight_decay is 0: leave it true",
         )
         require_share(f"{path}.final_lr_factor", self.final_lr_factor)
         if self.restart is not None:
@@ -187,6 +199,7 @@ def _check_needs(experiment: Experiment) -> None:
             experiment.data.second_target_view is not None,
         ),
         "auxiliary_head": (f"model.{auxiliary}", experiment.model.has_auxiliary_head),
+        "queries": ("a network with queries, such as Mask2Former", experiment.model.has_queries),
     }
     _check_views(experiment)
     for need, (field_name, present) in have.items():
@@ -194,6 +207,8 @@ def _check_needs(experiment: Experiment) -> None:
         if users:
             require(present, f"objective {users[0]!r} needs {field_name}, which this preset lacks")
         off = {"auxiliary_head": without, "target_ground_truth": "false"}.get(need, "none")
+        if need == "queries":  # objectives that read logits train such a network, too
+            continue
         require(
             bool(users) or not present,
             f"{field_name} is set, but no objective uses it; set {field_name}={off} or add an "

@@ -185,6 +185,9 @@ def _cut_off(output: SegmentationOutput) -> SegmentationOutput:
 
 def _update(run: Run, active: Mapping[str, Objective]) -> None:
     """The optimizers step, each at its own rate, and the teacher follows."""
+    longest = run.experiment.train.max_grad_norm
+    if longest is not None:
+        nn.utils.clip_grad_norm_(run.student.parameters(), longest)
     for name, optimizer in run.optimizers.items():
         if name == STUDENT or name in active:
             set_learning_rate(optimizer, _learning_rate(run, name))

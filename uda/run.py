@@ -12,7 +12,7 @@ from uda.distributed import GradientExchange, world_size
 from uda.errors import require, shown
 from uda.models.segmenter import Segmenter
 from uda.objectives.base import Objective
-from uda.optimizers import ParameterGroup, build_optimizer, load_state
+from uda.optimizers import ParameterGroup, build_optimizer, load_state, without_decay
 from uda.snapshots import load_weights
 from uda.synchronized_batch_norm import synchronize_batch_norm
 from uda.teacher import MeanTeacher
@@ -126,6 +126,8 @@ def _build_optimizers(
         {"params": student.backbone_parameters(), "lr_factor": train.backbone_lr_factor},
         {"params": student.head_parameters(), "lr_factor": train.head_lr_factor},
     ]
+    if not train.decay_norms:
+        groups = without_decay(student, groups)
     optimizers = {STUDENT: build_optimizer(train.optimizer, groups)}
     for name, objective in objectives.items():
         if objective.optimizer is not None:

@@ -14,12 +14,16 @@ from uda.data.clothes import CLOTHES58, CLOTHES59
 from uda.data.config import DataConfig, DomainConfig
 from uda.data.files import image_size, read_raw_labels, sizes_fit
 from uda.data.gta5 import CYCLEGTA5, GTA5
+from uda.data.isprs import POTSDAM, VAIHINGEN
 from uda.data.labels import LabelSpace
 from uda.data.samples import Layout, Sample, evenly_spaced, list_split
 from uda.errors import InputError, require
 from uda.plain import suggest
 
-LAYOUTS = {layout.name: layout for layout in (GTA5, CYCLEGTA5, CITYSCAPES, CLOTHES59, CLOTHES58)}
+LAYOUTS = {
+    layout.name: layout
+    for layout in (GTA5, CYCLEGTA5, CITYSCAPES, CLOTHES59, CLOTHES58, VAIHINGEN, POTSDAM)
+}
 
 
 def layout_named(name: str) -> Layout:

@@ -6,6 +6,7 @@ from typing import Any
 from uda.errors import InputError, shown
 from uda.models.deeplabv2 import DeepLabV2Config
 from uda.models.deeplabv3plus import DeepLabV3PlusConfig
+from uda.models.mask2former import Mask2FormerConfig
 from uda.models.segmenter import ModelConfig
 from uda.models.segmentron import SegmenTronConfig
 from uda.models.torchvision_deeplabv3 import TorchvisionDeepLabV3Config
@@ -15,6 +16,7 @@ from uda.plain import from_plain
 __all__ = [
     "DeepLabV2Config",
     "DeepLabV3PlusConfig",
+    "Mask2FormerConfig",
     "ModelConfig",
     "SegmenTronConfig",
     "TorchvisionDeepLabV3Config",
@@ -25,6 +27,7 @@ __all__ = [
 _CONFIGS: tuple[type[ModelConfig], ...] = (
     DeepLabV2Config,
     DeepLabV3PlusConfig,
+    Mask2FormerConfig,
     SegmenTronConfig,
     TorchvisionDeepLabV3Config,
     VainFConfig,

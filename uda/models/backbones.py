@@ -1,4 +1,4 @@
-"""ResNet trunks with torchvision's weights at output stride 8 or 16, or Caffe's at 8.
+"""ResNet trunks with torchvision's weights at output stride 8, 16 or 32, or Caffe's at 8.
 
 Source: He et al., CVPR 2016, arXiv 1512.03385; blocks and parameter names are torchvision's.
 """
@@ -63,7 +63,7 @@ class ResNetBackbone(nn.Module):
         name: BackboneName,
         *,
         width: int,
-        output_stride: Literal[8, 16],
+        output_stride: Literal[8, 16, 32],
         norm: NormLayer = nn.BatchNorm2d,
     ) -> None:
         """Random weights; use `resnet_backbone`, which loads weights and checks the stride.
@@ -91,8 +91,9 @@ class ResNetBackbone(nn.Module):
         if output_stride == 8:
             _replace_stride_with_dilation(self.layer3, previous_dilation=1)
             _replace_stride_with_dilation(self.layer4, previous_dilation=2)
-        else:
+        elif output_stride == 16:
             _replace_stride_with_dilation(self.layer4, previous_dilation=1)
+        self.widths = tuple(channels[1:])  # channels of each of the four stages
         self.channels = BackboneChannels(channels[1], channels[3], channels[4])
         self.title = f"{name} of width {width}"
         self.provenance = "random"
@@ -105,10 +106,18 @@ class ResNetBackbone(nn.Module):
 
         images: (N, 3, H, W) float, normalized
         """
-        stem = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        low_level = self.layer1(stem)
-        middle = self.layer3(self.layer2(low_level))
-        return BackboneFeatures(low_level, middle, self.layer4(middle))
+        low_level, _, middle, deep = self.stages(images)
+        return BackboneFeatures(low_level, middle, deep)
+
+    def stages(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Features of layer1 to layer4; at output stride 32 their strides are 4, 8, 16 and 32.
+
+        images: (N, 3, H, W) float, normalized
+        """
+        first = self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(images)))))
+        second = self.layer2(first)
+        third = self.layer3(second)
+        return first, second, third, self.layer4(third)
 
 
 class CaffeResNetBackbone(ResNetBackbone):
@@ -141,7 +150,7 @@ def resnet_backbone(
     name: BackboneName,
     *,
     width: int = _IMAGENET_WIDTH,
-    output_stride: Literal[8, 16] = 16,
+    output_stride: Literal[8, 16, 32] = 16,
     weights: str,
 ) -> ResNetBackbone:
     """A ResNet trunk whose `provenance` says which weights it carries.
@@ -153,8 +162,8 @@ def resnet_backbone(
     Raises InputError on an unknown name, stride or width, and when the weights cannot be had or
     are those of another network.
     """
-    if output_stride not in (8, 16):
-        raise InputError(f"model.output_stride is {output_stride!r}; allowed: 8, 16")
+    if output_stride not in (8, 16, 32):
+        raise InputError(f"model.output_stride is {output_stride!r}; allowed: 8, 16, 32")
     if weights == "imagenet" and width != _IMAGENET_WIDTH:
         raise InputError(
             f"model.backbone_width is {width}, but ImageNet weights exist for {_IMAGENET_WIDTH} "

@@ -221,6 +221,8 @@ def _separable_convolution(
 
 
 def _check(config: DeepLabV3PlusConfig) -> None:
+    if config.output_stride not in _RATES:
+        raise InputError(f"model.output_stride is {config.output_stride!r}; allowed: 8, 16")
     if config.head_norm not in get_args(HeadNorm):
         raise InputError(
             f"model.head_norm is {config.head_norm!r}; allowed: {', '.join(get_args(HeadNorm))}"

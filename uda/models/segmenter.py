@@ -39,6 +39,11 @@ class ModelConfig:
         network without one."""
         raise NotImplementedError
 
+    @property
+    def has_queries(self) -> bool:
+        """Whether, in training, the network's outputs carry `query_classes` and `query_masks`."""
+        return False
+
     def check(self, num_classes: int) -> None:
         """Raises InputError when what every network needs is out of its range."""
         require(num_classes >= 1, f"num_classes is {num_classes}; allowed: 1 or more")
@@ -79,7 +84,8 @@ class SegmentationOutput(NamedTuple):
     auxiliary_logits: Tensor | None  # (N, C, H, W) of the auxiliary head; None without one
     features: Tensor  # (N, D, h, w) deepest features of the backbone, at output stride
     # Of a network that classifies masks, from its L decoder layers, the last one last: what class
-    # each of Q queries has, "no object" being the last, and where it lies. None of other networks.
+    # each of Q queries has, "no object" being the last, and where it lies. None of other networks,
+    # and outside of training.
     query_classes: Tensor | None = None  # (L, N, Q, C + 1) logits
     query_masks: Tensor | None = None  # (L, N, Q, h, w) logits
 

@@ -7,6 +7,7 @@ from uda.objectives.cross_view import CrossViewConfig
 from uda.objectives.cut_mix import CutMixConfig
 from uda.objectives.entropy import EntropyConfig
 from uda.objectives.fix_match import FixMatchConfig
+from uda.objectives.mask_classification import MaskClassificationConfig
 from uda.objectives.memory_regularization import MemoryRegularizationConfig
 from uda.objectives.pseudo_label import PseudoLabelConfig
 from uda.objectives.rectified_pseudo_label import RectifiedPseudoLabelConfig
@@ -19,6 +20,7 @@ __all__ = [
     "CutMixConfig",
     "EntropyConfig",
     "FixMatchConfig",
+    "MaskClassificationConfig",
     "MemoryRegularizationConfig",
     "Objective",
     "ObjectiveConfig",

@@ -70,7 +70,7 @@ class ObjectiveConfig:
 
     def needs(self) -> frozenset[str]:
         """What the rest of the preset must provide: "source", "target", "teacher", "pseudo_labels",
-        "target_ground_truth", "second_target_view", "auxiliary_head"."""
+        "target_ground_truth", "second_target_view", "auxiliary_head", "queries"."""
         return frozenset()
 
     def adds_views(self) -> frozenset[str]:
