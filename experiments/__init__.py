@@ -2,13 +2,24 @@
 
 import inspect
 
-from experiments import clothes, gta5_cityscapes, logged, logged_single, methods, single, toy_city
+from experiments import (
+    clothes,
+    gta5_cityscapes,
+    logged,
+    logged_single,
+    methods,
+    remote_sensing,
+    single,
+    toy_city,
+)
 from experiments.by_path import is_path, preset_from_file, presets_of
 from uda.config import Experiment
 from uda.errors import InputError, shown
 from uda.plain import suggest
 
-_MODULES = (gta5_cityscapes, single, methods, logged, logged_single, clothes, toy_city)
+_MODULES = (
+    gta5_cityscapes, single, methods, logged, logged_single, clothes, remote_sensing, toy_city
+)  # fmt: skip
 PRESETS = {name: f for module in _MODULES for name, f in presets_of(module).items()}
 
 

@@ -29,7 +29,9 @@ class Mask2FormerConfig(ResNetConfig):
     """Settings of `Mask2Former`; the defaults are the paper's on a ResNet-50."""
 
     backbone: BackboneName = "resnet50"
-    dropout: float = 0.0  # of every layer of both transformers
+    # Of nothing, as in the paper. That of transformers leaves out whole layers and then fails where
+    # masks of one level meet features of another; nor could a teacher do without it.
+    dropout: float = 0.0
     queries: int = 100
     channels: int = 256  # of pixel features, masks and queries
     attention_heads: int = 8
@@ -53,14 +55,20 @@ class Mask2FormerConfig(ResNetConfig):
 
     def build(self, num_classes: int) -> "Mask2Former":
         self.check(num_classes)
+        require(
+            self.dropout == 0,
+            f"model.dropout is {self.dropout}, but Mask2Former has none: leave it 0",
+        )
         for name in ("queries", "channels", "attention_heads", "encoder_layers", "encoder_width",
                      "decoder_layers", "decoder_width"):  # fmt: skip
             value = getattr(self, name)
             require(value >= 1, f"model.{name} is {value}; allowed: 1 or more")
         require(
-            self.channels % _NORM_GROUPS == 0 == self.channels % self.attention_heads,
+            # One channel in a group, of one image at one place, cannot be normalized.
+            self.channels >= 2 * _NORM_GROUPS
+            and self.channels % _NORM_GROUPS == 0 == self.channels % self.attention_heads,
             f"model.channels is {self.channels}; allowed: multiples of {_NORM_GROUPS} and of "
-            f"model.attention_heads ({self.attention_heads})",
+            f"model.attention_heads ({self.attention_heads}), from {2 * _NORM_GROUPS} on",
         )
         backbone = resnet_backbone(
             self.backbone,
@@ -225,7 +233,7 @@ def _settings(library: ModuleType, config: Mask2FormerConfig, num_classes: int) 
         encoder_feedforward_dim=config.encoder_width,
         decoder_layers=config.decoder_layers + 1,  # it counts what queries say before the first
         dim_feedforward=config.decoder_width,
-        dropout=config.dropout,
+        dropout=0.0,
         num_queries=config.queries,
     )
 
