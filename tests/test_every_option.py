@@ -29,6 +29,7 @@ from uda.evaluation import EvaluationConfig, evaluate
 from uda.measures import Measured
 from uda.models import (
     DeepLabV2Config,
+    Mask2FormerConfig,
     ModelConfig,
     SegmenTronConfig,
     TorchvisionDeepLabV3Config,
@@ -42,6 +43,7 @@ from uda.objectives import (
     CutMixConfig,
     EntropyConfig,
     FixMatchConfig,
+    MaskClassificationConfig,
     MemoryRegularizationConfig,
     PseudoLabelConfig,
     RectifiedPseudoLabelConfig,
@@ -243,6 +245,24 @@ def torchvision_deeplabv3(root: Path) -> Experiment:
     return experiment
 
 
+def mask2former(root: Path) -> Experiment:
+    experiment = small(root, steps=2)
+    experiment.model = Mask2FormerConfig(
+        backbone="resnet18",
+        backbone_weights="none",
+        backbone_width=8,
+        queries=6,
+        channels=64,
+        attention_heads=4,
+        encoder_layers=1,
+        encoder_width=16,
+        decoder_layers=1,
+        decoder_width=16,
+    )
+    experiment.objectives = {"masks": MaskClassificationConfig(points=64)}
+    return experiment
+
+
 def under_teacher(root: Path) -> Experiment:
     experiment = small(root, steps=2)
     experiment.data.target = target()
@@ -339,6 +359,7 @@ CASES = {
     "deeplab_v2_sum": Case(deeplab_v2_sum, ("model",)),
     "segmentron": Case(segmentron, ("model",)),
     "vainf": Case(vainf, ("model",)),
+    "mask2former": Case(mask2former, ("model", "objectives")),
     "torchvision_deeplabv3": Case(torchvision_deeplabv3, ("model",)),
 }
 
@@ -356,6 +377,9 @@ OTHERS: dict[tuple[type, str], tuple[Any, ...]] = {
     (DomainConfig, "crop_max_share"): (0.1, 1.5),
     (ModelConfig, "backbone_weights"): (Beside(WEIGHTS), "imagenet", "nowhere"),
     (ResNetConfig, "backbone_width"): (12, 10, 0),
+    (Mask2FormerConfig, "channels"): (128, 80, 32),
+    (Mask2FormerConfig, "attention_heads"): (2, 3),
+    (TrainConfig, "max_grad_norm"): (0.01, 0.0),
     (TrainConfig, "initial_snapshot"): (Beside(SNAPSHOT), "nowhere"),
     (TrainConfig, "unlabeled_images"): (0, 3, -1),
     (TrainConfig, "restart"): (None, RestartConfig(at_step=1, schedule_steps=9)),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tiny_runs import batch_for, tiny_preset, tiny_run
 from uda.engine import train_step
 from uda.errors import InputError
-from uda.optimizers import OptimizerConfig, build_optimizer, set_learning_rate
+from uda.optimizers import OptimizerConfig, build_optimizer, set_learning_rate, without_decay
 from uda.schedules import learning_rate_factor
 
 SGD = OptimizerConfig(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.01)
@@ -124,3 +124,57 @@ def test_backbone_and_heads_are_the_two_groups(toy_root: Path) -> None:
     assert all(names[id(weight)].startswith("backbone.") for weight in backbone["params"])
     assert not any(names[id(weight)].startswith("backbone.") for weight in heads["params"])
     assert heads["lr_factor"] == 10
+
+
+def test_norms_and_embeddings_do_not_decay_where_it_is_asked_for(toy_root: Path) -> None:
+    experiment = tiny_preset("gc_640x360_b2_source_only", toy_root)
+    experiment.model.batch_norm = "train"
+    experiment.train.decay_norms = False
+    run = tiny_run(experiment)
+    names = {id(weight): name for name, weight in run.student.named_parameters()}
+    norms = {
+        f"{name}.{kind}"
+        for name, layer in run.student.named_modules()
+        if isinstance(layer, nn.BatchNorm2d | nn.GroupNorm)
+        for kind in ("weight", "bias")
+    }
+    groups = run.optimizers["student"].param_groups
+    assert [(g["weight_decay"], g["lr_factor"]) for g in groups] == [
+        (5e-4, 1.0), (0.0, 1.0), (5e-4, 10.0), (0.0, 10.0)
+    ]  # fmt: skip
+    left_alone = {names[id(p)] for g in groups if g["weight_decay"] == 0 for p in g["params"]}
+    assert left_alone == norms
+    assert sum(len(g["params"]) for g in groups) == len(names)
+
+
+def test_a_network_without_norms_to_spare_is_refused() -> None:
+    network = nn.Conv2d(1, 1, 1)
+    with pytest.raises(InputError, match="trains no normalization and no embedding"):
+        without_decay(network, [{"params": list(network.parameters()), "lr_factor": 1.0}])
+
+
+def moved(toy_root: Path, longest: float | None, exchanged: float = 1.0) -> float:
+    """How far plain gradient descent at rate 0.1 moves the student in a step, where the exchange
+    between processes would multiply its gradient by `exchanged`."""
+    experiment = tiny_preset("gc_640x360_b2_source_only", toy_root)
+    experiment.train.precision = "float32"
+    experiment.train.optimizer = OptimizerConfig(lr=0.1, momentum=0.0)
+    experiment.train.head_lr_factor, experiment.train.warmup_steps = 1.0, 0
+    experiment.train.max_grad_norm = longest
+    run = tiny_run(experiment)
+    run.exchange = lambda: torch._foreach_mul_(run.gradients(), exchanged)  # type: ignore[assignment]
+    before = [p.detach().clone() for p in run.student.parameters()]
+    train_step(run, batch_for(experiment))
+    pairs = zip(before, run.student.parameters(), strict=True)
+    return torch.cat([(b - a).flatten() for a, b in pairs]).norm().item()
+
+
+def test_a_long_gradient_is_scaled_down_and_a_short_one_is_not(toy_root: Path) -> None:
+    free = moved(toy_root, None)
+    assert free > 0.01
+    assert moved(toy_root, 1e6) == free
+    assert moved(toy_root, 0.01) == pytest.approx(0.001, rel=1e-3)
+
+
+def test_what_processes_have_exchanged_is_clipped(toy_root: Path) -> None:
+    assert moved(toy_root, 0.01, exchanged=100.0) == pytest.approx(0.001, rel=1e-3)

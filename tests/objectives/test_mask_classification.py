@@ -116,7 +116,7 @@ def test_gradients_reach_every_layer() -> None:
     labels = drawn_labels()
     output = saying(labels)
     view = View("source", torch.zeros(2, 3, 64, 64), labels)
-    sum(CONFIG.build(CLASSES).terms(view, output, CONTEXT).values()).backward()  # type: ignore[union-attr]
+    sum(CONFIG.build(CLASSES).terms(view, output, CONTEXT).values()).backward()
     for part in (output.query_classes, output.query_masks):
         assert part is not None
         assert part.grad is not None
