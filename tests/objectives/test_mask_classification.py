@@ -100,7 +100,7 @@ def test_weights_scale_terms() -> None:
     base = terms(output, labels)
     for name in ("class", "mask", "dice"):
         factor = {f"{name}_weight": 3 * getattr(CONFIG, f"{name}_weight")}
-        changed = terms(output, labels, replace(CONFIG, **factor))  # type: ignore[arg-type]
+        changed = terms(output, labels, replace(CONFIG, **factor))
         assert changed[name] == pytest.approx(3 * base[name])
 
 
@@ -116,7 +116,8 @@ def test_gradients_reach_every_layer() -> None:
     labels = drawn_labels()
     output = saying(labels)
     view = View("source", torch.zeros(2, 3, 64, 64), labels)
-    sum(CONFIG.build(CLASSES).terms(view, output, CONTEXT).values()).backward()
+    found = CONFIG.build(CLASSES).terms(view, output, CONTEXT)
+    torch.stack(list(found.values())).sum().backward()
     for part in (output.query_classes, output.query_masks):
         assert part is not None
         assert part.grad is not None
