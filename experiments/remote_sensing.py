@@ -1,8 +1,8 @@
 """Aerial images: ISPRS Vaihingen with labels, and Potsdam adapted to it.
 
 All presets want tiles of 512x512 from scripts/prepare_vaihingen.py, with its defaults: the official
-split of areas, eroded ground truth, half of a tile shared with the next, near infrared, red and
-green at 9 cm. They are scored on whole tiles, where the overlap counts twice.
+split of areas, eroded ground truth, near infrared, red and green at 9 cm. Half of a training tile
+is in the next one; the tiles that are scored overlap only in an area's last row and column.
 
 What the log's document says of `vaihingen_mask2former_r50` is: Vaihingen, Mask2Former, ResNet-50,
 90000 steps, mIoU 75.97, mAcc 85.52. Not known or inferred:

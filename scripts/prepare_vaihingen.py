@@ -31,7 +31,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--output", type=Path, required=True, metavar="DIR", help="DATA_ROOT/Vaihingen or /Potsdam")
     add("--clip", type=at_least(1), default=512, metavar="N", help="side of a tile (default: 512)")
     add("--stride", type=at_least(1), default=256, metavar="N",
-        help="between origins of tiles (default: 256: half of a tile is in the next)")  # fmt: skip
+        help="between train tiles (default: 256, so that half of one is in the next)")  # fmt: skip
+    add("--val-stride", type=at_least(1), metavar="N",
+        help="between val tiles (default: the clip, so that they do not overlap)")  # fmt: skip
     add("--channels", choices=get_args(Channels), default="IRRG",
         help="of Potsdam; Vaihingen has IRRG only (default: IRRG)")  # fmt: skip
     add("--pixel-cm", type=positive, default=9.0, metavar="CM",
@@ -47,6 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
         dataset=options.dataset,
         clip=options.clip,
         stride=options.stride,
+        val_stride=options.val_stride,
         channels=options.channels,
         pixel_cm=options.pixel_cm,
         color_tolerance=options.color_tolerance,

@@ -1,6 +1,7 @@
 """Tiles of ISPRS Vaihingen and Potsdam: every pixel is in one, none is written twice."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from PIL import Image
 
 from shells import Shell
 from uda.data.isprs_areas import AREAS, IsprsName
-from uda.data.isprs_tiles import TileSettings, labels_of_colors, tile_origins, write_tiles
+from uda.data.isprs_colors import labels_of_colors
+from uda.data.isprs_tiles import TileSettings, tile_origins, write_tiles
 from uda.errors import InputError
 
 COLORS = np.array(  # by raw id
@@ -92,11 +94,11 @@ def test_tiles_cover_every_pixel_and_overlap_as_said(stride: int) -> None:
 
 
 def test_counts_names_and_split(tiled: tuple[Path, Path, dict[str, Bytes]]) -> None:
-    """20x11 pixels, tiles of 8, stride 4: columns 0 4 8 12, rows 0 3: 8 tiles an area."""
+    """20x11 pixels, tiles of 8: rows 0 3 and, at stride 4, columns 0 4 8 12; at 8, 0 8 12."""
     _, output, _ = tiled
     for kind in ("img_dir", "ann_dir"):
         assert len(list((output / kind / "train").iterdir())) == 16 * 8
-        assert len(list((output / kind / "val").iterdir())) == 17 * 8
+        assert len(list((output / kind / "val").iterdir())) == 17 * 6
     names = sorted(path.name for path in (output / "img_dir/train").glob("area1_*"))
     assert names == sorted(
         f"area1_{x}_{y}_{x + 8}_{y + 8}.png" for x in (0, 4, 8, 12) for y in (0, 3)
@@ -107,18 +109,30 @@ def test_counts_names_and_split(tiled: tuple[Path, Path, dict[str, Bytes]]) -> N
 
 def test_tiles_put_together_are_the_area(tiled: tuple[Path, Path, dict[str, Bytes]]) -> None:
     raw, output, ids = tiled
-    image = pixels(raw / "ISPRS_semantic_labeling_Vaihingen/top/top_mosaic_09cm_area38.tif")
+    image = pixels(raw / "ISPRS_semantic_labeling_Vaihingen/top/top_mosaic_09cm_area37.tif")
     seen = np.zeros(SIZE, int)
-    for path in (output / "img_dir/val").glob("area38_*"):
+    for path in (output / "img_dir/train").glob("area37_*"):
         left, top, right, bottom = map(int, path.stem.split("_")[1:])
         box = np.s_[top:bottom, left:right]
         assert (pixels(path) == image[box]).all()
-        assert (pixels(output / "ann_dir/val" / path.name) == ids["38"][box]).all()
+        assert (pixels(output / "ann_dir/train" / path.name) == ids["37"][box]).all()
         seen[box] += 1
     assert seen.min() == 1
     # Columns 4 to 15 are in two tiles, rows 3 to 7 in two.
     assert seen[0].tolist() == [1] * 4 + [2] * 12 + [1] * 4
     assert seen[:, 0].tolist() == [1] * 3 + [2] * 5 + [1] * 3
+
+
+def test_val_tiles_repeat_only_what_the_last_row_and_column_do(
+    tiled: tuple[Path, Path, dict[str, Bytes]], tmp_path: Path
+) -> None:
+    raw, output, _ = tiled
+    names = sorted(path.name for path in (output / "ann_dir/val").glob("area38_*"))
+    assert names == sorted(
+        f"area38_{x}_{y}_{x + 8}_{y + 8}.png" for x in (0, 8, 12) for y in (0, 3)
+    )
+    settings = replace(SMALL, val_stride=4)
+    assert write_tiles(raw, tmp_path / "tiles", settings) == (16 * 8, 17 * 8)
 
 
 def test_repeated_every_byte_is_the_same(
@@ -154,7 +168,7 @@ def test_two_settings_never_share_a_folder(
 ) -> None:
     raw, output, _ = tiled
     before = contents(output)
-    settings = TileSettings(**{"dataset": "vaihingen", "clip": 8, "stride": 4} | changed)  # type: ignore[arg-type]
+    settings = replace(SMALL, **changed)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=f"holds tiles of other settings \\({said}\\)"):
         write_tiles(raw, output, settings)
     assert contents(output) == before
@@ -228,10 +242,12 @@ def test_what_is_missing_or_does_not_fit_is_refused(tmp_path: Path) -> None:
         (top / "top_mosaic_09cm_area1.tif").read_bytes()
     )
     write_area(raw, "vaihingen", "9")  # of no split
-    assert write_tiles(raw, tmp_path / "tiles", SMALL) == (128, 136)
+    assert write_tiles(raw, tmp_path / "tiles", SMALL) == (128, 102)
 
     with pytest.raises(InputError, match=r"area1\.tif has 20x11 pixels at 9 cm, less than a tile"):
         write_tiles(raw, tmp_path / "other", TileSettings(dataset="vaihingen", clip=12, stride=4))
+    with pytest.raises(InputError, match="would have 18000x9900 pixels at 0.01 cm"):
+        write_tiles(raw, tmp_path / "fine", replace(SMALL, pixel_cm=0.01))
     write_area(raw, "vaihingen", "3", (12, 20))
     write_area(tmp_path / "taller", "vaihingen", "3", (13, 20))
     labels = next((tmp_path / "taller").rglob("*noBoundary.tif"))
@@ -272,5 +288,5 @@ def test_the_command_says_what_it_wrote(shell: Shell) -> None:
         "scripts/prepare_vaihingen.py", "raw", "--output", "Vaihingen",
         "--clip", "8", "--stride", "4",
     )  # fmt: skip
-    assert output == "Vaihingen: 128 train and 136 val tiles of 8x8, stride 4, IRRG, 9 cm\n"
+    assert output == "Vaihingen: 128 train and 102 val tiles of 8x8, stride 4, IRRG, 9 cm\n"
     assert json.loads((shell.cwd / "Vaihingen/tiles.json").read_text())["stride"] == 4

@@ -12,23 +12,15 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from uda.data.files import read_tiff, tiff_size
+from uda.data.files import MAX_PIXELS, read_tiff, tiff_size
 from uda.data.isprs_areas import AREAS, Area, Channels, IsprsName
+from uda.data.isprs_colors import MOST_TOLERANCE, labels_of_colors
 from uda.disk import clear_write_errors, remove_partial, replacing
-from uda.errors import InputError, require, shown
+from uda.errors import require, shown
 
 SETTINGS = "tiles.json"  # beside the tiles: how they were made
-_LABEL_COLORS = (  # by raw id: nothing, then the classes of uda/data/isprs.py; RGB
-    (0, 0, 0), (255, 255, 255), (0, 0, 255), (0, 255, 255), (0, 255, 0), (255, 255, 0), (255, 0, 0),
-)  # fmt: skip
-_NO_COLOR = 255  # marks, while labels are read, a pixel of no such color
-_ROWS = 512  # of labels that are looked at at once
-_MOST_TOLERANCE = 63  # gray levels; farther than this a color is as near to the next one
-
-Bytes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +29,10 @@ class TileSettings:
 
     dataset: IsprsName
     clip: int = 512  # side of a tile, pixels
-    stride: int = 256  # between the origins of neighbors, pixels
+    stride: int = 256  # between the origins of neighbors of the training split, pixels
+    # The same of the other split; None: `clip`, so that only what the last row and column repeat is
+    # scored twice.
+    val_stride: int | None = None
     channels: Channels = "IRRG"  # near infrared, red, green; Vaihingen has no others
     pixel_cm: float = 9.0  # on the ground: areas of another resolution are resized to this one
     color_tolerance: int = 0  # gray levels by which each channel of a label's color may be off
@@ -48,19 +43,20 @@ class TileSettings:
             value, allowed = getattr(self, name), get_args(kind)
             require(value in allowed, f"--{name} is {value!r}; allowed: {', '.join(allowed)}")
         require(self.clip > 0, f"--clip is {self.clip}; allowed: 1 or more pixels")
-        require(
-            0 < self.stride <= self.clip,
-            f"--stride is {self.stride}; allowed: 1 to {self.clip}, the clip: a larger one would "
-            "leave pixels out",
-        )
+        for name, stride in (("stride", self.stride), ("val-stride", self.val_stride)):
+            require(
+                stride is None or 0 < stride <= self.clip,
+                f"--{name} is {stride}; allowed: 1 to {self.clip}, the clip: a larger one would "
+                "leave pixels out",
+            )
         require(
             self.dataset == "potsdam" or self.channels == "IRRG",
             "--channels RGB: Vaihingen has no blue channel; leave it at IRRG",
         )
         require(self.pixel_cm > 0, f"--pixel-cm is {self.pixel_cm}; it must be above 0")
         require(
-            0 <= self.color_tolerance <= _MOST_TOLERANCE,
-            f"--color-tolerance is {self.color_tolerance}; allowed: 0 to {_MOST_TOLERANCE}",
+            0 <= self.color_tolerance <= MOST_TOLERANCE,
+            f"--color-tolerance is {self.color_tolerance}; allowed: 0 to {MOST_TOLERANCE}",
         )
 
 
@@ -102,46 +98,6 @@ def tile_origins(size: int, clip: int, stride: int) -> list[int]:
         return []
     last = size - clip
     return [*range(0, last, stride), last]
-
-
-def labels_of_colors(colors: Bytes, origin: str, *, tolerance: int = 0) -> Bytes:
-    """Raw ids (H, W) of the colors (H, W, 3) RGB of a label picture: 0 black (nothing), 1 to 6 the
-    classes; each channel may be off by `tolerance`.
-
-    Raises InputError, naming `origin`, with the commonest other color, how often it occurs and
-    where first.
-    """
-    table = np.full(8, _NO_COLOR, np.uint8)  # by which of red, green and blue are bright
-    for raw_id, color in enumerate(_LABEL_COLORS):
-        table[_brightness(np.array(color))] = raw_id
-    ids = np.empty(colors.shape[:2], np.uint8)
-    for first in range(0, len(colors), _ROWS):  # 36 million pixels at once would take gigabytes
-        rows = colors[first : first + _ROWS]
-        near = (np.minimum(rows, 255 - rows) <= tolerance).all(axis=2)
-        ids[first : first + _ROWS] = np.where(near, table[_brightness(rows)], _NO_COLOR)
-    strangers = ids == _NO_COLOR
-    if strangers.any():
-        raise _strange_colors(colors, strangers, origin)
-    return ids
-
-
-def _brightness(colors: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
-    """0 to 7 for colors (..., 3): a bit for each of red, green and blue that is above one half."""
-    red, green, blue = np.moveaxis(colors >= 128, -1, 0).astype(np.uint8)
-    return 4 * red + 2 * green + blue
-
-
-def _strange_colors(colors: Bytes, strangers: npt.NDArray[np.bool_], origin: str) -> InputError:
-    found, counts = np.unique(colors[strangers], axis=0, return_counts=True)
-    commonest = found[counts.argmax()]
-    row, column = np.argwhere((colors == commonest).all(axis=2))[0].tolist()
-    color = ", ".join(map(str, commonest.tolist()))
-    return InputError(
-        f"{origin}: {int(strangers.sum())} pixels have no color of the legend; ({color}) has "
-        f"{int(counts.max())} of them, the first at column {column}, row {row}; allowed (RGB): "
-        f"{', '.join(str(c) for c in _LABEL_COLORS)}; replace the file or, if such colors are "
-        "near those, let each channel be off by N levels with --color-tolerance N"
-    )
 
 
 def _find(raw: Path, settings: TileSettings) -> dict[Area, tuple[Path, Path]]:
@@ -227,7 +183,13 @@ def _tile_area(area: Area, image: Path, labels: Path, output: Path, settings: Ti
     )
     scale = AREAS[settings.dataset].pixel_cm / settings.pixel_cm
     height, width = (round(side * scale) for side in stored)
-    boxes = list(_boxes(height, width, settings))
+    require(
+        height * width <= MAX_PIXELS,
+        f"{image} would have {width}x{height} pixels at {settings.pixel_cm:g} cm; allowed: up to "
+        f"{MAX_PIXELS}: give a larger --pixel-cm",
+    )
+    stride = settings.stride if area.split == "train" else settings.val_stride or settings.clip
+    boxes = list(_boxes(height, width, settings.clip, stride))
     require(
         bool(boxes),
         f"{image} has {width}x{height} pixels at {settings.pixel_cm:g} cm, less than a tile of "
@@ -254,8 +216,7 @@ def _read_labels(path: Path, settings: TileSettings) -> Image.Image:
     return Image.fromarray(labels_of_colors(colors, str(path), tolerance=settings.color_tolerance))
 
 
-def _boxes(height: int, width: int, settings: TileSettings) -> Iterator[tuple[int, int, int, int]]:
+def _boxes(height: int, width: int, clip: int, stride: int) -> Iterator[tuple[int, int, int, int]]:
     """(left, top, right, bottom) of every tile, row by row."""
-    clip, stride = settings.clip, settings.stride
     for top, left in product(tile_origins(height, clip, stride), tile_origins(width, clip, stride)):
         yield left, top, left + clip, top + clip
