@@ -246,7 +246,7 @@ def test_what_is_missing_or_does_not_fit_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match=r"area1\.tif has 20x11 pixels at 9 cm, less than a tile"):
         write_tiles(raw, tmp_path / "other", TileSettings(dataset="vaihingen", clip=12, stride=4))
-    with pytest.raises(InputError, match="would have 18000x9900 pixels at 0.01 cm"):
+    with pytest.raises(InputError, match=r"would have 18000x9900 pixels at 0\.01 cm"):
         write_tiles(raw, tmp_path / "fine", replace(SMALL, pixel_cm=0.01))
     write_area(raw, "vaihingen", "3", (12, 20))
     write_area(tmp_path / "taller", "vaihingen", "3", (13, 20))
