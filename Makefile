@@ -9,7 +9,7 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
-CODE := uda experiments scripts tests train_uda.py eval_single.py pseudo_label.py setup.py
+CODE := uda experiments scripts tests train_uda.py eval_single.py pseudo_label.py predict.py setup.py
 
 .PHONY: install demo ladder benchmark torture test test-slow lint check clean
 

@@ -1,4 +1,4 @@
-"""The three commands, end to end on a tiny toy city: what they print, write and refuse."""
+"""The commands, end to end on a tiny toy city: what they print, write and refuse."""
 
 import json
 import re
@@ -30,6 +30,7 @@ OPTIONS = {
     "eval_single.py": NETWORK_OPTIONS
     | {"--split", "--format", "--sets", "--boundary", "--measures", "--json", "--export"},
     "pseudo_label.py": NETWORK_OPTIONS | {"--threshold", "--output", "--splits", "--first"},
+    "predict.py": NETWORK_OPTIONS - {"--data-root"} | {"--images", "--output", "--kinds"},
 }  # fmt: skip
 
 # --- train_uda.py

@@ -149,19 +149,29 @@ def test_two_processes_compute_the_steps_of_one(toy_root: Path, tmp_path: Path) 
 # --- the commands
 
 
-def test_scores_and_pseudo_labels_are_those_of_one_process(trained: Trained, shell: Shell) -> None:
+def test_scores_and_pictures_are_those_of_one_process(
+    trained: Trained, shell: Shell, toy_root: Path
+) -> None:
     """Three images on two processes: none is seen twice, none is left out, no bit differs."""
     common = ["--restore-from", str(trained.snapshot), "--device", "cpu", "--workers", "0"]
     scoring = [*common, "--sets", "miou16_restricted", "--boundary", "--json"]
     labeling = [*common, "--threshold", "0.06", "--output"]
+    predicting = [*common, "--images", str(toy_root / "GTA5/images"), "--output"]
     jobs = [
         torchrun(str(REPOSITORY / "eval_single.py"), *scoring, "two.json", cwd=shell.cwd),
         torchrun(str(REPOSITORY / "pseudo_label.py"), *labeling, "two", cwd=shell.cwd),
+        torchrun(str(REPOSITORY / "predict.py"), *predicting, "both", cwd=shell.cwd),
     ]
     shell.run("eval_single.py", *scoring, "one.json")
     shown = shell.run("pseudo_label.py", *labeling, "one")
+    predicted = shell.run("predict.py", *predicting, "alone")
     outputs = [finished(job) for job in jobs]
     assert outputs[0].count("===> mIoU") == 1, "one process prints"
+    assert outputs[2].replace("folder: both", "folder: alone") == predicted
+    alone = {p.relative_to(shell.cwd / "alone"): p.read_bytes()
+             for p in (shell.cwd / "alone").rglob("*") if p.is_file()}  # fmt: skip
+    assert len(alone) == 6 * 4 + 2
+    assert all((shell.cwd / "both" / name).read_bytes() == data for name, data in alone.items())
     assert outputs[1].replace("folder: two", "folder: one") == shown
     assert (shell.cwd / "two.json").read_text() == (shell.cwd / "one.json").read_text()
     ones = sorted((shell.cwd / "one").iterdir())

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from uda.data.file_tree import pictures_below
 from uda.data.files import read_image
 from uda.data.transforms import resize_image
 from uda.errors import InputError
@@ -61,9 +62,7 @@ def adapt_batch_norm(segmenter: Segmenter, folder: Path, protocol: Protocol) -> 
     At most BATCH_NORM_IMAGES of them are used, evenly spaced over the sorted list and resized as
     the protocol wants it. Raises InputError when there are none or they cannot be batched.
     """
-    files = sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg")
-    )
+    files = [folder / name for name in pictures_below(folder)] if folder.is_dir() else []
     if not files:
         raise InputError(f"--adapt-bn {folder}: there are no .png or .jpg images below this folder")
     count = min(len(files), BATCH_NORM_IMAGES)

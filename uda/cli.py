@@ -38,11 +38,11 @@ def clear_errors() -> Iterator[None]:
 
 
 def _fail(message: str, *, status: int) -> int:
-    print(f"error: {_printable(' '.join(message.split()))}", file=sys.stderr)
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return status
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Without what a terminal would obey, or could not show: names of files are anybody's."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 

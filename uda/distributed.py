@@ -155,6 +155,15 @@ def any_of(text: str) -> str:
     return next(filter(None, texts), "")
 
 
+def joined(items: Sequence[T]) -> list[T]:
+    """The items of each rank, one rank after the other, the same on all."""
+    if world_size() == 1:
+        return list(items)
+    parts: list[Sequence[T]] = [()] * world_size()
+    dist.all_gather_object(parts, items)
+    return [item for part in parts for item in part]
+
+
 class HostVote:
     """Asks all ranks a question through the hosts' memory: no GPU is waited for."""
 

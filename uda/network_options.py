@@ -8,7 +8,7 @@ import torch
 
 from uda.batch_norm import adapt_batch_norm
 from uda.cli import add_device, at_least, positive, share, size_from
-from uda.data.registry import data_root
+from uda.data.registry import root_of
 from uda.errors import require
 from uda.evaluation import EvaluationConfig
 from uda.host_memory import keep_freed_memory
@@ -18,8 +18,9 @@ from uda.snapshots import Snapshot
 from uda.snapshots import load as load_snapshot
 
 
-def add_network_options(parser: argparse.ArgumentParser) -> None:
-    """The options of every command that shows images to a snapshot's network."""
+def add_network_options(parser: argparse.ArgumentParser, *, data_sets: bool = True) -> None:
+    """The options of every command that shows images to a snapshot's network, those of
+    `data_sets` or others."""
     parser.add_argument(
         "--restore-from", required=True, metavar="FILE", type=Path,
         help="snapshot of train_uda.py, or a file of another project (see README)",
@@ -31,9 +32,10 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", choices=("student", "teacher"), default="student", help="default: student"
     )
-    parser.add_argument(
-        "--data-root", metavar="DIR", help="folder of the data sets (default: the snapshot's)"
-    )
+    if data_sets:
+        parser.add_argument(
+            "--data-root", metavar="DIR", help="folder of the data sets (default: the snapshot's)"
+        )
     _add_protocol(parser)
     parser.add_argument(
         "--adapt-bn", metavar="FOLDER", type=Path,
@@ -72,15 +74,22 @@ class OpenedNetwork:
     segmenter: Segmenter
     snapshot: Snapshot
     config: EvaluationConfig
-    root: Path  # of the data sets
+    configured_root: str  # of the data sets; may be empty
     facts: dict[str, object]  # what every result is published with
+
+    @property
+    def root(self) -> Path:
+        """The folder of the data set that is scored; InputError when there is none."""
+        return root_of(self.configured_root, [self.config.dataset])
 
 
 def open_network(arguments: argparse.Namespace, device: torch.device) -> OpenedNetwork:
     """What the options of `add_network_options` ask for; InputError when it cannot be had."""
     snapshot = load_snapshot(arguments.restore_from, partial=arguments.partial)
     config = _configured(snapshot.evaluation, arguments)
-    root = data_root(arguments.data_root or snapshot.data.root)
+    configured_root = getattr(arguments, "data_root", None) or snapshot.data.root
+    if hasattr(arguments, "data_root"):
+        root_of(configured_root, [config.dataset])  # refuses before any work is done
     if device.type == "cpu":
         keep_freed_memory()
     segmenter = snapshot.build(arguments.weights).to(device)
@@ -101,7 +110,7 @@ def open_network(arguments: argparse.Namespace, device: torch.device) -> OpenedN
         "initial_weights": snapshot.initial_weights,
         "batch_norm": batch_norm,
     } | snapshot.report
-    return OpenedNetwork(segmenter, snapshot, config, root, facts)
+    return OpenedNetwork(segmenter, snapshot, config, configured_root, facts)
 
 
 def _configured(config: EvaluationConfig, arguments: argparse.Namespace) -> EvaluationConfig:

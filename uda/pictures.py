@@ -26,7 +26,7 @@ def comparison(
         raise ValueError(f"every row needs {len(titles)} pictures, one for each title")
     height, width = rows[0][0].shape[:2]
     line = _TEXT_SIZE + 2 * _MARGIN
-    legend = _legend(label_space, len(titles) * (width + _MARGIN) - _MARGIN)
+    legend = legend_of(label_space, len(titles) * (width + _MARGIN) - _MARGIN)
     sheet = Image.new(
         "RGB", (legend.width, line + len(rows) * (height + _MARGIN) + legend.height), _WHITE
     )
@@ -42,8 +42,9 @@ def comparison(
     return sheet
 
 
-def _legend(label_space: LabelSpace, width: int) -> Image.Image:
-    """A swatch and a name for each class and for unlabeled pixels, in as many lines as needed."""
+def legend_of(label_space: LabelSpace, width: int) -> Image.Image:
+    """A swatch and a name for each class and for unlabeled pixels, in as many lines as needed to be
+    about `width` pixels wide."""
     entries = [
         *zip(label_space.palette, label_space.classes, strict=True),
         (_BLACK, "not labeled"),

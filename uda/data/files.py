@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageOps
 
 from uda.data.labels import LabelSpace
 from uda.errors import InputError, shortened
@@ -22,7 +23,11 @@ MAX_PIXELS = 2**26
 
 _SHAPE_TOLERANCE = 0.05  # between the aspect ratios of a translated image and its labels
 _LABEL_MODES = ("L", "P")  # 8-bit gray and palette
+_DEEP_MODES = ("I;16", "I")  # 16-bit gray, which some tools write small values in
 _COLOR_MODES = ("RGB", "RGBA")
+_NO_PLACE = 255  # more colors than that no label space has
+
+Colors = tuple[tuple[int, int, int], ...]
 
 
 class Header(NamedTuple):
@@ -33,31 +38,43 @@ class Header(NamedTuple):
     format: str  # PNG, JPEG, ...
 
 
-def read_image(path: Path) -> Image.Image:
-    """The RGB picture in a file, without its transparency if it has any.
+def read_image(path: Path, *, upright: bool = False) -> Image.Image:
+    """The RGB picture in a file, without its transparency if it has any; as stored or, if it shall
+    be `upright`, turned as the camera has noted (EXIF orientation).
 
     Raises InputError, naming the file, when it cannot be decoded or holds no colors: gray and
     palette pictures are label files more often than photographs.
     """
-    image = _decode(path)
+    image = decode(path, upright=upright)
     if image.mode not in _COLOR_MODES:
         raise InputError(f"{path}: mode {image.mode} is no color image; allowed: RGB, RGBA")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def read_raw_labels(
-    path: Path, size: tuple[int, int] | None = None, *, translated: bool = False
+    path: Path,
+    size: tuple[int, int] | None = None,
+    *,
+    translated: bool = False,
+    colors: Colors = (),
 ) -> Image.Image:
     """Raw label ids, an 8-bit picture, of an image of `size` (height, width), if that matters; a
-    palette's index is the id.
+    palette's index is the id. With `colors`, those of a label space whose files hold RGB, the id is
+    a color's place among them; a palette then stands for the colors in it.
 
-    Raises InputError when the file is missing or corrupt, holds colors, or is of another size;
-    the labels of a `translated` image need only have about its shape.
+    Raises InputError when the file is missing or corrupt, holds colors where it should not or
+    others than it should, or is of another size; the labels of a `translated` image need only have
+    about its shape.
     """
-    labels = _decode(path)
+    labels = decode(path)
+    if colors:
+        labels = _places_of(labels, colors, path)
+    elif labels.mode in _DEEP_MODES:
+        labels = _made_shallow(labels, path)
     if labels.mode not in _LABEL_MODES:
         raise InputError(
-            f"{path}: mode {labels.mode} cannot hold label ids; allowed: 8-bit gray or palette PNG"
+            f"{path}: mode {labels.mode} cannot hold label ids; allowed: 8-bit gray or palette "
+            "PNG; a data set described by a file of yours may have colors, see docs/own_data.md"
         )
     if size is not None and not sizes_fit(
         size, (labels.height, labels.width), translated=translated
@@ -67,6 +84,40 @@ def read_raw_labels(
             "replace the file or, for training, leave the sample out with --set data.exclude=NAME"
         )
     return labels
+
+
+def _places_of(labels: Image.Image, colors: Colors, path: Path) -> Image.Image:
+    """8-bit gray: the place of each pixel's color among `colors`; InputError for other colors."""
+    pixels = np.asarray(labels.convert("RGB")).astype(np.uint32)
+    codes = (pixels[..., 0] << 16) | (pixels[..., 1] << 8) | pixels[..., 2]
+    places = _places(colors)[codes]
+    strange = codes[places == _NO_PLACE]
+    if strange.size:
+        found = np.unique(strange)
+        first = [int(found[0]) >> shift & 255 for shift in (16, 8, 0)]
+        raise InputError(
+            f"{path}: {strange.size} pixels have {found.size} colors that are of no class, the "
+            f"first is {first}; give them to a class or to ignore_colors, or replace the file "
+            "(JPEG changes colors)"
+        )
+    return Image.fromarray(places)
+
+
+@lru_cache(maxsize=2)
+def _places(colors: Colors) -> npt.NDArray[np.uint8]:
+    """The place of every 24-bit color among `colors`: 16 MiB, many times faster than searching."""
+    table = np.full(2**24, _NO_PLACE, np.uint8)
+    for place, (red, green, blue) in enumerate(colors):
+        table[red << 16 | green << 8 | blue] = place
+    return table
+
+
+def _made_shallow(labels: Image.Image, path: Path) -> Image.Image:
+    """8-bit gray of 16-bit gray; InputError when a value does not fit."""
+    values = np.asarray(labels)
+    if values.min() < 0 or values.max() > 255:
+        raise InputError(f"{path}: the value {int(values.max())} is no label id; allowed: 0 to 255")
+    return Image.fromarray(values.astype(np.uint8))
 
 
 def sizes_fit(image: tuple[int, int], labels: tuple[int, int], *, translated: bool) -> bool:
@@ -81,13 +132,14 @@ def sizes_fit(image: tuple[int, int], labels: tuple[int, int], *, translated: bo
 
 def read_train_ids(path: Path, size: tuple[int, int], space: LabelSpace) -> npt.NDArray[np.uint8]:
     """Train ids (H, W) uint8 of a raw label file of `size` (H, W); see `read_raw_labels`."""
-    return space.to_train_ids(np.asarray(read_raw_labels(path, size)), str(path))
+    raw = read_raw_labels(path, size, colors=space.raw_colors)
+    return space.to_train_ids(np.asarray(raw), str(path))
 
 
 def read_tiff(path: Path) -> Image.Image:
     """The RGB picture in a TIFF, for preparing a data set; InputError, naming the file, when it
     cannot be decoded or holds other channels."""
-    image = _decode(path, _TIFF)
+    image = decode(path, _TIFF)
     if image.mode != "RGB":
         raise InputError(f"{path}: mode {image.mode} is not allowed; allowed: 8-bit RGB")
     return image
@@ -113,10 +165,16 @@ def read_header(path: Path) -> Header:
         return Header((image.height, image.width), image.mode, image.format or "unknown")
 
 
-def _decode(path: Path, formats: tuple[str, ...] = _FORMATS) -> Image.Image:
+def decode(
+    path: Path, formats: tuple[str, ...] = _FORMATS, *, upright: bool = False
+) -> Image.Image:
+    """The picture in a file, of any mode; `upright` as in `read_image`.
+
+    Raises InputError, naming the file, when it cannot be decoded.
+    """
     with _opened(path, formats) as image:
         image.load()
-        return image
+        return ImageOps.exif_transpose(image) if upright else image
 
 
 @contextmanager

@@ -1,0 +1,40 @@
+"""The files below a folder, in an order that no file system decides."""
+
+import os
+from pathlib import Path
+
+from uda.errors import InputError
+
+PICTURES = (".png", ".jpg", ".jpeg")
+
+
+def files_below(folder: Path) -> list[str]:
+    """Sorted names of all files below `folder`, relative to it, with slashes.
+
+    Hidden files and folders are left out, among them what a Mac leaves beside the files it copies.
+    Links to folders are followed, each folder once. Raises InputError when a folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise InputError(
+            f"{error.filename} cannot be listed ({error.strerror}): give a folder that exists and "
+            "can be read"
+        )
+
+    found: list[str] = []
+    seen: set[tuple[int, int]] = set()  # a link may lead to a folder above it
+    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        stat = Path(parent).stat()
+        if (stat.st_dev, stat.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((stat.st_dev, stat.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        within = Path(parent).relative_to(folder)
+        found += [(within / name).as_posix() for name in names if not name.startswith(".")]
+    return sorted(found)
+
+
+def pictures_below(folder: Path) -> list[str]:
+    """Those of `files_below` whose names end as those of PNG and JPEG files do, in any case."""
+    return [name for name in files_below(folder) if name.lower().endswith(PICTURES)]

@@ -1,0 +1,99 @@
+"""A network and a folder of images -> a folder of predictions."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from uda.data.files import read_image
+from uda.data.samples import Sample
+from uda.distributed import joined, own_share
+from uda.errors import InputError, require
+from uda.evaluation import Views, views_or_errors
+from uda.inference import predict
+from uda.network_options import OpenedNetwork
+from uda.prediction_writer import Kind, PixelClasses, PredictionWriter, listed_images
+from uda.protocols import input_line, protocol_name
+from uda.weight_files import sha256
+
+_DATASET = "images"  # what samples that are of no data set are said to be of
+
+Progress = Callable[[Iterable[Views | InputError]], Iterable[Views | InputError]]
+
+
+class Predicted(NamedTuple):
+    """What was written, and what could not be read."""
+
+    images: list[str]
+    unreadable: dict[str, str]  # why, by the image's name
+    protocol: str
+
+
+def predict_folder(
+    network: OpenedNetwork,
+    images: Path,
+    output: Path,
+    *,
+    snapshot: Path,
+    kinds: tuple[Kind, ...],
+    workers: int = 0,
+    progress: Callable[[int], Progress] = lambda total: iter,
+) -> Predicted:
+    """Writes `kinds` of pictures (see uda/prediction_writer.py) of every image below `images`, each
+    of its own size, turned upright as its camera has noted.
+
+    Of several processes each predicts its share. An image that cannot be read is left out and
+    named. Raises InputError, leaving no folder behind, when none can be read, when `output` holds
+    anything but predictions, or when the protocol predicts at another size.
+    """
+    config, space = network.config, network.snapshot.label_space
+    require(
+        config.label_size is None,
+        f"this protocol compares at {config.label_size}, but predictions are written at the "
+        "images' own size: use --protocol native or another",
+    )
+    names = listed_images(images, output)
+    samples = [Sample(_DATASET, name, images / name, None, upright=True) for name in names]
+    own = own_share(samples)
+    unreadable: list[tuple[str, str]] = []
+    with PredictionWriter(output, label_space=space, kinds=kinds) as writer:
+        found = views_or_errors(own, config, space, workers=workers)
+        for sample, views in zip(own, progress(len(own))(found), strict=True):
+            if isinstance(views, InputError):
+                unreadable.append((sample.stem, str(views)))
+            else:
+                writer.write(sample.stem, _pixel_classes(network, sample, views, kinds))
+        lost = dict(joined(unreadable))
+        written = [name for name in names if name not in lost]
+        require(
+            bool(written),
+            f"none of the {len(names)} images can be read; {next(iter(lost.values()), '')}",
+        )
+        protocol = f"{protocol_name(config)}: {input_line(config)}"
+        facts = {**network.facts, "snapshot": snapshot.name, "snapshot_sha256": sha256(snapshot),
+                 "protocol": protocol, "unreadable": lost}  # fmt: skip
+        writer.finish(facts, written)
+    return Predicted(written, lost, protocol)
+
+
+def _pixel_classes(
+    network: OpenedNetwork, sample: Sample, views: Views, kinds: tuple[Kind, ...]
+) -> PixelClasses:
+    prediction = predict(
+        network.segmenter,
+        views.images,
+        size=views.size,
+        protocol=network.config,
+        confidence="confidence" in kinds,
+        mirrored=network.snapshot.label_space.mirrored,
+    )
+    probability = prediction.confidence
+    # The views are resized, and the overlay is as large as the file.
+    image = read_image(sample.image, upright=True) if "overlays" in kinds else None
+    return PixelClasses(
+        None if image is None else np.asarray(image),
+        prediction.labels.to(torch.uint8).cpu().numpy(),
+        None if probability is None else probability.float().cpu().numpy(),
+    )
