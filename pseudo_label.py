@@ -30,7 +30,10 @@ def main() -> None:
         folder = arguments.output or arguments.restore_from.parent / "pseudo_labels"
         network = open_network(arguments, device)
         samples, why_unscored = list_target(
-            network.snapshot, network.root, splits=arguments.splits, first=arguments.first
+            network.snapshot,
+            network.configured_root,
+            splits=arguments.splits,
+            first=arguments.first,
         )
         result = label_images(
             network.segmenter,

@@ -37,6 +37,8 @@ def main() -> None:
         experiment = load_preset(arguments.preset)
         for override in arguments.set:
             apply_override(experiment, override)
+        scored = experiment.evaluation
+        space = layout_named(scored.dataset).label_space  # a file may be another after days
         scores = train(
             experiment,
             folder_of_run(arguments.run, arguments.preset),
@@ -44,9 +46,8 @@ def main() -> None:
             device=device,
             resume=arguments.resume,
         )
-        scored = experiment.evaluation
         print(compare(scores, arguments.preset, experiment.train.steps, scored).text, end="")
-        print(format_scores("log", scores, layout_named(scored.dataset).label_space, {}))
+        print(format_scores("log", scores, space, {}))
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from uda.cli import at_least, clear_errors
 from uda.config import validate
 from uda.data.doctor.check import check_data
 from uda.data.doctor.file_facts import FactsCache
-from uda.data.doctor.plan import Plan, plan_of_preset, plan_of_root
+from uda.data.doctor.plan import Plan, plan_of_datasets, plan_of_preset, plan_of_root
 from uda.data.doctor.report_text import format_json, format_report
-from uda.data.registry import data_root
+from uda.data.registry import data_root, datasets_of, root_of
 from uda.errors import require
 from uda.plain import apply_override
 from uda.tracking import progress_bar
@@ -30,6 +30,8 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--data-root", metavar="DIR", default="", help="default: the variable UDA_DATA")
     add("--preset", metavar="NAME", help="check what this preset reads (default: all there is)")
+    add("--dataset", action="append", default=[], metavar="NAME",
+        help="check this one, a TOML file of your own too; may be repeated")  # fmt: skip
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the preset")
     add("--pseudo-labels", action="append", type=Path, default=[], metavar="DIR",
         help="check this folder, too; may be repeated")  # fmt: skip
@@ -45,6 +47,9 @@ def plan_and_root(options: argparse.Namespace) -> tuple[Plan, Path]:
     """What is to be checked, and the folder that the data sets are in."""
     if options.preset is None:
         require(not options.set, "--set changes a preset: give --preset NAME, too")
+        if options.dataset:
+            root = root_of(options.data_root, options.dataset)
+            return plan_of_datasets(options.dataset, options.pseudo_labels), root
         root = data_root(options.data_root)
         return plan_of_root(root, options.pseudo_labels), root
     experiment = load_preset(options.preset)
@@ -56,7 +61,9 @@ def plan_and_root(options: argparse.Namespace) -> tuple[Plan, Path]:
     )
     if options.pseudo_labels:
         apply_override(experiment, f"data.pseudo_labels={options.pseudo_labels[-1]}")
-    root, scored = data_root(options.data_root or experiment.data.root), experiment.evaluation
+    require(not options.dataset, "--dataset: a preset names its own; leave it or --preset")
+    data, scored = experiment.data, experiment.evaluation
+    root = root_of(options.data_root or data.root, [scored.dataset, *datasets_of(data)])
     validate(experiment)
     plan = plan_of_preset(experiment.data, root, dataset=scored.dataset, split=scored.split)
     return plan, root

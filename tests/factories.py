@@ -1,5 +1,6 @@
 """Small data sets in the real layouts, and a network whose predictions are known."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from tiny_runs import CROP, tiny_model
 from uda.config import Experiment
 from uda.data.labels import CITYSCAPES
+from uda.data.registry import list_dataset
 from uda.data.samples import Sample
 from uda.models.checkpoints import ForeignFormat
 from uda.models.discriminators import FullyConvolutionalDiscriminator
@@ -81,6 +83,31 @@ def write_cityscapes(
         if labeled:
             write_png(cityscapes_labels(root, stem, split), raw_labels(index))
     return root / "Cityscapes"
+
+
+def describe_city(folder: Path, root: Path) -> tuple[Path, Path]:
+    """Files that describe the toy city at `root`: its source by colors, its target by values."""
+    ids = [raw for raw, train_id in CITYSCAPES.raw_to_train.items() if train_id == 255]
+    raws = sorted((t, raw) for raw, t in CITYSCAPES.raw_to_train.items() if t != 255)
+    for sample in list_dataset(root, "gta5", "train", labeled=True):
+        assert sample.labels is not None
+        train_ids = CITYSCAPES.to_train_ids(np.asarray(Image.open(sample.labels)), "drawn")
+        path = folder / f"colors/{sample.stem}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(CITYSCAPES.colorize(train_ids)).save(path)
+    (folder / "images").symlink_to(root / "GTA5/images")
+    source = ['images = "images/{name}.png"', 'labels = "colors/{name}.png"',
+              "ignore_colors = [[0, 0, 0]]", 'splits = ["train"]']  # fmt: skip
+    target = [f"root = {json.dumps(str(root / 'Cityscapes'))}", f"ignore = {ids}",
+              'images = "leftImg8bit/{split}/{name}_leftImg8bit.png"',
+              'labels = "gtFine/{split}/{name}_gtFine_labelIds.png"',
+              'splits = ["train", "val"]']  # fmt: skip
+    for (_, raw), name, color in zip(raws, CITYSCAPES.classes, CITYSCAPES.palette, strict=True):
+        source += ["[[classes]]", f"name = '{name}'", f"color = {list(color)}"]
+        target += ["[[classes]]", f"name = '{name}'", f"value = {raw}", f"color = {list(color)}"]
+    (folder / "source.toml").write_text("\n".join(source))
+    (folder / "target.toml").write_text("\n".join(target))
+    return folder / "source.toml", folder / "target.toml"
 
 
 class ColorSegmenter(Segmenter):

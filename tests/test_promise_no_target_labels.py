@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from factories import describe_city
 from tiny_runs import CPU, SUPERVISED, UNSUPERVISED, assert_same, metrics, tiny_preset
 from uda.config import Experiment
 from uda.engine import train
@@ -125,3 +126,19 @@ def test_unreadable_labels_are_no_hindrance(toy_root: Path, tmp_path: Path) -> N
         path.write_bytes(b"no picture")
     experiment = tiny_preset("toy_class_mix", root, steps=2)
     train(experiment, tmp_path / "run", preset="toy_class_mix", device=CPU)
+
+
+def test_a_target_described_by_a_file_keeps_its_labels_to_itself(
+    toy_root: Path, tmp_path: Path
+) -> None:
+    """Patterns of labels are neither expanded nor listed for images without labels."""
+    _, target = describe_city(tmp_path, toy_root)
+    experiment = preset("toy_class_mix", toy_root)
+    assert experiment.data.target is not None
+    experiment.data.target.datasets = (str(target),)
+    experiment.evaluation.dataset = str(target)
+    with opened_files() as found:
+        train(experiment, tmp_path / "run", preset="toy_class_mix", device=CPU)
+    labels = toy_root / "Cityscapes/gtFine"
+    assert any(path.is_relative_to(labels / "val") for path in found), "the hook sees what is read"
+    assert not [path for path in found if path.is_relative_to(labels / "train")]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from uda.config import Experiment, validate
-from uda.data.registry import data_root
+from uda.data.registry import datasets_of, root_of
 from uda.data.samples import Sample
 from uda.data.sampling import batches
 from uda.data.start_checks import count_remarks, range_remarks
@@ -257,7 +257,7 @@ def train(
             experiment.data, seed=settings.seed, evaluated=experiment.evaluation.dataset
         )
         validation = open_labeled_split(
-            data_root(experiment.data.root),
+            root_of(experiment.data.root, [experiment.evaluation.dataset]),
             experiment.evaluation.dataset,
             experiment.evaluation.split,
             label_space=data.label_space,
@@ -297,12 +297,10 @@ def _run_to_end(start: Start, validation: Sequence[Sample], stop: Stop) -> Score
 
 def _remarks(experiment: Experiment) -> list[str]:
     """What a person should know of the data before a run of days."""
-    scored, root = experiment.evaluation, data_root(experiment.data.root)
+    data, scored = experiment.data, experiment.evaluation
+    root = root_of(data.root, [scored.dataset, *datasets_of(data)])
     used = {"dataset": scored.dataset, "split": scored.split}
-    return [
-        *count_remarks(experiment.data, root, **used),
-        *range_remarks(experiment.data, root, **used),
-    ]
+    return [*count_remarks(data, root, **used), *range_remarks(data, root, **used)]
 
 
 def _make_steps(
@@ -341,10 +339,11 @@ def _make_steps(
 
 
 def _refuse_overlap(data: TrainingData, validation: Sequence[Sample]) -> None:
-    """No image is scored that was trained on, with labels or without."""
+    """No image is scored that was trained on, with labels or without, by whatever name."""
     scored = {sample.name for sample in validation}
+    files = {sample.image.absolute() for sample in validation}
     for domain in (data.dataset.source, data.dataset.target):
-        both = sorted(scored.intersection(sample.name for sample in domain))
+        both = sorted(s.name for s in domain if s.name in scored or s.image.absolute() in files)
         require(
             not both,
             f"{len(both)} images are both trained on and scored, the first is {both[:1]}: choose "

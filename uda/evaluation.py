@@ -96,7 +96,7 @@ class EvaluationDataset(Dataset[Views | InputError]):
         """Image `index`, or the error that it caused (see TrainingDataset)."""
         sample = self.samples[index]
         try:
-            image = read_image(sample.image)
+            image = read_image(sample.image, upright=sample.upright)
             size = (image.height, image.width)
             base = input_size_of(size, self.config)
             sizes = [(round(base[0] * s), round(base[1] * s)) for s in self.config.scales]
@@ -128,6 +128,16 @@ def views_of(
     samples: Sequence[Sample], config: EvaluationConfig, label_space: LabelSpace, *, workers: int
 ) -> Iterator[Views]:
     """Each image of `samples` as read. Raises the InputError of a file that cannot be used."""
+    for views in views_or_errors(samples, config, label_space, workers=workers):
+        if isinstance(views, InputError):
+            raise views
+        yield views
+
+
+def views_or_errors(
+    samples: Sequence[Sample], config: EvaluationConfig, label_space: LabelSpace, *, workers: int
+) -> Iterator[Views | InputError]:
+    """Each image of `samples` as read, or the error of a file that cannot be used."""
     dataset = EvaluationDataset(samples, config=config, label_space=label_space)
     loader = DataLoader(
         dataset,
@@ -136,10 +146,7 @@ def views_of(
         worker_init_fn=leave_signals_to_the_main_process,
         generator=torch.Generator(),  # the loader would draw from the global one otherwise
     )
-    for views in loader:
-        if isinstance(views, InputError):
-            raise views
-        yield views
+    yield from loader
 
 
 def predictions(

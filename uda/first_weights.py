@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from uda.config import Experiment
-from uda.data.registry import data_root, layout_named
+from uda.data.registry import layout_named, root_of
 from uda.data.training import open_labeled_split
 from uda.disk import clear_write_errors, replacing
 from uda.distributed import is_main, own_share
@@ -80,7 +80,7 @@ def evaluate_first_weights(
     config, initial = experiment.evaluation, experiment.train.initial_snapshot
     assert initial is not None, "validate() has seen to it that there are weights"
     space = layout_named(config.dataset).label_space
-    root = data_root(experiment.data.root)
+    root = root_of(experiment.data.root, [config.dataset])
     validation = open_labeled_split(root, config.dataset, config.split, label_space=space)
     model = replace(experiment.model, backbone_weights="none")  # they would be overwritten
     student = model.build(space.num_classes).to(device)

@@ -34,7 +34,7 @@ class LabelingResult(NamedTuple):
 
 
 def list_target(
-    snapshot: Snapshot, root: Path, *, splits: Sequence[str] | None, first: int | None
+    snapshot: Snapshot, root: str | Path, *, splits: Sequence[str] | None, first: int | None
 ) -> tuple[list[Sample], str]:
     """The target images of a snapshot's run, or other splits of the data set it is scored on.
 
@@ -165,7 +165,7 @@ def _truth(sample: Sample, size: tuple[int, int], label_space: LabelSpace) -> Te
     """Train ids (H, W) int64 of a sample; InputError when it has none that can be read."""
     if sample.labels is None:
         raise InputError(f"{sample.name} has no labels")
-    return torch.from_numpy(read_train_ids(sample.labels, size, label_space)).long()
+    return torch.from_numpy(read_train_ids(sample.labels, size, sample.space or label_space)).long()
 
 
 def labeling_report(result: LabelingResult, names: Sequence[str], *, why_unscored: str = "") -> str:

@@ -88,8 +88,8 @@ class RunFolder:
             )
         if values["samples"] != self._samples_digest():
             raise InputError(
-                f"{path} was written with other images or pseudo-labels: restore the data as they "
-                "were, or start another run with --run NAME"
+                f"{path} was written with other images or pseudo-labels, or another description of "
+                "them: restore the data as they were, or start another run with --run NAME"
             )
         state = {name: values[name] for name in ("step", "student", "teacher")}
         return Resumed(
@@ -193,12 +193,13 @@ class RunFolder:
         )
 
     def _samples_digest(self) -> str:
-        """Changes when an image joins or leaves, as the order of samples would be another, and
-        when the pseudo-labels are made anew."""
+        """Changes when an image joins or leaves, as the order of samples would be another, when
+        the pseudo-labels are made anew, and when a file describes its data set otherwise."""
         dataset = self.data.dataset
         names = [sample.name for domain in (dataset.source, dataset.target) for sample in domain]
         if dataset.pseudo_labels is not None:
             names.append(repr(dataset.pseudo_labels.manifest))
+        names += filter(None, self.data.described)
         return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 

@@ -104,7 +104,7 @@ def _is_odd(value: object) -> bool:
 def _spell(annotation: Any) -> str:
     words = {
         str: "text", bool: "true or false", int: "a whole number, 0 or more", NoneType: "none",
-        Plain: "numbers and text", Tensor: "a dense tensor of real numbers",
+        float: "a number", Plain: "numbers and text", Tensor: "a dense tensor of real numbers",
         dict: "a dict", list: "a list", tuple: "a tuple",
     }  # fmt: skip
     return words[get_origin(annotation) or annotation]

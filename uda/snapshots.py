@@ -40,6 +40,7 @@ class _LabelSpace(TypedDict):
     raw_to_train: NotRequired[dict[int, int]]
     mirror_swaps: NotRequired[tuple[tuple[int, ...], ...]]
     unscored: NotRequired[tuple[int, ...]]
+    raw_colors: NotRequired[tuple[tuple[int, ...], ...]]
 
 
 class _Optimizer(TypedDict):
@@ -260,7 +261,7 @@ def _stored_space(stored: Mapping[str, Any], path: Path) -> LabelSpace:
     )
     if known is not None:
         return known
-    triples = all(len(color) == 3 for color in stored["palette"])
+    triples = all(len(color) == 3 for color in (*stored["palette"], *stored["raw_colors"]))
     pairs = all(len(pair) == 2 for pair in stored["mirror_swaps"])
     require(
         triples and pairs,

@@ -11,10 +11,11 @@ from PIL import Image
 
 from factories import raw_labels
 from uda.data.files import image_size, read_image, read_train_ids
-from uda.data.labels import CITYSCAPES
+from uda.data.labels import CITYSCAPES, LabelSpace
 from uda.data.prediction_folder import read_prediction
 
 SIZE = (16, 24)  # pixels (height, width)
+COLORED = LabelSpace("drawn", ("all",), ("all",), ((0, 0, 0),), {0: 0}, raw_colors=((0, 0, 0),))
 
 
 def saved(image: Image.Image, kind: str = "PNG") -> bytes:
@@ -45,6 +46,7 @@ def test_label_files(total: int, tmp_path: Path) -> None:
             tally,
             tmp_path,
             lambda: read_train_ids(path, image_size(path), CITYSCAPES),
+            lambda: read_train_ids(path, image_size(path), COLORED),
             lambda: read_prediction(path, ids="raw", space=CITYSCAPES),
         )
         attempt(Tally("as an image"), tmp_path, lambda: read_image(path))

@@ -32,7 +32,7 @@ def range_warning(samples: Sequence[Sample]) -> str:
     seen: set[int] = set()
     for sample in looked_at:
         assert sample.labels is not None
-        raw = np.asarray(read_raw_labels(sample.labels))
+        raw = np.asarray(read_raw_labels(sample.labels, colors=space.raw_colors))
         seen |= set(np.unique(space.to_train_ids(raw, str(sample.labels))).tolist())
     return cut_off_warning(seen, space, files=len(looked_at))
 

@@ -27,6 +27,8 @@ class LabelSpace:
     # Train ids that change places when an image is mirrored, such as those of left and right hands.
     mirror_swaps: tuple[tuple[int, int], ...] = ()
     unscored: tuple[int, ...] = ()  # train ids that are learned, but no part of any mean
+    # Where label files hold RGB colors: the color at place i means the raw id i.
+    raw_colors: tuple[tuple[int, int, int], ...] = ()
     _table: npt.NDArray[np.int16] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -56,6 +58,15 @@ class LabelSpace:
                 all(0 <= raw_id <= 255 for raw_id in self.raw_to_train)
                 and set(self.raw_to_train.values()) - {IGNORE_INDEX} == set(classes),
                 "raw ids that no 8-bit file holds, or not one at least for each class",
+            ),
+            (
+                not self.raw_colors
+                or (
+                    set(self.raw_to_train) == set(range(len(self.raw_colors)))
+                    and len(set(self.raw_colors)) == len(self.raw_colors) < IGNORE_INDEX
+                    and all(0 <= level <= 255 for color in self.raw_colors for level in color)
+                ),
+                "colors of label files that occur twice, are none, or are not one for each raw id",
             ),
             (
                 len(set(swapped)) == len(swapped) and set(swapped) <= set(classes),
@@ -98,7 +109,8 @@ class LabelSpace:
             raise InputError(
                 f"{origin}: label values {_some(strangers)} are outside the raw ids of "
                 f"{self.name} ({min(self.raw_to_train)}..{max(self.raw_to_train)}); "
-                "255 means the file holds train ids already: use the data set's original labels"
+                "255 means the file holds train ids already: use the data set's original labels; "
+                "of a data set of your own, list all values in the file that describes it"
             )
         return train.astype(np.uint8)
 

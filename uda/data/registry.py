@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,9 +12,11 @@ from uda.data.cityscapes import CITYSCAPES
 from uda.data.class_range import FILES_LOOKED_AT
 from uda.data.clothes import CLOTHES58, CLOTHES59
 from uda.data.config import DataConfig, DomainConfig
+from uda.data.described import described_layout, is_described
 from uda.data.files import image_size, read_raw_labels, sizes_fit
 from uda.data.gta5 import CYCLEGTA5, GTA5
 from uda.data.isprs import POTSDAM, VAIHINGEN
+from uda.data.label_spaces import LABEL_SPACES
 from uda.data.labels import LabelSpace
 from uda.data.samples import Layout, Sample, evenly_spaced, list_split
 from uda.errors import InputError, require
@@ -27,7 +29,15 @@ LAYOUTS = {
 
 
 def layout_named(name: str) -> Layout:
-    """The data set called `name`; InputError with the nearest name when there is none."""
+    """The data set called `name`, or described by the TOML file of this name; InputError with the
+    nearest name when there is none."""
+    if is_described(name):
+        layout = described_layout(name)
+        require(
+            layout.name not in (*LAYOUTS, *LABEL_SPACES),
+            f"{name}: name is {layout.name}, which is a data set of this library: give another",
+        )
+        return layout
     if name not in LAYOUTS:
         raise InputError(f"there is no data set {name!r}; {suggest(name, LAYOUTS)}")
     return LAYOUTS[name]
@@ -48,6 +58,17 @@ def data_root(configured: str) -> Path:
     return root
 
 
+def root_of(configured: str, datasets: Iterable[str]) -> Path:
+    """`data_root`, where one of `datasets` is below it; files that describe one say where it is."""
+    return Path() if all(map(is_described, datasets)) else data_root(configured)
+
+
+def datasets_of(data: DataConfig) -> list[str]:
+    """The names of all data sets that a run trains on, each once."""
+    domains = [domain for domain in (data.source, data.target) if domain is not None]
+    return list(dict.fromkeys(name for domain in domains for name in domain.datasets))
+
+
 def list_dataset(root: Path, name: str, split: str, *, labeled: bool) -> list[Sample]:
     """Samples of one split of the data set `name` below `root`, in sorted order."""
     layout = layout_named(name)
@@ -59,7 +80,7 @@ def list_dataset(root: Path, name: str, split: str, *, labeled: bool) -> list[Sa
 
 def list_domain(data: DataConfig, domain: DomainConfig, *, labeled: bool) -> list[Sample]:
     """The samples a domain trains on: its data sets and splits joined, then cut to the first N."""
-    root = data_root(data.root)
+    root = root_of(data.root, domain.datasets)
     samples = [
         sample
         for name in domain.datasets
@@ -116,7 +137,8 @@ def check_raw_ids(samples: Sequence[Sample]) -> None:
     belong.
 
     Train ids without a 255 among them are raw ids one by one, so no single file gives them away.
-    But of sixteen files spread over a data set, one at least shows sky or a car.
+    But of sixteen files spread over a data set, one at least shows sky or a car. What values mean
+    in a data set of the user's own, its description says; there they only have to be listed.
     """
     by_dataset: dict[str, list[Sample]] = {}
     for sample in samples:
@@ -132,11 +154,11 @@ def _check_raw_ids(looked_at: Sequence[Sample], space: LabelSpace) -> None:
     largest = 0
     for sample in looked_at:
         assert sample.labels is not None
-        labels = np.asarray(read_raw_labels(sample.labels))
+        labels = np.asarray(read_raw_labels(sample.labels, colors=space.raw_colors))
         space.to_train_ids(labels, str(sample.labels))  # refuses what is no raw id: 255, mostly
         largest = max(largest, int(labels.max()))
     require(
-        not space.may_hold_train_ids(largest),
+        space.name not in LABEL_SPACES or not space.may_hold_train_ids(largest),
         f"{looked_at[0].labels} and {len(looked_at) - 1} more label files hold no value above "
         f"{space.num_classes - 1}: these look like train ids, and mapping them again would "
         f"train on nonsense; use the original label files of {space.name}",

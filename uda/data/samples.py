@@ -23,6 +23,7 @@ class Sample(NamedTuple):
     translated: bool = False
     # Whose raw ids its label file holds; None: those of whoever reads it.
     space: LabelSpace | None = None
+    upright: bool = False  # turned as its camera has noted; an image with labels is as stored
 
     @property
     def name(self) -> str:
@@ -58,11 +59,16 @@ class Layout:
     known: Mapping[str, KnownSplit] = field(default_factory=dict)
     class_shares: tuple[float, ...] = ()
     translated: bool = False  # see `Sample`
+    # Where the labels of an image belong, when suffixes do not say it: (root, split, image).
+    find_labels: Callable[[Path, str, Path], Path] | None = None
+    description: str = ""  # what a file of the user's says; empty for data sets of this library
     # The name of an image's label file, where it is not the image's with another suffix.
     label_name: Callable[[str], str] | None = None
 
     def label_file(self, root: Path, split: str, image: Path) -> Path:
         """Where the labels of an image of `split` belong."""
+        if self.find_labels is not None:
+            return self.find_labels(root, split, image)
         images, labels = self.folders(root, split)
         name = image.name.removesuffix(self.image_suffix) + self.label_suffix
         if self.label_name is not None:

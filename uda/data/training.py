@@ -10,10 +10,11 @@ from uda.data.pseudo_label_folder import PseudoLabelFolder
 from uda.data.registry import (
     check_raw_ids,
     check_sizes,
-    data_root,
+    datasets_of,
     layout_named,
     list_dataset,
     list_domain,
+    root_of,
 )
 from uda.data.samples import Sample
 from uda.data.sampling import TrainingDataset
@@ -29,6 +30,7 @@ class TrainingData:
     label_space: LabelSpace
     short_name: str  # of the source, or of the target without one, for snapshot names
     supervision: str  # none | pseudo | ground truth (N images)
+    described: tuple[str, ...] = ()  # by files of the user's: what they say; see `Layout`
 
 
 def open_training_data(data: DataConfig, *, seed: int, evaluated: str) -> TrainingData:
@@ -69,8 +71,12 @@ def open_training_data(data: DataConfig, *, seed: int, evaluated: str) -> Traini
         seed=seed,
     )
     targets = {evaluated} | set(data.target.datasets if data.target is not None else ())
-    supervision = _supervision([*source, *target], targets, pseudo_labels)
-    return TrainingData(dataset, label_space, layouts[0].short_name, supervision)
+    targets = {layout_named(name).name for name in targets}
+    files = {sample.image.absolute() for sample in target}  # another name for them changes nothing
+    learned = [s for s in [*source, *target] if s.dataset in targets or s.image.absolute() in files]
+    supervision = _supervision(learned, pseudo_labels)
+    described = tuple(layout_named(name).description for name in datasets_of(data))
+    return TrainingData(dataset, label_space, layouts[0].short_name, supervision, described)
 
 
 def open_labeled_split(
@@ -83,6 +89,11 @@ def open_labeled_split(
             f"{dataset} is labeled with {layout.label_space.name}, the network knows "
             f"{label_space.name}: choose another data set"
         )
+    require(
+        layout.label_space.unscored == label_space.unscored,
+        f"{dataset} leaves other classes out of its scores than {label_space.name}, which the "
+        "network knows: give the same classes scored = false",
+    )
     samples = list_dataset(root, dataset, split, labeled=True)
     check_sizes(samples)
     check_raw_ids(samples)
@@ -91,8 +102,7 @@ def open_labeled_split(
 
 def _check_classes(data: DataConfig, label_space: LabelSpace) -> None:
     """One network has one list of classes; which raw ids stand for them may differ."""
-    domains = [domain for domain in (data.source, data.target) if domain is not None]
-    for name in dict.fromkeys(name for domain in domains for name in domain.datasets):
+    for name in datasets_of(data):
         theirs = layout_named(name).label_space
         require(
             (theirs.classes, theirs.mirror_swaps)
@@ -106,8 +116,8 @@ def _check_exclusions(data: DataConfig) -> None:
     """An excluded name that no data set has is a typing error, not a wish that came true."""
     if not data.exclude:
         return
-    root = data_root(data.root)
     domains = [domain for domain in (data.source, data.target) if domain is not None]
+    root = root_of(data.root, datasets_of(data))
     known = {
         sample.name
         for domain in domains
@@ -123,10 +133,8 @@ def _check_exclusions(data: DataConfig) -> None:
         )
 
 
-def _supervision(
-    samples: Sequence[Sample], targets: set[str], pseudo_labels: PseudoLabelFolder | None
-) -> str:
-    labeled = sum(sample.dataset in targets and sample.labels is not None for sample in samples)
+def _supervision(of_target: Sequence[Sample], pseudo_labels: PseudoLabelFolder | None) -> str:
+    labeled = sum(sample.labels is not None for sample in of_target)
     if labeled:
         return f"ground truth ({labeled} images)"
     if pseudo_labels is None:

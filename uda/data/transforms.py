@@ -101,8 +101,10 @@ def _read_labels(
 ) -> TrainIds | None:
     """Train ids at `size` of a sample whose image is stored at `stored_size`, if it has any."""
     if sample.labels is not None:
-        raw = read_raw_labels(sample.labels, stored_size, translated=sample.translated)
         space = sample.space or label_space
+        raw = read_raw_labels(
+            sample.labels, stored_size, translated=sample.translated, colors=space.raw_colors
+        )
         return space.to_train_ids(resize_labels(raw, size), str(sample.labels))
     if pseudo_labels is not None:
         return resize_labels(pseudo_labels.read(sample.stem, stored_size), size)

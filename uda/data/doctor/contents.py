@@ -13,6 +13,7 @@ from uda.data.doctor.file_facts import FileFacts, Role
 from uda.data.doctor.findings import Finding, Item, finding
 from uda.data.doctor.listing import Listing
 from uda.data.files import sizes_fit
+from uda.data.label_spaces import LABEL_SPACES
 from uda.data.labels import IGNORE_INDEX, LabelSpace
 from uda.data.samples import Sample
 
@@ -105,6 +106,8 @@ def _of_train_ids(counts: Mapping[Sample, Counts], space: LabelSpace) -> set[Sam
     def small(values: Counts) -> bool:
         return space.may_hold_train_ids(max(set(values) - {IGNORE_INDEX}, default=0))
 
+    if space.name not in LABEL_SPACES:  # what values mean is as the user's file says
+        return set()
     if all(map(small, counts.values())):
         return set(counts)
     return {s for s, values in counts.items() if IGNORE_INDEX in values and small(values)}

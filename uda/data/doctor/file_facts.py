@@ -4,11 +4,12 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from hashlib import sha256
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from uda.data.files import read_header, read_image, read_raw_labels
+from uda.data.files import Colors, read_header, read_image, read_raw_labels
 from uda.errors import InputError
 
 Role = Literal["image", "labels"]
@@ -30,6 +31,7 @@ class Job(NamedTuple):
     path: Path
     role: Role
     header_only: bool = False  # of an image; the values of labels are what the check is about
+    colors: Colors = ()  # of a label space whose files hold colors
 
 
 def look_at(job: Job) -> FileFacts:
@@ -38,7 +40,7 @@ def look_at(job: Job) -> FileFacts:
     try:
         size = read_header(job.path).size
         if job.role == "labels":
-            histogram = read_raw_labels(job.path).histogram()
+            histogram = read_raw_labels(job.path, colors=job.colors).histogram()
             return FileFacts(size, {value: n for value, n in enumerate(histogram) if n})
         if not job.header_only:
             read_image(job.path)
@@ -130,7 +132,8 @@ def _look(job: Job) -> tuple[Job, list[int], FileFacts]:
 
 
 def _key(job: Job) -> str:
-    return f"{job.role}:{os.path.realpath(job.path)}"
+    meaning = f":{sha256(repr(job.colors).encode()).hexdigest()[:16]}" if job.colors else ""
+    return f"{job.role}{meaning}:{os.path.realpath(job.path)}"
 
 
 def _stamp(path: Path) -> list[int]:

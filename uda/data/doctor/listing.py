@@ -3,6 +3,7 @@
 import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,12 +116,12 @@ def _other_splits(wish: Wish, folder: Path) -> list[Sample]:
     """The samples of other splits whose images lie in the same folder: splits by a list or a seed
     share one."""
     layout, own = wish.layout, wish.layout.folders(folder, wish.split)[0]
-    return [
-        sample
-        for split in layout.splits
-        if split != wish.split and layout.folders(folder, split)[0] == own
-        for sample in layout.list_samples(folder, split, False)
-    ]
+    found: list[Sample] = []
+    for split in layout.splits:
+        if split != wish.split and layout.folders(folder, split)[0] == own:
+            with suppress(InputError):  # of that split, which may not be looked at
+                found += layout.list_samples(folder, split, False)
+    return found
 
 
 def _labels_alone(

@@ -38,6 +38,13 @@ def plan_of_root(root: Path, pseudo_labels: Sequence[Path] = ()) -> Plan:
     return Plan(wishes=tuple(wishes), pseudo_labels=tuple(pseudo_labels), subset=False)
 
 
+def plan_of_datasets(names: Sequence[str], pseudo_labels: Sequence[Path] = ()) -> Plan:
+    """Every split of the data sets called `names`, or described by files of these names."""
+    layouts = [layout_named(name) for name in names]
+    wishes = [Wish(layout=layout, split=split) for layout in layouts for split in layout.splits]
+    return Plan(wishes=tuple(wishes), pseudo_labels=tuple(pseudo_labels))
+
+
 def plan_of_preset(data: DataConfig, root: Path, *, dataset: str, split: str) -> Plan:
     """What a run with these settings reads, and the split of `dataset` that it is scored on."""
     wishes = _wishes(data, data.source, root, labels=True)

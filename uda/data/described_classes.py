@@ -1,0 +1,182 @@
+"""The classes that the TOML file of a data set names -> a label space."""
+
+import colorsys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NotRequired, TypedDict, get_type_hints
+
+from uda.data.labels import IGNORE_INDEX, LabelSpace
+from uda.data.zero_label import reduce_zero_label
+from uda.errors import InputError, require, shown
+from uda.plain import suggest
+
+Color = tuple[int, int, int]
+
+_GOLDEN = 0.618034  # of a turn: hues that many steps apart never come close again
+
+
+class Class(TypedDict):
+    """One entry of `[[classes]]`."""
+
+    name: str
+    value: NotRequired[int]
+    values: NotRequired[list[int]]
+    color: NotRequired[list[int]]
+    colors: NotRequired[list[list[int]]]
+    scored: NotRequired[bool]
+
+
+def label_space_of(values: Mapping[str, Any], *, name: str, origin: str) -> LabelSpace:
+    """The label space of a file's `values`, whose types have been checked.
+
+    Raises InputError, naming `origin` and the key, when classes contradict each other.
+    """
+    _check_entries(values["classes"], origin)
+    entries: Sequence[Mapping[str, Any]] = values["classes"]
+    names = tuple(entry["name"] for entry in entries)
+    unscored = tuple(i for i, entry in enumerate(entries) if not entry.get("scored", True))
+    require(len(unscored) < len(names), f"{origin}: no class is scored; leave one scored = true")
+    by_value = any("value" in entry or "values" in entry for entry in entries)
+    raw, colors = _codes_by_value(values, origin) if by_value else _codes_by_color(values, origin)
+    space = LabelSpace(
+        name=name,
+        classes=names,
+        report_names=names,
+        palette=tuple(_palette(entries, origin)),
+        raw_to_train=raw,
+        mirror_swaps=_swaps(values.get("mirror_swaps", []), names, origin),
+        unscored=unscored,
+        raw_colors=colors,
+    )
+    if not values.get("reduce_zero_label", False):
+        return space
+    _check_zero(entries[0], origin)
+    try:
+        return reduce_zero_label(space, name=name)
+    except InputError as error:
+        raise InputError(f"{origin}: reduce_zero_label: {error}") from None
+
+
+def _check_entries(entries: Sequence[Mapping[str, Any]], origin: str) -> None:
+    require(
+        0 < len(entries) < IGNORE_INDEX,
+        f"{origin}: classes has {len(entries)} entries; allowed: 1 to {IGNORE_INDEX - 1}",
+    )
+    known, names = get_type_hints(Class), set()
+    for number, entry in enumerate(entries):
+        where = f"{origin}: classes.{number}"
+        odd = next((key for key in entry if key not in known), None)
+        if odd is not None:
+            raise InputError(f"{where} has no key {shown(odd)}; {suggest(odd, known)}")
+        name = entry["name"]
+        fine = 0 < len(name) <= 100 and name.isprintable() and name == name.strip()
+        require(fine, f"{where}.name is {shown(name)}; allowed: a name of up to 100 characters")
+        require(name not in names, f"{origin}: two classes are called {shown(name)}: rename one")
+        names.add(name)
+        for one, several in (("value", "values"), ("color", "colors")):
+            require(
+                not (one in entry and several in entry),
+                f"{where} ({name}) has {one} and {several}: give one of them",
+            )
+
+
+def _check_zero(entry: Mapping[str, Any], origin: str) -> None:
+    """What mmsegmentation's option of this name takes out is the value 0; here its name, too."""
+    require(
+        entry.get("value") == 0 or entry.get("values") == [0],
+        f"{origin}: reduce_zero_label takes out the first class, whose value is 0 then, but "
+        f"{entry['name']} has not that value alone: leave reduce_zero_label",
+    )
+
+
+def _codes_by_value(
+    values: Mapping[str, Any], origin: str
+) -> tuple[dict[int, int], tuple[Color, ...]]:
+    """Raw ids are the values in label files."""
+    require(
+        "ignore_colors" not in values,
+        f"{origin}: ignore_colors is for label files of colors, but classes have a value: give "
+        "ignore = [...]",
+    )
+    found: dict[int, str] = {}
+    raw: dict[int, int] = {}
+    for train_id, entry in enumerate(values["classes"]):
+        name = f"class {entry['name']}"
+        require("colors" not in entry, f"{origin}: {name} has colors and others a value: choose")
+        own = [entry["value"]] if "value" in entry else entry.get("values", [])
+        require(bool(own), f"{origin}: {name} has no value, as others have")
+        for value in own:
+            _take(found, value, name, origin)
+            raw[value] = train_id
+    for value in values.get("ignore", []):
+        _take(found, value, "ignore", origin)
+        raw[value] = IGNORE_INDEX
+    return raw, ()
+
+
+def _codes_by_color(
+    values: Mapping[str, Any], origin: str
+) -> tuple[dict[int, int], tuple[Color, ...]]:
+    """Raw ids are the places in a list of the colors of label files, which comes second."""
+    require(
+        "ignore" not in values,
+        f"{origin}: ignore is for values, but no class has one: give ignore_colors = [[0, 0, 0]]",
+    )
+    found: dict[Color, str] = {}
+    train_ids = []
+    for train_id, entry in enumerate(values["classes"]):
+        name = f"class {entry['name']}"
+        own = [entry["color"]] if "color" in entry else entry.get("colors", [])
+        require(bool(own), f"{origin}: {name} has neither value nor color; give one")
+        for color in own:
+            _take(found, _color(color, name, origin), name, origin)
+            train_ids.append(train_id)
+    for color in values.get("ignore_colors", []):
+        _take(found, _color(color, "ignore_colors", origin), "ignore_colors", origin)
+        train_ids.append(IGNORE_INDEX)
+    require(len(found) < IGNORE_INDEX, f"{origin}: {len(found)} colors; allowed: up to 254")
+    return dict(enumerate(train_ids)), tuple(found)
+
+
+def _take(found: dict[Any, str], code: int | Color, name: str, origin: str) -> None:
+    """Notes that `code` is of `name`; InputError when it is of another already, or no value."""
+    fine = not isinstance(code, int) or 0 <= code < 256
+    require(fine, f"{origin}: {name} has the value {shown(code)}; allowed: 0 to 255")
+    kind = "value" if isinstance(code, int) else "color"
+    require(
+        code not in found, f"{origin}: {kind} {code} is of {found.get(code)} and of {name}: choose"
+    )
+    found[code] = name
+
+
+def _color(given: Sequence[int], name: str, origin: str) -> Color:
+    fine = len(given) == 3 and all(0 <= channel < 256 for channel in given)
+    require(fine, f"{origin}: {name} has the color {shown(given)}; allowed: [R, G, B], 0 to 255")
+    red, green, blue = given
+    return red, green, blue
+
+
+def _palette(entries: Sequence[Mapping[str, Any]], origin: str) -> Iterator[Color]:
+    """The color in which each class is drawn: its own, or one that differs from its neighbors'."""
+    for number, entry in enumerate(entries):
+        own = entry.get("color") or next(iter(entry.get("colors", [])), None)
+        if own is not None:
+            yield _color(own, f"class {entry['name']}", origin)
+            continue
+        red, green, blue = colorsys.hsv_to_rgb(number * _GOLDEN % 1, 0.75, 1 - number % 3 * 0.2)
+        yield round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _swaps(
+    pairs: Sequence[Sequence[str]], names: tuple[str, ...], origin: str
+) -> tuple[tuple[int, int], ...]:
+    """Train ids of classes that are exchanged when an image is mirrored."""
+    used: set[str] = set()
+    for pair in pairs:
+        where = f"{origin}: mirror_swaps {shown(list(pair))}"
+        require(len(set(pair)) == len(pair) == 2, f"{where}: allowed: pairs of two classes")
+        for name in pair:
+            require(name in names, f"{where}: there is no class {shown(name)}; "
+                    f"{suggest(name, names)}")  # fmt: skip
+            require(name not in used, f"{where}: {shown(name)} is in another pair, too")
+            used.add(name)
+    return tuple((names.index(left), names.index(right)) for left, right in pairs)

@@ -1,0 +1,213 @@
+"""Data sets told by a small TOML file: what it says, read and checked. See docs/own_data.md."""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, NotRequired, TypedDict, get_type_hints
+
+from uda.data.described_classes import Class, label_space_of
+from uda.data.labels import LabelSpace
+from uda.data.path_patterns import Pattern
+from uda.errors import InputError, require, shortened, shown
+from uda.plain import suggest
+from uda.schema import Plain, fault
+
+_LARGEST_FILE = 2**20  # bytes; 255 classes need a tenth of it
+_LONGEST_LINE = 2**14  # characters; tomllib takes long for keys of thousands of dots
+_SPARE = ("/", "\\", ":", ",")  # not in names: they are parts of paths and of lists
+
+
+class _Split(TypedDict, total=False):
+    folder: str
+    list: str
+    share: float | int
+    images: Plain
+    labels: str
+
+
+class _File(TypedDict):
+    name: NotRequired[str]
+    root: NotRequired[str]
+    images: NotRequired[Plain]
+    labels: NotRequired[str]
+    splits: Plain
+    seed: NotRequired[int]
+    classes: list[Class]
+    ignore: NotRequired[list[int]]
+    ignore_colors: NotRequired[list[list[int]]]
+    mirror_swaps: NotRequired[list[list[str]]]
+    reduce_zero_label: NotRequired[bool]
+
+
+class Split(NamedTuple):
+    """Where the images of a split are, and which of them are its."""
+
+    name: str
+    images: tuple[Pattern, ...]
+    labels: Pattern | None
+    folder: str  # what {split} stands for
+    list_file: str = ""
+    share: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Description:
+    """What such a file says."""
+
+    file: Path
+    name: str
+    root: Path  # absolute
+    splits: tuple[Split, ...]
+    seed: int  # of shares
+    space: LabelSpace
+    content: str  # all that it says, in an order of its own: other comments leave it as it is
+
+
+def read_description(path: Path) -> Description:
+    """The description in a TOML file; see `description_of`."""
+    return description_of(_text(path), path)
+
+
+def description_of(text: str, path: Path) -> Description:
+    """The description in `text`, which is or will be that of the TOML file `path`.
+
+    Raises InputError, naming file and key, for a key that is missing, unknown or of another type,
+    and for values that contradict each other.
+    """
+    values = _parsed(text, path)
+    refuse_unknown(values, _File, str(path))
+    wrong = fault(values, _File)
+    require(not wrong, f"{path}: {wrong}")
+    name = _name(values.get("name", path.stem), f"{path}: name")
+    splits = tuple(_splits(values, path))
+    shares = sum(split.share for split in splits)
+    require(shares <= 1 + 1e-9, f"{path}: the shares of splits sum to {shares:g}; allowed: up to 1")
+    require(
+        "seed" not in values or shares > 0,
+        f"{path}: seed is given, but no split has a share to be drawn: leave it",
+    )
+    return Description(
+        file=path,
+        name=name,
+        root=(path.parent / Path(values.get("root", ".")).expanduser()).absolute(),
+        splits=splits,
+        seed=values.get("seed", 0),
+        space=label_space_of(values, name=name, origin=str(path)),
+        content=repr({key: values[key] for key in sorted(values) if key != "root"}),
+    )
+
+
+def _text(path: Path) -> str:
+    require(path.is_file(), f"{path} does not exist, or is no file: give a TOML file")
+    try:
+        size = path.stat().st_size
+        require(size <= _LARGEST_FILE, f"{path} has {size} bytes; allowed: {_LARGEST_FILE}")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _no_toml(path, error) from None
+
+
+def _parsed(text: str, path: Path) -> dict[str, Any]:
+    longest = max(map(len, text.split("\n")))
+    require(
+        longest <= _LONGEST_LINE,
+        f"{path} has a line of {longest} characters; allowed: {_LONGEST_LINE}: break it up",
+    )
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _no_toml(path, error) from None
+
+
+def _no_toml(path: Path, error: Exception) -> InputError:
+    reason = shortened(" ".join(str(error).split()), 200)
+    return InputError(f"{path} cannot be read as TOML ({reason}): mend it")
+
+
+def refuse_unknown(values: Mapping[str, object], schema: Any, where: str) -> None:  # noqa: ANN401
+    """Raises InputError, with the nearest known key, when `values` has one that is not known."""
+    known = get_type_hints(schema)
+    odd = next((key for key in values if key not in known), None)
+    if odd is not None:
+        raise InputError(f"{where}: there is no key {shown(odd)}; {suggest(odd, known)}")
+
+
+def _name(name: str, where: str) -> str:
+    """A name of a data set or of a split, which becomes a part of file names."""
+    fine = 0 < len(name.encode()) <= 100 and name.isprintable() and not name.startswith((".", "-"))
+    require(
+        fine and not any(c in name for c in _SPARE) and name == name.strip(),
+        f"{where} is {shown(name)}; allowed: a name without {' '.join(_SPARE)}, not beginning with "
+        "a dot",
+    )
+    return name
+
+
+def _splits(values: Mapping[str, Any], path: Path) -> Iterable[Split]:
+    given = values["splits"]
+    if isinstance(given, list):
+        wrong = fault(given, list[str], "splits")
+        require(not wrong, f"{path}: {wrong}")
+        require(len(set(given)) == len(given), f"{path}: splits names one twice: {shown(given)}")
+        given = {name: {} for name in given}
+    wrong = fault(given, dict[str, _Split], "splits")
+    require(not wrong, f'{path}: {wrong} (write splits = ["train", "val"], or a table)')
+    require(bool(given), f"{path}: splits is empty; name one at least, such as train")
+    kinds = {kind for entry in given.values() for kind in ("list", "share") if kind in entry}
+    require(
+        len(kinds) < 2,
+        f"{path}: some splits have a list and some a share, so they could overlap: choose",
+    )
+    for name, entry in given.items():
+        where = f"{path}: splits.{name}"
+        refuse_unknown(entry, _Split, where)
+        split = _split(_name(name, f"{path}: splits, the name"), entry, values, where)
+        alone = len(given) == 1 or split.list_file or split.share
+        require(
+            bool(alone) or "images" in entry or all(p.has_split for p in split.images),
+            f"{where} is of the same images as the other splits: write {{split}} into images, or "
+            "give each split images, a list or a share",
+        )
+        yield split
+
+
+def _split(name: str, entry: Mapping[str, Any], values: Mapping[str, Any], where: str) -> Split:
+    images = _images(entry.get("images", values.get("images")), where)
+    labels = entry.get("labels", values.get("labels"))
+    pattern = None if labels is None else Pattern(labels, f"{where}: labels")
+    for image in images:
+        require(
+            pattern is None or pattern.wildcards == image.wildcards,
+            f"{where}: labels {shown(labels)} must have the wildcards of images "
+            f"{shown(image.text)}, in the same order: {' '.join(image.wildcards)}",
+        )
+    require(
+        len({image.wildcards for image in images}) == 1,
+        f"{where}: all patterns of images need the same wildcards in the same order",
+    )
+    has_split = any(p.has_split for p in (*images, *([pattern] if pattern else [])))
+    require(
+        "folder" not in entry or has_split,
+        f"{where}.folder is what {{split}} stands for, but no pattern has it: leave it",
+    )
+    share = float(entry.get("share", 0))
+    require(
+        "share" not in entry or 0 < share <= 1,
+        f"{where}.share is {share:g}; allowed: above 0, up to 1",
+    )
+    require(
+        "share" not in entry or not has_split,
+        f"{where}.share is drawn of all images: leave {{split}}",
+    )
+    folder = entry.get("folder", name)
+    return Split(name, images, pattern, folder, entry.get("list", ""), share)
+
+
+def _images(given: object, where: str) -> tuple[Pattern, ...]:
+    require(given is not None, f"{where} has no images; give a pattern such as images/{{name}}.jpg")
+    texts = [given] if isinstance(given, str) else given
+    wrong = fault(texts, list[str], "images")
+    require(not wrong and bool(texts), f"{where}: {wrong or 'images is empty'}")
+    assert isinstance(texts, list)
+    return tuple(Pattern(text, f"{where}: images") for text in texts)
