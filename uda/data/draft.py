@@ -1,0 +1,236 @@
+"""A first version of the TOML file that describes a data set, from a look at its folder.
+
+What it says was found or guessed, and it says which; it is read and listed before it is written.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from uda.data.described import layout_of
+from uda.data.described_file import description_of
+from uda.data.draft_classes import Color, Names, Seen, look_at_labels, names_beside
+from uda.data.draft_pairs import SPLITS, Pairing, best_pairing
+from uda.data.file_tree import pictures_below
+from uda.data.label_spaces import LABEL_SPACES
+from uda.data.path_patterns import Pattern, name_of
+from uda.data.registry import LAYOUTS, check_sizes
+from uda.data.samples import evenly_spaced, list_split
+from uda.errors import InputError, require
+
+_LOOKED_AT = 200  # label files whose values are read
+_SIZES_LOOKED_AT = 16
+_LISTS = ("ImageSets/Segmentation", "splits", "")  # folders of list files
+_HIGHEST_GUESS = 250  # a value from here on is no class, most often 255
+_VAL_SHARE = 0.2
+
+
+class Draft(NamedTuple):
+    """The file's text, and what a person should look at."""
+
+    text: str
+    to_check: list[str]
+    facts: dict[str, object]
+
+
+def draft_description(folder: Path, output: Path) -> Draft:
+    """The text of a file at `output` that describes the data set in `folder`.
+
+    Raises InputError when no sense can be made of the folder.
+    """
+    require(folder.is_dir(), f"{folder} is no folder: give one that holds images and labels")
+    pictures = pictures_below(folder)
+    require(bool(pictures), f"there are no .png or .jpg files below {folder}")
+    pairing = best_pairing(pictures)
+    splits, split_remarks = _splits(folder, pairing, pictures)
+    labels = _label_files(folder, pairing, pictures)
+    read = [labels[i] for i in _spread(len(labels), _LOOKED_AT)]
+    seen = look_at_labels([folder / path for path in read])
+    names = names_beside(folder, seen)
+    to_check = [*split_remarks, *_remarks(pairing, seen, names, len(read), len(labels))]
+    name = _name(folder)
+    lines = [
+        "# A draft of scripts/describe_dataset.py; docs/own_data.md says what each key means.",
+        f"# Found: {pairing.image_count} images, {pairing.pair_count} of them with labels; the "
+        f"values below are those of {len(read)} of {len(labels)} label files.",
+        *(f"# CHECK: {remark}" for remark in to_check),
+        "",
+        f"name = {_quoted(name)}",
+        f"root = {_quoted(os.path.relpath(folder, output.parent))}",
+        f"images = {_quoted(pairing.images)}",
+        f"labels = {_quoted(pairing.labels)}",
+        *_ignored(seen),
+        *splits,
+        *_classes(seen, names),
+    ]
+    text = "\n".join(lines) + "\n"
+    counts = _counts(text, output)
+    facts = {"name": name, "images": pairing.images, "labels": pairing.labels} | counts
+    facts["classes"] = text.count("[[classes]]")
+    return Draft(text, to_check, facts)
+
+
+def _counts(text: str, output: Path) -> dict[str, object]:
+    """Images of each split, as the finished file is going to list them; InputError if it cannot."""
+    description = description_of(text, output.absolute())
+    layout = layout_of(description)
+    counts: dict[str, object] = {}
+    for split in layout.splits:
+        found = list_split(layout, description.root, split, labeled=False)
+        counts[f"split {split}"] = f"{len(found)} images"
+        try:
+            labeled = list_split(layout, description.root, split, labeled=True)
+        except InputError:
+            counts[f"split {split}"] = f"{len(found)} images, not all of them with labels"
+            continue
+        check_sizes(evenly_spaced(labeled, _SIZES_LOOKED_AT))
+    return counts
+
+
+def _label_files(folder: Path, pairing: Pairing, pictures: Sequence[str]) -> list[str]:
+    """The labels of all images that have some, sorted."""
+    images, labels = Pattern(pairing.images, "images"), Pattern(pairing.labels, "labels")
+    there, found = set(pictures), set()
+    for path in pictures:
+        for split in pairing.split_folders or ("",):
+            values = images.match(path, split)
+            if values is not None:
+                found.add(labels.write(values, split))
+    files = sorted(found & there)
+    require(bool(files), f"{folder}: no image has labels")
+    return files
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """Up to `most` places of `count`, evenly spaced."""
+    return sorted({round(i * (count - 1) / max(1, min(count, most) - 1)) for i in range(most)
+                   if i < count})  # fmt: skip
+
+
+def _splits(folder: Path, pairing: Pairing, pictures: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Lines that name the splits, and what is to be checked of them."""
+    if pairing.split_folders:
+        lines = ["", "[splits]  # certain: folders are called so"]
+        for name in sorted(pairing.split_folders, key=_split_order):
+            called = SPLITS.get(name.lower(), name)
+            taken = sum(SPLITS.get(o.lower(), o) == called for o in pairing.split_folders) > 1
+            lines.append(f"{_key(name if taken else called)} = {{ folder = {_quoted(name)} }}")
+        return lines, []
+    lists = dict(_list_files(folder, pairing, pictures))
+    if lists:
+        lines = ["", "[splits]  # certain: these lists name images that are there"]
+        return [
+            *lines,
+            *(f"{_key(n)} = {{ list = {_quoted(p)} }}" for n, p in lists.items()),
+        ], []
+    remark = (
+        f"no folder or list tells of splits, so {_VAL_SHARE:.0%} of the images are drawn for val; "
+        "images of one scene should not be in both"
+    )
+    return [
+        "seed = 0  # of the drawing below", "",
+        "[splits]  # guessed: neither folders nor lists tell",
+        f"train = {{ share = {1 - _VAL_SHARE:g} }}", f"val = {{ share = {_VAL_SHARE:g} }}",
+    ], [remark]  # fmt: skip
+
+
+def _split_order(name: str) -> tuple[int, str]:
+    return list(dict.fromkeys(SPLITS.values())).index(SPLITS.get(name.lower(), "test")), name
+
+
+def _list_files(
+    folder: Path, pairing: Pairing, pictures: Sequence[str]
+) -> Iterator[tuple[str, str]]:
+    """Name and path of each list whose lines are all names of images."""
+    pattern = Pattern(pairing.images, "images")
+    matched = (pattern.match(path, "") for path in pictures)
+    known = {name_of(values) for values in matched if values is not None}
+    for place in _LISTS:
+        found = []
+        for split in ("train", "val", "test"):
+            path = folder / place / f"{split}.txt"
+            try:
+                lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+            except (OSError, UnicodeDecodeError):
+                lines = []
+            names = [line.strip() for line in lines if line.strip()]
+            if names and set(names) <= known and len(set(names)) == len(names):
+                found.append((split, path.relative_to(folder).as_posix()))
+        if found:
+            yield from found
+            return
+
+
+def _ignored(seen: Seen) -> list[str]:
+    ignored = sorted(value for value in seen.values if value >= _HIGHEST_GUESS)
+    if seen.values:
+        found = "guessed: so high a value is most often no class" if ignored else "none was found"
+        return [f"ignore = {ignored or [255]}  # {found}"]
+    black = (0, 0, 0) in seen.colors
+    return ["ignore_colors = [[0, 0, 0]]  # guessed: black is most often no class"] if black else []
+
+
+def _classes(seen: Seen, names: Names) -> Iterator[str]:
+    """An entry for each value or color, in ascending order or that of the list of names."""
+    for value in sorted(set(seen.values) | set(names.of_value)):
+        if value >= _HIGHEST_GUESS:
+            continue
+        yield from ("", "[[classes]]")
+        yield f"name = {_quoted(names.of_value.get(value, f'class_{value}'))}"
+        yield f"value = {value}" + ("" if value in seen.values else "  # not in the files read")
+        if value in seen.palette:
+            yield f"color = {list(seen.palette[value])}  # of the palette in the label files"
+    for color in names.of_color or sorted(seen.colors):
+        if color == (0, 0, 0):
+            continue
+        yield from ("", "[[classes]]")
+        yield f"name = {_quoted(names.of_color.get(color, _color_name(color)))}"
+        yield f"color = {list(color)}" + ("" if color in seen.colors else "  # not in those read")
+
+
+def _color_name(color: Color) -> str:
+    return "class_" + "_".join(map(str, color))
+
+
+def _remarks(
+    pairing: Pairing, seen: Seen, names: Names, read: int, label_files: int
+) -> Iterator[str]:
+    if names.file:
+        yield f"the names of classes come from {names.file}, by the order or colors in it"
+    else:
+        yield "nothing tells what classes are called: replace the names that begin with class_"
+    if read < label_files:
+        yield (
+            f"{label_files - read} label files were not read: a value that only they hold is "
+            "refused when training starts or meets it"
+        )
+    if 0 in seen.values:
+        yield "the value 0 is taken for a class; if it means no label, move it to ignore"
+    if any(value >= _HIGHEST_GUESS for value in seen.values):
+        yield "which values are ignored is guessed"
+    if (0, 0, 0) in seen.colors:
+        yield "black is taken for no label; if it is a class, move it there"
+    if pairing.pair_count < pairing.image_count:
+        yield (
+            f"{pairing.image_count - pairing.pair_count} images have no labels: splits with such "
+            "images are targets only"
+        )
+
+
+def _name(folder: Path) -> str:
+    """The folder's name as one of a data set, which none of this library has."""
+    plain = "".join(c if c.isalnum() or c in "_-." else "_" for c in folder.absolute().name)
+    name = plain.strip("._-") or "my_data"
+    return f"my_{name}" if name in (*LAYOUTS, *LABEL_SPACES) else name
+
+
+def _key(text: str) -> str:
+    bare = text.isascii() and text.replace("_", "").replace("-", "").isalnum()
+    return text if bare else _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    """As TOML writes it: JSON does so, too, but for one character."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,159 @@
+"""Which pictures below a folder are images and which their labels, told by common names."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from uda.errors import InputError
+
+# In lower case; of several that fit, the pair that finds most labels is taken.
+_IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "leftimg8bit", "jpegimages", "rgb",
+                  "photos", "input", "inputs", "raw")  # fmt: skip
+_LABEL_FOLDERS = ("labels", "label", "masks", "mask", "annotations", "annotation", "ann_dir", "ann",
+                  "gtfine", "segmentationclass", "segmentationclassaug", "segmentation", "gt",
+                  "ground_truth", "labelids", "targets", "output")  # fmt: skip
+_IMAGE_ENDINGS = ("", "_leftImg8bit", "_img", "_image", "_rgb", "_sat")
+# What labels are called, the surest first; and what tells of other pictures beside them.
+_LABEL_ENDINGS = ("_labelIds", "_labels", "_label", "_masks", "_mask", "_segmentation", "_seg",
+                  "_gt", "_ann", "_L", "")  # fmt: skip
+_OTHER = re.compile(r"color|instance|trainids|disparity|depth|edge|preview|overlay", re.IGNORECASE)
+SPLITS = {
+    "train": "train", "training": "train", "trn": "train", "val": "val", "valid": "val",
+    "validation": "val", "dev": "val", "test": "test", "testing": "test",
+}  # fmt: skip
+
+
+class Pairing(NamedTuple):
+    """Patterns of uda/data/path_patterns.py, and how many images they find labels for."""
+
+    images: str
+    labels: str
+    split_folders: tuple[str, ...]  # what {split} stands for; none if it is not in the patterns
+    image_count: int
+    pair_count: int
+
+
+class _Side(NamedTuple):
+    """Pictures of one kind: where they lie, but for the split, and what each is called."""
+
+    before: str  # with {split}, ending in a slash or empty
+    files: dict[str, tuple[str, str]]  # path to (split, name below the folder)
+
+
+def best_pairing(pictures: Sequence[str]) -> Pairing:
+    """The patterns that find a label for most of the `pictures`, paths with slashes.
+
+    Raises InputError when no two kinds of pictures belong together.
+    """
+    found = [p for sides in _sides(pictures) for p in _fitting(*sides)]
+    found += _side_by_side(pictures)
+    if not found:
+        raise InputError(
+            f"among {len(pictures)} pictures there are none that look like images with labels: "
+            "known are folders such as images/ and labels/, leftImg8bit/ and gtFine/, JPEGImages/ "
+            "and SegmentationClass/, and names such as x.jpg beside x_mask.png; write the TOML "
+            "file by hand, see docs/own_data.md"
+        )
+    return max(
+        found,
+        key=lambda p: (
+            p.pair_count, len(p.split_folders), -_ending_rank(p.labels), -len(p.labels)
+        ),
+    )  # fmt: skip
+
+
+def _sides(pictures: Iterable[str]) -> Iterator[tuple[_Side, _Side]]:
+    """Every folder of images with every folder of labels."""
+    images, labels = Counter[str](), Counter[str]()
+    for path in pictures:
+        for folder in PurePosixPath(path).parts[:-1]:
+            images[folder] += folder.lower() in _IMAGE_FOLDERS
+            labels[folder] += folder.lower() in _LABEL_FOLDERS
+    for image in +images:
+        for label in +labels:
+            if image != label:
+                for one in _of_folder(pictures, image):
+                    for other in _of_folder(pictures, label):
+                        if ("{split}" in one.before) == ("{split}" in other.before):
+                            yield one, other
+
+
+def _of_folder(pictures: Iterable[str], folder: str) -> Iterator[_Side]:
+    """The pictures below folders called `folder`: one kind for each place of the split."""
+    kinds: dict[str, dict[str, tuple[str, str]]] = {}
+    for path in pictures:
+        parts = PurePosixPath(path).parts
+        if folder not in parts[:-1]:
+            continue
+        place = parts.index(folder)
+        before, after = list(parts[: place + 1]), list(parts[place + 1 :])
+        split = ""
+        if len(after) > 1 and after[0].lower() in SPLITS:
+            split = after.pop(0)
+            before.append("{split}")
+        elif place and parts[place - 1].lower() in SPLITS:
+            split = before[place - 1]
+            before[place - 1] = "{split}"
+        kinds.setdefault("/".join(before) + "/", {})[path] = (split, "/".join(after))
+    for text, own in kinds.items():
+        yield _Side(text, own)
+
+
+def _side_by_side(pictures: Sequence[str]) -> Iterator[Pairing]:
+    """Images and labels of the same folders, told by their endings."""
+    everything = _Side("", {path: ("", path) for path in pictures})
+    yield from _fitting(everything, everything, apart=False)
+    kinds: dict[str, dict[str, tuple[str, str]]] = {}
+    for path in pictures:
+        parts = PurePosixPath(path).parts
+        if parts[0].lower() in SPLITS and len(parts) > 1:
+            kinds.setdefault("{split}/", {})[path] = (parts[0], "/".join(parts[1:]))
+    for before, files in kinds.items():
+        side = _Side(before, files)
+        yield from _fitting(side, side, apart=False)
+
+
+def _fitting(images: _Side, labels: _Side, *, apart: bool = True) -> Iterator[Pairing]:
+    """The ways in which names of images and of labels fit, which lie `apart` or in one folder."""
+    label_names = set(labels.files.values())
+    suffixes = sorted({PurePosixPath(name).suffix for _, name in images.files.values()})
+    for tail in (ending + suffix for suffix in suffixes for ending in _IMAGE_ENDINGS):
+        stems = {
+            (split, name.removesuffix(tail))
+            for split, name in images.files.values()
+            if name.endswith(tail) and name != tail
+        }
+        for label_tail in _label_tails(stems, label_names):
+            if not apart and label_tail == tail:  # an image is no label of its own
+                continue
+            own = {s for s in stems if apart or not _is_label(s[1] + tail, tail, label_tail)}
+            count = sum((split, stem + label_tail) in label_names for split, stem in own)
+            folders = tuple(sorted({split for split, _ in own if split}))
+            patterns = f"{images.before}{{name}}{tail}", f"{labels.before}{{name}}{label_tail}"
+            if count:
+                yield Pairing(*patterns, folders, len(own), count)
+
+
+def _is_label(name: str, tail: str, label_tail: str) -> bool:
+    """Whether a file of the images' suffix is one of the labels, by a longer ending."""
+    return len(label_tail) > len(tail) and name.endswith(label_tail)
+
+
+def _label_tails(stems: set[tuple[str, str]], labels: set[tuple[str, str]]) -> list[str]:
+    """What follows an image's stem in the name of a label file, as the first few images show."""
+    tails: dict[str, None] = {}
+    for split, stem in sorted(stems)[:8]:
+        for other, name in labels:
+            if other == split and name.startswith(stem) and "/" not in name[len(stem) :]:
+                tails[name[len(stem) :]] = None
+    fine = (tail for tail in tails if tail.lower().endswith(".png") and not tail[:1].isalnum())
+    return [tail for tail in fine if not _OTHER.search(tail)]
+
+
+def _ending_rank(labels: str) -> int:
+    """How sure an ending is of label files; lower is surer."""
+    stem = PurePosixPath(labels.rpartition("}")[2])
+    name = stem.name.removesuffix(stem.suffix) if stem.suffix else stem.name.partition(".")[0]
+    return next(i for i, ending in enumerate(_LABEL_ENDINGS) if name.endswith(ending))
