@@ -57,6 +57,7 @@ from uda.data.training import TrainingData, open_training_data
 from uda.engine import train, train_step
 from uda.errors import InputError
 from uda.evaluation import EvaluationConfig, evaluate
+from uda.measures import Measured
 from uda.metrics import ConfusionMatrix, Scores
 from uda.mixing import mix_domains, paste
 from uda.models import DeepLabV2Config
@@ -844,10 +845,10 @@ def test_c5e_the_logs_validation_loss_is_caught(
         config: EvaluationConfig,
         label_space: LabelSpace,
         **_: object,
-    ) -> Scores:
+    ) -> Measured:
         segmenter.train()
         segmenter(torch.rand(2, 3, *SIZE, generator=torch.Generator().manual_seed(0)))
-        return evaluate(segmenter, samples, config=config, label_space=label_space).scores
+        return evaluate(segmenter, samples, config=config, label_space=label_space)
 
     monkeypatch.setattr(uda.records, "evaluate", with_a_validation_loss)
     assert not statistics_survive_evaluation(toy_root)
