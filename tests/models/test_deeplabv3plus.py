@@ -248,6 +248,7 @@ def test_every_field_changes_something(tmp_path: Path) -> None:
         "backbone": "resnet50",
         "backbone_weights": str(path),
         "backbone_width": 8,
+        "input_scaling": "min_max",
         "output_stride": 8,
         "batch_norm": "frozen_affine",
         "head_norm": "batch",

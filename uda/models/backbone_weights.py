@@ -13,7 +13,7 @@ from uda.models.state_dicts import compare, unwrapped
 from uda.weight_files import read_weights, reason, sha256
 
 if TYPE_CHECKING:
-    from uda.models.backbones import ResNetBackbone
+    from uda.models.backbones import Backbone, ResNetBackbone
 
 
 def load_imagenet(backbone: "ResNetBackbone", name: str) -> None:
@@ -45,7 +45,7 @@ def _download(name: str, published: WeightsEnum) -> Mapping[str, object]:
     return state
 
 
-def load_file(backbone: "ResNetBackbone", path: Path, *, allowed: str) -> None:
+def load_file(backbone: "Backbone", path: Path, *, allowed: str) -> None:
     """Fills `backbone` from a state dict on disk and writes down which; `allowed` are the other
     values of model.backbone_weights, for the message.
 
@@ -71,10 +71,11 @@ def load_file(backbone: "ResNetBackbone", path: Path, *, allowed: str) -> None:
     backbone.provenance = f"file {path.name} sha256:{sha256(path)}"
 
 
-def _load(backbone: "ResNetBackbone", state: Mapping[str, object], *, origin: str) -> None:
-    """Fills `backbone` from `state`, of which only heads may be left over."""
-    trunk = {name: value for name, value in state.items() if not name.startswith(backbone.heads)}
-    found = compare(trunk, {name: t.shape for name, t in backbone.state_dict().items()})
+def _load(backbone: "Backbone", state: Mapping[str, object], *, origin: str) -> None:
+    """Fills `backbone` from `state`; nothing may be left over but what the backbone leaves out."""
+    found = compare(
+        backbone.entries(state), {name: t.shape for name, t in backbone.state_dict().items()}
+    )
     require(
         found.complete and not found.unexpected,
         f"{origin} does not hold the weights of a {backbone.title}: {found}; give a "

@@ -3,7 +3,8 @@
 Source: He et al., CVPR 2016, arXiv 1512.03385; blocks and parameter names are torchvision's.
 """
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
@@ -18,7 +19,7 @@ from uda.models.state_dicts import PREFIXES
 BackboneName = Literal["resnet18", "resnet50", "resnet101"]
 NormLayer = Callable[[int], nn.BatchNorm2d]  # from a number of channels
 
-_IMAGENET_WIDTH = 64  # channels of the stem in every published classification ResNet
+IMAGENET_WIDTH = 64  # channels of the stem in every published classification ResNet
 
 
 class _Depth(NamedTuple):
@@ -50,13 +51,35 @@ class BackboneChannels(NamedTuple):
     deep: int
 
 
-class ResNetBackbone(nn.Module):
+class Backbone(nn.Module, ABC):
+    """What a network takes its features from."""
+
+    # Files with its weights: their kind, and what may precede all names.
+    file_kind: ClassVar[str]
+    prefixes: ClassVar[tuple[str, ...]]
+
+    channels: BackboneChannels
+    title: str  # in words
+    provenance: str = "random"  # where its weights come from
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> BackboneFeatures:
+        """Features at three depths.
+
+        images: (N, 3, H, W) float, normalized
+        """
+
+    @abstractmethod
+    def entries(self, state: Mapping[str, object]) -> dict[str, object]:
+        """A file's `state` without what this backbone has no use for."""
+
+
+class ResNetBackbone(Backbone):
     """A ResNet without its classifier; parameters are named as in torchvision's ResNets."""
 
-    # Files with its weights: their kind; what may precede all names; names left out.
     file_kind: ClassVar[str] = "torchvision classification state dict"
     prefixes: ClassVar[tuple[str, ...]] = ("module.",)
-    heads: ClassVar[tuple[str, ...]] = ("fc.",)
+    heads: ClassVar[tuple[str, ...]] = ("fc.",)  # names left out
 
     def __init__(
         self,
@@ -96,7 +119,6 @@ class ResNetBackbone(nn.Module):
         self.widths = tuple(channels[1:])  # channels of each of the four stages
         self.channels = BackboneChannels(channels[1], channels[3], channels[4])
         self.title = f"{name} of width {width}"
-        self.provenance = "random"
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -118,6 +140,9 @@ class ResNetBackbone(nn.Module):
         second = self.layer2(first)
         third = self.layer3(second)
         return first, second, third, self.layer4(third)
+
+    def entries(self, state: Mapping[str, object]) -> dict[str, object]:
+        return {name: value for name, value in state.items() if not name.startswith(self.heads)}
 
 
 class CaffeResNetBackbone(ResNetBackbone):
@@ -149,7 +174,7 @@ class CaffeResNetBackbone(ResNetBackbone):
 def resnet_backbone(
     name: BackboneName,
     *,
-    width: int = _IMAGENET_WIDTH,
+    width: int = IMAGENET_WIDTH,
     output_stride: Literal[8, 16, 32] = 16,
     weights: str,
 ) -> ResNetBackbone:
@@ -164,9 +189,9 @@ def resnet_backbone(
     """
     if output_stride not in (8, 16, 32):
         raise InputError(f"model.output_stride is {output_stride!r}; allowed: 8, 16, 32")
-    if weights == "imagenet" and width != _IMAGENET_WIDTH:
+    if weights == "imagenet" and width != IMAGENET_WIDTH:
         raise InputError(
-            f"model.backbone_width is {width}, but ImageNet weights exist for {_IMAGENET_WIDTH} "
+            f"model.backbone_width is {width}, but ImageNet weights exist for {IMAGENET_WIDTH} "
             "only: use --set model.backbone_weights=none or that width"
         )
     backbone = ResNetBackbone(name, width=width, output_stride=output_stride)
@@ -180,7 +205,7 @@ def resnet_backbone(
 def caffe_resnet_backbone(
     name: BackboneName,
     *,
-    width: int = _IMAGENET_WIDTH,
+    width: int = IMAGENET_WIDTH,
     weights: str,
     ceil_mode: bool = True,
     norm: NormLayer = nn.BatchNorm2d,

@@ -1,19 +1,28 @@
-"""DeepLabV3+ on a ResNet, with an optional auxiliary head.
+"""DeepLabV3+ on a ResNet or a network of timm, with an optional auxiliary head.
 
 Source: Chen et al., ECCV 2018, arXiv 1802.02611 (decoder); Chen et al., arXiv 1706.05587 (ASPP).
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from uda.errors import InputError
-from uda.models.backbones import ResNetBackbone, resnet_backbone
+from uda.errors import InputError, require, shown
+from uda.models.backbones import IMAGENET_WIDTH, Backbone, BackboneName, resnet_backbone
 from uda.models.heads import initialize_heads, refuse_single_image
-from uda.models.segmenter import ResNetConfig, SegmentationOutput, Segmenter
+from uda.models.segmenter import (
+    IMAGENET,
+    InputScaling,
+    ModelConfig,
+    Normalization,
+    SegmentationOutput,
+    Segmenter,
+)
+from uda.models.timm_backbone import TIMM, timm_backbone
 
 HeadNorm = Literal["batch", "group"]
 
@@ -22,8 +31,14 @@ _MAX_GROUPS = 32  # Wu and He, arXiv 1803.08494
 
 
 @dataclass(kw_only=True, slots=True)
-class DeepLabV3PlusConfig(ResNetConfig):
+class DeepLabV3PlusConfig(ModelConfig):
     """Settings of `DeepLabV3Plus`."""
+
+    # A ResNet of uda/models/backbones.py, or timm/ and a name of timm's: timm/inception_resnet_v2.
+    backbone: str = "resnet101"
+    backbone_width: int = IMAGENET_WIDTH  # channels of a ResNet's stem; the others scale with it
+    # "min_max": each channel of each image from 0 to 1, instead of the backbone's mean and std.
+    input_scaling: InputScaling = "statistics"
 
     output_stride: Literal[8, 16] = 16  # of the deepest features
     # With one or two images per batch, batch normalization of the pooled image (one value per
@@ -49,20 +64,20 @@ class DeepLabV3PlusConfig(ResNetConfig):
     def build(self, num_classes: int) -> "DeepLabV3Plus":
         self.check(num_classes)
         _check(self)
-        backbone = resnet_backbone(
-            self.backbone,
-            width=self.backbone_width,
-            output_stride=self.output_stride,
-            weights=self.backbone_weights,
-        )
-        return DeepLabV3Plus(backbone, self, num_classes)
+        backbone, normalization = _backbone(self)
+        return DeepLabV3Plus(backbone, self, num_classes, normalization=normalization)
 
 
 class DeepLabV3Plus(Segmenter):
     """Atrous spatial pyramid pooling on the deepest features, refined by the stride-4 ones."""
 
     def __init__(
-        self, backbone: ResNetBackbone, config: DeepLabV3PlusConfig, num_classes: int
+        self,
+        backbone: Backbone,
+        config: DeepLabV3PlusConfig,
+        num_classes: int,
+        *,
+        normalization: Normalization = IMAGENET,
     ) -> None:
         """Heads around `backbone`, Kaiming-initialized; `config.build` checks the fields."""
         super().__init__(
@@ -70,6 +85,8 @@ class DeepLabV3Plus(Segmenter):
             provenance=backbone.provenance,
             batch_norm=config.batch_norm,
             align_corners=config.align_corners,
+            normalization=normalization,
+            input_scaling=config.input_scaling,
         )
         norm, channels = config.head_norm, backbone.channels
         self.aspp = _PyramidPooling(
@@ -220,6 +237,35 @@ def _separable_convolution(
     )
 
 
+def _backbone(config: DeepLabV3PlusConfig) -> tuple[Backbone, Normalization]:
+    """The backbone of a checked config, and how it was trained to read images."""
+    if config.backbone.startswith(TIMM):
+        timm = timm_backbone(
+            config.backbone.removeprefix(TIMM),
+            output_stride=config.output_stride,
+            weights=config.backbone_weights,
+        )
+        require(
+            config.batch_norm == "train" or any(isinstance(m, _BatchNorm) for m in timm.modules()),
+            f"model.batch_norm is {config.batch_norm!r}, but {timm.title} has no batch norm: leave "
+            "it 'train'",
+        )
+        return timm, timm.normalization
+    known = get_args(BackboneName)
+    require(
+        config.backbone in known,
+        f"model.backbone is {shown(config.backbone)}; allowed: {', '.join(known)}, or {TIMM} and "
+        f"the name of a network of timm, such as {TIMM}inception_resnet_v2",
+    )
+    resnet = resnet_backbone(
+        cast(BackboneName, config.backbone),
+        width=config.backbone_width,
+        output_stride=config.output_stride,
+        weights=config.backbone_weights,
+    )
+    return resnet, IMAGENET
+
+
 def _check(config: DeepLabV3PlusConfig) -> None:
     if config.output_stride not in _RATES:
         raise InputError(f"model.output_stride is {config.output_stride!r}; allowed: 8, 16")
@@ -227,6 +273,20 @@ def _check(config: DeepLabV3PlusConfig) -> None:
         raise InputError(
             f"model.head_norm is {config.head_norm!r}; allowed: {', '.join(get_args(HeadNorm))}"
         )
+    require(
+        config.backbone_width == IMAGENET_WIDTH or not config.backbone.startswith(TIMM),
+        f"model.backbone_width is {config.backbone_width}, but networks of timm have a width of "
+        f"their own: leave it {IMAGENET_WIDTH}",
+    )
+    require(
+        config.output_stride in (8, 16),
+        f"model.output_stride is {config.output_stride!r}; allowed: 8, 16",
+    )
+    require(
+        config.input_scaling in get_args(InputScaling),
+        f"model.input_scaling is {config.input_scaling!r}; allowed: "
+        f"{', '.join(get_args(InputScaling))}",
+    )
     if any(rate < 1 for rate in config.aspp_rates):
         raise InputError(
             f"model.aspp_rates is {config.aspp_rates}; allowed: dilations of 1 or more, or nothing "

@@ -13,6 +13,7 @@ from uda.errors import InputError, require, shown
 from uda.models.backbones import BackboneName
 
 BatchNormMode = Literal["train", "frozen_affine", "frozen"]
+InputScaling = Literal["statistics", "min_max"]
 _MOST = 16  # branches of a head
 _LARGEST = 8192  # number of channels, or dilation; networks that can be built stay far below
 _BATCH_NORM_MODES = ("train", "frozen_affine", "frozen")
@@ -107,6 +108,16 @@ CAFFE = Normalization(
 )
 
 
+def between_extremes(images: Tensor) -> Tensor:
+    """Each channel of each image from 0, its lowest value, to 1, its highest; constant ones are 0.
+
+    images: (N, 3, H, W) float
+    """
+    lowest, highest = images.amin(dim=(2, 3), keepdim=True), images.amax(dim=(2, 3), keepdim=True)
+    span = highest - lowest
+    return (images - lowest) / torch.where(span > 0, span, 1)
+
+
 class Segmenter(nn.Module, ABC):
     """A network that labels pixels: normalizes RGB images, returns logits at their size.
 
@@ -125,6 +136,7 @@ class Segmenter(nn.Module, ABC):
         batch_norm: BatchNormMode = "train",
         align_corners: bool = False,
         normalization: Normalization = IMAGENET,
+        input_scaling: InputScaling = "statistics",
     ) -> None:
         """`provenance` says in words where the initial weights came from; it is stored, not read.
 
@@ -133,6 +145,9 @@ class Segmenter(nn.Module, ABC):
         "frozen_affine": batch statistics, running ones updated, weight and bias fixed (what
         AdaptSegNet and its descendants ran);
         "frozen": running statistics used and left alone, weight and bias fixed.
+
+        `input_scaling`: "statistics": images are normalized by `normalization`; "min_max": each
+        channel of each image is scaled to [0, 1] by its own extremes instead.
 
         Raises InputError on an unknown `batch_norm`.
         """
@@ -145,6 +160,9 @@ class Segmenter(nn.Module, ABC):
         self.provenance = provenance
         self.batch_norm: BatchNormMode = batch_norm
         self.align_corners = align_corners
+        self.min_max = input_scaling == "min_max"
+        if self.min_max:
+            normalization = Normalization((0.0,) * 3, (1.0,) * 3, normalization.bgr)
         self.bgr = normalization.bgr
         # Saved with the weights, so that a snapshot cannot be evaluated with other values.
         self.register_buffer("mean", torch.tensor(normalization.mean).view(1, 3, 1, 1))
@@ -201,7 +219,8 @@ class Segmenter(nn.Module, ABC):
 
         images: (N, 3, H, W) float, RGB in [0, 1]
         """
-        normalized = (images - self.mean) / self.std
+        normalized = (between_extremes(images) if self.min_max else images) - self.mean
+        normalized = normalized / self.std
         return normalized.flip(1) if self.bgr else normalized
 
     def train(self, mode: bool = True) -> Self:
