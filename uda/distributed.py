@@ -140,6 +140,20 @@ def of_all_ranks(values: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+@torch.no_grad()
+def in_dealt_order(rows: Tensor) -> Tensor:
+    """The rows (n, ...) of all ranks, in the order in which `own_share` dealt out what they are of;
+    the same on all."""
+    if world_size() == 1:
+        return rows
+    total = int(sum_over_ranks(torch.tensor(len(rows))))
+    longest = -(-total // world_size())
+    padded = torch.cat([rows, rows.new_zeros(longest - len(rows), *rows.shape[1:])])
+    on_gpus = dist.get_backend() == "nccl"
+    gathered = of_all_ranks(padded.to("cuda") if on_gpus else padded).to(rows.device)
+    return gathered.unflatten(0, (world_size(), longest)).transpose(0, 1).flatten(0, 1)[:total]
+
+
 def wait_for_all() -> None:
     """Returns when every rank has come here."""
     if world_size() > 1:

@@ -158,10 +158,12 @@ def predictions(
     workers: int,
     confidence: bool = False,
     among: Sequence[Sequence[int]] = (),
+    soft: bool = False,
 ) -> Iterator[tuple[Views, Prediction]]:
     """Each image of `samples` with its prediction (see uda/inference.py) at the labels' size.
 
-    The network is put into evaluation mode. Raises the InputError of a file that cannot be used.
+    `soft`: with the sums of probabilities by the labels, which must be there. The network is put
+    into evaluation mode. Raises the InputError of a file that cannot be used.
     """
     segmenter.eval()
     for views in views_of(samples, config, label_space, workers=workers):
@@ -173,6 +175,7 @@ def predictions(
             confidence=confidence,
             among=among,
             mirrored=label_space.mirrored,
+            soft_labels=views.labels if soft else None,
         )
         yield views, found
 
@@ -207,9 +210,10 @@ def evaluate(
         label_space=label_space,
         workers=workers,
         among=tally.groups,
+        soft=tally.needs_probabilities,
     )
     for views, prediction in progress(found):
         assert views.labels is not None, "evaluation samples are listed with their labels"
-        tally.add(prediction.labels, views.labels, prediction.among)
+        tally.add(prediction.labels, views.labels, prediction.among, prediction.soft_sums)
     tally.gather()
     return tally.measured()

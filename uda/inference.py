@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from uda.models.segmenter import Segmenter
 from uda.protocols import Protocol, Size
+from uda.soft_scores import soft_sums
 
 _STRIP_VALUES = 2**22  # numbers in a strip, all classes together: 16 MiB
 
@@ -28,6 +29,9 @@ class Prediction(NamedTuple):
     confidence: Tensor | None  # (H, W) float32, its probability, if it was asked for
     # (H, W) int64 for each group of classes asked for: the position in it of the most probable one.
     among: tuple[Tensor, ...]
+    # (3C + 2) float64: what it adds to scores of probabilities (see uda/soft_scores.py), if labels
+    # were given.
+    soft_sums: Tensor | None = None
 
 
 @torch.no_grad()
@@ -40,16 +44,21 @@ def predict(
     confidence: bool = False,
     among: Sequence[Sequence[int]] = (),
     mirrored: Sequence[int] | None = None,
+    soft_labels: Tensor | None = None,
 ) -> Prediction:
     """The classes of one image's pixels at `size` (H, W).
 
     images: (3, h, w) uint8 RGB, the image at each scale of the protocol. `among`: groups of classes
     of which the most probable one is wanted, too, as if there were no others. `mirrored`: what each
     class is called in the mirror image, where that is not itself; see `LabelSpace.mirrored`.
+    `soft_labels`: (H, W) train ids to sum up probabilities by.
     """
+    sums: Tensor | None = None
+    first_row = 0
     labels, confidences = [], []
     restricted: list[list[Tensor]] = [[] for _ in among]
     views = _views(segmenter, images, size, protocol, mirrored)
+    are_logits = len(views) == 1 and protocol.upsample != "probabilities" and not confidence
     for strip in _strips(views, protocol, probabilities=confidence):
         highest, classes = strip.max(dim=1)  # many times faster than argmax over this dimension
         labels.append(classes[0])
@@ -57,10 +66,17 @@ def predict(
             confidences.append(highest[0])
         for group, found in zip(among, restricted, strict=True):
             found.append(strip[:, list(group)].max(dim=1).indices[0])
+        if soft_labels is not None:
+            # Only now, so that no class changes by what else is asked for.
+            probabilities = strip.softmax(dim=1) if are_logits else strip
+            rows = slice(first_row, first_row := first_row + strip.shape[2])
+            added = soft_sums(probabilities[0], soft_labels[rows].to(strip.device))
+            sums = added if sums is None else sums + added
     return Prediction(
         torch.cat(labels),
         torch.cat(confidences) if confidence else None,
         tuple(torch.cat(found) for found in restricted),
+        sums,
     )
 
 

@@ -51,13 +51,28 @@ class Tally:
         """The classes among which `add` needs the most probable one: `among` of `predict`."""
         return [group.classes for group in self.restricted]
 
-    def add(self, predicted: Tensor, labels: Tensor, among: Sequence[Tensor] = ()) -> None:
+    @property
+    def needs_probabilities(self) -> bool:
+        """Whether `add` needs sums of probabilities."""
+        return any(measure.needs_probabilities for measure in self.named.values())
+
+    def add(
+        self,
+        predicted: Tensor,
+        labels: Tensor,
+        among: Sequence[Tensor] = (),
+        soft_sums: Tensor | None = None,
+    ) -> None:
         """Counts one image's pixels: the classes predicted, the labels, and, for each of `groups`,
-        the positions in it that are predicted; all (H, W) integers, labels on any device."""
+        the positions in it that are predicted; all (H, W) integers, labels on any device.
+        `soft_sums`: of uda/soft_scores.py, where `needs_probabilities` says so."""
         labels = labels.to(predicted.device)[None]
         self.matrix.update(predicted[None], labels)
         for measure in self.named.values():
             measure.add(predicted, labels[0])
+            if measure.needs_probabilities:
+                assert soft_sums is not None, "predict() was given the labels"
+                measure.add_soft(soft_sums)
         for (group, matrix), positions in zip(self.restricted.items(), among, strict=True):
             matrix.update(positions[None], group.positions(labels))
         if self.edges is not None:

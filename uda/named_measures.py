@@ -8,13 +8,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, Self
 
+import torch
 from torch import Tensor
 
 from uda.data.labels import LabelSpace
+from uda.distributed import in_dealt_order
 from uda.metrics import Scores, mean_of_present
 from uda.reports import per_class_percent, percent
+from uda.soft_scores import BATCH_SIZE, SMOOTH, soft_scores
 
-MeasureName = Literal["f1"]
+MeasureName = Literal["f1", "soft_batch"]
 
 
 class NamedMeasure(ABC):
@@ -30,6 +33,11 @@ class NamedMeasure(ABC):
     def add(self, predicted: Tensor, labels: Tensor) -> None:
         """Counts one image's pixels: the classes predicted and the labels, both (H, W) integers on
         one device, labels with 255 where nothing is known."""
+        return
+
+    def add_soft(self, sums: Tensor) -> None:
+        """Counts the same image by what uda/soft_scores.py sums up of its probabilities; called
+        where `needs_probabilities`."""
         return
 
     def merge(self, other: Self) -> None:
@@ -62,7 +70,48 @@ class F1(NamedMeasure):
         }
 
 
-MEASURES: Mapping[MeasureName, type[NamedMeasure]] = {"f1": F1}
+class SoftBatch(NamedMeasure):
+    """What segmentation_models prints after an epoch: mean IoU, F1 and loss of probabilities."""
+
+    definition = (
+        f"percent, iou_score and f1-score of segmentation_models: probabilities in place of "
+        f"predicted classes; per batch of {BATCH_SIZE} images in the order of the data set and per "
+        "class (TP + s) / (TP + FP + FN + s) and (2 TP + s) / (2 TP + FP + FN + s) over the "
+        f"batch's pixels, s = {SMOOTH:g}, averaged over all classes and then over batches; a class "
+        "that a batch neither has nor predicts counts as 1; loss: cross-entropy in nats, averaged "
+        "over all pixels"
+    )
+    needs_probabilities = True
+
+    def __init__(self, label_space: LabelSpace) -> None:
+        super().__init__(label_space)
+        self.images: list[Tensor] = []  # of each, in the order of the data set
+
+    def add_soft(self, sums: Tensor) -> None:
+        self.images.append(sums)
+
+    def merge(self, other: Self) -> None:
+        self.images += other.images
+
+    def gather(self) -> None:
+        width = 3 * self.label_space.num_classes + 2
+        own = torch.stack(self.images) if self.images else torch.zeros(0, width).double()
+        self.images = list(in_dealt_order(own))
+
+    def fact(self, scores: Scores) -> dict[str, object]:
+        if not self.images:
+            return {"value": None, "definition": self.definition}
+        soft = soft_scores(torch.stack(self.images))
+        return {
+            "value": percent(soft.iou),
+            "definition": self.definition,
+            "f1": percent(soft.f1),
+            "loss": round(soft.loss, 6),
+            "images": len(self.images),
+        }
+
+
+MEASURES: Mapping[MeasureName, type[NamedMeasure]] = {"f1": F1, "soft_batch": SoftBatch}
 
 
 def build_measures(

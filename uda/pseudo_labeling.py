@@ -95,7 +95,8 @@ def label_images(
             workers=workers,
             confidence=True,
         )
-        for sample, (views, (labels, confidence, _)) in zip(own, progress(found), strict=True):
+        for sample, (views, prediction) in zip(own, progress(found), strict=True):
+            labels, confidence = prediction.labels, prediction.confidence
             assert confidence is not None, "it was asked for"
             sure = confidence >= threshold
             counts.add(sample, labels, sure)
