@@ -4,6 +4,7 @@ import inspect
 
 from experiments import (
     clothes,
+    fashion,
     gta5_cityscapes,
     logged,
     logged_single,
@@ -18,7 +19,8 @@ from uda.errors import InputError, shown
 from uda.plain import suggest
 
 _MODULES = (
-    gta5_cityscapes, single, methods, logged, logged_single, clothes, remote_sensing, toy_city
+    gta5_cityscapes, single, methods, logged, logged_single, clothes, remote_sensing, fashion,
+    toy_city,
 )  # fmt: skip
 PRESETS = {name: f for module in _MODULES for name, f in presets_of(module).items()}
 

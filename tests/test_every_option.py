@@ -29,6 +29,7 @@ from uda.evaluation import EvaluationConfig, evaluate
 from uda.measures import Measured
 from uda.models import (
     DeepLabV2Config,
+    DeepLabV3PlusConfig,
     Mask2FormerConfig,
     ModelConfig,
     SegmenTronConfig,
@@ -377,6 +378,8 @@ OTHERS: dict[tuple[type, str], tuple[Any, ...]] = {
     (DomainConfig, "crop_max_share"): (0.1, 1.5),
     (ModelConfig, "backbone_weights"): (Beside(WEIGHTS), "imagenet", "nowhere"),
     (ResNetConfig, "backbone_width"): (12, 10, 0),
+    (DeepLabV3PlusConfig, "backbone"): ("resnet50", "resnet34", "timm/resnet10t"),
+    (DeepLabV3PlusConfig, "backbone_width"): (12, 10, 0),
     (Mask2FormerConfig, "channels"): (128, 80, 32),
     (Mask2FormerConfig, "attention_heads"): (2, 3),
     (TrainConfig, "max_grad_norm"): (0.01, 0.0),
@@ -387,7 +390,7 @@ OTHERS: dict[tuple[type, str], tuple[Any, ...]] = {
     (EvaluationConfig, "dataset"): ("gta5", "nothing"),
     (EvaluationConfig, "split"): ("train", "test"),
     (EvaluationConfig, "scales"): ((0.5,), (1.0, 0.5), ()),
-    (EvaluationConfig, "measures"): (("f1",), ("f1", "f1")),
+    (EvaluationConfig, "measures"): (("f1",), ("soft_batch",), ("f1", "f1")),
     (EvaluationConfig, "pad_to"): ((65, 129), (0, 1)),
     (EvaluationConfig, "window"): ((32, 32), (32, 0)),
     (EvaluationConfig, "label_size"): ((32, 64), (0, 64)),

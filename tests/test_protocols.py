@@ -34,6 +34,7 @@ WORDS = {
     "corners aligned",
     "single": "input 1024x512; scale 1; no flip; probabilities upsampled; corners aligned",
     "dacs": "input 1024x512; scale 1; no flip; logits upsampled; corners aligned",
+    "clothing_segmentation": "input 256x256; scale 1; no flip",
     "segmentron": "input as stored; scale 1; no flip; padded to 2049x1025",
     "mmsegmentation": "input 2048x512, shape kept; scale 1; no flip",
 }
@@ -42,7 +43,8 @@ WORDS = {
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_a_protocol_says_all_that_changes_a_number(name: str) -> None:
     assert input_line(PROTOCOLS[name]) == WORDS[name]
-    labels = "labels at 1024x512" if name == "dacs" else "labels at stored resolution"
+    sizes = {"dacs": "1024x512", "clothing_segmentation": "256x256"}
+    labels = f"labels at {sizes.get(name, 'stored resolution')}"
     assert labels_line(PROTOCOLS[name]) == labels
     config = EvaluationConfig.following(name, dataset="cityscapes")
     assert protocol_line(config) == f"{name} on cityscapes val: {WORDS[name]}; {labels}"

@@ -93,6 +93,8 @@ PROTOCOLS = {
     "single": Protocol(input_size=_HALF, upsample="probabilities", align_corners=True),
     # vikolss/DACS: labels at half their size, which flatters by two to three points.
     "dacs": Protocol(input_size=_HALF, upsample="logits", align_corners=True, label_size=_HALF),
+    # mberkay0/clothing-segmentation: images and masks of 256x256, whatever their shape was.
+    "clothing_segmentation": Protocol(input_size=(256, 256), label_size=(256, 256)),
     # LikeLy-Journey/SegmenTron, on images of 1024x2048. Its pixAcc is of logits cut to whole
     # numbers, and its classes that are nowhere count as 0: neither is repeated.
     "segmentron": Protocol(pad_to=(1025, 2049)),

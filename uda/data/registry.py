@@ -13,6 +13,7 @@ from uda.data.class_range import FILES_LOOKED_AT
 from uda.data.clothes import CLOTHES58, CLOTHES59
 from uda.data.config import DataConfig, DomainConfig
 from uda.data.described import described_layout, is_described
+from uda.data.fashion import FASHION
 from uda.data.files import image_size, read_raw_labels, sizes_fit
 from uda.data.gta5 import CYCLEGTA5, GTA5
 from uda.data.isprs import POTSDAM, VAIHINGEN
@@ -24,8 +25,10 @@ from uda.plain import suggest
 
 LAYOUTS = {
     layout.name: layout
-    for layout in (GTA5, CYCLEGTA5, CITYSCAPES, CLOTHES59, CLOTHES58, VAIHINGEN, POTSDAM)
-}
+    for layout in (
+        GTA5, CYCLEGTA5, CITYSCAPES, CLOTHES59, CLOTHES58, VAIHINGEN, POTSDAM, FASHION,
+    )
+}  # fmt: skip
 
 
 def layout_named(name: str) -> Layout:
