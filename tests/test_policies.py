@@ -18,6 +18,8 @@ from uda.policies import PIXELWISE, PolicyName, _torchvision_policy, apply_polic
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 NAMES: tuple[PolicyName, ...] = get_args(PolicyName)
+# What these make of a pixel depends on its neighborhood at most a pixel or two away.
+POINTWISE = tuple(name for name in NAMES if name != "clahe_brightness_contrast")
 
 Change = Callable[[Image.Image], Image.Image]
 Operation = tuple[Change, ...]  # equally likely changes
@@ -168,7 +170,7 @@ def moves_pixels(
     return any(before.tobytes() != shuffled(after).tobytes() for before, after in results)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", POINTWISE)
 def test_no_pixel_is_moved(name: PolicyName, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not moves_pixels(lambda image, s: apply_policy(image, name, seeded(s)), monkeypatch)
 
@@ -190,7 +192,39 @@ def test_18_of_torchvisions_sub_policies_stay_whole_and_7_keep_one_half() -> Non
     assert Counter(len(sub_policy) for sub_policy in sub_policies) == {2: 18, 1: 7}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", ["pil", "tensor"])
+def test_equalized_tiles_keep_an_edge_where_it_is(kind: str) -> None:
+    levels = np.full((48, 64, 3), 40, np.uint8)
+    levels[:, 30:] = 150
+    image = Image.fromarray(levels)
+    for seed in range(60):
+        if kind == "pil":
+            result = as_tensor(apply_policy(image, "clahe_brightness_contrast", seeded(seed)))
+        else:
+            result = apply_policy(as_tensor(image), "clahe_brightness_contrast", seeded(seed))
+        assert (result == result[:, :1]).all(), "every row is the first one"
+        jumps = result[0, 0].int().diff().abs()
+        assert int(jumps.argmax()) == 29
+
+
+def test_contrast_and_brightness_by_hand() -> None:
+    """Draws that leave CLAHE out: a level v becomes 255 * b + c * v, cut off at 0 and 255."""
+    image = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2))
+    seen = 0
+    for seed in range(40):
+        clahe, _, change, contrast, brightness = torch.rand(5, generator=seeded(seed)).tolist()
+        if clahe < 0.5:
+            continue
+        result = apply_policy(image, "clahe_brightness_contrast", seeded(seed))
+        factor, shift = 0.8 + 0.4 * contrast, 0.4 * brightness - 0.2
+        expected = (np.arange(256) * factor + 255 * shift).round().clip(0, 255)
+        expected = expected if change < 0.5 else np.arange(256)
+        assert (np.asarray(result)[..., 1].ravel() == expected).all()
+        seen += change < 0.5
+    assert seen > 5
+
+
+@pytest.mark.parametrize("name", POINTWISE)
 @pytest.mark.parametrize("kind", ["pil", "tensor"])
 def test_an_edge_stays_where_it_is(name: PolicyName, kind: str) -> None:
     levels = np.full((48, 64, 3), 40, np.uint8)

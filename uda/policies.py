@@ -3,21 +3,25 @@
 So labels need no change, and a view made with a policy lies on its original pixel by pixel.
 """
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Literal, TypeVar, get_args
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+from uda.clahe import Levels, equalize_lightness
 from uda.distortion import distorted, photometric_distortion
 from uda.errors import InputError
 from uda.plain import suggest
 
 PolicyName = Literal[
-    "autoaugment_log", "autoaugment", "randaugment", "photometric_distortion"
+    "autoaugment_log", "autoaugment", "randaugment", "photometric_distortion",
+    "clahe_brightness_contrast",
 ]  # fmt: skip
 
 # Those that look at each pixel by itself: what is cut out of an image can be changed instead of it.
@@ -69,7 +73,10 @@ def apply_policy(image: ImageT, name: PolicyName, generator: torch.Generator) ->
         "randaugment": torchvision's RandAugment, which draws two of 14 operations, of which 9 are
         left: 8 photometric ones and the identity (Cubuk et al., 2020, arXiv 1909.13719);
         "photometric_distortion": mmsegmentation's (see uda/distortion.py), whose arithmetic is the
-        same for both kinds of images.
+        same for both kinds of images;
+        "clahe_brightness_contrast": local histograms are equalized (see uda/clahe.py) under a clip
+        limit drawn from 1 to 4, and contrast and brightness change by up to 0.2, each with
+        probability 0.5: albumentations' CLAHE and RandomBrightnessContrast as they come.
     generator: on the CPU; with the image, it alone decides the result.
     Raises InputError on any other image or name.
     """
@@ -83,6 +90,8 @@ def apply_policy(image: ImageT, name: PolicyName, generator: torch.Generator) ->
             if isinstance(image, Tensor):
                 return photometric_distortion(image, generator)
             return distorted(image, generator)
+        if name == "clahe_brightness_contrast":
+            return _apply_clahe_brightness_contrast(image, generator)
         # torchvision draws from torch's global generator: ours stands in for it meanwhile.
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(generator.get_state())
@@ -110,6 +119,25 @@ def _apply_log_policy(image: ImageT, generator: torch.Generator) -> ImageT:
         if chance < probability:
             image = _operate(image, operation, index, sign=1 if coin < 0.5 else -1)
     return image
+
+
+def _apply_clahe_brightness_contrast(image: ImageT, generator: torch.Generator) -> ImageT:
+    equalize, clip_limit, change, contrast, brightness = torch.rand(5, generator=generator).tolist()
+    if equalize < 0.5:
+        image = _on_levels(image, partial(equalize_lightness, clip_limit=1 + 3 * clip_limit))
+    if change < 0.5:
+        levels = np.arange(256) * (0.8 + 0.4 * contrast) + 255 * (0.4 * brightness - 0.2)
+        table = levels.round().clip(0, 255).astype(np.uint8)
+        image = _on_levels(image, lambda pixels: table[pixels])
+    return image
+
+
+def _on_levels(image: ImageT, change: Callable[[Levels], Levels]) -> ImageT:
+    """The image after a function of its bytes (H, W, 3), which is computed on the CPU."""
+    if isinstance(image, Tensor):
+        pixels = change(image.permute(1, 2, 0).cpu().numpy())
+        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().to(image.device)
+    return Image.fromarray(change(np.asarray(image)))
 
 
 def _operate(image: ImageT, operation: str, index: int, *, sign: int) -> ImageT:
