@@ -16,6 +16,7 @@ from uda.schedules import learning_rate_factor
 SGD = OptimizerConfig(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.01)
 ADAM = OptimizerConfig(name="adam", lr=0.1, weight_decay=0.5)
 ADAMW = replace(ADAM, name="adamw")
+RADAM = replace(ADAM, name="radam")
 
 
 def path_of(config: OptimizerConfig, *, updates: int = 3) -> Tensor:
@@ -46,6 +47,7 @@ def test_sgd_by_hand() -> None:
         (SGD, replace(SGD, lr=0.05)),
         (SGD, ADAM),
         (ADAM, ADAMW),
+        (ADAM, RADAM),
         *[
             (config, replace(config, **changed))
             for config in (ADAM, ADAMW)

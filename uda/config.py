@@ -10,6 +10,8 @@ from uda.models import DeepLabV3PlusConfig, ModelConfig
 from uda.objectives.base import ObjectiveConfig
 from uda.optimizers import OptimizerConfig
 from uda.plain import check_types, differences, to_plain
+from uda.plateau import PlateauConfig
+from uda.schedules import CosineRestartsConfig
 from uda.teacher import TeacherConfig
 
 
@@ -31,6 +33,9 @@ class RestartConfig:
             self.schedule_steps >= steps,
             f"{path}.schedule_steps is {self.schedule_steps}; the run has {steps} steps",
         )
+
+
+_OF_POLYNOMIAL_DECAY = ("power", "final_lr_factor", "schedule_steps", "restart", "warmup_steps")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -55,6 +60,10 @@ class TrainConfig:
     # schedule ends; the log read its networks in the first fifth of one.
     schedule_steps: int | None = None
     restart: RestartConfig | None = None
+    # Instead of the polynomial decay: cosines, what follows the scores or losses, or the one after
+    # the other.
+    cosine_restarts: CosineRestartsConfig | None = None
+    plateau: PlateauConfig | None = None
     initial_snapshot: str | None = None  # snapshot of ours whose student the run starts from
     log_every: int = 20  # steps between logs of losses and collapse monitors
     # Target images that each evaluation computes the label-free criteria on; 0: none are computed.
@@ -95,7 +104,36 @@ class TrainConfig:
         require_share(f"{path}.final_lr_factor", self.final_lr_factor)
         if self.restart is not None:
             self.restart.check(f"{path}.restart", steps=self.steps)
+        self._check_schedules(path)
         self.optimizer.check(f"{path}.optimizer")
+
+    def _check_schedules(self, path: str) -> None:
+        """All of cosines and plateau is used, and nothing is set of the decay they replace."""
+        cosine, plateau = self.cosine_restarts, self.plateau
+        if cosine is None and plateau is None:
+            return
+        used = "cosine_restarts" if plateau is None else "plateau"
+        default = TrainConfig(steps=0, batch_size=1)
+        for name in _OF_POLYNOMIAL_DECAY:
+            require(
+                getattr(self, name) == getattr(default, name),
+                f"{path}.{name} is set, but belongs to the polynomial decay, which {path}.{used} "
+                "takes the place of: leave it as it is",
+            )
+        if plateau is not None:
+            plateau.check(f"{path}.plateau")
+        if cosine is not None:
+            cosine.check(f"{path}.cosine_restarts", steps=self.steps)
+            require(
+                (cosine.from_step > 0) == (plateau is not None),
+                f"{path}.cosine_restarts.from_step is {cosine.from_step}; allowed: 0, or, with a "
+                f"{path}.plateau before it, the step at which that one ends",
+            )
+
+    @property
+    def plateau_end(self) -> int:
+        """The first step that the plateau does not set the rate of."""
+        return self.steps if self.cosine_restarts is None else self.cosine_restarts.from_step
 
     def is_due(self, step: int, every: int) -> bool:
         """Whether what happens every so many steps does after `step` updates; at the last, all."""
@@ -140,6 +178,7 @@ def validate(experiment: Experiment) -> None:
         objective.check(f"objectives.{name}")
     _check_start_steps(experiment)
     _check_needs(experiment)
+    _check_plateau(experiment)
     images, default = experiment.train.unlabeled_images, TrainConfig(steps=0, batch_size=1)
     require(
         experiment.data.target is not None or images == default.unlabeled_images,
@@ -168,6 +207,27 @@ def _check_evaluation_only(experiment: Experiment) -> None:
     require(
         not ignored,
         f"train.steps is 0, so {', '.join(ignored)} would be ignored: leave it as in uda/config.py",
+    )
+
+
+def _check_plateau(experiment: Experiment) -> None:
+    """What it watches is there often enough, and selects nothing by labels that are not there."""
+    train, every = experiment.train, experiment.evaluation.every
+    plateau = train.plateau
+    if plateau is None:
+        return
+    require(
+        plateau.watches == "loss" or experiment.data.target is None,
+        "train.plateau.watches is miou, which would choose the learning rate by the labels that "
+        "the preset is scored on, but data.target is to be learned without labels: watch loss",
+    )
+    # One evaluation to be the best, then one more than the patience.
+    first = (plateau.patience + 2) * every
+    require(
+        first < train.plateau_end,
+        f"train.plateau could change the rate at step {first} at the earliest ((patience "
+        f"{plateau.patience} + 2) * evaluation.every {every}), but ends at {train.plateau_end}: "
+        "evaluate more often, or lower train.plateau.patience",
     )
 
 

@@ -27,7 +27,7 @@ from uda.preemption import EvaluationCutOff, Stop, stop_on_signals
 from uda.records import describe, evaluate_student, finish_records, keep_records, summarize
 from uda.run import STUDENT, Run, StepResult
 from uda.run_folder import RunFolder
-from uda.schedules import learning_rate_factor
+from uda.schedules import cosine_restarts_factor, learning_rate_factor
 from uda.tracking import Tracker
 from uda.views import Batch, View
 from uda.watch import Watch
@@ -61,6 +61,7 @@ def train_step(run: Run, batch: Batch) -> StepResult:
             continue
         seen.append(view)
         _learn_from(view, readers, run, context, losses)
+    learned = list(losses.values())
     _watch_domains(run, batch, watch)
     for name, objective in active.items():
         with _autocast(run):
@@ -72,6 +73,8 @@ def train_step(run: Run, batch: Batch) -> StepResult:
     skipped = buffers is not None and not is_finite(losses, run.gradients())
     if not skipped:
         _update(run, active)
+        if run.plateau is not None and run.step < train.plateau_end:
+            run.plateau.add(learned)
     for objective in active.values():
         objective.after_step(context)
     if skipped and buffers is not None:
@@ -198,10 +201,15 @@ def _update(run: Run, active: Mapping[str, Objective]) -> None:
 
 
 def _learning_rate(run: Run, name: str) -> float:
-    """The base rate of an optimizer at the step under way; only the student's warms up."""
+    """The rate of an optimizer at the step under way; only the student's warms up."""
     train = run.experiment.train
     config = train.optimizer if name == STUDENT else run.objectives[name].optimizer
     assert config is not None
+    cosine = train.cosine_restarts
+    if cosine is not None and run.step >= cosine.from_step:
+        return config.lr * cosine_restarts_factor(run.step - cosine.from_step, cosine)
+    if run.plateau is not None:
+        return config.lr * run.plateau.factor
     warmup_steps = train.warmup_steps if name == STUDENT else 0
     factor = learning_rate_factor(
         run.step,

@@ -15,11 +15,11 @@ from uda.errors import require
 class OptimizerConfig:
     """An optimizer and its figures; the schedule scales `lr` from step to step."""
 
-    name: Literal["sgd", "adam", "adamw"] = "sgd"
+    name: Literal["sgd", "adam", "adamw", "radam"] = "sgd"
     lr: float = 2.5e-4
     momentum: float = 0.9  # sgd only
     nesterov: bool = False  # sgd only
-    betas: tuple[float, float] = (0.9, 0.999)  # adam and adamw only
+    betas: tuple[float, float] = (0.9, 0.999)  # all but sgd
     weight_decay: float = 0.0
 
     def check(self, path: str) -> None:
@@ -97,6 +97,8 @@ def build_optimizer(
             return torch.optim.Adam(settings, betas=config.betas, weight_decay=config.weight_decay)
         case "adamw":
             return torch.optim.AdamW(settings, betas=config.betas, weight_decay=config.weight_decay)
+        case "radam":  # Liu et al., ICLR 2020, arXiv 1908.03265; decay as Adam's, torch's default
+            return torch.optim.RAdam(settings, betas=config.betas, weight_decay=config.weight_decay)
 
 
 # What each keeps of a parameter: numbers of its shape, or a count.
@@ -104,6 +106,7 @@ _KEPT = {
     torch.optim.SGD: {"momentum_buffer"},
     torch.optim.Adam: {"step", "exp_avg", "exp_avg_sq"},
     torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"},
+    torch.optim.RAdam: {"step", "exp_avg", "exp_avg_sq"},
 }
 
 

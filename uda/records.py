@@ -108,6 +108,7 @@ def finish_records(
         plain = scores_json(scores, space.report_names, protocol=way, **facts)
         tracker.record_scores(run.step, scores, space.report_names, protocol=way, facts=facts)
         tracker.record_label_free(run.step, criteria)
+        _ask_plateau(run, scores, tracker)
         tracker.say(
             f"step {run.step}: mIoU {100 * scores.miou:.2f} (supervision: {folder.supervision})"
         )
@@ -122,6 +123,21 @@ def finish_records(
     if due(train.resume_every):
         folder.save_resume(run.state())
     return scores
+
+
+def _ask_plateau(run: Run, scores: Scores, tracker: Tracker) -> None:
+    """Shows the evaluation to the plateau, while it sets the rate, and records what it found."""
+    plateau = run.plateau
+    if plateau is None or run.step >= run.experiment.train.plateau_end:
+        return
+    before = plateau.factor
+    seen = plateau.observe(scores.miou)
+    tracker.record_plateau(run.step, seen, plateau)
+    if plateau.factor < before:
+        tracker.say(
+            f"step {run.step}: {plateau.config.watches} has not improved: the learning rate is now "
+            f"{plateau.factor:g} times the base rate"
+        )
 
 
 def evaluate_student(

@@ -9,15 +9,17 @@ from torch import Tensor, nn
 
 from uda.config import Experiment
 from uda.distributed import GradientExchange, world_size
-from uda.errors import require, shown
+from uda.errors import InputError, require, shown
 from uda.models.segmenter import Segmenter
 from uda.objectives.base import Objective
 from uda.optimizers import ParameterGroup, build_optimizer, load_state, without_decay
+from uda.plateau import Plateau
 from uda.snapshots import load_weights
 from uda.synchronized_batch_norm import synchronize_batch_norm
 from uda.teacher import MeanTeacher
 from uda.views import View
 
+_MEND = "give the file that the run wrote"
 STUDENT = "student"  # name of the student's optimizer; the others bear their objective's name
 
 
@@ -33,6 +35,7 @@ class Run:
     objectives: dict[str, Objective]
     optimizers: dict[str, torch.optim.Optimizer]
     exchange: GradientExchange | None = None  # with the other processes, if there are any
+    plateau: Plateau | None = None  # what sets the learning rate, if it does
     step: int = 0
     skipped: int = 0  # steps that were left out because something was not finite
 
@@ -50,6 +53,7 @@ class Run:
         return {
             "step": self.step,
             "skipped": self.skipped,
+            "plateau": None if self.plateau is None else self.plateau.state(),
             "student": self.student.state_dict(),
             "teacher": None if teacher is None else teacher.network.state_dict(),
             "objectives": {name: o.state_dict() for name, o in self.objectives.items()},
@@ -67,8 +71,7 @@ class Run:
             ours, theirs = sorted(getattr(self, kind)), sorted(state[kind])
             require(
                 ours == theirs,
-                f"{origin} is damaged: it has the {kind} {shown(theirs)}, the run {ours}; give the "
-                "file that the run wrote",
+                f"{origin} is damaged: it has the {kind} {shown(theirs)}, the run {ours}; {_MEND}",
             )
         load_weights(self.student, state["student"], origin=origin)
         if self.teacher is not None and state["teacher"] is not None:
@@ -77,6 +80,10 @@ class Run:
             load_weights(objective, state["objectives"][name], origin=f"{origin}, {name}")
         for name, optimizer in self.optimizers.items():
             load_state(optimizer, state["optimizers"][name], origin=f"{origin}, {name}")
+        if self.plateau is not None:
+            if state.get("plateau") is None:
+                raise InputError(f"{origin} is damaged: it has no state of train.plateau; {_MEND}")
+            self.plateau.load_state(state["plateau"])
         self.step, self.skipped = state["step"], state["skipped"]
 
     def networks(self) -> list[nn.Module]:
@@ -107,7 +114,11 @@ def start_run(experiment: Experiment, *, num_classes: int, device: torch.device)
     objectives = _build_objectives(experiment, num_classes, device)
     optimizers = _build_optimizers(experiment, student, objectives)
     exchange = _build_exchange(student, objectives)
-    return Run(experiment, num_classes, device, student, teacher, objectives, optimizers, exchange)
+    schedule = experiment.train.plateau
+    return Run(
+        experiment, num_classes, device, student, teacher, objectives, optimizers, exchange,
+        plateau=None if schedule is None else Plateau(schedule),
+    )  # fmt: skip
 
 
 def _build_objectives(

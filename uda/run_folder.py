@@ -64,7 +64,8 @@ class RunFolder:
         if not is_main():
             return
         values = snapshots.snapshot_values(self._snapshot(state, None))
-        values["training"] = {name: state[name] for name in ("objectives", "optimizers", "skipped")}
+        moved = ("objectives", "optimizers", "skipped", "plateau")
+        values["training"] = {name: state[name] for name in moved}
         values["samples"] = self._samples_digest()
         values["unfinished"] = unfinished
         snapshots.save(values, self.path / RESUME, keep=self.path / PREVIOUS)
@@ -79,7 +80,7 @@ class RunFolder:
         changed = [
             name
             for name in differences(self.experiment, values["experiment"])
-            if not name.startswith(_FREE)
+            if not name.startswith(self._free())
         ]
         if changed:
             raise InputError(
@@ -98,6 +99,11 @@ class RunFolder:
             values["initial_weights"],
             unfinished=values.get("unfinished", False),
         )
+
+    def _free(self) -> tuple[str, ...]:
+        """What may differ; with a plateau not the evaluation, which then sets the rate."""
+        watched = self.experiment["train"]["plateau"] is not None
+        return tuple(name for name in _FREE if not (watched and name == "evaluation."))
 
     def _own_resume(self) -> tuple[Path, dict[str, Any]]:
         """The run's last state that can be read: a damaged file costs the steps since the one

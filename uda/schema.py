@@ -1,6 +1,6 @@
 """What values from outside have to look like, declared as annotations.
 
-dict, list and tuple[T, ...] with their items; unions; str; bool; int (0 or more); None
+dict, list and tuple[T, ...] with their items; unions; str; bool; int (0 or more); float; None
 Plain       numbers, text, None, and tuples, lists and dicts with text keys of such
 Tensor      dense real numbers on the CPU
 TypedDict   its entries; others may stand beside them

@@ -24,6 +24,7 @@ from uda.models.foreign import ForeignCheckpoint, describe_unknown, read_foreign
 from uda.models.segmenter import Segmenter
 from uda.models.state_dicts import listed
 from uda.plain import from_plain, to_plain
+from uda.plateau import PlateauState
 from uda.recovery import recover_tensors
 from uda.schema import Plain, fault
 from uda.weight_files import UnsafeFileError, identity, read_weights
@@ -52,6 +53,7 @@ class _Training(TypedDict):
     objectives: dict[str, dict[str, Tensor]]
     optimizers: dict[str, _Optimizer]
     skipped: int
+    plateau: NotRequired[PlateauState | None]  # unknown to versions before it
 
 
 class _Experiment(TypedDict):

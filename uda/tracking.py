@@ -25,6 +25,7 @@ from uda.evaluation import Views
 from uda.inference import Prediction
 from uda.metrics import Scores
 from uda.monitors import Monitor, Watched
+from uda.plateau import Plateau
 from uda.views import View
 
 T = TypeVar("T")
@@ -176,6 +177,13 @@ class Tracker:
         if known:
             self._record(step, known)
         self._timed_from = (time.perf_counter(), step)
+
+    def record_plateau(self, step: int, seen: float, plateau: Plateau) -> None:
+        """Records what the plateau has `seen` of an evaluation, and what it now remembers."""
+        numbers = {plateau.config.watches: seen, "best": plateau.best, "bad": plateau.bad,
+                   "factor": plateau.factor}  # fmt: skip
+        known = {n: v for n, v in numbers.items() if v is not None and not math.isnan(v)}
+        self._record(step, {f"plateau/{name}": value for name, value in known.items()})
 
     def lines(self) -> list[dict[str, Any]]:
         """What has been recorded so far; only the first process has it."""
