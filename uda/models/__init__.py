@@ -9,6 +9,7 @@ from uda.models.deeplabv3plus import DeepLabV3PlusConfig
 from uda.models.mask2former import Mask2FormerConfig
 from uda.models.segmenter import ModelConfig
 from uda.models.segmentron import SegmenTronConfig
+from uda.models.smp import SmpConfig
 from uda.models.torchvision_deeplabv3 import TorchvisionDeepLabV3Config
 from uda.models.vainf import VainFConfig
 from uda.plain import from_plain
@@ -19,6 +20,7 @@ __all__ = [
     "Mask2FormerConfig",
     "ModelConfig",
     "SegmenTronConfig",
+    "SmpConfig",
     "TorchvisionDeepLabV3Config",
     "VainFConfig",
     "model_from_plain",
@@ -29,6 +31,7 @@ _CONFIGS: tuple[type[ModelConfig], ...] = (
     DeepLabV3PlusConfig,
     Mask2FormerConfig,
     SegmenTronConfig,
+    SmpConfig,
     TorchvisionDeepLabV3Config,
     VainFConfig,
 )

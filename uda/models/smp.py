@@ -1,0 +1,255 @@
+"""Networks of segmentation-models-pytorch: a U-Net or DeepLabV3 on one of its encoders.
+
+Source: Ronneberger et al., MICCAI 2015, arXiv 1505.04597 (U-Net); Chen et al., arXiv 1706.05587
+(DeepLabV3); github.com/qubvel-org/segmentation_models.pytorch, an optional extra.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from uda.errors import InputError, require
+from uda.extras import require_extra
+from uda.models.heads import refuse_single_image
+from uda.models.segmenter import IMAGENET, ModelConfig, Normalization, SegmentationOutput, Segmenter
+from uda.models.state_dicts import compare, unwrapped
+from uda.plain import suggest
+from uda.weight_files import read_weights, reason, sha256
+
+Architecture = Literal["unet", "deeplabv3"]
+
+# Encoders that older versions had under these names, and what takes their place today. The package
+# would rewrite many more by itself: those are refused, so that nobody gets another unknowingly.
+_REPLACED = {"timm-mobilenetv3_large_100": "tu-tf_mobilenetv3_large_100"}
+_OF_TIMM = "tu-"  # before the names of timm's networks, which all are encoders, too
+_OLD = "timm-"
+_LITE = "timm-tf_efficientnet_lite"  # trained on other colors than the package's other encoders
+_FILE = "state dict of that encoder, or of a whole network of segmentation-models-pytorch on it"
+
+
+@dataclass(kw_only=True, slots=True)
+class SmpConfig(ModelConfig):
+    """Settings of `SmpNetwork`.
+
+    `backbone` is the package's name of an encoder: resnet34, vgg16_bn, efficientnet-b3, or "tu-"
+    and a name of timm's. `dropout` is of DeepLabV3's pyramid, where the package has 0.5, or of the
+    U-Net's last features (whole channels), where it has none.
+    """
+
+    backbone: str = "resnet34"
+    architecture: Architecture = "unet"
+
+    @property
+    def has_auxiliary_head(self) -> bool:
+        return False
+
+    @property
+    def auxiliary_switch(self) -> tuple[str, str]:
+        # No field gives it one: see SegmenTronConfig.
+        return "auxiliary_head (networks of segmentation-models-pytorch have none here)", "false"
+
+    def build(self, num_classes: int) -> "SmpNetwork":
+        self.check(num_classes)
+        parts = _build_parts(self, num_classes)
+        normed = any(isinstance(m, _BatchNorm) for m in parts.encoder.modules())
+        require(
+            normed or self.batch_norm == "train",
+            f"model.batch_norm is {self.batch_norm}, but the encoder {self.backbone} has no batch "
+            "normalization: leave it as it is",
+        )
+        return SmpNetwork(parts, self)
+
+
+class _Parts(NamedTuple):
+    """A network of the package, taken apart."""
+
+    encoder: nn.Module
+    decoder: nn.Module
+    classifier: nn.Module
+    align_corners: bool  # of the resize after the classifier
+    normalization: Normalization
+    provenance: str
+
+
+class SmpNetwork(Segmenter):
+    """The package's encoder and decoder, for images of any size."""
+
+    def __init__(self, parts: _Parts, config: SmpConfig) -> None:
+        super().__init__(
+            parts.encoder,
+            provenance=parts.provenance,
+            batch_norm=config.batch_norm,
+            align_corners=parts.align_corners,
+            normalization=parts.normalization,
+        )
+        self.divisor = int(parts.encoder.output_stride)  # type: ignore[arg-type]
+        self.decoder = parts.decoder
+        # DeepLabV3's is in its pyramid.
+        self.dropout = nn.Dropout2d(config.dropout if config.architecture == "unet" else 0.0)
+        self.classifier = parts.classifier
+        self.pools = config.architecture == "deeplabv3"
+
+    @property
+    def has_auxiliary_head(self) -> bool:
+        """Whether outputs carry `auxiliary_logits`: they never do."""
+        return False
+
+    def coarse_output(self, normalized: Tensor) -> SegmentationOutput:
+        """Logits at stride 1 of the U-Net, at stride 8 of DeepLabV3, which has 1 of images that
+        had to be padded: right and below with the mean color, to a multiple of `divisor`.
+
+        normalized: (N, 3, H, W) float
+
+        Raises InputError on a single image in training where pooled images are normalized.
+        """
+        height, width = normalized.shape[-2:]
+        down, across = -height % self.divisor, -width % self.divisor
+        padded = F.pad(normalized, (0, across, 0, down))
+        features = self.backbone(padded)
+        if self.pools:
+            refuse_single_image(
+                next(m for m in self.decoder.modules() if isinstance(m, _BatchNorm)),
+                features[-1],
+                heads="DeepLabV3 of segmentation-models-pytorch",
+                instead="use larger batches, or --set model.architecture=unet",
+            )
+        logits = self.classifier(self.dropout(self.decoder(features)))
+        if down or across:
+            if logits.shape[-2:] != padded.shape[-2:]:
+                logits = self._to_size_of(padded, logits)
+            logits = logits[..., :height, :width]
+        return SegmentationOutput(logits=logits, auxiliary_logits=None, features=features[-1])
+
+
+def _build_parts(config: SmpConfig, num_classes: int) -> _Parts:
+    """Encoder, decoder and classifier, drawn at random or, the encoder, from its weights."""
+    architectures = {"unet": "Unet", "deeplabv3": "DeepLabV3"}
+    require(
+        config.architecture in architectures,
+        f"model.architecture is {config.architecture!r}; allowed: {', '.join(architectures)}",
+    )
+    package = require_extra("smp", needed_by=f"model.architecture={config.architecture}")
+    name = _encoder_named(config.backbone, package)
+    settings = {"decoder_aspp_dropout": config.dropout} if config.architecture != "unet" else {}
+    build = getattr(package, architectures[config.architecture])
+    with _quiet():
+        try:
+            whole = build(name, encoder_weights=None, classes=num_classes, **settings)
+        except (ValueError, RuntimeError, KeyError) as error:
+            raise InputError(
+                f"model.backbone {config.backbone} cannot be the encoder of a "
+                f"{config.architecture}: {reason(error)}; choose another of them"
+            ) from error
+        normalization, provenance = _load_weights(whole.encoder, name, config, package)
+    if name != config.backbone:
+        provenance += f" ({config.backbone}, which the package has as {name})"
+    classifier, resize, *_ = whole.segmentation_head
+    return _Parts(
+        encoder=whole.encoder,
+        decoder=whole.decoder,
+        classifier=classifier,
+        align_corners=bool(getattr(resize, "align_corners", False)),
+        normalization=normalization,
+        provenance=provenance,
+    )
+
+
+def _encoder_named(name: str, package: ModuleType) -> str:
+    """The package's name of the encoder `name`; InputError when it has none, or has only another
+    in its place."""
+    known = list(package.encoders.encoders)
+    name = _REPLACED.get(name, name)
+    if name in known or name.startswith(_OF_TIMM):
+        return name
+    require(
+        not name.startswith(_OLD),
+        f"model.backbone is {name!r}, an encoder that segmentation-models-pytorch has no longer; "
+        f"it would build another in its place: choose one of timm's by name, {_OF_TIMM}NAME",
+    )
+    raise InputError(
+        f"there is no encoder {name!r}; {suggest(name, known)}; timm's networks, too, as "
+        f"{_OF_TIMM}NAME"
+    )
+
+
+def _load_weights(
+    encoder: nn.Module, name: str, config: SmpConfig, package: ModuleType
+) -> tuple[Normalization, str]:
+    """Fills the encoder as `backbone_weights` says; the colors it reads, and where it is from."""
+    known_by = name.replace(_OLD, _OF_TIMM) if name.startswith(_LITE) else name
+    # Of timm's networks the package knows the colors without asking the hub.
+    colors = _colors(package, known_by) if known_by.startswith(_OF_TIMM) else IMAGENET
+    weights = config.backbone_weights
+    if weights == "imagenet":
+        downloaded = _download(name, config, package)
+        encoder.load_state_dict(downloaded[0])
+        return downloaded[1], f"segmentation-models-pytorch {name} imagenet"
+    if weights == "none":
+        return colors, "random"
+    path = Path(weights)
+    _load_file(encoder, path, config.backbone)
+    return colors, f"file {path.name} sha256:{sha256(path)}"
+
+
+def _colors(package: ModuleType, name: str) -> Normalization:
+    """What the package's weights of an encoder were trained to read."""
+    found: Mapping[str, Any] = package.encoders.get_preprocessing_params(name)
+    highest = found["input_range"][1] if found["input_range"] else 1
+    bgr = found["input_space"] == "BGR"
+    order = -1 if bgr else 1  # the package counts the channels as the encoder sees them
+    mean, std = (tuple(v / highest for v in found[p][::order]) for p in ("mean", "std"))
+    return Normalization(mean=mean, std=std, bgr=bgr)
+
+
+def _download(
+    name: str, config: SmpConfig, package: ModuleType
+) -> tuple[dict[str, Tensor], Normalization]:
+    """The package's ImageNet weights of an encoder, and their colors."""
+    stride = 32 if config.architecture == "unet" else 8
+    try:
+        trained = package.encoders.get_encoder(name, weights="imagenet", output_stride=stride)
+        return trained.state_dict(), _colors(package, name)
+    except Exception as error:  # of its hub's client, whose classes depend on its version
+        raise InputError(
+            f"the ImageNet weights of {name} could not be downloaded by segmentation-models-pytorch"
+            f" ({reason(error)}): use --set model.backbone_weights=none, or the path of a file"
+        ) from error
+
+
+def _load_file(encoder: nn.Module, path: Path, name: str) -> None:
+    """Fills the encoder from a file; InputError when it is missing, damaged, or another's."""
+    require(
+        path.is_file(),
+        f"model.backbone_weights is {str(path)!r}, which is no file; allowed: none, imagenet, or "
+        f"the path of a {_FILE}",
+    )
+    content = read_weights(
+        path,
+        expected=f"a {_FILE}",
+        instead=f"python scripts/convert_checkpoint.py --tensors {path} OUT takes its tensors out, "
+        "and runs nothing",
+    )
+    state = unwrapped(content, ("module.",))
+    inner = {n.removeprefix("encoder."): v for n, v in state.items() if n.startswith("encoder.")}
+    found = compare(inner or state, {n: t.shape for n, t in encoder.state_dict().items()})
+    require(
+        found.complete and not found.unexpected,
+        f"{path} does not hold the weights of a {name}: {found}; give a {_FILE}",
+    )
+    encoder.load_state_dict(found.fitting | found.counters)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the package's warnings of old names, which are dealt with here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
