@@ -38,6 +38,7 @@ class Tally:
         boundary scores (see uda/boundaries.py); `measures`: names of uda/named_measures.py;
         `no_class`: predictions may be num_classes, which is no class and a miss."""
         self.names = label_space.report_names
+        self.unscored = label_space.unscored
         self.sets = sets
         self.matrix = ConfusionMatrix(label_space.num_classes + no_class)
         self.restricted = {s: ConfusionMatrix(len(s.classes)) for s in sets if s.restricted}
@@ -100,14 +101,14 @@ class Tally:
 
     def measured(self) -> Measured:
         """What has been counted so far."""
-        total = scores(self.matrix, self.names)
+        total = scores(self.matrix, self.names, unscored=self.unscored)
         warning = name_warning(total, self.names)
         facts: dict[str, object] = {"name_warning": warning} if warning else {}
         facts |= {name: measure.fact(total) for name, measure in self.named.items()}
         if self.sets:
             facts["sets"] = {s.name: set_fact(self._scores_of(s, total), s) for s in self.sets}
         if self.edges is not None:
-            near = scores(self.edges, self.names)
+            near = scores(self.edges, self.names, unscored=self.unscored)
             facts["boundary_iou"] = boundary_fact(near, self.names, ratio=self.edges.ratio)
         return Measured(total, facts)
 

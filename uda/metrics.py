@@ -75,11 +75,13 @@ class Scores:
     """What a confusion matrix says; every score is a fraction in [0, 1]."""
 
     iou: tuple[float, ...]  # of each class; NaN where neither labels nor predictions have it
-    miou: float  # mean over the classes that are not NaN
+    miou: float  # mean over the classes that are scored and not NaN
     pixel_accuracy: float  # share of the labeled pixels that are right
     absent: tuple[str, ...]  # names of the classes whose IoU is NaN
     # Pixels, row = label, column = prediction; where the rest was counted, it is the last of both.
     confusion: tuple[tuple[int, ...], ...]
+    # Train ids of `LabelSpace.unscored`: they have an IoU and an accuracy, but no part in a mean.
+    unscored: tuple[int, ...] = ()
 
     @property
     def accuracy(self) -> tuple[float, ...]:
@@ -90,12 +92,16 @@ class Scores:
 
     @property
     def mean_accuracy(self) -> float:
-        """Mean of `accuracy` over the classes that are not NaN."""
-        return mean_of_present(self.accuracy)
+        """Mean of `accuracy` over the classes that are scored and not NaN."""
+        return mean_of_scored(self.accuracy, self.unscored)
 
 
-def scores(matrix: ConfusionMatrix, classes: Sequence[str]) -> Scores:
-    """The scores of `matrix`, whose rows are named `classes`.
+def scores(
+    matrix: ConfusionMatrix, classes: Sequence[str], *, unscored: Sequence[int] = ()
+) -> Scores:
+    """The scores of `matrix`, whose rows are named `classes`; those of the train ids `unscored` are
+    left out of the means. Their pixels count for the others: a scored class predicted there has a
+    larger union.
 
     IoU = true positives / (labeled or predicted as the class), over all counted pixels at once. A
     matrix may have one class more than there are names: the rest, which is counted, so that a
@@ -119,10 +125,11 @@ def scores(matrix: ConfusionMatrix, classes: Sequence[str]) -> Scores:
     iou = tuple(_ratio(hits, union) for hits, union in zip(correct, unions, strict=True))
     return Scores(
         iou=iou,
-        miou=mean_of_present(iou),
+        miou=mean_of_scored(iou, unscored),
         pixel_accuracy=_ratio(sum(correct), sum(labeled)),
         absent=tuple(name for name, union in zip(classes, unions, strict=True) if union == 0),
         confusion=tuple(tuple(row) for row in counts),
+        unscored=tuple(unscored),
     )
 
 
@@ -142,6 +149,11 @@ def mean_of_present(values: Iterable[float]) -> float:
     """Of the values that are not NaN; NaN when there is none."""
     present = [value for value in values if not math.isnan(value)]
     return _ratio(sum(present), len(present))  # in this order and way, as cityscapesScripts does
+
+
+def mean_of_scored(values: Sequence[float], unscored: Sequence[int]) -> float:
+    """Of the values, by train id, that are not NaN and no `unscored` class's."""
+    return mean_of_present(v for index, v in enumerate(values) if index not in unscored)
 
 
 def _ratio(part: float, whole: int) -> float:

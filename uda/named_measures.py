@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from uda.data.labels import LabelSpace
-from uda.distributed import in_dealt_order
-from uda.metrics import Scores, mean_of_present
+from uda.distributed import in_dealt_order, sum_over_ranks
+from uda.metrics import ConfusionMatrix, Scores, mean_of_scored
 from uda.reports import per_class_percent, percent
 from uda.soft_scores import BATCH_SIZE, SMOOTH, soft_scores
 
-MeasureName = Literal["f1", "soft_batch"]
+MeasureName = Literal["f1", "per_image_union_miou", "soft_batch"]
+
+_UNITS = 2**40  # parts of 1 that means of images are counted in
 
 
 class NamedMeasure(ABC):
@@ -58,15 +60,58 @@ class F1(NamedMeasure):
 
     definition = (
         "percent; per class 2 TP / (2 TP + FP + FN) over all pixels of the data set, averaged over "
-        "the classes that are present"
+        "the classes that are present and scored"
     )
 
     def fact(self, scores: Scores) -> dict[str, object]:
         f1 = [2 * iou / (1 + iou) for iou in scores.iou]
         return {
-            "value": percent(mean_of_present(f1)),
+            "value": percent(mean_of_scored(f1, self.label_space.unscored)),
             "definition": self.definition,
             "per_class": per_class_percent(self.label_space.report_names, f1),
+        }
+
+
+class PerImageUnionMiou(NamedMeasure):
+    """What the NoonBody challenge ranked by: every image counts alike."""
+
+    definition = (
+        "percent; per image, the mean IoU of the scored classes that its labels or its prediction "
+        "have, then the mean over images; pixels of a class that is not scored count as misses of "
+        "what is predicted there, unlabeled pixels do not count"
+    )
+
+    def __init__(self, label_space: LabelSpace) -> None:
+        super().__init__(label_space)
+        # The sum, in parts of 1 / _UNITS, and the number of images: whole numbers add up alike
+        # in every order and in every number of processes.
+        self.counts = torch.zeros(2, dtype=torch.int64)
+
+    def add(self, predicted: Tensor, labels: Tensor) -> None:
+        # One class more: a folder of label maps may say nothing of a pixel.
+        matrix = ConfusionMatrix(self.label_space.num_classes + 1)
+        matrix.update(predicted[None], labels[None])
+        counts = matrix.counts.cpu()
+        hits = counts.diagonal()
+        unions = counts.sum(dim=0) + counts.sum(dim=1) - hits
+        scored = [c for c in range(self.label_space.num_classes)
+                  if c not in self.label_space.unscored and unions[c] > 0]  # fmt: skip
+        if scored:
+            mean = (hits[scored].double() / unions[scored]).mean()
+            self.counts += torch.tensor([round(float(mean) * _UNITS), 1])
+
+    def merge(self, other: Self) -> None:
+        self.counts += other.counts
+
+    def gather(self) -> None:
+        self.counts = sum_over_ranks(self.counts)
+
+    def fact(self, scores: Scores) -> dict[str, object]:
+        total, images = self.counts.tolist()
+        return {
+            "value": percent(total / _UNITS / images) if images else None,
+            "definition": self.definition,
+            "images": images,
         }
 
 
@@ -111,7 +156,11 @@ class SoftBatch(NamedMeasure):
         }
 
 
-MEASURES: Mapping[MeasureName, type[NamedMeasure]] = {"f1": F1, "soft_batch": SoftBatch}
+MEASURES: Mapping[MeasureName, type[NamedMeasure]] = {
+    "f1": F1,
+    "per_image_union_miou": PerImageUnionMiou,
+    "soft_batch": SoftBatch,
+}
 
 
 def build_measures(

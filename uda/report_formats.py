@@ -18,6 +18,7 @@ from uda.reports import (
     percent,
     rounded,
     scores_json,
+    unscored_fact,
 )
 
 Facts = Mapping[str, object]
@@ -37,9 +38,10 @@ def format_scores(name: str, scores: Scores, label_space: LabelSpace, facts: Fac
 
 
 def _log(scores: Scores, label_space: LabelSpace, facts: Facts) -> str:
-    """The experiment log's lines, after one on the classes that the mean leaves out."""
-    lines = iou_lines(scores, label_space.report_names)
-    return f"{absent_line(scores)}\n{lines}" if scores.absent else lines
+    """The experiment log's lines, after those on the classes that the mean leaves out."""
+    lines = fact_lines(unscored_fact(scores, label_space.report_names))
+    lines += [absent_line(scores)] if scores.absent else []
+    return "\n".join([*lines, iou_lines(scores, label_space.report_names)])
 
 
 def _segmentron(scores: Scores, label_space: LabelSpace, facts: Facts) -> str:

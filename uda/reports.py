@@ -25,6 +25,12 @@ def absent_line(scores: Scores) -> str:
     return f"absent from labels and predictions, not in the mean: {', '.join(scores.absent)}"
 
 
+def unscored_fact(scores: Scores, names: Sequence[str]) -> dict[str, str]:
+    """The classes that no mean includes, as a fact for `scores_json`; {} when there is none."""
+    unscored = ", ".join(names[train_id] for train_id in scores.unscored)
+    return {"not_scored": unscored} if unscored else {}
+
+
 def markdown_table(results: Mapping[str, Mapping[str, Any]]) -> str:
     """A table with a column per result; down the side what each saw of the target's labels, if the
     results say so, then mIoU and each class.
@@ -77,7 +83,7 @@ def scores_json(scores: Scores, names: Sequence[str], **facts: object) -> dict[s
     a fact is named like a score.
     """
     return dict(
-        **facts,
+        **unscored_fact(scores, names) | facts,
         miou=percent(scores.miou),
         mean_accuracy=percent(scores.mean_accuracy),
         pixel_accuracy=percent(scores.pixel_accuracy),

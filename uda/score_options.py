@@ -12,6 +12,7 @@ from uda.errors import require
 from uda.metrics import Scores
 from uda.named_measures import MEASURES
 from uda.report_formats import FORMATS, HOLDS_FACTS, format_scores
+from uda.reports import unscored_fact
 
 
 def add_score_options(parser: argparse.ArgumentParser) -> None:
@@ -58,6 +59,7 @@ def publish(
     `aside_facts`: the same for those that programs read.
     """
     absent = {"absent": ", ".join(scores.absent)} if scores.absent else {}
+    absent |= unscored_fact(scores, label_space.report_names)
     all_facts = {**facts, **absent, **(aside_facts or {})}
     if options.format not in HOLDS_FACTS:
         print_facts(facts if options.format == "log" else {**facts, **absent})  # it says so itself
