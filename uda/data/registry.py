@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from uda.data.body_parts import NOONBODY
 from uda.data.cityscapes import CITYSCAPES
 from uda.data.class_range import FILES_LOOKED_AT
 from uda.data.clothes import CLOTHES58, CLOTHES59
@@ -26,7 +27,7 @@ from uda.plain import suggest
 LAYOUTS = {
     layout.name: layout
     for layout in (
-        GTA5, CYCLEGTA5, CITYSCAPES, CLOTHES59, CLOTHES58, VAIHINGEN, POTSDAM, FASHION,
+        GTA5, CYCLEGTA5, CITYSCAPES, CLOTHES59, CLOTHES58, VAIHINGEN, POTSDAM, FASHION, NOONBODY,
     )
 }  # fmt: skip
 
