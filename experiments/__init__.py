@@ -3,6 +3,7 @@
 import inspect
 
 from experiments import (
+    body_parts,
     clothes,
     fashion,
     gta5_cityscapes,
@@ -20,7 +21,7 @@ from uda.plain import suggest
 
 _MODULES = (
     gta5_cityscapes, single, methods, logged, logged_single, clothes, remote_sensing, fashion,
-    toy_city,
+    body_parts, toy_city,
 )  # fmt: skip
 PRESETS = {name: f for module in _MODULES for name, f in presets_of(module).items()}
 

@@ -6,6 +6,7 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
@@ -33,6 +34,7 @@ from uda.models import (
     Mask2FormerConfig,
     ModelConfig,
     SegmenTronConfig,
+    SmpConfig,
     TorchvisionDeepLabV3Config,
     VainFConfig,
 )
@@ -52,8 +54,10 @@ from uda.objectives import (
 )
 from uda.optimizers import OptimizerConfig
 from uda.photometric import JitterConfig
+from uda.plateau import PlateauConfig
 from uda.policies import PolicyName
 from uda.run import start_run
+from uda.schedules import CosineRestartsConfig
 from uda.teacher import TeacherConfig
 
 CROP = (32, 64)  # pixels (height, width)
@@ -238,6 +242,22 @@ def vainf(root: Path) -> Experiment:
     return experiment
 
 
+def of_smp(root: Path) -> Experiment:
+    experiment = segmentron(root)
+    experiment.model = SmpConfig(backbone="mobilenet_v2", backbone_weights="none")
+    return experiment
+
+
+def scheduled(root: Path) -> Experiment:
+    """A plateau where nothing is so much better than the best, then cosines of two steps."""
+    experiment = small(root, steps=9)
+    experiment.evaluation.every = 1
+    experiment.train.plateau = PlateauConfig(patience=0, factor=0.5, threshold=0.9)
+    experiment.train.cosine_restarts = CosineRestartsConfig(period=2, floor=0.2, from_step=4)
+    experiment.train.resume_every = experiment.train.snapshot_every = 9
+    return experiment
+
+
 def torchvision_deeplabv3(root: Path) -> Experiment:
     experiment = small(root, steps=2)
     experiment.model = TorchvisionDeepLabV3Config(
@@ -284,7 +304,7 @@ def strong_jitter() -> JitterConfig:
 
 
 LABELS, OTHER_LABELS = "labels", "other_labels"
-SNAPSHOT, WEIGHTS = "trained/GTA5_10.pth", "backbone.pth"
+SNAPSHOT, WEIGHTS, ENCODER = "trained/GTA5_10.pth", "backbone.pth", "encoder.pth"
 
 
 class Beside(str):
@@ -309,6 +329,8 @@ def root(toy_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     train(trained, root.parent / Path(SNAPSHOT).parent, preset="trained", device=CPU)
     torch.manual_seed(1)
     torch.save(tiny_model().build(19).backbone.state_dict(), root.parent / WEIGHTS)
+    if find_spec("segmentation_models_pytorch"):
+        torch.save(of_smp(root).model.build(19).backbone.state_dict(), root.parent / ENCODER)
     return root
 
 
@@ -362,6 +384,8 @@ CASES = {
     "vainf": Case(vainf, ("model",)),
     "mask2former": Case(mask2former, ("model", "objectives")),
     "torchvision_deeplabv3": Case(torchvision_deeplabv3, ("model",)),
+    "of_smp": Case(of_smp, ("model",)),
+    "scheduled": Case(scheduled, ("train.cosine_restarts", "train.plateau")),
 }
 
 # Where a value next to the present one makes no sense, or shows nothing in three steps.
@@ -383,6 +407,10 @@ OTHERS: dict[tuple[type, str], tuple[Any, ...]] = {
     (Mask2FormerConfig, "channels"): (128, 80, 32),
     (Mask2FormerConfig, "attention_heads"): (2, 3),
     (TrainConfig, "max_grad_norm"): (0.01, 0.0),
+    # Not "imagenet", which a hub is asked for again and again: tests/models/test_smp.py.
+    (SmpConfig, "backbone_weights"): (Beside(ENCODER), "nowhere"),
+    (SmpConfig, "backbone"): ("resnet18", "nowhere"),
+    (PlateauConfig, "threshold"): (0.0, 1.0),
     (TrainConfig, "initial_snapshot"): (Beside(SNAPSHOT), "nowhere"),
     (TrainConfig, "unlabeled_images"): (0, 3, -1),
     (TrainConfig, "restart"): (None, RestartConfig(at_step=1, schedule_steps=9)),
@@ -412,7 +440,8 @@ SAME_BITS = {
 # Options that no update reads: they are seen in the scores and files of a whole run.
 SEEN_IN_WHOLE_RUNS = ("evaluation.", "train.initial_snapshot", "train.log_every",
                       "train.snapshot_every", "train.resume_every",
-                      "train.unlabeled_images")  # fmt: skip
+                      "train.unlabeled_images", "train.plateau",
+                      "train.cosine_restarts.")  # fmt: skip
 
 
 class Option(NamedTuple):

@@ -20,7 +20,7 @@ from uda.evaluation import EvaluationConfig, Progress, predictions
 from uda.metrics import ConfusionMatrix, Scores, scores
 from uda.models.segmenter import Segmenter
 from uda.protocols import input_line, protocol_name
-from uda.reports import absent_line, iou_lines
+from uda.reports import absent_line, fact_lines, iou_lines, unscored_fact
 from uda.snapshots import Snapshot
 from uda.weight_files import sha256
 
@@ -121,7 +121,8 @@ def label_images(
         writer.finish(manifest)
     if counts.why_unscored:
         return LabelingResult(manifest, None, counts.why_unscored)
-    return LabelingResult(manifest, scores(counts.matrix, label_space.report_names))
+    judged = scores(counts.matrix, label_space.report_names, unscored=label_space.unscored)
+    return LabelingResult(manifest, judged)
 
 
 class _Counts:
@@ -180,4 +181,5 @@ def labeling_report(result: LabelingResult, names: Sequence[str], *, why_unscore
     lines.append("against ground truth, pixels with a label:")
     if result.scores.absent:
         lines.append(absent_line(result.scores))
+    lines += fact_lines(unscored_fact(result.scores, names))
     return "\n".join([*lines, iou_lines(result.scores, names)])
