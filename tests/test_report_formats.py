@@ -139,7 +139,9 @@ def test_csv() -> None:
 
 
 def test_csv_is_read_by_the_csv_module() -> None:
-    odd = LabelSpace("odd", ("a", "b", "c"), ('wall, "old"', "#1", "a b"), TOY.palette, {})
+    odd = LabelSpace(
+        "odd", ("a", "b", "c"), ('wall, "old"', "#1", "a b"), TOY.palette, TOY.raw_to_train
+    )
     lines = format_scores("csv", toy_scores(), odd, FACTS).splitlines()
     rows = list(csv.DictReader(line for line in lines[len(FACT_LINES) + 1 :]))
     assert [row["class"] for row in rows] == ['wall, "old"', "#1", "a b", "mean"]
@@ -204,7 +206,7 @@ def test_mmseg_draws_what_prettytable_draws(kind: str) -> None:
 def test_names_of_any_length_are_centered_as_theirs(seed: int) -> None:
     rng = random.Random(seed)
     names = tuple("x" * rng.randint(1, 14) + str(index) + "y" for index in range(5))
-    space = LabelSpace("some", names, names, ((0, 0, 0),) * 5, {})
+    space = LabelSpace("some", names, names, ((0, 0, 0),) * 5, {i: i for i in range(5)})
     matrix = ConfusionMatrix(5)
     matrix.counts = torch.tensor([[rng.randint(0, 9) for _ in range(5)] for _ in range(5)])
     found = scores(matrix, names)

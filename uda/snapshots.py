@@ -12,10 +12,10 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from uda.data.cityscapes import CITYSCAPES
 from uda.data.config import DataConfig
 from uda.data.label_spaces import LABEL_SPACES
 from uda.data.labels import LabelSpace
-from uda.data.registry import LAYOUTS
 from uda.disk import replacing
 from uda.errors import InputError, require, shortened
 from uda.evaluation import EvaluationConfig
@@ -281,15 +281,16 @@ def _known_spaces() -> str:
 
 def _from_foreign(content: object, path: Path, partial: Sequence[str]) -> Snapshot:
     """A foreign file as a snapshot of step 0, scored as its authors did."""
-    # A classifier that is drawn anew is for the first label space that there is.
-    classes = next(iter(LABEL_SPACES.values())).num_classes
-    foreign = read_foreign(content, origin=str(path), partial=partial, drawn_classes=classes)
+    # All known formats are of networks for Cityscapes' classes; as many of another label space, or
+    # of one of a user's, would be others.
+    space = CITYSCAPES.label_space
+    foreign = read_foreign(
+        content, origin=str(path), partial=partial, drawn_classes=space.num_classes
+    )
     if foreign is None:
         raise InputError(f"{path} {_NOT_OURS}; {describe_unknown(content, str(path))}")
-    space = _space_of(foreign, path)
-    scored_on = next(name for name, layout in LAYOUTS.items()
-                     if layout.label_space is space and "val" in layout.splits)  # fmt: skip
-    evaluation = EvaluationConfig.following(foreign.format.protocol, dataset=scored_on)
+    _check_classes(foreign, space, path)
+    evaluation = EvaluationConfig.following(foreign.format.protocol, dataset=CITYSCAPES.name)
     experiment = {
         "model": {"type": type(foreign.model).__name__} | to_plain(foreign.model),
         "data": to_plain(DataConfig()),
@@ -311,16 +312,14 @@ def _from_foreign(content: object, path: Path, partial: Sequence[str]) -> Snapsh
     )
 
 
-def _space_of(foreign: ForeignCheckpoint, path: Path) -> LabelSpace:
-    """The label space with as many classes as the network; InputError when there is none."""
-    spaces = [s for s in LABEL_SPACES.values() if s.num_classes == foreign.num_classes]
+def _check_classes(foreign: ForeignCheckpoint, space: LabelSpace, path: Path) -> None:
+    """Raises InputError when the network has not as many classes as the label space."""
     heads = [n for n, own in foreign.format.prefixes.items() if not own.startswith("backbone.")]
     use = f"let its heads be drawn anew with --partial {' '.join(heads)}"
     if foreign.format.trunk_is_bare:
         use += f", or take its trunk as initial weights: --set model.backbone_weights={path}"
     require(
-        bool(spaces),
-        f"{path}: {foreign.format.name} with {foreign.num_classes} classes; known: "
-        f"{_known_spaces()}; {use}",
+        foreign.num_classes == space.num_classes,
+        f"{path}: {foreign.format.name} with {foreign.num_classes} classes; known: {space.name} "
+        f"with {space.num_classes}; {use}",
     )
-    return spaces[0]
