@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -139,9 +140,7 @@ def test_csv() -> None:
 
 
 def test_csv_is_read_by_the_csv_module() -> None:
-    odd = LabelSpace(
-        "odd", ("a", "b", "c"), ('wall, "old"', "#1", "a b"), TOY.palette, TOY.raw_to_train
-    )
+    odd = replace(TOY, name="odd", report_names=('wall, "old"', "#1", "a b"))
     lines = format_scores("csv", toy_scores(), odd, FACTS).splitlines()
     rows = list(csv.DictReader(line for line in lines[len(FACT_LINES) + 1 :]))
     assert [row["class"] for row in rows] == ['wall, "old"', "#1", "a b", "mean"]
