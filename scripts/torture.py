@@ -27,17 +27,19 @@ from experiments import PRESETS, load_preset
 from uda import objectives, snapshots
 from uda.cli import at_least, clear_errors
 from uda.config import Experiment
+from uda.data.config import DomainConfig
 from uda.data.labels import CITYSCAPES
 from uda.data.pseudo_label_folder import ID_SPACE, Manifest, PseudoLabelWriter
 from uda.data.registry import list_dataset
 from uda.data.toy_city import write_toy_city
 from uda.engine import train
 from uda.errors import InputError
-from uda.models import DeepLabV3PlusConfig
+from uda.models import DeepLabV3PlusConfig, Mask2FormerConfig, ModelConfig
 from uda.objectives import ObjectiveConfig
 
 SIZE = (64, 128)  # pixels (height, width) of every image
 STEPS = 12
+MASKS = "vaihingen_mask2former_r50"  # what classifies masks needs a network that makes some
 ENDED, KILLED = 0, -signal.SIGKILL  # as subprocess says it
 # Of the length of an undisturbed run: a process that ends before its kill comes is none.
 LATEST_KILL = 0.9
@@ -127,12 +129,16 @@ def torture_one(folder: Path, name: str, *, kills: int, rng: np.random.Generator
 
 
 def presets() -> dict[str, str]:
-    """A toy preset for every objective that `uda.objectives` has, by the objective's name."""
+    """A preset for every objective that `uda.objectives` has, by the objective's name: a toy one,
+    or one that `shrunk` brings to the toy city."""
     kinds = [
         kind for kind in vars(objectives).values()
         if isinstance(kind, type) and issubclass(kind, ObjectiveConfig) and kind != ObjectiveConfig
     ]  # fmt: skip
-    toys = {name: load_preset(name).objectives.values() for name in PRESETS if "toy_" in name}
+    toys = {
+        name: load_preset(name).objectives.values()
+        for name in (*(name for name in PRESETS if "toy_" in name), MASKS)
+    }
     chosen = {}
     for kind in kinds:
         users = [name for name, used in toys.items() if any(type(o) is kind for o in used)]
@@ -153,11 +159,10 @@ def shrunk(preset: str, folder: Path) -> Experiment:
             domain.size = SIZE
     if data.pseudo_labels is not None:
         data.pseudo_labels = str(folder / "pseudo_labels")
-    assert isinstance(experiment.model, DeepLabV3PlusConfig)
-    experiment.model = replace(
-        experiment.model, backbone_width=8, aspp_channels=8, decoder_channels=8,
-        low_level_channels=4,
-    )  # fmt: skip
+    if preset == MASKS:
+        experiment.data.source = DomainConfig(datasets=("gta5",), size=SIZE)
+        experiment.evaluation.dataset = "cityscapes"
+    experiment.model = _shrunk_model(experiment.model)
     for objective in experiment.objectives.values():
         objective.start_step = min(objective.start_step, STEPS // 4)
     settings.steps, settings.batch_size, settings.warmup_steps = STEPS, 2, 2
@@ -165,6 +170,19 @@ def shrunk(preset: str, folder: Path) -> Experiment:
     settings.log_every, settings.resume_every, settings.snapshot_every = 1, 2, 5
     experiment.evaluation.every = 4
     return experiment
+
+
+def _shrunk_model(model: ModelConfig) -> ModelConfig:
+    if isinstance(model, Mask2FormerConfig):
+        return Mask2FormerConfig(
+            backbone="resnet18", backbone_weights="none", backbone_width=8, queries=8, channels=64,
+            attention_heads=2, encoder_layers=1, encoder_width=32, decoder_layers=2,
+            decoder_width=32,
+        )  # fmt: skip
+    assert isinstance(model, DeepLabV3PlusConfig)
+    return replace(
+        model, backbone_width=8, aspp_channels=8, decoder_channels=8, low_level_channels=4
+    )
 
 
 def run(folder: Path, preset: str, path: Path, kill: Kill | None = None) -> bool:

@@ -20,6 +20,8 @@ from uda.policies import PolicyName, apply_policy
 from uda.views import Batch, View
 
 POLICIES: tuple[PolicyName, ...] = get_args(PolicyName)
+# CLAHE stretches the contrast of each tile, so that tiles have edges of their own.
+GLOBAL_POLICIES = [name for name in POLICIES if name != "clahe_brightness_contrast"]
 SIZE = (36, 48)
 INDICES = tuple(range(40, 80))  # enough samples that every operation is drawn
 WITHOUT_NOISE = JitterConfig(blur_probability=1, noise_probability=0)
@@ -75,7 +77,7 @@ def within(edges: Tensor, distance: int) -> Tensor:
 
 @pytest.mark.parametrize(
     ("policy", "jitter_config"),
-    [(None, WITHOUT_NOISE), *itertools.product(POLICIES, [None, WITHOUT_NOISE])],
+    [(None, WITHOUT_NOISE), *itertools.product(GLOBAL_POLICIES, [None, WITHOUT_NOISE])],
 )
 def test_the_edges_of_the_strong_view_are_the_edges_of_its_labels(
     policy: PolicyName | None, jitter_config: JitterConfig | None
