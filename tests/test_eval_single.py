@@ -253,6 +253,7 @@ def test_predictions_are_exported_without_a_label(
         (("--json", "s.json"), "--export writes predictions and scores nothing: leave --json"),
         (("--sets", "miou19"), "leave --sets"),
         (("--boundary",), "leave --boundary"),
+        (("--measures", "f1"), "leave --measures"),
         (("--format", "csv"), "leave --format"),
         (("--protocol", "dacs"), "the server wants the images' stored size"),
         (("--split", "vall"), "no split 'vall'"),

@@ -119,6 +119,33 @@ def test_a_matrix_with_a_rest_is_judged_without_it() -> None:
     assert name_warning(scores(matrix, names), names).startswith("names are shifted by one")
 
 
+def test_classes_of_a_few_pixels_speak_neither_for_nor_against_a_shift() -> None:
+    """Six classes of many pixels have moved by one, five of few pixels are where they belong."""
+    counts = np.zeros((12, 12), np.int64)
+    for row in range(6):
+        counts[row, row + 1] = 9000
+    for row in range(7, 12):
+        counts[row, row] = 900
+    assert said(counts).startswith("names are shifted by one: ")
+    counts *= 2  # now they are many
+    assert said(counts) == ""
+
+
+def test_the_means_in_the_warning_are_those_of_the_report() -> None:
+    """Classes that are not scored have no part in them, whether the names are right or not."""
+    counts = np.roll(good(19), 1, axis=1)
+    names = [f"class {index}" for index in range(19)]
+    matrix = ConfusionMatrix(19)
+    matrix.counts = torch.from_numpy(counts)
+    matrix.counts[18] = 0  # so that it would count as 0 with any name
+    result = scores(matrix, names, unscored=(18,))
+    found = re.search(r"mIoU would be ([\d.]+), not ([\d.]+):", name_warning(result, names))
+    assert found is not None
+    renamed, now = map(float, found.groups())
+    assert now == pytest.approx(100 * result.miou, abs=0.005)
+    assert renamed == pytest.approx(100 * np.mean([9000 / 10944] + 16 * [9000 / 10945]), abs=0.5)
+
+
 # --- networks that are bad, and names that are right
 
 

@@ -50,6 +50,22 @@ def test_losses_and_scores_are_lines_of_json(tmp_path: Path) -> None:
     assert len(found) == 3 + 18
 
 
+def test_measures_are_fractions_as_all_scores_are_and_warnings_stand_beside_them(
+    tmp_path: Path,
+) -> None:
+    facts = {
+        "f1": {"value": 62.5, "definition": "percent; ..."},
+        "per_image_union_miou": {"value": None, "definition": "percent; ..."},
+        "name_warning": "names are shifted by one: ...",
+    }
+    with tracker(tmp_path) as records:
+        records.record_scores(5, scores_with_absent_class(), NAMES, protocol="native", facts=facts)
+    (found,) = lines(tmp_path)
+    assert found["measure/f1"] == 0.625
+    assert "measure/per_image_union_miou" not in found
+    assert found["name_warning"] == "names are shifted by one: ..."
+
+
 def test_resuming_drops_what_lies_ahead_and_the_half_written_line(tmp_path: Path) -> None:
     kept = [{"step": step, "lr": 0.5} for step in (1, 2, 2)]
     ahead = [{"step": step, "lr": 0.5} for step in (3, 4)]

@@ -26,7 +26,7 @@ def export_predictions(network: OpenedNetwork, options: argparse.Namespace) -> d
     is there already, or an image cannot be read or sent.
     """
     config, space = network.config, network.snapshot.label_space
-    unused = [name for name in ("sets", "boundary", "json") if getattr(options, name)]
+    unused = [name for name in ("sets", "boundary", "measures", "json") if getattr(options, name)]
     require(
         not unused and options.format == "log",
         f"--export writes predictions and scores nothing: leave --{(unused or ['format'])[0]}",

@@ -13,8 +13,8 @@ to rows that has the highest sum of IoU:
 - a class has moved if its IoU with another column is at least 0.2, and four times its own IoU and
   that of the class that the column is named after, with 1000 pixels or more in the cell.
 - the names are shifted if four classes or more have moved by the same number of places, and these
-  are two thirds of all classes whose IoU in the assignment is at least 0.2, moved or not: no
-  training comes to that by chance, not even where most classes are not learned at all.
+  are two thirds of all classes with as much IoU and as many pixels in the assignment, moved or not:
+  no training comes to that by chance, not even where most classes are not learned at all.
 - classes are exchanged if they have moved in a circle, each to the place of the next: a class
   whose pixels another has taken is then found elsewhere. As two classes may be taken for each
   other, they need an IoU of 0.5 in the assignment and a tenth of that as they are named; and as a
@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from uda.metrics import Scores
+from uda.metrics import Scores, mean_of_present
 
 _LEAST_IOU = 0.2
 _TIMES_BETTER = 4.0
@@ -85,7 +85,7 @@ def name_warning(scores: Scores, names: Sequence[str]) -> str:
         return ""
     pairs = [f"{names[row]} is predicted as {names[column]}" for row, column in moved.items()]
     more = [f"and so on, {len(pairs)} classes"] if len(pairs) > _SHOWN else []
-    now, then = _miou(best, renamed=False), _miou(best, renamed=True)
+    now, then = (_miou(best, scores.unscored, renamed=renamed) for renamed in (False, True))
     return (
         f"{said}: {', '.join([*pairs[:_SHOWN], *more])}; with the others' names mIoU would be "
         f"{100 * then:.2f}, not {100 * now:.2f}: compare the network's class list with that of "
@@ -111,7 +111,8 @@ def _shifted(best: _Assignment) -> dict[int, int]:
     offsets = [column - row for row, column in moved.items()]
     common = max(offsets, key=offsets.count, default=0)
     times = offsets.count(common)
-    if times < _LEAST_SHIFTED or 3 * times < 2 * len(best.strong):
+    comparable = [r for r in best.strong if best.pixels[r, best.column_of[r]] >= _LEAST_PIXELS]
+    if times < _LEAST_SHIFTED or 3 * times < 2 * len(comparable):
         return {}
     return {row: column for row, column in moved.items() if column - row == common}
 
@@ -126,8 +127,10 @@ def _exchanged(best: _Assignment) -> dict[int, int]:
     return left
 
 
-def _miou(best: _Assignment, *, renamed: bool) -> float:
-    """Mean over the classes that occur."""
-    return float(
-        np.mean([best.iou[row, c if renamed else row] for row, c in best.column_of.items()])
+def _miou(best: _Assignment, unscored: Sequence[int], *, renamed: bool) -> float:
+    """Mean over the scored classes that occur."""
+    return mean_of_present(
+        float(best.iou[row, column if renamed else row])
+        for row, column in best.column_of.items()
+        if row not in unscored
     )

@@ -124,7 +124,7 @@ class SoftBatch(NamedMeasure):
         "class (TP + s) / (TP + FP + FN + s) and (2 TP + s) / (2 TP + FP + FN + s) over the "
         f"batch's pixels, s = {SMOOTH:g}, averaged over all classes and then over batches; a class "
         "that a batch neither has nor predicts counts as 1; loss: cross-entropy in nats, averaged "
-        "over all pixels"
+        "over all labeled pixels"
     )
     needs_probabilities = True
 

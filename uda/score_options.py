@@ -16,7 +16,7 @@ from uda.reports import unscored_fact
 
 
 def add_score_options(parser: argparse.ArgumentParser) -> None:
-    """The options --format, --sets, --boundary and --json."""
+    """The options --format, --sets, --boundary, --measures and --json."""
     parser.add_argument(
         "--format", choices=FORMATS, default="log", help="of what is printed (default: log)"
     )

@@ -153,17 +153,18 @@ class Tracker:
         protocol: str,
         facts: Mapping[str, object],
     ) -> None:
-        """Records the scores of an evaluation by `protocol`, and the values among its `facts`; NaN,
-        of an absent class, stays out."""
+        """Records the scores of an evaluation by `protocol`, and the values and warnings among its
+        `facts`, all scores as fractions; NaN, of an absent class, stays out."""
         values = {"miou": scores.miou} | {
             f"iou/{name}": iou for name, iou in zip(names, scores.iou, strict=True)
         }
         for name, fact in facts.items():
             value = fact.get("value") if isinstance(fact, Mapping) else None
             if isinstance(value, float):
-                values[f"measure/{name}"] = value
+                values[f"measure/{name}"] = value / 100  # facts are in percent
         numbers = {name: v for name, v in values.items() if not math.isnan(v)}
-        self._record(step, numbers, protocol=protocol)
+        warnings = {name: fact for name, fact in facts.items() if isinstance(fact, str)}
+        self._record(step, numbers, protocol=protocol, **warnings)
         self._timed_from = (time.perf_counter(), step)  # evaluation is not training time
 
     def record_skip(self, step: int, *, count: int, losses: str) -> None:

@@ -279,10 +279,6 @@ def _check(config: DeepLabV3PlusConfig) -> None:
         f"their own: leave it {IMAGENET_WIDTH}",
     )
     require(
-        config.output_stride in (8, 16),
-        f"model.output_stride is {config.output_stride!r}; allowed: 8, 16",
-    )
-    require(
         config.input_scaling in get_args(InputScaling),
         f"model.input_scaling is {config.input_scaling!r}; allowed: "
         f"{', '.join(get_args(InputScaling))}",
