@@ -299,11 +299,3 @@ def test_two_heads_are_not_joined_where_there_is_one(shell: Shell, toy_root: Pat
     save(snapshot_values(snapshot), path)
     error = shell.refused("eval_single.py", "--restore-from", str(path), "--protocol", "mrnet")
     assert "mrnet joins two heads, but this network has one: use --protocol adaptsegnet" in error
-
-
-def test_pseudo_labels_are_written_at_stored_size_only(shell: Shell, trained: Trained) -> None:
-    error = shell.refused(
-        "pseudo_label.py", *arguments(trained, "--threshold", "0", "--protocol", "dacs"),
-        "--output", "labels",
-    )  # fmt: skip
-    assert "pseudo-labels are written at the images' stored size" in error

@@ -1,6 +1,7 @@
 """A network and a folder of images -> a folder of predictions."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,15 +46,13 @@ def predict_folder(
     of its own size, turned upright as its camera has noted.
 
     Of several processes each predicts its share. An image that cannot be read is left out and
-    named. Raises InputError, leaving no folder behind, when none can be read, when `output` holds
-    anything but predictions, or when the protocol predicts at another size.
+    named. The size that the protocol compares labels at has no part in it. Raises InputError,
+    leaving no folder behind, when none can be read, or when `output` holds anything but
+    predictions.
     """
     config, space = network.config, network.snapshot.label_space
-    require(
-        config.label_size is None,
-        f"this protocol compares at {config.label_size}, but predictions are written at the "
-        "images' own size: use --protocol native or another",
-    )
+    protocol = f"{protocol_name(config)}: {input_line(config)}"
+    config = replace(config, label_size=None)
     names = listed_images(images, output)
     samples = [Sample(_DATASET, name, images / name, None, upright=True) for name in names]
     own = own_share(samples)
@@ -71,7 +70,6 @@ def predict_folder(
             bool(written),
             f"none of the {len(names)} images can be read; {next(iter(lost.values()), '')}",
         )
-        protocol = f"{protocol_name(config)}: {input_line(config)}"
         facts = {**network.facts, "snapshot": snapshot.name, "snapshot_sha256": sha256(snapshot),
                  "protocol": protocol, "unreadable": lost}  # fmt: skip
         writer.finish(facts, written)

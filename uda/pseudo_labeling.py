@@ -15,7 +15,7 @@ from uda.data.pseudo_label_folder import ID_SPACE, Manifest, PseudoLabelWriter
 from uda.data.registry import check_raw_ids, list_domain
 from uda.data.samples import Sample
 from uda.distributed import any_of, own_share, sum_over_ranks
-from uda.errors import InputError, require
+from uda.errors import InputError
 from uda.evaluation import EvaluationConfig, Progress, predictions
 from uda.metrics import ConfusionMatrix, Scores, scores
 from uda.models.segmenter import Segmenter
@@ -70,27 +70,22 @@ def label_images(
     progress: Progress = iter,
 ) -> LabelingResult:
     """Writes `folder` (see uda/data/pseudo_label_folder.py) with the most probable class of each
-    pixel at stored resolution, 255 where its softmax probability is below `threshold`.
+    pixel at stored resolution, whatever size the protocol compares labels at, and 255 where its
+    softmax probability is below `threshold`.
 
     Of several processes each labels its share of the images. If all samples come with readable
     labels, they are scored, too; what is written does not depend on that. Raises InputError,
-    leaving no folder behind, when an image cannot be read, the folder exists, or the protocol
-    scores labels of another size.
+    leaving no folder behind, when an image cannot be read, or the folder exists.
     """
     if not 0 <= threshold <= 1:
         raise InputError(f"--threshold {threshold:g}: a softmax probability, between 0 and 1")
-    require(
-        config.label_size is None,
-        f"this protocol compares at {config.label_size}, but pseudo-labels are written at the "
-        "images' stored size: use --protocol native or another",
-    )
     counts = _Counts(label_space)
     with PseudoLabelWriter(folder) as writer:
         own = own_share(samples)
         found = predictions(
             segmenter,
             [sample._replace(labels=None) for sample in own],
-            config=config,
+            config=replace(config, label_size=None),
             label_space=label_space,
             workers=workers,
             confidence=True,

@@ -16,6 +16,7 @@ from fashion_files import write_coco, write_images, write_kaggle
 from shells import Shell
 from uda.data.config import DataConfig, DomainConfig
 from uda.data.fashion import FASHION5
+from uda.data.files import read_header
 from uda.data.registry import list_dataset
 from uda.errors import InputError
 from uda.models import DeepLabV3PlusConfig
@@ -85,12 +86,18 @@ def test_an_unfinished_preparation_is_no_data_set(folder: Path, tmp_path: Path) 
         samples_below(tmp_path, "train")
 
 
-def train_and_score(shell: Shell, root: Path, changes: dict[str, object]) -> dict[str, Any]:
-    """Trains the preset for three steps and scores its last snapshot on the test images."""
+def train(shell: Shell, root: Path, changes: dict[str, object]) -> Path:
+    """Trains the preset for three steps; its last snapshot."""
     sets = [text for f, v in (SHORT | changes).items() for text in ("--set", f"{f}={v}")]
     common = ["--data-root", str(root), "--device", "cpu"]
     shell.run("train_uda.py", "--preset", PRESET, "--run", "clothes", *common, *sets)
-    (snapshot,) = (shell.snapshots / "clothes").glob("Fashion5_3.pth")
+    return shell.snapshots / "clothes" / "Fashion5_3.pth"
+
+
+def train_and_score(shell: Shell, root: Path, changes: dict[str, object]) -> dict[str, Any]:
+    """Trains the preset and scores its last snapshot on the test images."""
+    snapshot = train(shell, root, changes)
+    common = ["--data-root", str(root), "--device", "cpu"]
     output = shell.run(
         "eval_single.py", "--restore-from", str(snapshot), "--split", "test", "--workers", "0",
         "--json", "scores.json", *common,
@@ -134,6 +141,22 @@ def test_from_raw_files_to_the_report(folder: Path, shell: Shell) -> None:
     soft = report["soft_batch"]
     assert [soft["value"], soft["f1"]] == pytest.approx([100 * iou, 100 * f1], abs=0.01)
     assert soft["loss"] == pytest.approx(loss, abs=1e-3)
+
+
+def test_predictions_and_pseudo_labels_have_the_images_own_size(folder: Path, shell: Shell) -> None:
+    """Though the protocol that the snapshot was scored by compares at another one."""
+    pytest.importorskip("timm")
+    snapshot = train(shell, folder / "data", SMALL)
+    common = ["--restore-from", str(snapshot), "--workers", "0", "--device", "cpu"]
+    shell.run("predict.py", *common, "--images", str(folder / "train"), "--output", "predicted")
+    root = ["--data-root", str(folder / "data"), "--splits", "val"]
+    shell.run("pseudo_label.py", *common, *root, "--threshold", "0", "--output", "labels")
+    for place, count in (("predicted/ids", COUNT), ("labels", 2)):
+        pictures = sorted((shell.cwd / place).glob("*.png"))
+        assert len(pictures) == count
+        assert {read_header(path).size for path in pictures} == {SIZE}
+    for manifest in ("predicted/predictions.json", "labels/manifest.json"):
+        assert "input 64x64" in json.loads((shell.cwd / manifest).read_text())["protocol"]
 
 
 @pytest.mark.slow
