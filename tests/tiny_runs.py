@@ -22,7 +22,7 @@ from uda.data.labels import CITYSCAPES, IGNORE_INDEX
 from uda.data.pseudo_label_folder import ID_SPACE, Manifest, PseudoLabelWriter
 from uda.data.registry import list_dataset
 from uda.models import DeepLabV2Config, DeepLabV3PlusConfig, ModelConfig
-from uda.models.deeplabv3plus import HeadNorm
+from uda.models.pyramid_pooling import HeadNorm
 from uda.models.segmenter import BatchNormMode
 from uda.plain import to_plain
 from uda.run import Run, StepResult, start_run

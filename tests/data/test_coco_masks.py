@@ -85,6 +85,9 @@ def test_a_polygon_holds_the_pixels_whose_centers_it_holds() -> None:
     # Centers (0.5, 0.5), (1.5, 0.5), (0.5, 1.5) are left of the line x + y = 2.5.
     triangle = polygons_to_mask([[0, 0, 2.5, 0, 0, 2.5]], (3, 3))
     assert triangle.astype(int).tolist() == [[1, 1, 0], [1, 0, 0], [0, 0, 0]]
+    # Sides between centers: only (1.5, 1.5) lies within.
+    small = polygons_to_mask([[0.6, 0.6, 2.4, 0.6, 2.4, 2.4, 0.6, 2.4]], (3, 3))
+    assert small.astype(int).tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
 
 
 def test_polygons_of_one_object_are_joined_and_cut_at_the_image() -> None:

@@ -51,6 +51,11 @@ def test_features_lie_at_their_strides(
             assert found == (side // stride if name == CONVNEXT else math.ceil(side / stride))
 
 
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_the_auxiliary_head_has_the_last_but_one_stage(output_stride: int) -> None:
+    assert trunk(RESNET, output_stride=output_stride).channels == (64, 256, 512)
+
+
 def test_a_network_without_dilation_ends_at_stride_16() -> None:
     backbone = trunk("densenet121").eval()
     features = backbone(torch.rand(1, 3, 64, 48))

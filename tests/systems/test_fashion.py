@@ -18,6 +18,7 @@ from uda.data.config import DataConfig, DomainConfig
 from uda.data.fashion import FASHION5
 from uda.data.files import read_header
 from uda.data.registry import list_dataset
+from uda.data.samples import seeded_split
 from uda.errors import InputError
 from uda.models import DeepLabV3PlusConfig
 from uda.snapshots import load
@@ -74,6 +75,14 @@ def test_both_sources_give_the_same_data_set(folder: Path) -> None:
             with Image.open(one.labels) as labels, Image.open(other.labels) as again:
                 assert np.array_equal(np.asarray(labels), np.asarray(again))
     assert len(seen) == COUNT
+
+
+def test_the_split_is_drawn_by_the_documents_seed(folder: Path) -> None:
+    names = sorted(path.stem for path in (folder / "train").iterdir())
+    parts = seeded_split(COUNT, (0.8, 0.1, 0.1), seed=1337)
+    for split, part in zip(("train", "val", "test"), parts, strict=True):
+        stems = [sample.stem for sample in samples_below(folder / "data", split)]
+        assert stems == [names[index] for index in part]
 
 
 def test_an_unfinished_preparation_is_no_data_set(folder: Path, tmp_path: Path) -> None:

@@ -13,7 +13,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from uda.errors import InputError, require, shown
 from uda.models.backbones import IMAGENET_WIDTH, Backbone, BackboneName, resnet_backbone
-from uda.models.heads import initialize_heads, refuse_single_image
+from uda.models.heads import initialize_heads
+from uda.models.pyramid_pooling import (
+    HeadNorm,
+    PyramidPooling,
+    convolution,
+    separable_convolution,
+)
 from uda.models.segmenter import (
     IMAGENET,
     InputScaling,
@@ -24,10 +30,7 @@ from uda.models.segmenter import (
 )
 from uda.models.timm_backbone import TIMM, timm_backbone
 
-HeadNorm = Literal["batch", "group"]
-
 _RATES = {16: (6, 12, 18), 8: (12, 24, 36)}  # of the ASPP by output stride, as in the papers
-_MAX_GROUPS = 32  # Wu and He, arXiv 1803.08494
 
 
 @dataclass(kw_only=True, slots=True)
@@ -89,7 +92,7 @@ class DeepLabV3Plus(Segmenter):
             input_scaling=config.input_scaling,
         )
         norm, channels = config.head_norm, backbone.channels
-        self.aspp = _PyramidPooling(
+        self.aspp = PyramidPooling(
             channels.deep,
             config.aspp_channels,
             rates=config.aspp_rates or _RATES[config.output_stride],
@@ -97,9 +100,9 @@ class DeepLabV3Plus(Segmenter):
             separable=config.separable,
             dropout=config.dropout,
         )
-        self.low_level = _convolution(channels.low_level, config.low_level_channels, norm=norm)
+        self.low_level = convolution(channels.low_level, config.low_level_channels, norm=norm)
         joined = config.aspp_channels + config.low_level_channels
-        three_by_three = _separable_convolution if config.separable else _convolution
+        three_by_three = separable_convolution if config.separable else convolution
         self.decoder = nn.Sequential(
             three_by_three(joined, config.decoder_channels, kernel_size=3, norm=norm),
             three_by_three(
@@ -112,7 +115,7 @@ class DeepLabV3Plus(Segmenter):
         if config.auxiliary_head:
             hidden = channels.middle // 4
             self.auxiliary = nn.Sequential(
-                _convolution(channels.middle, hidden, kernel_size=3, norm=norm),
+                convolution(channels.middle, hidden, kernel_size=3, norm=norm),
                 nn.Dropout(config.dropout),
                 nn.Conv2d(hidden, num_classes, kernel_size=1),
             )
@@ -145,98 +148,6 @@ class DeepLabV3Plus(Segmenter):
         )
 
 
-class _PyramidPooling(nn.Module):
-    """ASPP: 1x1, dilated 3x3 and image-pooling branches side by side, then a projection."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        *,
-        rates: tuple[int, ...],
-        norm: HeadNorm,
-        separable: bool,
-        dropout: float,
-    ) -> None:
-        super().__init__()
-        three_by_three = _separable_convolution if separable else _convolution
-        dilated = [
-            three_by_three(in_channels, channels, kernel_size=3, dilation=rate, norm=norm)
-            for rate in rates
-        ]
-        self.branches = nn.ModuleList([_convolution(in_channels, channels, norm=norm), *dilated])
-        # A pooled image has one value per channel. In 32 groups of a 64-channel head, group
-        # normalization would make each pair of them +1 and -1; hence one group.
-        self.pooled = _convolution(in_channels, channels, norm=norm, max_groups=1)
-        self.project = nn.Sequential(
-            _convolution((len(rates) + 2) * channels, channels, norm=norm), nn.Dropout(dropout)
-        )
-
-    def forward(self, features: Tensor) -> Tensor:
-        refuse_single_image(
-            self.pooled[1],
-            features,
-            heads="heads with model.head_norm=batch",
-            instead="use --set model.head_norm=group or larger batches",
-        )
-        pooled = self.pooled(features.mean(dim=(2, 3), keepdim=True))
-        everywhere = pooled.expand(-1, -1, *features.shape[-2:])
-        branches = [branch(features) for branch in self.branches]
-        return self.project(torch.cat([*branches, everywhere], dim=1))
-
-
-def _convolution(
-    in_channels: int,
-    out_channels: int,
-    *,
-    norm: HeadNorm,
-    kernel_size: Literal[1, 3] = 1,
-    dilation: int = 1,
-    channelwise: bool = False,
-    max_groups: int = _MAX_GROUPS,
-) -> nn.Sequential:
-    """Convolution that keeps the size, of each channel by itself or not, normalization, ReLU."""
-    groups = max(g for g in range(1, max_groups + 1) if out_channels % g == 0)
-    return nn.Sequential(
-        nn.Conv2d(
-            in_channels,
-            out_channels,
-            kernel_size,
-            padding=dilation * (kernel_size // 2),
-            dilation=dilation,
-            groups=in_channels if channelwise else 1,
-            bias=False,
-        ),
-        nn.BatchNorm2d(out_channels) if norm == "batch" else nn.GroupNorm(groups, out_channels),
-        nn.ReLU(inplace=True),
-    )
-
-
-def _separable_convolution(
-    in_channels: int,
-    out_channels: int,
-    *,
-    norm: HeadNorm,
-    kernel_size: Literal[3],
-    dilation: int = 1,
-) -> nn.Sequential:
-    """What a 3x3 convolution does in two: space first, then channels, each normalized.
-
-    Source: Chen et al., arXiv 1802.02611, section 3.2.
-    """
-    return nn.Sequential(
-        *_convolution(
-            in_channels,
-            in_channels,
-            norm=norm,
-            kernel_size=kernel_size,
-            dilation=dilation,
-            channelwise=True,
-        ),
-        *_convolution(in_channels, out_channels, norm=norm),
-    )
-
-
 def _backbone(config: DeepLabV3PlusConfig) -> tuple[Backbone, Normalization]:
     """The backbone of a checked config, and how it was trained to read images."""
     if config.backbone.startswith(TIMM):
@@ -267,8 +178,6 @@ def _backbone(config: DeepLabV3PlusConfig) -> tuple[Backbone, Normalization]:
 
 
 def _check(config: DeepLabV3PlusConfig) -> None:
-    if config.output_stride not in _RATES:
-        raise InputError(f"model.output_stride is {config.output_stride!r}; allowed: 8, 16")
     if config.head_norm not in get_args(HeadNorm):
         raise InputError(
             f"model.head_norm is {config.head_norm!r}; allowed: {', '.join(get_args(HeadNorm))}"
