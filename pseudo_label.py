@@ -28,7 +28,7 @@ def main() -> None:
     arguments = parse_arguments()
     with clear_errors(), process_group(device_named(arguments.device)) as device:
         folder = arguments.output or arguments.restore_from.parent / "pseudo_labels"
-        network = open_network(arguments, device)
+        network = open_network(arguments, device, target=True)
         samples, why_unscored = list_target(
             network.snapshot,
             network.configured_root,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from experiments import list_presets, load_preset
 from experiments.published import compare
-from uda.cli import add_device, add_overrides, clear_errors, device_named, folder_of_run
-from uda.data.registry import layout_named
+from uda.cli import add_device, add_overrides, clear_errors, device_named, folder_of_run, root_among
+from uda.data.registry import datasets_of, layout_named, refuse_unused_root
 from uda.distributed import process_group
 from uda.engine import train
 from uda.plain import apply_override
@@ -38,6 +38,8 @@ def main() -> None:
         for override in arguments.set:
             apply_override(experiment, override)
         scored = experiment.evaluation
+        used = [scored.dataset, *datasets_of(experiment.data)]
+        refuse_unused_root(root_among(arguments.set), used)
         space = layout_named(scored.dataset).label_space  # a file may be another after days
         scores = train(
             experiment,

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from experiments import load_preset
-from uda.cli import at_least, clear_errors
+from uda.cli import at_least, clear_errors, root_among
 from uda.config import validate
 from uda.data.doctor.check import check_data
 from uda.data.doctor.file_facts import FactsCache
 from uda.data.doctor.plan import Plan, plan_of_datasets, plan_of_preset, plan_of_root
 from uda.data.doctor.report_text import format_json, format_report
-from uda.data.registry import data_root, datasets_of, root_of
+from uda.data.registry import data_root, datasets_of, refuse_unused_root, root_of
 from uda.errors import require
 from uda.plain import apply_override
 from uda.tracking import progress_bar
@@ -48,6 +48,7 @@ def plan_and_root(options: argparse.Namespace) -> tuple[Plan, Path]:
     if options.preset is None:
         require(not options.set, "--set changes a preset: give --preset NAME, too")
         if options.dataset:
+            refuse_unused_root(options.data_root, options.dataset)
             root = root_of(options.data_root, options.dataset)
             return plan_of_datasets(options.dataset, options.pseudo_labels), root
         root = data_root(options.data_root)
@@ -63,7 +64,9 @@ def plan_and_root(options: argparse.Namespace) -> tuple[Plan, Path]:
         apply_override(experiment, f"data.pseudo_labels={options.pseudo_labels[-1]}")
     require(not options.dataset, "--dataset: a preset names its own; leave it or --preset")
     data, scored = experiment.data, experiment.evaluation
-    root = root_of(options.data_root or data.root, [scored.dataset, *datasets_of(data)])
+    used = [scored.dataset, *datasets_of(data)]
+    refuse_unused_root(options.data_root or root_among(options.set), used)
+    root = root_of(options.data_root or data.root, used)
     validate(experiment)
     plan = plan_of_preset(experiment.data, root, dataset=scored.dataset, split=scored.split)
     return plan, root

@@ -19,7 +19,8 @@ from uda.models.checkpoints import SEGMENTRON
 from uda.snapshots import load, read, save
 
 NETWORK_OPTIONS = {
-    "--restore-from", "--partial", "--weights", "--data-root", "--protocol", "--input-size",
+    "--restore-from", "--partial", "--weights", "--data-root", "--dataset", "--protocol",
+    "--input-size",
     "--scales", "--flip", "--window", "--overlap", "--adapt-bn", "--workers", "--device",
 }  # fmt: skip
 OPTIONS = {
@@ -30,7 +31,7 @@ OPTIONS = {
     "eval_single.py": NETWORK_OPTIONS
     | {"--split", "--format", "--sets", "--boundary", "--measures", "--json", "--export"},
     "pseudo_label.py": NETWORK_OPTIONS | {"--threshold", "--output", "--splits", "--first"},
-    "predict.py": NETWORK_OPTIONS - {"--data-root"} | {"--images", "--output", "--kinds"},
+    "predict.py": NETWORK_OPTIONS - {"--data-root", "--dataset"} | {"--images", "--output", "--kinds"},
 }  # fmt: skip
 
 # --- train_uda.py

@@ -157,10 +157,10 @@ def test_a_file_is_not_overwritten_unasked(shell: Shell) -> None:
 
 @pytest.mark.parametrize("write", [write_voc, write_colored, write_plain])
 def test_a_draft_trains_scores_and_predicts_as_it_is(
-    write: "type[object]", shell: Shell, toy_root: Path
+    write: "type[object]", shell: Shell
 ) -> None:
     drafted(shell, write(shell.cwd / "data"))  # type: ignore[call-arg, arg-type]
-    given = tiny_options(toy_root)
+    given = tiny_options(None)
     place = given.index("data.target.size=64,128")
     file = "data/dataset.toml"
     sets = (f"data.source.datasets={file}", f"evaluation.dataset={file}", "train.steps=2")

@@ -288,10 +288,11 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def tiny_options(root: Path) -> list[str]:
-    """The options of train_uda.py that make a run of 3 steps of any toy preset with a target."""
+def tiny_options(root: Path | None) -> list[str]:
+    """The options of train_uda.py that make a run of 3 steps of any toy preset with a target, on
+    data below `root` or described by files."""
     overrides = {
-        "data.root": root, "data.crop": "64,128", "data.workers": 0,
+        **({} if root is None else {"data.root": root}), "data.crop": "64,128", "data.workers": 0,
         "data.source.size": "64,128", "data.target.size": "64,128",
         "model.backbone_width": 8, "model.aspp_channels": 8, "model.decoder_channels": 8,
         "model.low_level_channels": 4, "train.precision": "float32", "train.batch_size": 2,

@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -70,6 +70,13 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
             option, dest="set", action="append", default=[], type=f"{field}{{}}".format,
             metavar=metavar, help=text,
         )  # fmt: skip
+
+
+def root_among(overrides: Sequence[str]) -> str:
+    """The data root that a person gave by `overrides` of fields; empty without one."""
+    name = "data.root="
+    given = [text.removeprefix(name) for text in overrides if text.startswith(name)]
+    return given[-1] if given else ""
 
 
 def device_named(name: str) -> torch.device:

@@ -1,14 +1,17 @@
 """Snapshots as the commands open them: which network, and how it looks at images."""
 
 import argparse
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from uda.batch_norm import adapt_batch_norm
 from uda.cli import add_device, at_least, positive, share, size_from
-from uda.data.registry import root_of
+from uda.data.described import described_file, is_described
+from uda.data.registry import refuse_unused_root, root_of
+from uda.data.training import require_known_classes
 from uda.errors import require
 from uda.evaluation import EvaluationConfig
 from uda.host_memory import keep_freed_memory
@@ -35,6 +38,9 @@ def add_network_options(parser: argparse.ArgumentParser, *, data_sets: bool = Tr
     if data_sets:
         parser.add_argument(
             "--data-root", metavar="DIR", help="folder of the data sets (default: the snapshot's)"
+        )
+        parser.add_argument(
+            "--dataset", metavar="NAME", help="another than the snapshot's; or a TOML file's path"
         )
     _add_protocol(parser)
     parser.add_argument(
@@ -83,13 +89,16 @@ class OpenedNetwork:
         return root_of(self.configured_root, [self.config.dataset])
 
 
-def open_network(arguments: argparse.Namespace, device: torch.device) -> OpenedNetwork:
-    """What the options of `add_network_options` ask for; InputError when it cannot be had."""
+def open_network(
+    arguments: argparse.Namespace, device: torch.device, *, target: bool = False
+) -> OpenedNetwork:
+    """What the options of `add_network_options` ask for, to be shown images of what scores are made
+    on or of the `target` of its run; InputError when it cannot be had."""
     snapshot = load_snapshot(arguments.restore_from, partial=arguments.partial)
-    config = _configured(snapshot.evaluation, arguments)
     configured_root = getattr(arguments, "data_root", None) or snapshot.data.root
-    if hasattr(arguments, "data_root"):
-        root_of(configured_root, [config.dataset])  # refuses before any work is done
+    if hasattr(arguments, "data_root"):  # refuses before any work is done
+        snapshot = _on_data(snapshot, arguments, target=target)
+    config = _configured(snapshot.evaluation, arguments)
     if device.type == "cpu":
         keep_freed_memory()
     segmenter = snapshot.build(arguments.weights).to(device)
@@ -111,6 +120,33 @@ def open_network(arguments: argparse.Namespace, device: torch.device) -> OpenedN
         "batch_norm": batch_norm,
     } | snapshot.report
     return OpenedNetwork(segmenter, snapshot, config, configured_root, facts)
+
+
+def _on_data(snapshot: Snapshot, arguments: argparse.Namespace, *, target: bool) -> Snapshot:
+    """The snapshot, as if its run had had the data set that the options name for its target.
+
+    Raises InputError when this is of other classes, or when what the command reads, the `target` or
+    what scores are made on, is not there."""
+    name: str | None = arguments.dataset
+    if name is not None:
+        require_known_classes(name, snapshot.label_space)
+        experiment = deepcopy(snapshot.experiment)
+        experiment["evaluation"]["dataset"] = name
+        if experiment["data"]["target"] is not None:
+            experiment["data"]["target"] |= {"datasets": (name,), "first": None}
+        snapshot = replace(snapshot, experiment=experiment)
+    domain = snapshot.data.target if target else None
+    read = [snapshot.evaluation.dataset] if domain is None else domain.datasets
+    for own in filter(is_described, read):
+        require(
+            described_file(own).is_file(),
+            f"the data set of {arguments.restore_from} is {own}, which is not there: give the "
+            "command in the folder that training was started in, set UDA_DATA to it, or say where "
+            "the file is now with --dataset FILE",
+        )
+    refuse_unused_root(arguments.data_root, read)
+    root_of(arguments.data_root or snapshot.data.root, read)
+    return snapshot
 
 
 def _configured(config: EvaluationConfig, arguments: argparse.Namespace) -> EvaluationConfig:

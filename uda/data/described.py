@@ -26,20 +26,26 @@ def is_described(name: str) -> bool:
 
 
 def described_layout(name: str) -> Layout:
-    """The data set that the TOML file `name` describes: a path from here or else from UDA_DATA.
+    """The data set that the TOML file `name` describes; see `described_file`.
 
     Raises InputError when there is no such file or it cannot be used.
     """
-    path = Path(name).expanduser()
-    root = os.environ.get("UDA_DATA", "")
-    if root and not path.is_absolute() and not path.exists():
-        path = Path(root).expanduser() / path
+    path = described_file(name)
     require(
         path.is_file(),
         f"{name} does not exist: give the path of a TOML file that describes a data set, from the "
         "folder that the command is given in, or from UDA_DATA",
     )
     return layout_of(read_description(path))
+
+
+def described_file(name: str) -> Path:
+    """Where the TOML file `name` is or should be: a path from here or else from UDA_DATA."""
+    path = Path(name).expanduser()
+    root = os.environ.get("UDA_DATA", "")
+    if root and not path.is_absolute() and not path.exists():
+        path = Path(root).expanduser() / path
+    return path
 
 
 def layout_of(description: Description) -> Layout:
@@ -75,6 +81,7 @@ def layout_of(description: Description) -> Layout:
         label_suffix=first.labels.suffix if first.labels else "",
         find_labels=label_file,
         description=description.content,
+        unlabeled=tuple(name for name, split in splits.items() if split.labels is None),
     )
 
 

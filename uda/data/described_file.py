@@ -175,7 +175,7 @@ def _splits(values: Mapping[str, Any], path: Path) -> Iterable[Split]:
 def _split(name: str, entry: Mapping[str, Any], values: Mapping[str, Any], where: str) -> Split:
     images = _images(entry.get("images", values.get("images")), where)
     labels = entry.get("labels", values.get("labels"))
-    pattern = None if labels is None else Pattern(labels, f"{where}: labels")
+    pattern = Pattern(labels, f"{where}: labels") if labels else None
     for image in images:
         require(
             pattern is None or pattern.wildcards == image.wildcards,

@@ -164,18 +164,32 @@ def _list_files(
 
 
 def _ignored(seen: Seen) -> list[str]:
-    ignored = sorted(value for value in seen.values if value >= _HIGHEST_GUESS)
     if seen.values:
+        ignored = _no_classes(seen)
+        if not ignored and 255 in seen.values:
+            return []
         found = "guessed: so high a value is most often no class" if ignored else "none was found"
         return [f"ignore = {ignored or [255]}  # {found}"]
-    black = (0, 0, 0) in seen.colors
+    black = _no_color(seen)
     return ["ignore_colors = [[0, 0, 0]]  # guessed: black is most often no class"] if black else []
+
+
+def _no_classes(seen: Seen) -> list[int]:
+    """The values that are taken for no class; none where masks are of 0 and 255, say."""
+    high = sorted(value for value in seen.values if value >= _HIGHEST_GUESS)
+    return high if len(seen.values) - len(high) > 1 else []
+
+
+def _no_color(seen: Seen) -> bool:
+    """Whether black is taken for no class: not where masks are black and white."""
+    return (0, 0, 0) in seen.colors and len(seen.colors) > 2
 
 
 def _classes(seen: Seen, names: Names) -> Iterator[str]:
     """An entry for each value or color, in ascending order or that of the list of names."""
+    ignored = _no_classes(seen)
     for value in sorted(set(seen.values) | set(names.of_value)):
-        if value >= _HIGHEST_GUESS:
+        if value in ignored:
             continue
         yield from ("", "[[classes]]")
         yield f"name = {_quoted(names.of_value.get(value, f'class_{value}'))}"
@@ -183,7 +197,7 @@ def _classes(seen: Seen, names: Names) -> Iterator[str]:
         if value in seen.palette:
             yield f"color = {list(seen.palette[value])}  # of the palette in the label files"
     for color in names.of_color or sorted(seen.colors):
-        if color == (0, 0, 0):
+        if color == (0, 0, 0) and _no_color(seen):
             continue
         yield from ("", "[[classes]]")
         yield f"name = {_quoted(names.of_color.get(color, _color_name(color)))}"
@@ -208,9 +222,9 @@ def _remarks(
         )
     if 0 in seen.values:
         yield "the value 0 is taken for a class; if it means no label, move it to ignore"
-    if any(value >= _HIGHEST_GUESS for value in seen.values):
+    if _no_classes(seen):
         yield "which values are ignored is guessed"
-    if (0, 0, 0) in seen.colors:
+    if _no_color(seen):
         yield "black is taken for no label; if it is a class, move it there"
     if pairing.pair_count < pairing.image_count:
         yield (

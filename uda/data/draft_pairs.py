@@ -1,5 +1,6 @@
 """Which pictures below a folder are images and which their labels, told by common names."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +14,8 @@ _IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "leftimg8bit", "j
                   "photos", "input", "inputs", "raw")  # fmt: skip
 _LABEL_FOLDERS = ("labels", "label", "masks", "mask", "annotations", "annotation", "ann_dir", "ann",
                   "gtfine", "segmentationclass", "segmentationclassaug", "segmentation", "gt",
-                  "ground_truth", "labelids", "targets", "output")  # fmt: skip
+                  "ground_truth", "labelids", "targets", "output", "annot", "semantic", "semantics",
+                  "semseg", "seg")  # fmt: skip
 _IMAGE_ENDINGS = ("", "_leftImg8bit", "_img", "_image", "_rgb", "_sat")
 # What labels are called, the surest first; and what tells of other pictures beside them.
 _LABEL_ENDINGS = ("_labelIds", "_labels", "_label", "_masks", "_mask", "_segmentation", "_seg",
@@ -23,6 +25,11 @@ SPLITS = {
     "train": "train", "training": "train", "trn": "train", "val": "val", "valid": "val",
     "validation": "val", "dev": "val", "test": "test", "testing": "test",
 }  # fmt: skip
+# Folders such as train_labels, images_val and trainannot.
+_WITH_SPLIT = re.compile(
+    rf"(?:(?P<before>.+)[_-])?(?P<split>{'|'.join(sorted(SPLITS, key=len, reverse=True))})"
+    r"(?:[_-](?P<after>.+)|(?P<annot>annot))?", re.IGNORECASE,
+)  # fmt: skip
 
 
 class Pairing(NamedTuple):
@@ -47,7 +54,8 @@ def best_pairing(pictures: Sequence[str]) -> Pairing:
 
     Raises InputError when no two kinds of pictures belong together.
     """
-    found = [p for sides in _sides(pictures) for p in _fitting(*sides)]
+    sides = [*_sides(pictures), *_named_after_splits(pictures)]
+    found = [p for pair in sides for p in _fitting(*pair)]
     found += _side_by_side(pictures)
     if not found:
         raise InputError(
@@ -101,6 +109,27 @@ def _of_folder(pictures: Iterable[str], folder: str) -> Iterator[_Side]:
         yield _Side(text, own)
 
 
+def _named_after_splits(pictures: Iterable[str]) -> Iterator[tuple[_Side, _Side]]:
+    """Images and labels in folders whose names hold the split and, those of labels, what they
+    are."""
+    images: dict[str, dict[str, tuple[str, str]]] = {}
+    labels: dict[str, dict[str, tuple[str, str]]] = {}
+    for path in pictures:
+        folder, _, rest = path.partition("/")
+        found = _WITH_SPLIT.fullmatch(folder) if rest else None
+        if found is None:
+            continue
+        word = (found["before"] or found["after"] or found["annot"] or "").lower()
+        start, end = found.span("split")
+        kinds = labels if word in _LABEL_FOLDERS else images
+        if kinds is labels or word in ("", *_IMAGE_FOLDERS):
+            before = f"{folder[:start]}{{split}}{folder[end:]}/"
+            kinds.setdefault(before, {})[path] = (found["split"], rest)
+    for before, files in images.items():
+        for other, label_files in labels.items():
+            yield _Side(before, files), _Side(other, label_files)
+
+
 def _side_by_side(pictures: Sequence[str]) -> Iterator[Pairing]:
     """Images and labels of the same folders, told by their endings."""
     everything = _Side("", {path: ("", path) for path in pictures})
@@ -118,8 +147,10 @@ def _side_by_side(pictures: Sequence[str]) -> Iterator[Pairing]:
 def _fitting(images: _Side, labels: _Side, *, apart: bool = True) -> Iterator[Pairing]:
     """The ways in which names of images and of labels fit, which lie `apart` or in one folder."""
     label_names = set(labels.files.values())
-    suffixes = sorted({PurePosixPath(name).suffix for _, name in images.files.values()})
-    for tail in (ending + suffix for suffix in suffixes for ending in _IMAGE_ENDINGS):
+    names = [name for _, name in images.files.values()]
+    suffixes = sorted({PurePosixPath(name).suffix for name in names})
+    tails = [ending + suffix for suffix in suffixes for ending in _IMAGE_ENDINGS]
+    for tail in dict.fromkeys([*tails, *_common_tail(names)]):
         stems = {
             (split, name.removesuffix(tail))
             for split, name in images.files.values()
@@ -134,6 +165,13 @@ def _fitting(images: _Side, labels: _Side, *, apart: bool = True) -> Iterator[Pa
             patterns = f"{images.before}{{name}}{tail}", f"{labels.before}{{name}}{label_tail}"
             if count:
                 yield Pairing(*patterns, folders, len(own), count)
+
+
+def _common_tail(names: Sequence[str]) -> list[str]:
+    """What all names end with after an underscore or a hyphen, such as _camera.png, if anything."""
+    common = os.path.commonprefix([name[::-1] for name in names])[::-1]
+    found = re.search(r"[_-][^/]*\Z", common)
+    return [found[0]] if found else []
 
 
 def _is_label(name: str, tail: str, label_tail: str) -> bool:

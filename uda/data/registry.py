@@ -21,7 +21,7 @@ from uda.data.isprs import POTSDAM, VAIHINGEN
 from uda.data.label_spaces import LABEL_SPACES
 from uda.data.labels import LabelSpace
 from uda.data.samples import Layout, Sample, evenly_spaced, list_split
-from uda.errors import InputError, require
+from uda.errors import InputError, require, shown
 from uda.plain import suggest
 
 LAYOUTS = {
@@ -43,7 +43,10 @@ def layout_named(name: str) -> Layout:
         )
         return layout
     if name not in LAYOUTS:
-        raise InputError(f"there is no data set {name!r}; {suggest(name, LAYOUTS)}")
+        raise InputError(
+            f"there is no data set {shown(name)}; {suggest(name, LAYOUTS)}, or the path of a .toml "
+            "file that describes one"
+        )
     return LAYOUTS[name]
 
 
@@ -64,7 +67,20 @@ def data_root(configured: str) -> Path:
 
 def root_of(configured: str, datasets: Iterable[str]) -> Path:
     """`data_root`, where one of `datasets` is below it; files that describe one say where it is."""
-    return Path() if all(map(is_described, datasets)) else data_root(configured)
+    known = [name for name in datasets if not is_described(name)]
+    for name in known:  # one that there is not lies below no data root
+        layout_named(name)
+    return data_root(configured) if known else Path()
+
+
+def refuse_unused_root(given: str | None, datasets: Iterable[str]) -> None:
+    """Raises InputError when a person gave a data root that none of `datasets` is looked for in."""
+    described = list(datasets)
+    require(
+        not given or not all(map(is_described, described)),
+        f"data root {given}: nothing is looked for there, as {', '.join(dict.fromkeys(described))} "
+        "says itself where its data are: leave --data-root and data.root",
+    )
 
 
 def datasets_of(data: DataConfig) -> list[str]:

@@ -62,6 +62,7 @@ class Layout:
     # Where the labels of an image belong, when suffixes do not say it: (root, split, image).
     find_labels: Callable[[Path, str, Path], Path] | None = None
     description: str = ""  # what a file of the user's says; empty for data sets of this library
+    unlabeled: tuple[str, ...] = ()  # splits that have no labels by their description
     # The name of an image's label file, where it is not the image's with another suffix.
     label_name: Callable[[str], str] | None = None
 

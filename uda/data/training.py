@@ -19,7 +19,7 @@ from uda.data.registry import (
 from uda.data.samples import Sample
 from uda.data.sampling import TrainingDataset
 from uda.data.start_checks import check_some
-from uda.errors import InputError, require
+from uda.errors import InputError, require, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +83,9 @@ def open_labeled_split(
     root: Path, dataset: str, split: str, *, label_space: LabelSpace
 ) -> list[Sample]:
     """The samples of a split to score on; InputError when they are not of `label_space`."""
-    layout = layout_named(dataset)
-    if layout.label_space.classes != label_space.classes:
-        raise InputError(
-            f"{dataset} is labeled with {layout.label_space.name}, the network knows "
-            f"{label_space.name}: choose another data set"
-        )
+    require_known_classes(dataset, label_space)
     require(
-        layout.label_space.unscored == label_space.unscored,
+        layout_named(dataset).label_space.unscored == label_space.unscored,
         f"{dataset} leaves other classes out of its scores than {label_space.name}, which the "
         "network knows: give the same classes scored = false",
     )
@@ -98,6 +93,26 @@ def open_labeled_split(
     check_sizes(samples)
     check_raw_ids(samples)
     return samples
+
+
+def require_known_classes(dataset: str, label_space: LabelSpace) -> None:
+    """Raises InputError unless `dataset` is labeled with the classes of a network's label space."""
+    theirs = layout_named(dataset).label_space
+    require(
+        theirs.classes == label_space.classes,
+        f"{dataset} is labeled with {theirs.name}, the network knows {label_space.name}: "
+        f"{_difference(theirs, label_space)}; choose a data set with the same classes",
+    )
+
+
+def _difference(theirs: LabelSpace, ours: LabelSpace) -> str:
+    """What first tells two label spaces apart."""
+    if theirs.num_classes != ours.num_classes:
+        return f"{theirs.num_classes} classes there, {ours.num_classes} here"
+    for place, (their, our) in enumerate(zip(theirs.classes, ours.classes, strict=True)):
+        if their != our:
+            return f"class {place} is {shown(their)} there, {shown(our)} here"
+    return "other classes change places in a mirror image (mirror_swaps)"
 
 
 def _check_classes(data: DataConfig, label_space: LabelSpace) -> None:
@@ -108,7 +123,8 @@ def _check_classes(data: DataConfig, label_space: LabelSpace) -> None:
             (theirs.classes, theirs.mirror_swaps)
             == (label_space.classes, label_space.mirror_swaps),
             f"{name} is labeled with the classes of {theirs.name}, other data of this preset with "
-            f"those of {label_space.name}: choose data sets with the same classes",
+            f"those of {label_space.name}: {_difference(theirs, label_space)}; choose data sets "
+            "with the same classes in the same order",
         )
 
 

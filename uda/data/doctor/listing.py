@@ -84,7 +84,8 @@ def _with_labels(
 ) -> tuple[list[Sample], list[Finding]]:
     """The samples, with their label files if these are to be read, and what is missing of them."""
     known = wish.layout.known.get(wish.split, KnownSplit(()))
-    if wish.labels is False or (wish.labels is None and known.labels == "none"):
+    without = known.labels == "none" or wish.split in wish.layout.unlabeled
+    if wish.labels is False or (wish.labels is None and without):
         return samples, []
     label_folder = wish.layout.folders(folder, wish.split)[1]
     if wish.labels is None and known.labels == "optional" and not label_folder.is_dir():
