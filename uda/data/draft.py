@@ -5,7 +5,7 @@ What it says was found or guessed, and it says which; it is read and listed befo
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,8 +44,9 @@ def draft_description(folder: Path, output: Path) -> Draft:
     pictures = pictures_below(folder)
     require(bool(pictures), f"there are no .png or .jpg files below {folder}")
     pairing = best_pairing(pictures)
-    splits, split_remarks = _splits(folder, pairing, pictures)
-    labels = _label_files(folder, pairing, pictures)
+    of_images = _label_files(folder, pairing, pictures)
+    splits, split_remarks = _splits(folder, pairing, pictures, labeled=set(of_images))
+    labels = sorted(set(of_images.values()))
     read = [labels[i] for i in _spread(len(labels), _LOOKED_AT)]
     seen = look_at_labels([folder / path for path in read])
     names = names_beside(folder, seen)
@@ -83,24 +84,26 @@ def _counts(text: str, output: Path) -> dict[str, object]:
         try:
             labeled = list_split(layout, description.root, split, labeled=True)
         except InputError:
-            counts[f"split {split}"] = f"{len(found)} images, not all of them with labels"
+            some = "none" if split in layout.unlabeled else "not all"
+            counts[f"split {split}"] = f"{len(found)} images, {some} of them with labels"
             continue
         check_sizes(evenly_spaced(labeled, _SIZES_LOOKED_AT))
     return counts
 
 
-def _label_files(folder: Path, pairing: Pairing, pictures: Sequence[str]) -> list[str]:
-    """The labels of all images that have some, sorted."""
+def _label_files(
+    folder: Path, pairing: Pairing, pictures: Sequence[str]
+) -> dict[tuple[str, str], str]:
+    """The labels of all images that have some, by the folder of the split and the image's name."""
     images, labels = Pattern(pairing.images, "images"), Pattern(pairing.labels, "labels")
-    there, found = set(pictures), set()
+    there, found = set(pictures), {}
     for path in pictures:
         for split in pairing.split_folders or ("",):
             values = images.match(path, split)
-            if values is not None:
-                found.add(labels.write(values, split))
-    files = sorted(found & there)
-    require(bool(files), f"{folder}: no image has labels")
-    return files
+            if values is not None and labels.write(values, split) in there:
+                found[split, name_of(values)] = labels.write(values, split)
+    require(bool(found), f"{folder}: no image has labels")
+    return found
 
 
 def _spread(count: int, most: int) -> list[int]:
@@ -109,22 +112,26 @@ def _spread(count: int, most: int) -> list[int]:
                    if i < count})  # fmt: skip
 
 
-def _splits(folder: Path, pairing: Pairing, pictures: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Lines that name the splits, and what is to be checked of them."""
+def _splits(
+    folder: Path, pairing: Pairing, pictures: Sequence[str], *, labeled: Collection[tuple[str, str]]
+) -> tuple[list[str], list[str]]:
+    """Lines that name the splits, and what is to be checked of them; `labeled`: folder of the split
+    and name of each image with labels."""
     if pairing.split_folders:
         lines = ["", "[splits]  # certain: folders are called so"]
         for name in sorted(pairing.split_folders, key=_split_order):
             called = SPLITS.get(name.lower(), name)
             taken = sum(SPLITS.get(o.lower(), o) == called for o in pairing.split_folders) > 1
-            lines.append(f"{_key(name if taken else called)} = {{ folder = {_quoted(name)} }}")
+            without = all(split != name for split, _ in labeled)
+            lines.append(_entry(name if taken else called, "folder", name, without=without))
         return lines, []
-    lists = dict(_list_files(folder, pairing, pictures))
+    lists = list(_list_files(folder, pairing, pictures))
     if lists:
         lines = ["", "[splits]  # certain: these lists name images that are there"]
-        return [
-            *lines,
-            *(f"{_key(n)} = {{ list = {_quoted(p)} }}" for n, p in lists.items()),
-        ], []
+        for name, path, names in lists:
+            without = all(("", image) not in labeled for image in names)
+            lines.append(_entry(name, "list", path, without=without))
+        return lines, []
     remark = (
         f"no folder or list tells of splits, so {_VAL_SHARE:.0%} of the images are drawn for val; "
         "images of one scene should not be in both"
@@ -136,14 +143,20 @@ def _splits(folder: Path, pairing: Pairing, pictures: Sequence[str]) -> tuple[li
     ], [remark]  # fmt: skip
 
 
+def _entry(split: str, key: str, value: str, *, without: bool) -> str:
+    """The line of a split, which may be `without` labels."""
+    none = ', labels = "" }  # no image has labels' if without else " }"
+    return f"{_key(split)} = {{ {key} = {_quoted(value)}{none}"
+
+
 def _split_order(name: str) -> tuple[int, str]:
     return list(dict.fromkeys(SPLITS.values())).index(SPLITS.get(name.lower(), "test")), name
 
 
 def _list_files(
     folder: Path, pairing: Pairing, pictures: Sequence[str]
-) -> Iterator[tuple[str, str]]:
-    """Name and path of each list whose lines are all names of images."""
+) -> Iterator[tuple[str, str, list[str]]]:
+    """Name, path and lines of each list whose lines are all names of images."""
     pattern = Pattern(pairing.images, "images")
     matched = (pattern.match(path, "") for path in pictures)
     known = {name_of(values) for values in matched if values is not None}
@@ -157,7 +170,7 @@ def _list_files(
                 lines = []
             names = [line.strip() for line in lines if line.strip()]
             if names and set(names) <= known and len(set(names)) == len(names):
-                found.append((split, path.relative_to(folder).as_posix()))
+                found.append((split, path.relative_to(folder).as_posix(), names))
         if found:
             yield from found
             return
