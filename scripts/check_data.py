@@ -39,7 +39,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--workers", type=at_least(1), metavar="N", help="default: one for each core")
     add("--json", type=Path, metavar="FILE", help="write everything found to FILE")
     add("--cache", type=Path, metavar="FILE",
-        help="what is known of unchanged files (default: DIR/.uda_check_cache.json)")  # fmt: skip
+        help="of unchanged files (default: .uda_check_cache.json in DIR, or here)")  # fmt: skip
     return parser.parse_args()
 
 

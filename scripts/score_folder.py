@@ -1,4 +1,7 @@
-"""Scores a folder of label maps: python scripts/score_folder.py PREDICTIONS gtFine/val"""
+"""Scores a folder of label maps: python scripts/score_folder.py PREDICTIONS gtFine/val
+
+python scripts/score_folder.py PREDICTIONS --dataset my_data/dataset.toml
+"""
 
 import argparse
 import sys
@@ -6,28 +9,54 @@ from functools import partial
 from pathlib import Path
 
 from uda.cli import clear_errors
-from uda.data.labels import CITYSCAPES
-from uda.data.prediction_folder import pair_files
+from uda.data.labels import CITYSCAPES, LabelSpace
+from uda.data.prediction_folder import Pair, pair_files, pair_samples
+from uda.data.registry import layout_named, refuse_unused_root, root_of
+from uda.data.training import open_labeled_split
+from uda.errors import require
 from uda.folder_scoring import score_pairs, sets_of_maps
 from uda.score_options import add_score_options, check_score_options, publish
 from uda.tracking import progress_bar
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
     add("predictions", type=Path, metavar="PREDICTIONS", help="folder with a PNG for each image")
-    add("labels", type=Path, metavar="LABELS", help="folder of Cityscapes' labels, e.g. gtFine/val")
+    add("labels", type=Path, metavar="LABELS", nargs="?",
+        help="folder of Cityscapes' labels, e.g. gtFine/val; leave it with --dataset")  # fmt: skip
+    add("--dataset", metavar="NAME", help="score on this one, or on a TOML file's, instead")
+    add("--split", help="of the data set (default: val)")
+    add("--data-root", metavar="DIR", help="of the data set (default: the variable UDA_DATA)")
     add("--ids", choices=("train", "raw"), default="train", help="in PREDICTIONS (default: train)")
     add_score_options(parser)
     return parser.parse_args()
 
 
+def paired(options: argparse.Namespace) -> tuple[list[Pair], list[Path], LabelSpace]:
+    """Predictions with their labels, those that are left over, and the classes of both."""
+    require(
+        (options.labels is None) != (options.dataset is None),
+        "what the predictions are scored on: give LABELS or --dataset NAME, one of them",
+    )
+    if options.dataset is None:
+        unused = "split" if options.split else "data-root" if options.data_root else ""
+        require(not unused, f"--{unused} is of a data set: give --dataset NAME, or leave it")
+        return *pair_files(options.predictions, options.labels), CITYSCAPES
+    refuse_unused_root(options.data_root, [options.dataset])
+    root = root_of(options.data_root or "", [options.dataset])
+    space = layout_named(options.dataset).label_space
+    samples = open_labeled_split(root, options.dataset, options.split or "val", label_space=space)
+    return *pair_samples(options.predictions, samples), space
+
+
 def main() -> None:
-    options, space = parse_arguments(), CITYSCAPES
+    options = parse_arguments()
     check_score_options(options)
+    pairs, strays, space = paired(options)
     sets = sets_of_maps(options.sets, space=space)
-    pairs, strays = pair_files(options.predictions, options.labels)
     if strays:
         print(
             f"warning: {len(strays)} predictions have no label file and are not scored, the first "
@@ -45,7 +74,7 @@ def main() -> None:
     )
     facts = {
         "predictions": str(options.predictions),
-        "labels": str(options.labels),
+        "labels": str(options.labels or f"{options.dataset} {options.split or 'val'}"),
         "images": len(pairs),
         "ids": options.ids,
         "protocol": "labels at stored resolution",

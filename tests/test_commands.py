@@ -31,7 +31,8 @@ OPTIONS = {
     "eval_single.py": NETWORK_OPTIONS
     | {"--split", "--format", "--sets", "--boundary", "--measures", "--json", "--export"},
     "pseudo_label.py": NETWORK_OPTIONS | {"--threshold", "--output", "--splits", "--first"},
-    "predict.py": NETWORK_OPTIONS - {"--data-root", "--dataset"} | {"--images", "--output", "--kinds"},
+    "predict.py": NETWORK_OPTIONS - {"--data-root", "--dataset"}
+    | {"--images", "--output", "--kinds"},
 }  # fmt: skip
 
 # --- train_uda.py

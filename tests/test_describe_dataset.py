@@ -43,6 +43,7 @@ def write_voc(folder: Path) -> Path:
     (lists / "train.txt").write_text("0000\n0001\n0002\n")
     (lists / "val.txt").write_text("0003\n0004\n")
     (lists / "trainval.txt").write_text("0000\n0001\n0002\n0003\n0004\n")
+    (lists / "test.txt").write_text("0005\n")
     return folder
 
 
@@ -76,6 +77,7 @@ def test_voc(shell: Shell) -> None:
     found, shown = drafted(shell, write_voc(shell.cwd / "voc"))
     assert [(s.name, s.list_file) for s in found.splits] == [
         ("train", "ImageSets/Segmentation/train.txt"), ("val", "ImageSets/Segmentation/val.txt"),
+        ("test", "ImageSets/Segmentation/test.txt"),
     ]  # fmt: skip
     assert found.space.classes == ("class_0", "class_1", "class_2")
     assert found.space.palette == ((0, 0, 0), (128, 0, 0), (0, 128, 0))
@@ -83,6 +85,8 @@ def test_voc(shell: Shell) -> None:
     assert found.splits[0].labels is not None
     assert found.splits[0].labels.text == "SegmentationClass/{name}.png"
     assert "split val: 2 images" in shown.splitlines()
+    assert found.splits[2].labels is None, "no image of the list has labels"
+    assert "split test: 1 images, none of them with labels" in shown.splitlines()
     assert "check: which values are ignored is guessed" in shown.splitlines()
     text = (shell.cwd / "voc/dataset.toml").read_text()
     assert "# of the palette in the label files" in text
@@ -117,6 +121,13 @@ def test_no_splits_and_a_list_of_names(shell: Shell) -> None:
          ["train/images/a.png", "train/labels/a.png", "test/images/b.png", "test/labels/b.png"]),
         ("x/{name}.jpg", "x/{name}_label.png", []),
         ("{name}.jpg", "{name}.png", ["deep/a.jpg", "deep/a.png", "b.jpg", "b.png"]),
+        ("{split}/{name}.png", "{split}_labels/{name}_L.png",
+         ["train/a.png", "train_labels/a_L.png", "val/b.png", "val_labels/b_L.png"]),
+        ("images_{split}/{name}.jpg", "labels_{split}/{name}.png",
+         ["images_train/a.jpg", "labels_train/a.png", "images_val/b.jpg", "labels_val/b.png"]),
+        ("rgb/{split}/{name}_camera.png", "semantic/{split}/{name}_semantic_ids.png",
+         ["rgb/val/bern/b_1_camera.png", "semantic/val/bern/b_1_semantic_ids.png",
+          "semantic/val/bern/b_1_semantic_color.png", "rgb/val/bern/b_2_camera.png"]),
         ("{name}_sat.jpg", "{name}_mask.png", ["1_sat.jpg", "1_mask.png", "2_sat.jpg"]),
     ],
 )  # fmt: skip
@@ -127,6 +138,19 @@ def test_layouts(images: str, labels: str, paths: list[str]) -> None:
         return
     found = best_pairing(paths)
     assert (found.images, found.labels) == (images, labels)
+
+
+@pytest.mark.parametrize("colored", [False, True])
+def test_masks_of_two_values_are_of_two_classes(colored: bool, shell: Shell) -> None:
+    """0 and 255, or black and white: the highest value is no border then, nor black nothing."""
+    for number in range(4):
+        mask = labels(number, (0, 255))
+        write_png(shell.cwd / f"data/images/{number}.png", noise(number, SIZE))
+        pixels = np.repeat(mask[..., None], 3, axis=2) if colored else mask
+        write_png(shell.cwd / f"data/masks/{number}.png", pixels)
+    found, _ = drafted(shell, shell.cwd / "data")
+    assert found.space.num_classes == 2
+    assert 255 not in found.space.raw_to_train.values()
 
 
 def test_nothing_is_written_where_no_sense_can_be_made(shell: Shell) -> None:
@@ -156,9 +180,7 @@ def test_a_file_is_not_overwritten_unasked(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize("write", [write_voc, write_colored, write_plain])
-def test_a_draft_trains_scores_and_predicts_as_it_is(
-    write: "type[object]", shell: Shell
-) -> None:
+def test_a_draft_trains_scores_and_predicts_as_it_is(write: "type[object]", shell: Shell) -> None:
     drafted(shell, write(shell.cwd / "data"))  # type: ignore[call-arg, arg-type]
     given = tiny_options(None)
     place = given.index("data.target.size=64,128")

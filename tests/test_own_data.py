@@ -20,6 +20,11 @@ def options(*more: str) -> list[str]:
     return [*CLASS_MIX, *tiny_options(None), *(part for v in more for part in ("--set", v))]
 
 
+def ious(output: str) -> list[str]:
+    """The numbers of a report, whatever its classes are called there."""
+    return [line.rpartition("\t")[2] for line in output.splitlines() if line.startswith("===>")]
+
+
 @pytest.fixture
 def described(shell: Shell, toy_root: Path) -> list[str]:
     """The options that train from the source file to the target file."""
@@ -115,3 +120,76 @@ def test_check_data(shell: Shell, described: list[str]) -> None:
     Image.fromarray(pixels).save(shell.cwd / "colors/00001.png")
     status, shown = shell.ended("scripts/check_data.py", *both)
     assert (status, "5 pixels have 1 colors that are of no class" in shown) == (1, True)
+
+
+def test_another_folder_and_another_data_set(
+    shell: Shell, described: list[str], toy_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A snapshot names the file as its run did; elsewhere --dataset says where it is, or another
+    with the same classes."""
+    shell.run("train_uda.py", *described, "--run", "own")
+    snapshot = str(shell.snapshots / "own/source_3.pth")
+    common = ("--restore-from", snapshot, "--workers", "0", "--device", "cpu")
+    here = shell.run("eval_single.py", *common)
+    elsewhere = shell.cwd / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    label = ("pseudo_label.py", *common, "--threshold", "0", "--output", "pl")
+    for command in (("eval_single.py", *common), label):
+        assert "is target.toml, which is not there" in shell.refused(*command)
+    moved = ("--dataset", "../target.toml")
+    assert ious(here) == ious(shell.run("eval_single.py", *common, *moved))
+    assert "images: 6" in shell.run(*label, *moved)
+    city = ("--dataset", "cityscapes", "--data-root", str(toy_root))
+    assert ious(here) == ious(shell.run("eval_single.py", *common, *city))
+    other = Path("../target.toml").read_text().replace("'bicycle'", "'bike'")
+    Path("other.toml").write_text(other)
+    refusal = shell.refused("eval_single.py", *common, "--dataset", "other.toml")
+    assert "class 18 is 'bike' there, 'bicycle' here" in refusal
+
+
+def test_a_data_root_that_nothing_is_looked_for_in(shell: Shell, described: list[str]) -> None:
+    unused = "nothing is looked for there"
+    assert unused in shell.refused("train_uda.py", *described, "--data-root", ".")
+    check = ("scripts/check_data.py", "--dataset", "target.toml", "--data-root", ".")
+    assert unused in shell.refused(*check)
+    shell.run("train_uda.py", *described, "--run", "own")
+    common = ("--restore-from", "snapshots/own/source_3.pth", "--device", "cpu")
+    assert unused in shell.refused("eval_single.py", *common, "--data-root", ".")
+    odd = shell.refused("train_uda.py", *described, "--set", "data.source.datasets=source.tml")
+    assert "there is no data set 'source.tml'" in odd
+
+
+def test_a_folder_of_predictions_is_scored(
+    shell: Shell, described: list[str], toy_root: Path
+) -> None:
+    """As the network is that made them: by names of images, by names of samples, by colors."""
+    shell.run("train_uda.py", *described, "--run", "own")
+    common = ("--restore-from", "snapshots/own/source_3.pth", "--workers", "0", "--device", "cpu")
+    images = str(toy_root / "Cityscapes/leftImg8bit/val")
+    shell.run("predict.py", *common, "--images", images, "--output", "p", "--kinds", "ids")
+    score = ("scripts/score_folder.py", "p/ids", "--dataset")
+    ours = ious(shell.run("eval_single.py", *common))
+    assert ious(shell.run(*score, "target.toml")) == ours
+    assert ious(shell.run(*score, "cityscapes", "--data-root", str(toy_root))) == ours
+    label = ("--dataset", "source.toml", "--splits", "train", "--threshold", "0", "--output", "l")
+    shell.run("pseudo_label.py", *common, *label)
+    source = ("--dataset", "source.toml", "--split", "train")
+    ours = ious(shell.run("eval_single.py", *common, *source))
+    assert ious(shell.run("scripts/score_folder.py", "l", *source)) == ours
+    assert "leave --ids" in shell.refused("scripts/score_folder.py", "l", *source, "--ids", "raw")
+    assert "has no prediction" in shell.refused(*score, "source.toml", "--split", "train")
+    for odd in (("p/ids",), ("p/ids", "gtFine", "--dataset", "target.toml")):
+        assert "one of them" in shell.refused("scripts/score_folder.py", *odd)
+    assert "--split is of" in shell.refused("scripts/score_folder.py", "p", "l", "--split", "val")
+
+
+def test_a_split_without_labels_is_no_problem(shell: Shell, described: list[str]) -> None:
+    text = (
+        Path("target.toml")
+        .read_text()
+        .replace('splits = ["train", "val"]', 'splits = { train = { labels = "" }, val = {} }')
+    )
+    Path("target.toml").write_text(text)
+    assert shell.ended("scripts/check_data.py", "--dataset", "target.toml")[0] == 0
+    shell.run("train_uda.py", *described, "--run", "own")

@@ -11,6 +11,7 @@ import torch
 from uda.data.class_range import cut_off_warning
 from uda.data.class_sets import ClassSet, class_set_named
 from uda.data.files import read_raw_labels
+from uda.data.label_spaces import LABEL_SPACES
 from uda.data.labels import LabelSpace
 from uda.data.prediction_folder import Ids, Pair, check_files, read_prediction
 from uda.errors import require
@@ -57,6 +58,10 @@ def score_pairs(
             f"{name} needs a network's probabilities, not its label maps: score the network with "
             "eval_single.py",
         )
+    require(
+        ids == "train" or not space.raw_colors,
+        f"label files of {space.name} hold colors, no ids: predictions are train ids, leave --ids",
+    )
     check_files(pairs)
     empty = partial(
         Tally, space, sets=sets, boundary_ratio=boundary_ratio, measures=measures, no_class=True
@@ -100,7 +105,7 @@ def sets_of_maps(names: Iterable[str], *, space: LabelSpace) -> list[ClassSet]:
 def _count(pair: Pair, *, empty: Callable[[], Tally], ids: Ids, space: LabelSpace) -> Counted:
     predicted, largest = read_prediction(pair.prediction, ids=ids, space=space)
     height, width = predicted.shape
-    raw = np.asarray(read_raw_labels(pair.labels, (height, width)))
+    raw = np.asarray(read_raw_labels(pair.labels, (height, width), colors=space.raw_colors))
     labels = torch.from_numpy(space.to_train_ids(raw, str(pair.labels)))
     tally = empty()
     tally.add(torch.from_numpy(predicted), labels)
@@ -109,7 +114,10 @@ def _count(pair: Pair, *, empty: Callable[[], Tally], ids: Ids, space: LabelSpac
 
 def _suspicions(largest: tuple[int, int], *, ids: Ids, space: LabelSpace) -> dict[str, object]:
     """What a reader should know where raw ids are no larger than train ids: sky and car are not
-    there, or these are train ids, each of which is a raw id of something else."""
+    there, or these are train ids, each of which is a raw id of something else. What ids are, a
+    file of the user's says."""
+    if space.name not in LABEL_SPACES:
+        return {}
     highest = space.num_classes - 1
     raw = {"labels": largest[1]} | ({"predictions": largest[0]} if ids == "raw" else {})
     odd = [name for name, value in raw.items() if value <= highest < max(space.trained_raw_ids)]

@@ -3,16 +3,16 @@
 What it says was found or guessed, and it says which; it is read and listed before it is written.
 """
 
-import json
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from uda.data.described import layout_of
 from uda.data.described_file import description_of
 from uda.data.draft_classes import Color, Names, Seen, look_at_labels, names_beside
-from uda.data.draft_pairs import SPLITS, Pairing, best_pairing
+from uda.data.draft_pairs import Pairing, best_pairing
+from uda.data.draft_splits import quoted, split_lines
 from uda.data.file_tree import pictures_below
 from uda.data.label_spaces import LABEL_SPACES
 from uda.data.path_patterns import Pattern, name_of
@@ -22,9 +22,7 @@ from uda.errors import InputError, require
 
 _LOOKED_AT = 200  # label files whose values are read
 _SIZES_LOOKED_AT = 16
-_LISTS = ("ImageSets/Segmentation", "splits", "")  # folders of list files
 _HIGHEST_GUESS = 250  # a value from here on is no class, most often 255
-_VAL_SHARE = 0.2
 
 
 class Draft(NamedTuple):
@@ -45,7 +43,7 @@ def draft_description(folder: Path, output: Path) -> Draft:
     require(bool(pictures), f"there are no .png or .jpg files below {folder}")
     pairing = best_pairing(pictures)
     of_images = _label_files(folder, pairing, pictures)
-    splits, split_remarks = _splits(folder, pairing, pictures, labeled=set(of_images))
+    splits, split_remarks = split_lines(folder, pairing, pictures, labeled=set(of_images))
     labels = sorted(set(of_images.values()))
     read = [labels[i] for i in _spread(len(labels), _LOOKED_AT)]
     seen = look_at_labels([folder / path for path in read])
@@ -58,10 +56,10 @@ def draft_description(folder: Path, output: Path) -> Draft:
         f"values below are those of {len(read)} of {len(labels)} label files.",
         *(f"# CHECK: {remark}" for remark in to_check),
         "",
-        f"name = {_quoted(name)}",
-        f"root = {_quoted(os.path.relpath(folder, output.parent))}",
-        f"images = {_quoted(pairing.images)}",
-        f"labels = {_quoted(pairing.labels)}",
+        f"name = {quoted(name)}",
+        f"root = {quoted(os.path.relpath(folder, output.parent))}",
+        f"images = {quoted(pairing.images)}",
+        f"labels = {quoted(pairing.labels)}",
         *_ignored(seen),
         *splits,
         *_classes(seen, names),
@@ -112,70 +110,6 @@ def _spread(count: int, most: int) -> list[int]:
                    if i < count})  # fmt: skip
 
 
-def _splits(
-    folder: Path, pairing: Pairing, pictures: Sequence[str], *, labeled: Collection[tuple[str, str]]
-) -> tuple[list[str], list[str]]:
-    """Lines that name the splits, and what is to be checked of them; `labeled`: folder of the split
-    and name of each image with labels."""
-    if pairing.split_folders:
-        lines = ["", "[splits]  # certain: folders are called so"]
-        for name in sorted(pairing.split_folders, key=_split_order):
-            called = SPLITS.get(name.lower(), name)
-            taken = sum(SPLITS.get(o.lower(), o) == called for o in pairing.split_folders) > 1
-            without = all(split != name for split, _ in labeled)
-            lines.append(_entry(name if taken else called, "folder", name, without=without))
-        return lines, []
-    lists = list(_list_files(folder, pairing, pictures))
-    if lists:
-        lines = ["", "[splits]  # certain: these lists name images that are there"]
-        for name, path, names in lists:
-            without = all(("", image) not in labeled for image in names)
-            lines.append(_entry(name, "list", path, without=without))
-        return lines, []
-    remark = (
-        f"no folder or list tells of splits, so {_VAL_SHARE:.0%} of the images are drawn for val; "
-        "images of one scene should not be in both"
-    )
-    return [
-        "seed = 0  # of the drawing below", "",
-        "[splits]  # guessed: neither folders nor lists tell",
-        f"train = {{ share = {1 - _VAL_SHARE:g} }}", f"val = {{ share = {_VAL_SHARE:g} }}",
-    ], [remark]  # fmt: skip
-
-
-def _entry(split: str, key: str, value: str, *, without: bool) -> str:
-    """The line of a split, which may be `without` labels."""
-    none = ', labels = "" }  # no image has labels' if without else " }"
-    return f"{_key(split)} = {{ {key} = {_quoted(value)}{none}"
-
-
-def _split_order(name: str) -> tuple[int, str]:
-    return list(dict.fromkeys(SPLITS.values())).index(SPLITS.get(name.lower(), "test")), name
-
-
-def _list_files(
-    folder: Path, pairing: Pairing, pictures: Sequence[str]
-) -> Iterator[tuple[str, str, list[str]]]:
-    """Name, path and lines of each list whose lines are all names of images."""
-    pattern = Pattern(pairing.images, "images")
-    matched = (pattern.match(path, "") for path in pictures)
-    known = {name_of(values) for values in matched if values is not None}
-    for place in _LISTS:
-        found = []
-        for split in ("train", "val", "test"):
-            path = folder / place / f"{split}.txt"
-            try:
-                lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-            except (OSError, UnicodeDecodeError):
-                lines = []
-            names = [line.strip() for line in lines if line.strip()]
-            if names and set(names) <= known and len(set(names)) == len(names):
-                found.append((split, path.relative_to(folder).as_posix(), names))
-        if found:
-            yield from found
-            return
-
-
 def _ignored(seen: Seen) -> list[str]:
     if seen.values:
         ignored = _no_classes(seen)
@@ -205,7 +139,7 @@ def _classes(seen: Seen, names: Names) -> Iterator[str]:
         if value in ignored:
             continue
         yield from ("", "[[classes]]")
-        yield f"name = {_quoted(names.of_value.get(value, f'class_{value}'))}"
+        yield f"name = {quoted(names.of_value.get(value, f'class_{value}'))}"
         yield f"value = {value}" + ("" if value in seen.values else "  # not in the files read")
         if value in seen.palette:
             yield f"color = {list(seen.palette[value])}  # of the palette in the label files"
@@ -213,7 +147,7 @@ def _classes(seen: Seen, names: Names) -> Iterator[str]:
         if color == (0, 0, 0) and _no_color(seen):
             continue
         yield from ("", "[[classes]]")
-        yield f"name = {_quoted(names.of_color.get(color, _color_name(color)))}"
+        yield f"name = {quoted(names.of_color.get(color, _color_name(color)))}"
         yield f"color = {list(color)}" + ("" if color in seen.colors else "  # not in those read")
 
 
@@ -251,13 +185,3 @@ def _name(folder: Path) -> str:
     plain = "".join(c if c.isalnum() or c in "_-." else "_" for c in folder.absolute().name)
     name = plain.strip("._-") or "my_data"
     return f"my_{name}" if name in (*LAYOUTS, *LABEL_SPACES) else name
-
-
-def _key(text: str) -> str:
-    bare = text.isascii() and text.replace("_", "").replace("-", "").isalnum()
-    return text if bare else _quoted(text)
-
-
-def _quoted(text: str) -> str:
-    """As TOML writes it: JSON does so, too, but for one character."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,6 +1,5 @@
 """Which pictures below a folder are images and which their labels, told by common names."""
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -169,7 +168,10 @@ def _fitting(images: _Side, labels: _Side, *, apart: bool = True) -> Iterator[Pa
 
 def _common_tail(names: Sequence[str]) -> list[str]:
     """What all names end with after an underscore or a hyphen, such as _camera.png, if anything."""
-    common = os.path.commonprefix([name[::-1] for name in names])[::-1]
+    common = names[0]
+    for name in names:
+        while not name.endswith(common):
+            common = common[1:]
     found = re.search(r"[_-][^/]*\Z", common)
     return [found[0]] if found else []
 

@@ -1,4 +1,5 @@
-"""A folder of predicted label maps beside a folder of Cityscapes labels, paired by name.
+"""A folder of predicted label maps beside a folder of Cityscapes labels, paired by name, or beside
+the labels of any data set's split.
 
     <labels>/**/<stem>_gtFine_labelIds.png     raw label ids
     <predictions>/**/<stem>*.png               one for each, of the same size
@@ -9,7 +10,7 @@ projects give their predictions (`_leftImg8bit.png`, `_pseudo_trainIds.png`) fit
 
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,12 +22,13 @@ import numpy.typing as npt
 from uda.data.cityscapes import LABEL_SUFFIX
 from uda.data.files import image_size, read_header, read_raw_labels
 from uda.data.labels import IGNORE_INDEX, LabelSpace
-from uda.data.samples import is_left_by_mac
+from uda.data.samples import Sample, is_left_by_mac
 from uda.errors import InputError, require
 
 Ids = Literal["train", "raw"]
 
 _PICTURE_SUFFIX = "_color.png"  # colored copies that other projects write beside their predictions
+_OF_PSEUDO_LABELS = "_pseudo_trainIds"  # of names that pseudo_label.py writes
 _STEM = re.compile(r"[^_]+_\d+_\d+")
 _KINDS = ("PNG L", "PNG P")  # 8-bit gray and palette
 
@@ -63,6 +65,37 @@ def pair_files(predictions: Path, labels: Path) -> tuple[list[Pair], list[Path]]
         )
     pairs = [Pair(stem, predicted[stem], path) for stem, path in sorted(true.items())]
     return pairs, [path for path in found if _stem(path) not in true]
+
+
+def pair_samples(predictions: Path, samples: Sequence[Sample]) -> tuple[list[Pair], list[Path]]:
+    """The same for the labels of samples. A prediction is called as its sample, or lies in folders
+    called so with __ for slashes; or it is called as the file of its image, where no other is."""
+    files = Counter(sample.image.stem for sample in samples)
+    stems = {s.image.stem: s.stem for s in samples if files[s.image.stem] == 1}
+    stems |= {sample.stem: sample.stem for sample in samples}
+    predicted: dict[str, Path] = {}
+    strays = []
+    for path in _files(predictions, ".png"):
+        within = path.relative_to(predictions).with_suffix("").as_posix().replace("/", "__")
+        names = (within, path.stem, path.stem.removesuffix(_OF_PSEUDO_LABELS))
+        stem = next((stems[name] for name in names if name in stems), None)
+        if stem is None:
+            strays.append(path)
+            continue
+        other = predicted.setdefault(stem, path)
+        require(other == path, f"{other} and {path} are both predictions of {stem}: remove one")
+    pairs = [
+        Pair(sample.stem, predicted[sample.stem], sample.labels)
+        for sample in samples
+        if sample.labels is not None and sample.stem in predicted
+    ]
+    missing = [sample for sample in samples if sample.stem not in predicted]
+    if missing:
+        raise InputError(
+            f"{missing[0].name} has no prediction, nor have {len(missing) - 1} more of "
+            f"{len(samples)} images; expected {missing[0].stem}.png below {predictions}"
+        )
+    return pairs, strays
 
 
 def check_files(pairs: Sequence[Pair]) -> None:
