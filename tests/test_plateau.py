@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, ReduceLROnPlateau
 
 from test_distributed import finished, torchrun
-from tiny_runs import CPU, REPOSITORY, assert_same, metrics, start_process, tiny_preset
+from tiny_runs import CPU, REPOSITORY, assert_same, metrics, start_process, tiny_model, tiny_preset
 from uda import engine
 from uda.config import Experiment, TrainConfig, validate
 from uda.engine import train
@@ -157,6 +157,45 @@ def test_scores_of_a_target_do_not_choose_the_rate(toy_root: Path) -> None:
         validate(experiment)
     experiment.train.plateau.watches = "loss"
     validate(experiment)
+
+
+def adapting(root: Path) -> Experiment:
+    """Beside the source's labels, entropy of the target from step 4 on, under a plateau."""
+    experiment = tiny_preset("toy_entropy", root, steps=8)
+    experiment.train.power, experiment.train.warmup_steps = 0.9, 0
+    experiment.train.unlabeled_images = 0
+    experiment.train.plateau = PlateauConfig(patience=0, factor=0.5)
+    experiment.evaluation.every = 2
+    experiment.objectives["entropy"].start_step = 4
+    experiment.objectives["entropy"].weight = 100.0
+    return experiment
+
+
+def test_only_the_loss_on_fixed_labels_is_watched(toy_root: Path, tmp_path: Path) -> None:
+    """What joins late or moves its own goal says nothing of whether the network still learns."""
+    train(adapting(toy_root), tmp_path, preset="p", device=CPU)
+    lines = metrics(tmp_path)
+    losses = [
+        sum(value for name, value in line.items() if name.startswith("loss/supervised/"))
+        for line in lines
+        if "lr" in line
+    ]
+    seen = [line["plateau/loss"] for line in lines if "plateau/loss" in line]
+    assert seen == pytest.approx([sum(losses[n : n + 2]) / 2 for n in (0, 2, 4)])
+    assert lines[-1]["step"] == 8
+    assert any(name.startswith("loss/entropy/") for line in lines for name in line)
+
+
+def test_a_loss_that_cannot_be_watched_is_refused(toy_root: Path) -> None:
+    late, without = adapting(toy_root), adapting(toy_root)
+    late.objectives["supervised"].start_step, late.objectives["entropy"].start_step = 2, 0
+    with pytest.raises(InputError, match=r"watches is loss, .* 'supervised' joins at step 2"):
+        validate(late)
+    del without.objectives["supervised"]
+    without.objectives["entropy"].start_step, without.data.source = 0, None
+    without.model = tiny_model(auxiliary_head=False)
+    with pytest.raises(InputError, match=r"watches is loss, .* no objective of this preset"):
+        validate(without)
 
 
 @pytest.mark.parametrize("at", [4, 7])

@@ -89,6 +89,8 @@ def _check_plateau(experiment: Experiment) -> None:
         "train.plateau.watches is miou, which would choose the learning rate by the labels that "
         "the preset is scored on, but data.target is to be learned without labels: watch loss",
     )
+    if plateau.watches == "loss":
+        _check_watched_loss(experiment)
     # One evaluation to be the best, then one more than the patience.
     first = (plateau.patience + 2) * every
     require(
@@ -97,6 +99,24 @@ def _check_plateau(experiment: Experiment) -> None:
         f"{plateau.patience} + 2) * evaluation.every {every}), but ends at {train.plateau_end}: "
         "evaluate more often, or lower train.plateau.patience",
     )
+
+
+def _check_watched_loss(experiment: Experiment) -> None:
+    """There is one, and nothing joins it that would make it rise."""
+    objectives = experiment.objectives
+    fixed = {n: o.start_step for n, o in objectives.items() if o.learns_fixed_labels()}
+    what = "train.plateau.watches is loss, that on labels which stay as they are, but"
+    require(
+        bool(fixed),
+        f"{what} no objective of this preset learns such labels: use another schedule, with "
+        "--set train.plateau=none",
+    )
+    for name, start in fixed.items():
+        require(
+            start == 0,
+            f"{what} objective {name!r} joins at step {start}, where it would rise: set "
+            f"objectives.{name}.start_step=0",
+        )
 
 
 def _check_start_steps(experiment: Experiment) -> None:

@@ -61,7 +61,6 @@ def train_step(run: Run, batch: Batch) -> StepResult:
             continue
         seen.append(view)
         _learn_from(view, readers, run, context, losses)
-    learned = list(losses.values())
     _watch_domains(run, batch, watch)
     for name, objective in active.items():
         with _autocast(run):
@@ -74,7 +73,7 @@ def train_step(run: Run, batch: Batch) -> StepResult:
     if not skipped:
         _update(run, active)
         if run.plateau is not None and run.step < train.plateau_end:
-            run.plateau.add(learned)
+            run.plateau.add(_on_fixed_labels(losses, active))
     for objective in active.values():
         objective.after_step(context)
     if skipped and buffers is not None:
@@ -83,6 +82,12 @@ def train_step(run: Run, batch: Batch) -> StepResult:
         run.skipped += 1
     run.step += 1
     return StepResult(losses, seen, watched=watch.counts, skipped=skipped)
+
+
+def _on_fixed_labels(losses: Mapping[str, Tensor], active: Mapping[str, Objective]) -> list[Tensor]:
+    """The terms of the objectives that learn labels which stay as they are."""
+    fixed = tuple(f"loss/{n}/" for n, o in active.items() if o.config.learns_fixed_labels())
+    return [value for name, value in losses.items() if name.startswith(fixed)]
 
 
 def _copies_of_buffers(run: Run) -> list[tuple[Tensor, Tensor]]:

@@ -15,8 +15,9 @@ from uda.errors import require
 class PlateauConfig:
     """The rule of torch's ReduceLROnPlateau with a relative threshold, asked at each evaluation."""
 
-    # The evaluation's mIoU, which has to rise, or the mean since the last evaluation of what the
-    # student's views add up to, which has to fall.
+    # The evaluation's mIoU, which has to rise, or the mean since the last evaluation of the loss on
+    # labels that stay as they are, which has to fall. What a discriminator or a teacher is asked
+    # for has no part in it: they move along with the student.
     watches: Literal["miou", "loss"] = "loss"
     patience: int = 10  # evaluations in a row without a new best that change nothing yet
     factor: float = 0.1  # of the rate when there is one more
@@ -55,7 +56,7 @@ class Plateau:
         self._losses = 0
 
     def add(self, losses: list[Tensor]) -> None:
-        """Counts a step whose terms on the student's views are `losses`, scalars.
+        """Counts a step whose terms on fixed labels are `losses`, scalars.
 
         Every process adds the mean of all, so that each remembers the same.
         """

@@ -81,6 +81,11 @@ class ObjectiveConfig:
         """Names of the views that it reads and that another objective has to add."""
         return frozenset()
 
+    def learns_fixed_labels(self) -> bool:
+        """Whether its terms compare with labels that stay as they are, so that they fall as long as
+        the student learns; only these are the loss that TrainConfig.plateau watches."""
+        return False
+
     def check(self, path: str) -> None:
         """Raises InputError, naming the field below `path`, when a value is out of its range."""
         require(self.weight > 0, f"{path}.weight is {self.weight}; it must be above 0")

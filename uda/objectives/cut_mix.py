@@ -42,6 +42,9 @@ class CutMixConfig(ObjectiveConfig):
     def adds_views(self) -> frozenset[str]:
         return frozenset({"cut_mix"})
 
+    def learns_fixed_labels(self) -> bool:
+        return self.labels == "ground_truth"
+
     def check(self, path: str) -> None:
         ObjectiveConfig.check(self, path)
         require_share(f"{path}.threshold", self.threshold)

@@ -37,6 +37,9 @@ class MaskClassificationConfig(ObjectiveConfig):
         view = {"source"} if self.view == "source" else {"target", "target_ground_truth"}
         return frozenset({"queries"} | view)
 
+    def learns_fixed_labels(self) -> bool:
+        return True
+
     def check(self, path: str) -> None:
         ObjectiveConfig.check(self, path)
         for name in ("class_weight", "no_object_weight", "mask_weight", "dice_weight", "points"):

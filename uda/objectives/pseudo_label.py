@@ -29,6 +29,9 @@ class PseudoLabelConfig(ObjectiveConfig):
         needs = {"target", "pseudo_labels"}
         return frozenset(needs | {"auxiliary_head"} if self.auxiliary_weight else needs)
 
+    def learns_fixed_labels(self) -> bool:
+        return True
+
     def check(self, path: str) -> None:
         ObjectiveConfig.check(self, path)
         require(

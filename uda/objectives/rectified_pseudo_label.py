@@ -32,6 +32,9 @@ class RectifiedPseudoLabelConfig(ObjectiveConfig):
     def adds_views(self) -> frozenset[str]:
         return frozenset() if self.jitter is None else frozenset({"rectified_pseudo_label"})
 
+    def learns_fixed_labels(self) -> bool:
+        return True
+
     def check(self, path: str) -> None:
         ObjectiveConfig.check(self, path)
         require(

@@ -27,6 +27,9 @@ class SupervisedConfig(ObjectiveConfig):
         needs = {"source"} if self.view == "source" else {"target", "target_ground_truth"}
         return frozenset(needs | {"auxiliary_head"} if self.auxiliary_weight else needs)
 
+    def learns_fixed_labels(self) -> bool:
+        return True
+
     def check(self, path: str) -> None:
         ObjectiveConfig.check(self, path)
         require_share(f"{path}.hardest", self.hardest)
