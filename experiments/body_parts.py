@@ -4,11 +4,11 @@ Networks and encoders of segmentation-models-pytorch (extra `smp`) from ImageNet
 batches, epochs, optimizers, rates, patience and factor are the table's, and that nothing is
 mirrored. Inferred: 384,512 is width, height. Unknown, and chosen here: cross-entropy as the loss;
 weight decay (torch's defaults); "Resize, CenterCrop" as the short side resized to 512, then the
-middle; what the plateau watches (the training loss, once an epoch); the cosines' period (5 epochs)
-and floor (0); the split, and how the document computed its mean IoU. The training images are the
-26437 of DensePose's train2014, so an epoch is 26437 // batch size steps. Scores are of its minival,
-not of the challenge's photographs, which are not public: so the figures of the document, given with
-each preset, were measured on other images.
+middle; what the plateau watches (the training loss, once an epoch); the cosines' period (5 epochs),
+floor (0) and, after a plateau, start (the base rate); the split, and how the document computed its
+mean IoU. The training images are the 26437 of DensePose's train2014, so an epoch is 26437 // batch
+size steps. Scores are of its minival, not of the challenge's photographs, which are not public: so
+the figures of the document, given with each preset, were measured on other images.
 """
 
 from dataclasses import replace
@@ -51,7 +51,7 @@ def noonbody_unet_timm_efficientnet_b3() -> Experiment:
 
 
 def noonbody_unet_timm_efficientnet_b3_cosine() -> Experiment:
-    """The same with cosine restarts after 10 epochs of plateau (004: 0.6285)."""
+    """NoonBody 384x512, U-Net, EfficientNet-B3 of timm, RAdam, plateau, cosines (004: 0.6285)."""
     experiment = noonbody_unet_timm_efficientnet_b3()
     epoch = _steps(epochs=1, batch_size=8)
     experiment.train.cosine_restarts = CosineRestartsConfig(

@@ -95,14 +95,14 @@ def test_a_plateau_goes_on_where_it_was() -> None:
 
 
 def scheduled(root: Path, *, steps: int = 12) -> Experiment:
-    """A plateau for 8 steps, asked every 2, then cosines of 2 steps."""
+    """A plateau for 8 steps, asked every 2, then cosines of 3 steps."""
     experiment = tiny_preset("toy_source_only", root, steps=steps)
     settings = experiment.train
     settings.optimizer = OptimizerConfig(name="radam", lr=0.01)
     settings.warmup_steps, settings.backbone_lr_factor, settings.head_lr_factor = 0, 1.0, 1.0
     # Nothing is so much better than the best.
     settings.plateau = PlateauConfig(patience=0, factor=0.5, threshold=0.9)
-    settings.cosine_restarts = CosineRestartsConfig(period=2, from_step=8)
+    settings.cosine_restarts = CosineRestartsConfig(period=3, from_step=8)
     settings.resume_every = experiment.evaluation.every = 2
     settings.power = TrainConfig(steps=0, batch_size=1).power
     return experiment
@@ -115,7 +115,7 @@ def rates(folder: Path) -> list[float]:
 def test_a_run_follows_the_plateau_and_then_the_cosines(toy_root: Path, tmp_path: Path) -> None:
     train(scheduled(toy_root), tmp_path, preset="p", device=CPU)
     # Evaluations after steps 2 (the best), 4 and 6 (both worse), the cosines from step 8 on.
-    assert rates(tmp_path) == pytest.approx([1, 1, 1, 1, 0.5, 0.5, 0.25, 0.25, 1, 0.5, 1, 0.5])
+    assert rates(tmp_path) == pytest.approx([1, 1, 1, 1, 0.5, 0.5, 0.25, 0.25, 1, 0.75, 0.25, 1])
     seen = [line for line in metrics(tmp_path) if "plateau/loss" in line]
     assert [line["step"] for line in seen] == [2, 4, 6]
     assert [line["plateau/factor"] for line in seen] == [1, 0.5, 0.25]

@@ -13,6 +13,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+from uda import policies
+from uda.clahe import Levels
 from uda.errors import InputError
 from uda.policies import PIXELWISE, PolicyName, _torchvision_policy, apply_policy
 
@@ -222,6 +224,21 @@ def test_contrast_and_brightness_by_hand() -> None:
         assert (np.asarray(result)[..., 1].ravel() == expected).all()
         seen += change < 0.5
     assert seen > 5
+
+
+def test_the_clip_limit_is_drawn_from_1_to_4(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = []
+
+    def equalized(image: Levels, *, clip_limit: float) -> Levels:
+        limits.append(clip_limit)
+        return image
+
+    monkeypatch.setattr(policies, "equalize_lightness", equalized)
+    for seed in range(200):
+        apply_policy(noise(), "clahe_brightness_contrast", seeded(seed))
+    assert 70 < len(limits) < 130, "half of the images"
+    assert min(limits) == pytest.approx(1, abs=0.2)
+    assert max(limits) == pytest.approx(4, abs=0.2)
 
 
 @pytest.mark.parametrize("name", POINTWISE)

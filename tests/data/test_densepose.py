@@ -67,6 +67,15 @@ def test_a_frame_is_stretched_over_its_box(tmp_path: Path) -> None:
     assert text(label_map(people, (4, 7))) == ["0000000", "011ee00", "011ee00", "0000000"]
 
 
+def test_rows_are_seen_at_their_centers(tmp_path: Path) -> None:
+    """Upper half torso, lower half head; box from y 1.5 to 5.5: centers 1.5 to 4.5, of which 3.5 is
+    the frame's middle and thus the lower half's."""
+    frame = np.full((256, 256), 14, np.uint8)
+    frame[:128] = 1
+    people = people_of(tmp_path, {"bbox": [0.0, 1.5, 1.0, 4.0], "dp_masks": part_masks(frame)})
+    assert "".join(text(label_map(people, (7, 1)))) == "011ee00"
+
+
 def test_a_box_may_leave_the_image(tmp_path: Path) -> None:
     people = people_of(tmp_path, {"bbox": [-2.0, 1.0, 4.0, 9.0], "dp_masks": whole(3)})
     assert text(label_map(people, (3, 4))) == ["0000", "3300", "3300"]
