@@ -5,10 +5,11 @@ batches, epochs, optimizers, rates, patience and factor are the table's, and tha
 mirrored. Inferred: 384,512 is width, height. Unknown, and chosen here: cross-entropy as the loss;
 weight decay (torch's defaults); "Resize, CenterCrop" as the short side resized to 512, then the
 middle; what the plateau watches (the training loss, once an epoch); the cosines' period (5 epochs),
-floor (0) and, after a plateau, start (the base rate); the split, and how the document computed its
-mean IoU. The training images are the 26437 of DensePose's train2014, so an epoch is 26437 // batch
-size steps. Scores are of its minival, not of the challenge's photographs, which are not public: so
-the figures of the document, given with each preset, were measured on other images.
+floor (0) and, after a plateau, start (the base rate); that images are scored whole, with the short
+side of training; the split, and how the document computed its mean IoU. The training images are the
+26437 of DensePose's train2014, so an epoch is 26437 // batch size steps. Scores are of its minival,
+not of the challenge's photographs, which are not public: so the figures of the document, given with
+each preset, were measured on other images.
 """
 
 from dataclasses import replace
@@ -36,7 +37,7 @@ def noonbody_unet_mobilenetv3_large_100() -> Experiment:
     experiment = _cosines("timm-mobilenetv3_large_100", epochs=15, batch_size=4)
     experiment.data.source = _resized(1024)
     experiment.data.crop = (1024, 768)
-    experiment.evaluation.scales = (2.0,)  # to about the size of the training images
+    experiment.evaluation.input_size = _box(1024)
     return experiment
 
 
@@ -109,7 +110,11 @@ def _supervised(backbone: str, *, epochs: int, batch_size: int) -> Experiment:
             snapshot_every=epoch,
         ),
         evaluation=EvaluationConfig(
-            dataset="noonbody", every=epoch, measures=("per_image_union_miou",)
+            dataset="noonbody",
+            input_size=_box(512),
+            keep_ratio=True,
+            every=epoch,
+            measures=("per_image_union_miou",),
         ),
     )
 
@@ -118,10 +123,15 @@ def _resized(short_side: int) -> DomainConfig:
     """NoonBody with the short side of every image resized; the crop is the middle."""
     return DomainConfig(
         datasets=("noonbody",),
-        size=(short_side, 8 * short_side),  # as long as it comes
+        size=_box(short_side),
         keep_ratio=True,
         center_crop=True,
     )
+
+
+def _box(short_side: int) -> tuple[int, int]:
+    """What an image of this short side fits into, as long as it comes."""
+    return short_side, 8 * short_side
 
 
 def _steps(*, epochs: int, batch_size: int) -> int:

@@ -79,7 +79,7 @@ def test_raw_files_to_the_report(root: Path, shell: Shell) -> None:
         "model.backbone_weights": "none", "train.precision": "float32", "train.batch_size": 2,
         "train.steps": 60, "train.log_every": 5, "train.snapshot_every": 60,
         "train.resume_every": 60, "train.cosine_restarts.period": 20, "evaluation.every": 30,
-        "train.optimizer.lr": 0.003,
+        "train.optimizer.lr": 0.003, "evaluation.input_size": "64,512",
     }  # fmt: skip
     sets = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
     preset = "noonbody_unet_mobilenet_v2"
@@ -115,6 +115,8 @@ def cells_of(name: str) -> list[str]:
     assert data.source.center_crop
     assert not data.source.mirror
     assert data.source.size[0] == data.crop[0]
+    scored = experiment.evaluation
+    assert (scored.input_size, scored.keep_ratio) == (data.source.size, data.source.keep_ratio)
     epoch = 26437 // settings.batch_size
     assert (experiment.evaluation.every, settings.steps % epoch) == (epoch, 0)
     plateau, cosines = settings.plateau, settings.cosine_restarts
