@@ -21,12 +21,12 @@ from uda.cli import clear_errors, device_named
 from uda.config import Experiment
 from uda.data.labels import CITYSCAPES, IGNORE_INDEX
 from uda.distributed import own_batch, process_group
-from uda.engine import train_step
 from uda.host_memory import keep_freed_memory
 from uda.models import DeepLabV3PlusConfig
 from uda.models.segmenter import SegmentationOutput, Segmenter
 from uda.objectives.base import StepContext
 from uda.run import Run, start_run
+from uda.step import train_step
 from uda.views import Batch, View
 
 Way = Literal["plain", "ours"]
@@ -103,7 +103,7 @@ def start(experiment: Experiment, way: Way, device: torch.device) -> Run:
 def plain_step(run: Run, batch: Batch) -> dict[str, Tensor]:
     """An update as one writes it first: every view forward, then one backward for their sum.
 
-    Returns the losses by name, as `uda.engine.train_step` does. For presets without a teacher.
+    Returns the losses by name, as `uda.step.train_step` does. For presets without a teacher.
     """
     batch = _channels_first(batch.to_device(run.device))
     context = StepContext(run.step, run.experiment.train.seed, batch.indices)

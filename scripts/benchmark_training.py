@@ -107,7 +107,7 @@ def _rows(title: str, batch_size: int, plain: list[Round], ours: list[Round]) ->
             reference=[2 * batch_size / one.step for one in plain],
             ours=[2 * batch_size / one.step for one in ours],
             target=1.9,
-            meaning="source and target images per second of `uda.engine.train_step` (bfloat16 "
+            meaning="source and target images per second of `uda.step.train_step` (bfloat16 "
             "autocast, channels last, a backward for each view), and of the same losses in "
             "float32, channels first, with one backward for all views.",
         ),

@@ -35,7 +35,7 @@ from tiny_runs import (
 from uda import engine
 from uda.config import Experiment
 from uda.data.config import DomainConfig
-from uda.engine import train, train_step
+from uda.engine import train
 from uda.errors import InputError
 from uda.metrics import Scores
 from uda.models.checkpoints import SEGMENTRON
@@ -50,6 +50,7 @@ from uda.photometric import JitterConfig
 from uda.plain import apply_override
 from uda.run import Run, StepResult, start_run
 from uda.snapshots import load, read, save
+from uda.step import _collect_views, train_step
 from uda.teacher import TeacherConfig
 from uda.views import Batch, View
 
@@ -77,7 +78,7 @@ def run_to_end(experiment: Experiment, folder: Path, *, resume: bool = False) ->
 
 def interrupt(experiment: Experiment, folder: Path, *, at: int) -> None:
     """Runs `experiment` until step `at` is about to be made."""
-    original = engine.train_step
+    original = train_step
 
     def step(run: Run, batch: Batch) -> StepResult:
         if run.step == at:
@@ -291,7 +292,7 @@ def first_states(
 ) -> dict[str, dict[str, Tensor]]:
     """What student and teacher are when the first loss is computed."""
     states: dict[str, dict[str, Tensor]] = {}
-    collect = engine._collect_views
+    collect = _collect_views
 
     def watched(
         run: Run, active: Mapping[str, Objective], batch: Batch, context: StepContext
@@ -304,7 +305,7 @@ def first_states(
                 states[name] = {n: t.clone() for n, t in network.state_dict().items()}
         return collect(run, active, batch, context)
 
-    monkeypatch.setattr(engine, "_collect_views", watched)
+    monkeypatch.setattr("uda.step._collect_views", watched)
     run_to_end(experiment, folder)
     return states
 
@@ -535,7 +536,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_terms(
     experiment = tiny_preset("gc_640x360_b2_source_only", toy_root)
     experiment.train.resume_every = 2
     experiment.train.log_every = 100
-    original = engine.train_step
+    original = train_step
 
     def poisoned(run: Run, batch: Batch) -> StepResult:
         if run.step == 3:
@@ -612,7 +613,7 @@ def test_gradients_of_views_add_up(toy_root: Path) -> None:
     moved = batch.to_device(CPU)
     context = StepContext(0, 0, batch.indices)
     total = torch.zeros(())
-    for view in engine._collect_views(other, {}, moved, context):
+    for view in _collect_views(other, {}, moved, context):
         output = other.student.train()(view.images)
         for objective in other.objectives.values():
             if view.name in objective.reads:

@@ -24,7 +24,7 @@ from uda.data.labels import LabelSpace
 from uda.data.samples import Sample
 from uda.data.sampling import batches
 from uda.data.training import open_training_data
-from uda.engine import train, train_step
+from uda.engine import train
 from uda.errors import InputError
 from uda.evaluation import EvaluationConfig, evaluate
 from uda.measures import Measured
@@ -58,6 +58,7 @@ from uda.plateau import PlateauConfig
 from uda.policies import PolicyName
 from uda.run import start_run
 from uda.schedules import CosineRestartsConfig
+from uda.step import train_step
 from uda.teacher import TeacherConfig
 
 CROP = (32, 64)  # pixels (height, width)

@@ -54,7 +54,7 @@ from uda.data.registry import list_dataset
 from uda.data.samples import Sample
 from uda.data.sampling import batches
 from uda.data.training import TrainingData, open_training_data
-from uda.engine import train, train_step
+from uda.engine import train
 from uda.errors import InputError
 from uda.evaluation import EvaluationConfig, evaluate
 from uda.measures import Measured
@@ -79,6 +79,7 @@ from uda.run import Run, StepResult
 from uda.run_folder import RunFolder
 from uda.schedules import learning_rate_factor
 from uda.snapshots import load, read
+from uda.step import _collect_views, train_step
 from uda.teacher import TeacherConfig
 from uda.views import Batch, View
 
@@ -679,14 +680,14 @@ def test_c5a_the_slip_in_the_loop_would_be_caught(
     colored_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log's line: the target's loader is advanced, and the source's batch is unpacked."""
-    collect = engine._collect_views
+    collect = _collect_views
 
     def slipped(
         run: Run, active: Mapping[str, Objective], batch: Batch, context: StepContext
     ) -> list[View]:
         return collect(run, active, replace(batch, target_images=batch.source_images), context)
 
-    monkeypatch.setattr(engine, "_collect_views", slipped)
+    monkeypatch.setattr("uda.step._collect_views", slipped)
     views, judged = domains_seen(of_pictures("toy_adversarial", colored_root))
     assert views == {"source": "source", "target": "source"}
     assert judged == ["source"] * 3
@@ -1119,7 +1120,7 @@ def test_restart_begins_all_anew_but_the_student(
     move(run, 3)
     before = copy.deepcopy(run.state())
     at_restart: list[dict[str, Any]] = []
-    collect = engine._collect_views
+    collect = _collect_views
 
     def watched(
         run: Run, active: Mapping[str, Objective], batch: Batch, context: StepContext
@@ -1127,7 +1128,7 @@ def test_restart_begins_all_anew_but_the_student(
         at_restart.append(copy.deepcopy(run.state()))
         return collect(run, active, batch, context)
 
-    monkeypatch.setattr(engine, "_collect_views", watched)
+    monkeypatch.setattr("uda.step._collect_views", watched)
     move(run, 1)
     (after,) = at_restart
     assert_same(after["student"], before["student"])

@@ -20,6 +20,7 @@ from uda.plateau import Plateau, PlateauConfig
 from uda.run import Run, StepResult
 from uda.schedules import CosineRestartsConfig, cosine_restarts_factor
 from uda.snapshots import read
+from uda.step import train_step
 from uda.views import Batch
 
 WATCHED = (0.5, 0.5, 0.6, 0.60003, 0.6, 0.55, 0.7, 0.2, 0.2, float("nan"), 0.2, 0.2, 0.69, 0.71)
@@ -204,7 +205,7 @@ def test_interrupted_and_resumed_equals_straight(at: int, toy_root: Path, tmp_pa
     experiment = scheduled(toy_root)
     experiment.train.resume_every = 3
     train(experiment, tmp_path / "straight", preset="p", device=CPU)
-    original = engine.train_step
+    original = train_step
 
     def step(run: Run, batch: Batch) -> StepResult:
         if run.step == at:

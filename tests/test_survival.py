@@ -45,6 +45,7 @@ from uda.objectives.supervised import Supervised
 from uda.preemption import Stop, Stopped, resume_line
 from uda.run import Run, StepResult
 from uda.snapshots import read
+from uda.step import train_step
 from uda.tracking import Tracker
 from uda.views import Batch, View
 
@@ -78,7 +79,7 @@ def undisturbed(toy_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
 @contextmanager
 def before_step(number: int, act: Any) -> Iterator[None]:  # noqa: ANN401
     """Calls `act` when update `number`, from 0, is about to be made."""
-    original = engine.train_step
+    original = train_step
 
     def step(run: Run, batch: Batch) -> StepResult:
         if run.step == number:

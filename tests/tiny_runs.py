@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from experiments import PRESETS, load_preset
-from uda import engine
 from uda.config import Experiment
 from uda.data.config import DataConfig
 from uda.data.files import image_size
@@ -26,6 +25,7 @@ from uda.models.pyramid_pooling import HeadNorm
 from uda.models.segmenter import BatchNormMode
 from uda.plain import to_plain
 from uda.run import Run, StepResult, start_run
+from uda.step import train_step
 from uda.views import Batch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -239,7 +239,7 @@ def batch_tensors(batch: Batch) -> dict[str, Tensor]:
 def steps(run: Run, count: int) -> list[StepResult]:
     """`count` updates, each on the same random batch."""
     batch = batch_for(run.experiment)
-    return [engine.train_step(run, batch) for _ in range(count)]
+    return [train_step(run, batch) for _ in range(count)]
 
 
 def flat(values: object, path: str = "") -> dict[str, object]:

@@ -18,12 +18,12 @@ from uda.config import Experiment
 from uda.data.sampling import batches
 from uda.data.training import open_training_data
 from uda.distributed import is_main, mean_over_ranks, process_group
-from uda.engine import train_step
 from uda.models import DeepLabV2Config
 from uda.optimizers import OptimizerConfig
 from uda.preemption import Stop
 from uda.records import label_free
 from uda.run import start_run
+from uda.step import train_step
 from uda.watch import of_all_processes
 
 STEPS = 3

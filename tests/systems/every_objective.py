@@ -31,9 +31,9 @@ from uda.data.registry import layout_named, list_domain
 from uda.data.samples import Sample
 from uda.data.sampling import batches
 from uda.data.training import open_training_data
-from uda.engine import train_step
 from uda.objectives import ObjectiveConfig, SupervisedConfig
 from uda.run import start_run
+from uda.step import train_step
 from uda.teacher import TeacherConfig
 
 # What `steps_with` can provide. An objective that needs more, such as a network of queries, is

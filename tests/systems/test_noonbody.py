@@ -26,13 +26,13 @@ from uda.data.samples import Sample
 from uda.data.sampling import batches
 from uda.data.training import open_training_data
 from uda.data.transforms import load_cropped
-from uda.engine import train_step
 from uda.evaluation import EvaluationConfig
 from uda.models import SmpConfig
 from uda.objectives import SupervisedConfig
 from uda.plateau import PlateauConfig
 from uda.run import start_run
 from uda.schedules import CosineRestartsConfig
+from uda.step import train_step
 
 # The training records of document 004, row by row: mIoU, width and height, encoder, architecture,
 # images per batch, epochs, optimizer, schedule, learning rate, augmentation.

@@ -22,7 +22,7 @@ from uda.data.labels import IGNORE_INDEX
 from uda.data.registry import list_dataset
 from uda.data.sampling import batches
 from uda.data.training import open_training_data
-from uda.engine import train, train_step
+from uda.engine import train
 from uda.errors import InputError
 from uda.models import Mask2FormerConfig
 from uda.objectives import (
@@ -36,6 +36,7 @@ from uda.objectives import (
 )
 from uda.run import Run, StepResult, start_run
 from uda.snapshots import read
+from uda.step import train_step
 from uda.teacher import TeacherConfig
 from uda.views import Batch
 
@@ -258,7 +259,7 @@ def test_mask2former_interrupted_and_resumed_equals_straight(root: Path, tmp_pat
 
 
 def _stopping_at(step: int) -> Callable[[Run, Batch], StepResult]:
-    original = engine.train_step
+    original = train_step
 
     def stopping(run: Run, batch: Batch) -> StepResult:
         if run.step == step:
