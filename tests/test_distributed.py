@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from tiny_runs import (
     tiny_options,
     write_pseudo_labels,
 )
-from trained_steps import comparable, steps_of
+from trained_steps import MASKS, comparable, steps_of
 from uda import distributed
 from uda.data.pseudo_label_folder import read_manifest
 from uda.errors import InputError
@@ -132,6 +133,8 @@ def test_two_processes_compute_the_steps_of_one(toy_root: Path, tmp_path: Path) 
     One test, because starting processes takes longer than all the steps.
     """
     presets = representatives()
+    if find_spec("transformers") is not None:
+        presets.append(MASKS)
     write_pseudo_labels(toy_root.parent / "pseudo_labels", toy_root)
     job = torchrun("tests/trained_steps.py", str(toy_root), str(tmp_path / "two.pt"), *presets)
     ones = {name: steps_of(comparable(name, toy_root)) for name in presets}

@@ -20,7 +20,7 @@ from uda.data.files import image_size
 from uda.data.labels import CITYSCAPES, IGNORE_INDEX
 from uda.data.pseudo_label_folder import ID_SPACE, Manifest, PseudoLabelWriter
 from uda.data.registry import list_dataset
-from uda.models import DeepLabV2Config, DeepLabV3PlusConfig, ModelConfig
+from uda.models import DeepLabV2Config, DeepLabV3PlusConfig, Mask2FormerConfig, ModelConfig
 from uda.models.pyramid_pooling import HeadNorm
 from uda.models.segmenter import BatchNormMode
 from uda.plain import to_plain
@@ -120,6 +120,21 @@ def tiny_model(
         low_level_channels=4,
         decoder_channels=8,
         auxiliary_head=auxiliary_head,
+    )
+
+
+def tiny_mask2former() -> Mask2FormerConfig:
+    return Mask2FormerConfig(
+        backbone="resnet18",
+        backbone_weights="none",
+        backbone_width=8,
+        queries=8,
+        channels=64,
+        attention_heads=4,
+        encoder_layers=1,
+        encoder_width=32,
+        decoder_layers=2,
+        decoder_width=32,
     )
 
 

@@ -13,12 +13,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # `experiments`, when run as a script
 
-from tiny_runs import tiny_preset, without_dropout
+from tiny_runs import tiny_mask2former, tiny_preset, without_dropout
 from uda.config import Experiment
 from uda.data.sampling import batches
 from uda.data.training import open_training_data
 from uda.distributed import is_main, mean_over_ranks, process_group
 from uda.models import DeepLabV2Config
+from uda.objectives import MaskClassificationConfig
 from uda.optimizers import OptimizerConfig
 from uda.preemption import Stop
 from uda.records import label_free
@@ -27,13 +28,19 @@ from uda.step import train_step
 from uda.watch import of_all_processes
 
 STEPS = 3
+MASKS = "mask2former"  # stands for a preset: the network that has a loss, and clipping, of its own
 # Without momentum or a scale of its own: a gradient of 1e-9 must not become a step of 1e-3.
 PLAIN = OptimizerConfig(name="sgd", lr=0.0001, momentum=0.0, weight_decay=0.01)
 
 
 def comparable(name: str, root: Path) -> Experiment:
     """The preset without what is drawn per process, and with steps as small as their gradients."""
-    experiment = without_dropout(tiny_preset(name, root, steps=STEPS))
+    experiment = tiny_preset("toy_source_only" if name == MASKS else name, root, steps=STEPS)
+    if name == MASKS:
+        experiment.model = tiny_mask2former()
+        experiment.objectives = {"masks": MaskClassificationConfig(points=64)}
+        experiment.train.max_grad_norm = 0.01
+    without_dropout(experiment)
     experiment.train.precision = "float32"
     experiment.train.optimizer = PLAIN
     experiment.train.restart = None

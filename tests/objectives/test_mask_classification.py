@@ -112,6 +112,30 @@ def test_an_image_without_labels_teaches_that_there_is_no_object() -> None:
     assert terms(saying(labels), labels)["class"] == pytest.approx(0, abs=1e-5)
 
 
+@pytest.mark.parametrize("queries", [QUERIES, 1])
+def test_a_batch_is_the_mean_of_its_images_by_masks_and_by_queries(queries: int) -> None:
+    """Two masks and one, of six queries: masks weigh 2 and 1, queries 2 + 4 * 0.1 and 1 + 5 * 0.1;
+    of one query, which finds one mask of the two, 1 and 1. Points are those of the sample alone."""
+    labels = drawn_labels()
+    said = saying(labels.flip(1), renamed=1)
+    assert said.query_classes is not None
+    assert said.query_masks is not None
+    queries_said = said.query_classes[:, :, :queries], said.query_masks[:, :, :queries]
+
+    def of(chosen: slice) -> dict[str, float]:
+        classes, masks = (part[:, chosen] for part in queries_said)
+        output = said._replace(query_classes=classes, query_masks=masks)
+        context = StepContext(step=0, seed=0, indices=CONTEXT.indices[chosen])
+        return terms(output, labels[chosen], context=context)
+
+    both, first, second = of(slice(2)), of(slice(0, 1)), of(slice(1, 2))
+    for name, weights in (
+        ("mask", (2, 1)), ("dice", (2, 1)), ("class", (2.4, 1.5) if queries == QUERIES else (1, 1))
+    ):  # fmt: skip
+        mean = (weights[0] * first[name] + weights[1] * second[name]) / sum(weights)
+        assert both[name] == pytest.approx(mean), name
+
+
 def test_gradients_reach_every_layer() -> None:
     labels = drawn_labels()
     output = saying(labels)

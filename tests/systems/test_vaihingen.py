@@ -13,7 +13,7 @@ from PIL import Image
 import prepare_vaihingen
 from experiments import load_preset
 from shells import Shell
-from tiny_runs import CPU, assert_same, metrics
+from tiny_runs import CPU, assert_same, metrics, tiny_mask2former
 from uda import engine, snapshots
 from uda.config import Experiment, validate
 from uda.data.isprs import ISPRS6
@@ -24,7 +24,6 @@ from uda.data.sampling import batches
 from uda.data.training import open_training_data
 from uda.engine import train
 from uda.errors import InputError
-from uda.models import Mask2FormerConfig
 from uda.objectives import (
     AdversarialConfig,
     ClassMixConfig,
@@ -41,10 +40,7 @@ from uda.teacher import TeacherConfig
 from uda.views import Batch
 
 TILE = 64  # pixels
-MASK2FORMER = Mask2FormerConfig(
-    backbone="resnet18", backbone_weights="none", backbone_width=8, queries=8, channels=64,
-    attention_heads=4, encoder_layers=1, encoder_width=32, decoder_layers=2, decoder_width=32,
-)  # fmt: skip
+MASK2FORMER = tiny_mask2former()
 SMALL: dict[str, object] = {  # what makes a preset's run a matter of seconds
     "data.workers": 0, "data.crop": "64,64", "data.source.size": "64,64",
     "model.backbone": "resnet18", "model.backbone_weights": "none", "model.backbone_width": 8,

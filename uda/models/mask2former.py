@@ -6,7 +6,6 @@ extra, which this file alone imports; nothing is fetched from a hub.
 Source: Cheng et al., CVPR 2022, arXiv 2112.01527.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
@@ -182,28 +181,24 @@ class MaskLoss(nn.Module):
         self.loss: nn.Module = library.Mask2FormerLoss(settings, names)
 
     def forward(
-        self,
-        query_classes: Tensor,
-        query_masks: Tensor,
-        *,
-        masks: Sequence[Tensor],
-        classes: Sequence[Tensor],
+        self, query_classes: Tensor, query_masks: Tensor, *, masks: Tensor, classes: Tensor
     ) -> dict[str, Tensor]:
-        """Float32 scalars "class", "mask" and "dice", weighted and summed over decoder layers.
+        """Of one image, float32 scalars "class", a mean over queries by the weight of their class,
+        "mask" and "dice", means over its masks; weighted and summed over decoder layers.
 
-        query_classes: (L, N, Q, C + 1) logits; query_masks: (L, N, Q, h, w) logits. Of each of the
-        N images, `masks` (K, H, W) float 0 or 1 and `classes` (K,) int64, K of its own, 0 too.
-        Points are drawn from torch's global generator.
+        query_classes: (L, Q, C + 1) logits; query_masks: (L, Q, h, w) logits; masks: (K, H, W)
+        float, 0 or 1; classes: (K,) int64; K may be 0. Points are drawn from torch's global
+        generator.
         """
         layers = [
-            {"class_queries_logits": c, "masks_queries_logits": m}
+            {"class_queries_logits": c[None], "masks_queries_logits": m[None]}
             for c, m in zip(query_classes.float(), query_masks.float(), strict=True)
         ]
         with _float32(query_masks):
             found = self.loss(
                 **layers[-1],
-                mask_labels=list(masks),
-                class_labels=list(classes),
+                mask_labels=[masks],
+                class_labels=[classes],
                 auxiliary_predictions=layers[:-1],
             )
         return {

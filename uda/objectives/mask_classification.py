@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from uda.data.labels import IGNORE_INDEX
+from uda.distributed import mean_over_ranks
 from uda.errors import require, require_share
 from uda.models.mask2former import MaskLoss
 from uda.models.segmenter import SegmentationOutput
@@ -82,11 +83,38 @@ class MaskClassification(Objective):
         assert view.labels is not None, "validate() has seen to it that there are labels"
         assert output.query_classes is not None, "validate() has seen to it that there are queries"
         assert output.query_masks is not None
-        classes, masks = zip(*map(masks_of, view.labels), strict=True)
+        queries = zip(output.query_classes.unbind(1), output.query_masks.unbind(1), strict=True)
+        objects = [masks_of(labels) for labels in view.labels]
+        found = []
         devices = [view.labels.device] if view.labels.is_cuda else []
         with torch.random.fork_rng(devices):  # the library draws its points from the global one
-            torch.manual_seed(context.generators(f"points/{view.name}")[0].initial_seed())
-            return self.loss(output.query_classes, output.query_masks, masks=masks, classes=classes)
+            for said, (classes, masks), generator in zip(
+                queries, objects, context.generators(f"points/{view.name}"), strict=True
+            ):
+                torch.manual_seed(generator.initial_seed())
+                found.append(self.loss(*said, masks=masks, classes=classes))
+        counts = view.labels.new_tensor([len(c) for c, _ in objects], dtype=torch.float32)
+        of_queries = self._mass(counts, queries=output.query_classes.shape[2])
+        return {
+            name: _mean(
+                torch.stack([terms[name] for terms in found]),
+                of_queries if name == "class" else counts,
+            )
+            for name in found[0]
+        }
+
+    def _mass(self, counts: Tensor, *, queries: int) -> Tensor:
+        """What all queries of each image weigh together in the class loss, (N,), where `counts`
+        (N,) masks have to be found."""
+        matched = counts.clamp(max=queries)
+        return matched + self.config.no_object_weight * (queries - matched)
+
+
+def _mean(values: Tensor, masses: Tensor) -> Tensor:
+    """The mean of `values` (N,) by `masses` (N,), 0 or more, of the images of all processes once
+    their results are averaged; 0 where nothing has a mass."""
+    total = mean_over_ranks(masses.sum())
+    return (values * masses).sum() / torch.where(total > 0, total, 1)
 
 
 def masks_of(labels: Tensor) -> tuple[Tensor, Tensor]:
