@@ -1,6 +1,9 @@
 """Tiles of ISPRS Vaihingen and Potsdam: every pixel is in one, none is written twice."""
 
 import json
+import os
+import struct
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +26,14 @@ SIZE = (11, 20)  # pixels (height, width) of an area
 SMALL = TileSettings(dataset="vaihingen", clip=8, stride=4)
 
 Bytes = npt.NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _hasty_disk() -> Iterator[None]:
+    """Hundreds of tiles are not waited for one by one: nothing here is about power cuts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
 
 
 def write_area(raw: Path, dataset: IsprsName, area: str, size: tuple[int, int] = SIZE) -> Bytes:
@@ -267,11 +278,57 @@ def test_only_rgb_tiffs_are_read(tmp_path: Path) -> None:
     write_dataset(tmp_path)
     image = tmp_path / "ISPRS_semantic_labeling_Vaihingen/top/top_mosaic_09cm_area1.tif"
     Image.new("L", (20, 11)).save(image)
-    with pytest.raises(InputError, match=r"area1\.tif: mode L is not allowed"):
+    with pytest.raises(InputError, match=r"area1\.tif has 1 channels of 8 bits, mode L; allowed"):
         write_tiles(tmp_path, tmp_path / "tiles", SMALL)
+    for colors, said in (
+        (np.zeros((*SIZE, 3), np.uint16), "3 channels of 16 bits"),  # both are RGB to Pillow
+        (np.zeros((*SIZE, 4), np.uint8), "4 channels of 8 bits"),
+    ):
+        image.write_bytes(raw_tiff(colors))
+        with pytest.raises(InputError, match=said):
+            write_tiles(tmp_path, tmp_path / "tiles", SMALL)
+    image.write_bytes(raw_tiff(np.zeros((*SIZE, 3), np.uint8)))
+    write_tiles(tmp_path, tmp_path / "tiles", SMALL)
+    Image.new("RGB", (20, 11)).save(image, compression="tiff_lzw", big_tiff=True)
+    write_tiles(tmp_path, tmp_path / "other", SMALL)
+    assert contents(tmp_path / "other") == contents(tmp_path / "tiles")
     Image.new("RGB", (20, 11)).save(image, format="png")
     with pytest.raises(InputError, match=r"area1\.tif cannot be decoded"):
-        write_tiles(tmp_path, tmp_path / "tiles", SMALL)
+        write_tiles(tmp_path, tmp_path / "third", SMALL)
+
+
+def raw_tiff(pixels: npt.NDArray[np.unsignedinteger]) -> bytes:
+    """A TIFF of (H, W, C) pixels, as few programs write them: one strip, and no fourth meaning."""
+    height, width, channels = pixels.shape
+    bits = struct.pack(f"<{channels}H", *[8 * pixels.itemsize] * channels)
+    data = 8 + len(bits)
+    tags = [(256, width), (257, height), (259, 1), (262, 2), (273, data), (277, channels),
+            (278, height), (279, pixels.nbytes)]  # fmt: skip
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags]
+    entries.insert(2, struct.pack("<HHII", 258, 3, channels, 8))
+    folder = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    start = struct.pack("<2sHI", b"II", 42, data + pixels.nbytes)
+    return start + bits + pixels.astype(pixels.dtype.newbyteorder("<")).tobytes() + folder
+
+
+def test_a_folder_is_gone_on_with_under_a_larger_tolerance(tmp_path: Path) -> None:
+    """What the message about a strange color says to do helps; the tiles before it stay."""
+    write_dataset(tmp_path / "raw")
+    labels = next(tmp_path.rglob("*area3_noBoundary.tif"))
+    colors = pixels(labels).copy()
+    colors[colors == 255] = 253
+    Image.fromarray(colors).save(labels)
+    output = tmp_path / "tiles"
+    with pytest.raises(InputError, match="--color-tolerance N"):
+        write_tiles(tmp_path / "raw", output, SMALL)
+    written = contents(output)
+    tolerant = replace(SMALL, color_tolerance=2)
+    assert write_tiles(tmp_path / "raw", output, tolerant) == (128, 102)
+    first = {name: data for name, data in written.items() if name != "tiles.json"}
+    assert first.items() <= contents(output).items()
+    assert first
+    with pytest.raises(InputError, match=r"other settings \(color_tolerance 2\)"):
+        write_tiles(tmp_path / "raw", output, SMALL)
 
 
 def test_settings_that_make_no_sense_are_refused(shell: Shell) -> None:

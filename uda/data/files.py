@@ -15,6 +15,7 @@ from uda.errors import InputError, shortened
 
 # Pillow knows more, and draws some of them, such as PostScript, with other programs.
 _FORMATS = ("PNG", "JPEG")
+_BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL = 258, 277  # tags of a TIFF
 _TIFF = ("TIFF",)  # of what is prepared, once; a data set that is trained on holds none
 # More than any data set has: Cityscapes has 2**21, the tiles of Potsdam 36 million. A file of a few
 # bytes can claim any size, and decoding it would take all memory; so headers are looked at first.
@@ -140,8 +141,14 @@ def read_tiff(path: Path) -> Image.Image:
     """The RGB picture in a TIFF, for preparing a data set; InputError, naming the file, when it
     cannot be decoded or holds other channels."""
     image = decode(path, _TIFF)
-    if image.mode != "RGB":
-        raise InputError(f"{path}: mode {image.mode} is not allowed; allowed: 8-bit RGB")
+    tags = image.tag_v2  # type: ignore[attr-defined]  # a TIFF has them
+    bits, channels = tags.get(_BITS_PER_SAMPLE, (1,)), tags.get(_SAMPLES_PER_PIXEL, 1)
+    # Of 16 bits Pillow would take the upper half, and of four channels the first three.
+    if image.mode != "RGB" or set(bits) != {8} or channels != 3:
+        raise InputError(
+            f"{path} has {channels} channels of {max(bits)} bits, mode {image.mode}; allowed: "
+            "8-bit RGB without transparency, as the published files are: replace the file"
+        )
     return image
 
 

@@ -6,7 +6,7 @@ multiples of the stride, the last one is moved back to the border, and none occu
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple, get_args
@@ -137,11 +137,13 @@ def _claim(output: Path, settings: TileSettings) -> None:
     Raises InputError when it holds tiles of others, or files that are none of ours.
     """
     path = output / SETTINGS
-    wanted = (json.dumps(asdict(settings), indent=2) + "\n").encode()
-    if path.exists():
-        present = path.read_bytes()
+    wanted = _written(settings)
+    present = path.read_bytes() if path.exists() else None
+    if present is not None:
+        # Tiles that a smaller tolerance has let pass are the same under a larger one.
+        usable = (replace(settings, color_tolerance=n) for n in range(settings.color_tolerance + 1))
         require(
-            present == wanted,
+            present in map(_written, usable),
             f"{output} holds tiles of other settings ({_difference(present, settings)}): give "
             "these, or another --output",
         )
@@ -155,9 +157,13 @@ def _claim(output: Path, settings: TileSettings) -> None:
         for kind, split in product(("img_dir", "ann_dir"), ("train", "val")):
             (output / kind / split).mkdir(parents=True, exist_ok=True)
             remove_partial(output / kind / split)
-    if not path.exists():
+    if present != wanted:
         with replacing(path) as file:
             file.write(wanted)
+
+
+def _written(settings: TileSettings) -> bytes:
+    return (json.dumps(asdict(settings), indent=2) + "\n").encode()
 
 
 def _difference(present: bytes, settings: TileSettings) -> str:
