@@ -12,8 +12,11 @@ What the log's document says of `vaihingen_mask2former_r50` is: Vaihingen, Mask2
   anew, it seems at random, so that both parts show the same areas. 75.97 then is too high to be
   compared with the official split, which these presets use;
 - its batch: 2, what fitted the GPU that it names.
-It kept the snapshot that scored best. This library does not choose by scored labels: the last
-snapshot counts, and others are there to be evaluated.
+`vaihingen_deeplabv3plus_r101` is no document's: mmsegmentation's configuration, but for the trunk
+and the pyramid's projection, which differ as in experiments/clothes.py.
+
+The document kept the snapshot that scored best. This library does not choose by scored labels: the
+last snapshot counts, and others are there to be evaluated.
 """
 
 from experiments.gta5_cityscapes import gc_640x360_b2_source_only

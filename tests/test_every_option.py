@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tiny_runs import CPU, flat, metrics, tiny_model, write_pseudo_labels
+from tiny_runs import CPU, flat, metrics, tiny_mask2former, tiny_model, write_pseudo_labels
 from uda import snapshots
 from uda.config import Experiment, RestartConfig, TrainConfig, validate
 from uda.data.config import DataConfig, DomainConfig, SecondViewConfig
@@ -269,18 +269,7 @@ def torchvision_deeplabv3(root: Path) -> Experiment:
 
 def mask2former(root: Path) -> Experiment:
     experiment = small(root, steps=2)
-    experiment.model = Mask2FormerConfig(
-        backbone="resnet18",
-        backbone_weights="none",
-        backbone_width=8,
-        queries=6,
-        channels=64,
-        attention_heads=4,
-        encoder_layers=1,
-        encoder_width=16,
-        decoder_layers=1,
-        decoder_width=16,
-    )
+    experiment.model = tiny_mask2former()
     experiment.objectives = {"masks": MaskClassificationConfig(points=64)}
     return experiment
 

@@ -31,6 +31,17 @@ def test_a_missing_extra_is_one_line(
     )
 
 
+def test_an_extra_that_refuses_its_neighbors_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "timm.py").write_text("raise ImportError('torch>=9 is required,\\nfound 2')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "timm", raising=False)
+    said = r"timm, which cannot be imported \(torch>=9 is required, found 2\): pip install"
+    with pytest.raises(InputError, match=said):
+        require_extra("timm", needed_by="a backbone")
+
+
 def test_an_extra_that_is_there_is_imported() -> None:
     timm = pytest.importorskip("timm")
     assert require_extra("timm", needed_by="a backbone") is timm

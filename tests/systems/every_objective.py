@@ -8,7 +8,7 @@ images, with small crops, and parametrizes over `OBJECTIVES`:
     def test_every_objective_takes_a_step(name: str, root: Path, tmp_path: Path) -> None:
         steps_with(name, adaptation(root), tmp_path)
 
-(The helpers of issue 7's systems share this file; import it as `from every_objective import ...`.)
+It is imported as `from every_objective import ...`.
 """
 
 import inspect
