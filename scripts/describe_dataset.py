@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from uda.cli import clear_errors, print_facts, printable
-from uda.data.draft import draft_description
+from uda.data.drafts.draft import draft_description
 from uda.disk import replacing
 from uda.errors import require
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from uda.cli import clear_errors
 from uda.data.body_parts import NOONBODY
-from uda.data.densepose import prepare
+from uda.data.preparation.densepose import prepare
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:

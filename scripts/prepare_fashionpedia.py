@@ -15,7 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from uda.cli import at_least, clear_errors, print_facts
-from uda.data.fashion_labels import prepare
+from uda.data.preparation.fashion_labels import prepare
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:

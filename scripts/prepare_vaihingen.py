@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from uda.cli import at_least, clear_errors, positive
 from uda.data.isprs_areas import AREAS, Channels, IsprsName
-from uda.data.isprs_tiles import TileSettings, write_tiles
+from uda.data.preparation.isprs_tiles import TileSettings, write_tiles
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:

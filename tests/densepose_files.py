@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from uda.data.densepose import PARTS
+from uda.data.preparation.densepose import PARTS
 
 Mask = npt.NDArray[np.bool_]
 

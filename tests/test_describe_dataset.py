@@ -10,8 +10,8 @@ from PIL import Image
 from factories import noise, write_png
 from shells import Shell
 from tiny_runs import tiny_options
-from uda.data.described_file import Description, read_description
-from uda.data.draft_pairs import best_pairing
+from uda.data.described.file import Description, read_description
+from uda.data.drafts.pairs import best_pairing
 from uda.errors import InputError
 
 COMMAND = "scripts/describe_dataset.py"

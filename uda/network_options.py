@@ -9,7 +9,7 @@ import torch
 
 from uda.batch_norm import adapt_batch_norm
 from uda.cli import add_device, at_least, positive, share, size_from
-from uda.data.described import described_file, is_described
+from uda.data.described.layouts import described_file, is_described
 from uda.data.registry import refuse_unused_root, root_of
 from uda.data.training import require_known_classes
 from uda.errors import require

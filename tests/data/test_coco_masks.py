@@ -5,7 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from uda.data.coco_masks import decode_kaggle, decode_rle, polygons_to_mask, segmentation_mask
+from uda.data.preparation.coco_masks import (
+    decode_kaggle,
+    decode_rle,
+    polygons_to_mask,
+    segmentation_mask,
+)
 from uda.errors import InputError
 
 # Down the columns: 1 pixel of background, 2 of the object, 4 of background, 1 of the object, 1.

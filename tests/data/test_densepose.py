@@ -10,7 +10,7 @@ from PIL import Image
 
 from densepose_files import compressed, part_masks, standing, write_densepose
 from uda.data.body_parts import BODY_PARTS, NOONBODY
-from uda.data.densepose import PARTS, Labels, label_map, prepare, read_people
+from uda.data.preparation.densepose import PARTS, Labels, label_map, prepare, read_people
 from uda.data.registry import list_dataset
 from uda.errors import InputError
 

@@ -11,11 +11,11 @@ from PIL import Image
 
 import prepare_fashionpedia
 from fashion_files import Box, coco, picture, write_coco, write_images, write_kaggle
-from uda.data.fashion_annotations import Instance, KaggleTable, read_annotations
 from uda.data.fashion_classes import FASHION_CLASSES, GROUPS
-from uda.data.fashion_labels import label_map, prepare
 from uda.data.files import read_header
-from uda.data.json_elements import JsonFile
+from uda.data.preparation.fashion_annotations import Instance, KaggleTable, read_annotations
+from uda.data.preparation.fashion_labels import label_map, prepare
+from uda.data.preparation.json_elements import JsonFile
 from uda.errors import InputError
 
 SIZE = (40, 32)
@@ -255,7 +255,7 @@ def test_annotations_that_are_not_there(tmp_path: Path) -> None:
 def test_elements_of_a_json_file_whatever_is_held(
     window: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("uda.data.json_elements._WINDOW", window)
+    monkeypatch.setattr("uda.data.preparation.json_elements._WINDOW", window)
     values: dict[str, Any] = {
         "a": [{"x": [1.5, -2e3], "y": "é\"]}"}, {}, 17, "é,"],
         "empty": [], "b": {"c": [1]}, "n": 12,

@@ -14,8 +14,8 @@ from PIL import Image
 
 from shells import Shell
 from uda.data.isprs_areas import AREAS, IsprsName
-from uda.data.isprs_colors import labels_of_colors
-from uda.data.isprs_tiles import TileSettings, tile_origins, write_tiles
+from uda.data.preparation.isprs_colors import labels_of_colors
+from uda.data.preparation.isprs_tiles import TileSettings, tile_origins, write_tiles
 from uda.errors import InputError
 
 COLORS = np.array(  # by raw id

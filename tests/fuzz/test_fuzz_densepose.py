@@ -8,7 +8,7 @@ from fuzz_guard import Tally, attempt, both_runs, drive
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from uda.data.densepose import label_map, read_people
+from uda.data.preparation.densepose import label_map, read_people
 
 _ANY = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5),

@@ -8,8 +8,8 @@ from fuzz_guard import Tally, attempt, both_runs
 from fuzz_mutations import mutated_bytes
 
 from fashion_files import coco, drawn_boxes, write_kaggle
-from uda.data.fashion_annotations import read_annotations
-from uda.data.fashion_labels import label_map
+from uda.data.preparation.fashion_annotations import read_annotations
+from uda.data.preparation.fashion_labels import label_map
 
 SIZE = (20, 16)  # pixels (height, width)
 

@@ -6,7 +6,7 @@ from typing import Any
 from fuzz_guard import Tally, attempt, both_runs, drive
 from hypothesis import strategies as st
 
-from uda.data.coco_masks import decode_kaggle, segmentation_mask
+from uda.data.preparation.coco_masks import decode_kaggle, segmentation_mask
 
 _NUMBER = st.one_of(st.integers(-2, 40), st.integers(), st.floats(-5, 30), st.floats())
 _TEXT = st.one_of(st.text(st.characters(codec="ascii"), max_size=12), st.text(max_size=9))

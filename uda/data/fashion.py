@@ -9,8 +9,8 @@ splitfolders and the same seed; which images went where is not known, and not re
 from pathlib import Path
 
 from uda.data.fashion_classes import GROUPS
-from uda.data.fashion_labels import MANIFEST
 from uda.data.labels import LabelSpace
+from uda.data.preparation.fashion_labels import MANIFEST
 from uda.data.samples import Layout, Sample, list_files, seeded_split
 from uda.errors import InputError, require
 

@@ -13,7 +13,7 @@ from uda.data.cityscapes import CITYSCAPES
 from uda.data.class_range import FILES_LOOKED_AT
 from uda.data.clothes import CLOTHES58, CLOTHES59
 from uda.data.config import DataConfig, DomainConfig
-from uda.data.described import described_layout, is_described
+from uda.data.described.layouts import described_layout, is_described
 from uda.data.fashion import FASHION
 from uda.data.files import image_size, read_raw_labels, sizes_fit
 from uda.data.gta5 import CYCLEGTA5, GTA5

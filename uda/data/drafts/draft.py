@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from uda.data.described import layout_of
-from uda.data.described_file import description_of
-from uda.data.draft_classes import Color, Names, Seen, look_at_labels, names_beside
-from uda.data.draft_pairs import Pairing, best_pairing
-from uda.data.draft_splits import quoted, split_lines
+from uda.data.described.file import description_of
+from uda.data.described.layouts import layout_of
+from uda.data.described.patterns import Pattern, name_of
+from uda.data.drafts.classes import Color, Names, Seen, look_at_labels, names_beside
+from uda.data.drafts.pairs import Pairing, best_pairing
+from uda.data.drafts.splits import quoted, split_lines
 from uda.data.file_tree import pictures_below
 from uda.data.label_spaces import LABEL_SPACES
-from uda.data.path_patterns import Pattern, name_of
 from uda.data.registry import LAYOUTS, check_sizes
 from uda.data.samples import evenly_spaced, list_split
 from uda.errors import InputError, require

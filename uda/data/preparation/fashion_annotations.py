@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
-from uda.data.coco_masks import Mask, Size, decode_kaggle, segmentation_mask
 from uda.data.fashion_classes import FASHION_CLASSES
-from uda.data.json_elements import JsonFile, Span
+from uda.data.preparation.coco_masks import Mask, Size, decode_kaggle, segmentation_mask
+from uda.data.preparation.json_elements import JsonFile, Span
 from uda.errors import InputError, require, shown
 
 _COLUMNS = ("ImageId", "EncodedPixels", "Height", "Width", "ClassId")  # of Kaggle's train.csv

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from uda.data.described_file import Description, Split, read_description
+from uda.data.described.file import Description, Split, read_description
+from uda.data.described.patterns import Pattern, name_of
 from uda.data.file_tree import files_below
-from uda.data.path_patterns import Pattern, name_of
 from uda.data.samples import Layout, Sample, seeded_split
 from uda.errors import InputError, require, shown
 from uda.plain import suggest

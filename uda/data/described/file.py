@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, TypedDict, get_type_hints
 
-from uda.data.described_classes import Class, label_space_of
+from uda.data.described.classes import Class, label_space_of
+from uda.data.described.patterns import Pattern
 from uda.data.labels import LabelSpace
-from uda.data.path_patterns import Pattern
 from uda.errors import InputError, require, shortened, shown
 from uda.plain import suggest
 from uda.schema import Plain, fault

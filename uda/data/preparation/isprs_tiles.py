@@ -16,7 +16,7 @@ from PIL import Image
 
 from uda.data.files import MAX_PIXELS, read_tiff, tiff_size
 from uda.data.isprs_areas import AREAS, Area, Channels, IsprsName
-from uda.data.isprs_colors import MOST_TOLERANCE, labels_of_colors
+from uda.data.preparation.isprs_colors import MOST_TOLERANCE, labels_of_colors
 from uda.disk import clear_write_errors, remove_partial, replacing
 from uda.errors import require, shown
 

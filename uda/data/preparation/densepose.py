@@ -18,9 +18,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from uda.data.body_parts import BODY_PARTS
-from uda.data.coco_masks import decode_rle, segmentation_mask
 from uda.data.files import read_header
 from uda.data.labels import IGNORE_INDEX
+from uda.data.preparation.coco_masks import decode_rle, segmentation_mask
 from uda.disk import clear_write_errors, replacing
 from uda.errors import InputError, require, shown
 from uda.weight_files import reason

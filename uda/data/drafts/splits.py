@@ -4,8 +4,8 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from uda.data.draft_pairs import SPLITS, Pairing
-from uda.data.path_patterns import Pattern, name_of
+from uda.data.described.patterns import Pattern, name_of
+from uda.data.drafts.pairs import SPLITS, Pairing
 
 _LISTS = ("ImageSets/Segmentation", "splits", "")  # folders of list files
 _VAL_SHARE = 0.2

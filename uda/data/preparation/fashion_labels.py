@@ -13,10 +13,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from uda.data.coco_masks import Size
-from uda.data.fashion_annotations import AnnotatedImage, Annotations, Instance, read_annotations
 from uda.data.fashion_classes import FASHION_CLASSES, GROUPS
 from uda.data.files import read_header
+from uda.data.preparation.coco_masks import Size
+from uda.data.preparation.fashion_annotations import (
+    AnnotatedImage,
+    Annotations,
+    Instance,
+    read_annotations,
+)
 from uda.disk import clear_write_errors, remove_partial, replacing
 from uda.errors import InputError, require
 from uda.weight_files import sha256

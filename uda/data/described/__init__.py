@@ -1,0 +1,1 @@
+"""Data sets that a TOML file describes: docs/own_data.md."""
