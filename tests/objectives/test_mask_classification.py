@@ -181,8 +181,15 @@ def test_a_network_without_queries_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"points": 0}, {"oversample": 0.5}, {"importance": 1.5}, {"no_object_weight": 0.0}],
+    [
+        {"points": 0},
+        {"points": 2**20 + 1},
+        {"oversample": 0.5},
+        {"oversample": 101.0},
+        {"importance": 1.5},
+        {"no_object_weight": 0.0},
+    ],
 )
 def test_figures_out_of_range_are_refused(changes: dict[str, float]) -> None:
-    with pytest.raises(InputError, match=rf"objectives\.masks\.{next(iter(changes))} is"):
+    with pytest.raises(InputError, match=rf"objectives\.masks\.{next(iter(changes))} is "):
         replace(CONFIG, **changes).check("objectives.masks")  # type: ignore[arg-type]

@@ -20,6 +20,9 @@ from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Objective, ObjectiveConfig, StepContext
 from uda.views import View
 
+_MOST_POINTS = 2**20  # as many as a tile of 1024x1024 has pixels
+_MOST_CANDIDATES = 100  # times the points
+
 
 @dataclass(kw_only=True, slots=True)
 class MaskClassificationConfig(ObjectiveConfig):
@@ -46,7 +49,11 @@ class MaskClassificationConfig(ObjectiveConfig):
         for name in ("class_weight", "no_object_weight", "mask_weight", "dice_weight", "points"):
             value = getattr(self, name)
             require(value > 0, f"{path}.{name} is {value}; it must be above 0")
-        require(self.oversample >= 1, f"{path}.oversample is {self.oversample}; allowed: 1 or more")
+        require(
+            1 <= self.oversample <= _MOST_CANDIDATES and self.points <= _MOST_POINTS,
+            f"{path}.oversample is {self.oversample}, {path}.points is {self.points}; allowed: 1 "
+            f"to {_MOST_CANDIDATES}, and up to {_MOST_POINTS}",
+        )
         require_share(f"{path}.importance", self.importance)
 
     def build(self, num_classes: int) -> "MaskClassification":
