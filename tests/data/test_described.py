@@ -77,7 +77,7 @@ def test_the_example_of_the_documentation_is_read() -> None:
     (example,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     found = description_of(example, Path("somewhere/example.toml"))
     assert found.name == "my_city"
-    assert [split.name for split in found.splits] == ["train", "val", "test"]
+    assert [split.name for split in found.splits] == ["train", "val", "test", "new"]
     assert found.space.classes == ("background", "left hand", "right hand")
     assert found.space.raw_to_train == {0: 0, 4: 0, 1: 1, 2: 2, 255: IGNORE_INDEX}
     assert found.space.mirror_swaps == ((1, 2),)
