@@ -127,6 +127,7 @@ def assert_auxiliary_head_is_averaged(one: dict[str, Any], two: dict[str, Any]) 
         torch.testing.assert_close(theirs[name], ours[name], rtol=0, atol=1e-3 * scale)
 
 
+@pytest.mark.slow
 def test_two_processes_compute_the_steps_of_one(toy_root: Path, tmp_path: Path) -> None:
     """Of every objective, with batch norm in training: its statistics, too, are of the whole batch.
 
@@ -152,6 +153,7 @@ def test_two_processes_compute_the_steps_of_one(toy_root: Path, tmp_path: Path) 
 # --- the commands
 
 
+@pytest.mark.slow
 def test_scores_and_pictures_are_those_of_one_process(
     trained: Trained, shell: Shell, toy_root: Path
 ) -> None:

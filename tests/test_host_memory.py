@@ -23,6 +23,7 @@ print(kept, faults() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc is what is told")
 def test_memory_that_was_freed_is_used_again_without_page_faults() -> None:
     found = {}

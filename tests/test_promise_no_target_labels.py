@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments import load_preset
 from factories import describe_city
 from tiny_runs import CPU, SUPERVISED, UNSUPERVISED, assert_same, metrics, tiny_preset
 from uda.config import Experiment
@@ -59,7 +60,18 @@ def preset(name: str, toy_root: Path) -> Experiment:
     return experiment
 
 
-@pytest.mark.parametrize("name", UNSUPERVISED)
+def kinds(name: str) -> frozenset[type]:
+    return frozenset(type(objective) for objective in load_preset(name).objectives.values())
+
+
+# One preset for each set of objectives; those that differ from it in their images only are slow.
+FIRST = {kinds(name): name for name in reversed(UNSUPERVISED)}.values()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in FIRST else pytest.mark.slow) for n in UNSUPERVISED],
+)
 def test_same_bits_without_the_targets_training_labels(
     name: str, toy_root: Path, tmp_path: Path
 ) -> None:
