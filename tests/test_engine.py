@@ -23,6 +23,7 @@ from tiny_runs import (
     assert_different,
     assert_same,
     batch_for,
+    interrupt,
     metrics,
     random_batch,
     start_process,
@@ -74,21 +75,6 @@ EXPERIMENTS: dict[str, Callable[[Path], Experiment]] = {
 
 def run_to_end(experiment: Experiment, folder: Path, *, resume: bool = False) -> Scores:
     return train(experiment, folder, preset="tiny", device=CPU, resume=resume)
-
-
-def interrupt(experiment: Experiment, folder: Path, *, at: int) -> None:
-    """Runs `experiment` until step `at` is about to be made."""
-    original = train_step
-
-    def step(run: Run, batch: Batch) -> StepResult:
-        if run.step == at:
-            raise KeyboardInterrupt
-        return original(run, batch)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "train_step", step)
-        with pytest.raises(KeyboardInterrupt):
-            run_to_end(experiment, folder)
 
 
 def final_state(folder: Path) -> dict[str, Any]:

@@ -10,18 +10,23 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, ReduceLROnPlateau
 
 from test_distributed import finished, torchrun
-from tiny_runs import CPU, REPOSITORY, assert_same, metrics, start_process, tiny_model, tiny_preset
-from uda import engine
+from tiny_runs import (
+    CPU,
+    REPOSITORY,
+    assert_same,
+    interrupt,
+    metrics,
+    start_process,
+    tiny_model,
+    tiny_preset,
+)
 from uda.config import Experiment, TrainConfig, validate
 from uda.engine import train
 from uda.errors import InputError
 from uda.optimizers import OptimizerConfig
 from uda.plateau import Plateau, PlateauConfig
-from uda.run import Run, StepResult
 from uda.schedules import CosineRestartsConfig, cosine_restarts_factor
 from uda.snapshots import read
-from uda.step import train_step
-from uda.views import Batch
 
 WATCHED = (0.5, 0.5, 0.6, 0.60003, 0.6, 0.55, 0.7, 0.2, 0.2, float("nan"), 0.2, 0.2, 0.69, 0.71)
 
@@ -205,17 +210,7 @@ def test_interrupted_and_resumed_equals_straight(at: int, toy_root: Path, tmp_pa
     experiment = scheduled(toy_root)
     experiment.train.resume_every = 3
     train(experiment, tmp_path / "straight", preset="p", device=CPU)
-    original = train_step
-
-    def step(run: Run, batch: Batch) -> StepResult:
-        if run.step == at:
-            raise KeyboardInterrupt
-        return original(run, batch)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "train_step", step)
-        with pytest.raises(KeyboardInterrupt):
-            train(experiment, tmp_path / "cut", preset="p", device=CPU)
+    interrupt(experiment, tmp_path / "cut", at=at)
     train(experiment, tmp_path / "cut", preset="p", device=CPU, resume=True)
     states = [read(tmp_path / name / "resume.pth") for name in ("straight", "cut")]
     assert_same(*states)

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
 from experiments import PRESETS, load_preset
+from uda import engine
 from uda.config import Experiment
 from uda.data.config import DataConfig
 from uda.data.files import image_size
@@ -328,3 +330,18 @@ def start_process(cwd: Path, name: str, *arguments: str) -> "subprocess.Popen[st
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def interrupt(experiment: Experiment, folder: Path, *, at: int) -> None:
+    """Runs `experiment` until step `at` is about to be made."""
+    original = train_step
+
+    def step(run: Run, batch: Batch) -> StepResult:
+        if run.step == at:
+            raise KeyboardInterrupt
+        return original(run, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "train_step", step)
+        with pytest.raises(KeyboardInterrupt):
+            engine.train(experiment, folder, preset="tiny", device=CPU)

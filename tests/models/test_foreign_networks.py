@@ -258,6 +258,6 @@ def test_objectives_are_told_of_the_auxiliary_head(config: ResNetConfig) -> None
     validate(fitting)
     with pytest.raises(InputError, match=r"needs|set, but no objective uses it") as caught:
         validate(other)
-    hint = "V3+ can have none" if config is VAINF else "set model.auxiliary_head=false or add"
+    hint = "VainF can have none" if config is VAINF else "set model.auxiliary_head=false or add"
     assert hint in str(caught.value)
     assert "\n" not in str(caught.value)

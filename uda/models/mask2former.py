@@ -40,15 +40,6 @@ class Mask2FormerConfig(ResNetConfig):
     decoder_width: int = 2048  # inside their feedforward networks
 
     @property
-    def has_auxiliary_head(self) -> bool:
-        return False
-
-    @property
-    def auxiliary_switch(self) -> tuple[str, str]:
-        # No field gives it one: see SegmenTronConfig.
-        return "auxiliary_head (Mask2Former can have none)", "false"
-
-    @property
     def has_queries(self) -> bool:
         return True
 

@@ -32,13 +32,18 @@ class ModelConfig:
     @property
     def has_auxiliary_head(self) -> bool:
         """Whether the network's outputs carry `auxiliary_logits`."""
-        raise NotImplementedError
+        return False
 
     @property
     def auxiliary_switch(self) -> tuple[str, str]:
         """The field below `model` that gives the network an auxiliary head, and its value for a
-        network without one."""
-        raise NotImplementedError
+        network without one.
+
+        Where no field does, words that end "objective ... needs model.auxiliary_head ..., which
+        this preset lacks"; the value is read for networks that have a head.
+        """
+        network = type(self).__name__.removesuffix("Config")
+        return f"auxiliary_head ({network} can have none)", "false"
 
     @property
     def has_queries(self) -> bool:

@@ -23,16 +23,6 @@ _RATES = (6, 12, 18)  # dilations of the pyramid
 class SegmenTronConfig(ResNetConfig):
     """Settings of `SegmenTron`; its heads are 4 and 3/4 times as wide as the backbone's stem."""
 
-    @property
-    def has_auxiliary_head(self) -> bool:
-        return False
-
-    @property
-    def auxiliary_switch(self) -> tuple[str, str]:
-        # No field gives it one: the words stand in "objective ... needs model.auxiliary_head ...,
-        # which this preset lacks". The value is read for networks that have a head.
-        return "auxiliary_head (SegmenTron can have none)", "false"
-
     def build(self, num_classes: int) -> "SegmenTron":
         self.check(num_classes)
         require(

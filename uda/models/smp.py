@@ -47,15 +47,6 @@ class SmpConfig(ModelConfig):
     backbone: str = "resnet34"
     architecture: Architecture = "unet"
 
-    @property
-    def has_auxiliary_head(self) -> bool:
-        return False
-
-    @property
-    def auxiliary_switch(self) -> tuple[str, str]:
-        # No field gives it one: see SegmenTronConfig.
-        return "auxiliary_head (networks of segmentation-models-pytorch have none here)", "false"
-
     def build(self, num_classes: int) -> "SmpNetwork":
         self.check(num_classes)
         parts = _build_parts(self, num_classes)

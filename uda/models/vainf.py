@@ -22,15 +22,6 @@ _RATES = (6, 12, 18)  # dilations of the pyramid
 class VainFConfig(ResNetConfig):
     """Settings of `VainF`; its heads are 4 and 3/4 times as wide as the backbone's stem."""
 
-    @property
-    def has_auxiliary_head(self) -> bool:
-        return False
-
-    @property
-    def auxiliary_switch(self) -> tuple[str, str]:
-        # No field gives it one: see SegmenTronConfig.
-        return "auxiliary_head (VainF's DeepLabV3+ can have none)", "false"
-
     def build(self, num_classes: int) -> "VainF":
         self.check(num_classes)
         require(
