@@ -14,12 +14,8 @@ the figures of the configuration that they name, `deeplabv3plus_r50-d8_4xb8-160k
   images are resized by bicubic interpolation, theirs by bilinear.
 """
 
-from uda.config import Experiment, TrainConfig
-from uda.data.config import DataConfig, DomainConfig
-from uda.evaluation import EvaluationConfig
-from uda.models import DeepLabV3PlusConfig
-from uda.objectives import SupervisedConfig
-from uda.optimizers import OptimizerConfig
+from experiments.mmsegmentation import deeplabv3plus, distorted
+from uda.config import Experiment
 
 
 def clothes59_deeplabv3plus_r50() -> Experiment:
@@ -33,41 +29,7 @@ def clothes58_deeplabv3plus_r50() -> Experiment:
 
 
 def _deeplabv3plus_r50(dataset: str) -> Experiment:
-    experiment = Experiment(
-        data=DataConfig(
-            source=DomainConfig(
-                datasets=(dataset,),
-                size=(512, 2048),
-                scale=(0.5, 2.0),
-                keep_ratio=True,
-                mirror=True,
-                policy="photometric_distortion",
-                crop_max_share=0.75,
-            ),
-            crop=(512, 512),
-        ),
-        model=DeepLabV3PlusConfig(
-            backbone="resnet50",
-            output_stride=8,
-            head_norm="batch",
-            separable=True,
-            aspp_channels=512,
-            decoder_channels=512,
-            low_level_channels=48,
-            dropout=0.1,
-        ),
-        objectives={"supervised": SupervisedConfig(auxiliary_weight=0.4)},
-        train=TrainConfig(
-            steps=160_000,
-            batch_size=32,
-            precision="float32",
-            optimizer=OptimizerConfig(lr=0.01, momentum=0.9, weight_decay=5e-4),
-            head_lr_factor=1.0,
-            power=0.9,
-            final_lr_factor=0.01,
-            snapshot_every=16_000,
-        ),
-        evaluation=EvaluationConfig.following("mmsegmentation", dataset=dataset),
-    )
-    experiment.evaluation.every = 16_000
+    data = distorted(dataset, box=(512, 2048))
+    experiment = deeplabv3plus(data, backbone="resnet50", protocol="mmsegmentation")
+    experiment.train.snapshot_every = experiment.evaluation.every = 16_000
     return experiment

@@ -20,11 +20,12 @@ last snapshot counts, and others are there to be evaluated.
 """
 
 from experiments.gta5_cityscapes import gc_640x360_b2_source_only
+from experiments.mmsegmentation import deeplabv3plus, distorted
 from uda.config import Experiment, TrainConfig
 from uda.data.config import DataConfig, DomainConfig
 from uda.evaluation import EvaluationConfig
-from uda.models import DeepLabV3PlusConfig, Mask2FormerConfig
-from uda.objectives import ClassMixConfig, MaskClassificationConfig, SupervisedConfig
+from uda.models import Mask2FormerConfig
+from uda.objectives import ClassMixConfig, MaskClassificationConfig
 from uda.optimizers import OptimizerConfig
 from uda.teacher import TeacherConfig
 
@@ -34,7 +35,7 @@ _TILE = (512, 512)  # pixels (height, width)
 def vaihingen_mask2former_r50() -> Experiment:
     """Vaihingen, Mask2Former on a ResNet-50: 100 queries, nine decoder layers, 90000 steps."""
     return Experiment(
-        data=_distorted_vaihingen(),
+        data=distorted("vaihingen", box=_TILE),
         # Weight and bias of the backbone's batch norm fixed, statistics those of the batch.
         model=Mask2FormerConfig(backbone="resnet50", batch_norm="frozen_affine"),
         objectives={"masks": MaskClassificationConfig()},
@@ -54,27 +55,10 @@ def vaihingen_mask2former_r50() -> Experiment:
 
 def vaihingen_deeplabv3plus_r101() -> Experiment:
     """Vaihingen, DeepLabV3+ on a ResNet-101 by mmsegmentation's recipe, 80000 steps of 16."""
-    return Experiment(
-        data=_distorted_vaihingen(),
-        model=DeepLabV3PlusConfig(
-            backbone="resnet101",
-            output_stride=8,
-            head_norm="batch",
-            separable=True,
-            aspp_channels=512,
-            decoder_channels=512,
-        ),
-        objectives={"supervised": SupervisedConfig(auxiliary_weight=0.4)},
-        train=TrainConfig(
-            steps=80_000,
-            batch_size=16,
-            precision="float32",
-            optimizer=OptimizerConfig(name="sgd", lr=0.01, momentum=0.9, weight_decay=5e-4),
-            head_lr_factor=1.0,
-            final_lr_factor=0.01,
-        ),
-        evaluation=EvaluationConfig.following("native", dataset="vaihingen"),
-    )
+    data = distorted("vaihingen", box=_TILE)
+    experiment = deeplabv3plus(data, backbone="resnet101", protocol="native")
+    experiment.train.steps, experiment.train.batch_size = 80_000, 16
+    return experiment
 
 
 def potsdam_to_vaihingen_source_only() -> Experiment:
@@ -104,18 +88,3 @@ def _tiles(dataset: str) -> DomainConfig:
     return DomainConfig(
         datasets=(dataset,), size=_TILE, scale=(0.8, 1.2), keep_ratio=True, mirror=True
     )
-
-
-def _distorted_vaihingen() -> DataConfig:
-    """mmsegmentation's augmentation: half to twice the size, crops of which no class has more than
-    three quarters, photometric distortion."""
-    domain = DomainConfig(
-        datasets=("vaihingen",),
-        size=_TILE,
-        scale=(0.5, 2.0),
-        keep_ratio=True,
-        mirror=True,
-        policy="photometric_distortion",
-        crop_max_share=0.75,
-    )
-    return DataConfig(source=domain, crop=_TILE)
