@@ -100,7 +100,7 @@ def train(shell: Shell, root: Path, changes: dict[str, object]) -> Path:
     sets = [text for f, v in (SHORT | changes).items() for text in ("--set", f"{f}={v}")]
     common = ["--data-root", str(root), "--device", "cpu"]
     shell.run("train_uda.py", "--preset", PRESET, "--run", "clothes", *common, *sets)
-    return shell.snapshots / "clothes" / "Fashion5_3.pth"
+    return shell.snapshots / "clothes" / "FASHION5_3.pth"
 
 
 def train_and_score(shell: Shell, root: Path, changes: dict[str, object]) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def test_from_raw_files_to_the_report(folder: Path, shell: Shell) -> None:
     check_report(report)
     assert "64x64" in report["protocol"]
     # What is published is what the network says of all test images at once.
-    snapshot = load(shell.snapshots / "clothes" / "Fashion5_3.pth")
+    snapshot = load(shell.snapshots / "clothes" / "FASHION5_3.pth")
     network = snapshot.build().eval()
     probabilities, labels = [], []
     for sample in samples_below(root, "test"):
@@ -177,7 +177,7 @@ def test_the_preset_itself_trains(folder: Path, shell: Shell) -> None:
         "evaluation.label_size": "75,75",
     }  # fmt: skip
     check_report(train_and_score(shell, folder / "data", size))
-    model = load(shell.snapshots / "clothes" / "Fashion5_3.pth").model
+    model = load(shell.snapshots / "clothes" / "FASHION5_3.pth").model
     assert isinstance(model, DeepLabV3PlusConfig)
     assert (model.backbone, model.input_scaling) == ("timm/inception_resnet_v2", "min_max")
 

@@ -73,7 +73,7 @@ def _folders(root: Path, split: str) -> tuple[Path, Path]:
 
 FASHION = Layout(
     name="fashion5",
-    short_name="Fashion5",
+    short_name="FASHION5",
     folder="Fashion5",
     splits=_SPLITS,
     label_space=FASHION5,
