@@ -113,6 +113,8 @@ def test_label_files_of_colors(tmp_path: Path) -> None:
     palette.putpalette([0] * 15 + pixels.ravel().tolist())
     palette.save(tmp_path / "palette.png")
     assert read_train_ids(tmp_path / "palette.png", (2, 2), space).tolist() == expected
+    palette.save(tmp_path / "palette.png", transparency=bytes([0, 100, 200]))
+    assert read_train_ids(tmp_path / "palette.png", (2, 2), space).tolist() == expected
     write_png(path, np.array([[[1, 2, 3], [1, 2, 3]], [[0, 0, 70], [9, 9, 9]]], np.uint8))
     with pytest.raises(InputError, match=r"3 pixels have 2 colors .* the first is \[1, 2, 3\]"):
         read_train_ids(path, (2, 2), space)
@@ -161,6 +163,9 @@ def test_reduce_zero_label_takes_name_and_value_together() -> None:
         (PLAIN.replace("{name}.jpg", "one.jpg"), "it needs {name} once"),
         (PLAIN.replace('"images/', '"/images/'), "allowed: a path below root"),
         (PLAIN.replace('"images/', '"../images/'), "allowed: a path below root"),
+        (PLAIN.replace('["train", "val"]', '{train = {folder = "../{name}"}}'), "without wild"),
+        (PLAIN.replace('["train", "val"]', '{train = {folder = "/etc"}}'), "a folder below root"),
+        (PLAIN.replace('"val"', '"va*"'), "{split} stands for 'va*'; allowed: a folder below root"),
         ('name = "a/b"\n' + PLAIN, "name is 'a/b'; allowed: a name without"),
         ("seed = 1\n" + PLAIN, "seed is given, but no split has a share"),
         (PLAIN.replace('["train", "val"]', "{train = {shares = 1.0}}"), 'did you mean "share"?'),

@@ -87,10 +87,17 @@ def read_raw_labels(
     return labels
 
 
+def color_codes(picture: Image.Image) -> npt.NDArray[np.uint32]:
+    """(H, W) of a picture of any mode: 65536 R + 256 G + B, whatever its transparency."""
+    # By way of RGBA, as Pillow wants it of palettes with transparent colors.
+    pixels = np.asarray(picture.convert("RGBA")).astype(np.uint32)
+    codes = (pixels[..., 0] << 16) | (pixels[..., 1] << 8) | pixels[..., 2]
+    return codes.astype(np.uint32, copy=False)  # which they are, but their annotation is wider
+
+
 def _places_of(labels: Image.Image, colors: Colors, path: Path) -> Image.Image:
     """8-bit gray: the place of each pixel's color among `colors`; InputError for other colors."""
-    pixels = np.asarray(labels.convert("RGB")).astype(np.uint32)
-    codes = (pixels[..., 0] << 16) | (pixels[..., 1] << 8) | pixels[..., 2]
+    codes = color_codes(labels)
     places = _places(colors)[codes]
     strange = codes[places == _NO_PLACE]
     if strange.size:

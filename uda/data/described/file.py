@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, TypedDict, get_type_hints
 
 from uda.data.described.classes import Class, label_space_of
-from uda.data.described.patterns import Pattern
+from uda.data.described.patterns import Pattern, is_folder
 from uda.data.labels import LabelSpace
 from uda.errors import InputError, require, shortened, shown
 from uda.plain import suggest
@@ -201,6 +201,11 @@ def _split(name: str, entry: Mapping[str, Any], values: Mapping[str, Any], where
         f"{where}.share is drawn of all images: leave {{split}}",
     )
     folder = entry.get("folder", name)
+    require(
+        not has_split or is_folder(folder),
+        f"{where}: {{split}} stands for {shown(folder)}; allowed: a folder below root, without "
+        "wildcards",
+    )
     return Split(name, images, pattern, folder, entry.get("list", ""), share)
 
 

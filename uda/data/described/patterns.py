@@ -84,6 +84,12 @@ class Pattern:
         return "".join(p + v for p, v in zip(parts, [*values, ""], strict=True))
 
 
+def is_folder(text: str) -> bool:
+    """Whether `text` names one folder below another, for `{split}` to stand for."""
+    leads_out = text.startswith(("/", "~")) or ".." in PurePosixPath(text).parts
+    return bool(text) and text.isprintable() and not leads_out and not set(text) & set("{}*?\\")
+
+
 def name_of(values: Sequence[str]) -> str:
     """What an image is called whose wildcards stand for `values`, such as aachen/aachen_000000."""
     return "/".join(filter(None, (value.strip("/") for value in values)))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from uda.data.files import decode
+from uda.data.files import color_codes, decode
 from uda.errors import InputError, require
 
 _MOST_CLASSES = 254
@@ -69,10 +69,7 @@ def _note_palette(picture: Image.Image, palette: dict[int, Color]) -> None:
 
 
 def _colors(picture: Image.Image, path: Path) -> dict[Color, int]:
-    pixels = np.asarray(picture.convert("RGB")).astype(np.uint32)
-    codes, counts = np.unique(
-        pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2], return_counts=True
-    )
+    codes, counts = np.unique(color_codes(picture), return_counts=True)
     require(
         len(codes) <= _MOST_CLASSES + 1,
         f"{path} has {len(codes)} colors, more than {_MOST_CLASSES} classes: it looks like a "
