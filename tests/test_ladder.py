@@ -19,6 +19,8 @@ from factories import tiny_snapshot
 from uda.errors import InputError
 from uda.snapshots import save, snapshot_values
 
+pytest.importorskip("matplotlib")  # of the extra plots, which draws the chart
+
 
 def row(
     preset: str, miou: list[float], *, supervision: str = "none", mistake: bool = False,
