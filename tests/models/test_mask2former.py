@@ -10,23 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tiny_runs import tiny_mask2former
 from uda.errors import InputError
 from uda.models.backbones import resnet_backbone
 from uda.models.mask2former import Mask2FormerConfig, log_scores
 from uda.models.segmenter import BatchNormMode
 
-TINY = Mask2FormerConfig(
-    backbone="resnet18",
-    backbone_weights="none",
-    backbone_width=4,
-    queries=6,
-    channels=64,
-    attention_heads=4,
-    encoder_layers=1,
-    encoder_width=16,
-    decoder_layers=2,
-    decoder_width=16,
-)
+TINY = replace(tiny_mask2former(), backbone_width=4, queries=6, encoder_width=16, decoder_width=16)
 
 
 @pytest.fixture(autouse=True, scope="module")
