@@ -1,60 +1,6 @@
 """Scores a snapshot: python eval_single.py --restore-from snapshots/RUN/GTA5_40000.pth"""
 
-import argparse
-from functools import partial
-
-from experiments.published import compare
-from uda.cli import clear_errors, device_named, print_facts
-from uda.data.class_range import range_facts
-from uda.data.class_sets import class_set_named
-from uda.data.training import open_labeled_split
-from uda.distributed import own_share, process_group
-from uda.evaluation import evaluate, protocol_line
-from uda.exporting import EXPORTS, export_predictions
-from uda.network_options import add_network_options, open_network
-from uda.score_options import add_score_options, check_score_options, publish
-from uda.tracking import progress_bar
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_network_options(parser)
-    parser.add_argument("--split", help="of the data set (default: the snapshot's, usually val)")
-    add_score_options(parser)
-    parser.add_argument(
-        "--export", choices=EXPORTS, help="write predictions for a test server instead of scores"
-    )
-    return parser.parse_args()
-
-
-def main() -> None:
-    arguments = parse_arguments()
-    with clear_errors(), process_group(device_named(arguments.device)) as device:
-        check_score_options(arguments)
-        network = open_network(arguments, device)
-        space, config, snapshot = network.snapshot.label_space, network.config, network.snapshot
-        config.split = arguments.split or config.split
-        config.measures = tuple(dict.fromkeys((*config.measures, *arguments.measures)))
-        facts = network.facts | {"protocol": protocol_line(config)}
-        if arguments.export is not None:
-            print_facts(facts | export_predictions(network, arguments))
-            return
-        sets = [class_set_named(name, label_space=space.name) for name in arguments.sets]
-        samples = open_labeled_split(network.root, config.dataset, config.split, label_space=space)
-        scores, measured = evaluate(
-            network.segmenter,
-            samples,
-            config=config,
-            label_space=space,
-            sets=sets,
-            boundary_ratio=arguments.boundary,
-            workers=arguments.workers,
-            progress=partial(progress_bar, total=len(own_share(samples)), description="evaluate"),
-        )
-        beside = compare(scores, snapshot.preset, snapshot.step, config)
-        facts |= {"images": len(samples)} | range_facts(samples) | measured
-        publish(scores, space, facts, arguments, aside=beside.text, aside_facts=beside.facts)
-
+from uda.commands.evaluate import main
 
 if __name__ == "__main__":
     main()

@@ -1,8 +1,9 @@
-"""Presets: Python functions that return an `uda.config.Experiment`, by their names."""
+"""Presets: Python functions that return an `uda.experiment.Experiment`, by their names."""
 
 import inspect
 
-from experiments import (
+from uda.experiment import Experiment
+from uda.experiments import (
     body_parts,
     clothes,
     fashion,
@@ -14,10 +15,9 @@ from experiments import (
     single,
     toy_city,
 )
-from experiments.by_path import is_path, preset_from_file, presets_of
-from uda.config import Experiment
-from uda.errors import InputError, shown
-from uda.plain import suggest
+from uda.experiments.by_path import is_path, preset_from_file, presets_of
+from uda.utilities.config_tree import suggest
+from uda.utilities.errors import InputError, shown
 
 _MODULES = (
     gta5_cityscapes, single, methods, logged, logged_single, clothes, remote_sensing, fashion,

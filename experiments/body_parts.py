@@ -14,14 +14,14 @@ each preset, were measured on other images.
 
 from dataclasses import replace
 
-from uda.config import Experiment, TrainConfig
 from uda.data.config import DataConfig, DomainConfig
-from uda.evaluation import EvaluationConfig
-from uda.models import SmpConfig
-from uda.objectives import SupervisedConfig
-from uda.optimizers import OptimizerConfig
-from uda.plateau import PlateauConfig
-from uda.schedules import CosineRestartsConfig
+from uda.evaluation.evaluate import EvaluationConfig
+from uda.experiment import Experiment, TrainConfig
+from uda.models.smp import SmpConfig
+from uda.objectives.supervised import SupervisedConfig
+from uda.optim.optimizers import OptimizerConfig
+from uda.optim.plateau import PlateauConfig
+from uda.optim.schedules import CosineRestartsConfig
 
 _TRAINING_IMAGES = 26437
 _COSINE_EPOCHS = 5

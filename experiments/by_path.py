@@ -11,9 +11,9 @@ from pathlib import Path
 from traceback import extract_tb
 from types import ModuleType
 
-from uda.config import Experiment
-from uda.errors import InputError, require, shortened
-from uda.plain import suggest
+from uda.experiment import Experiment
+from uda.utilities.config_tree import suggest
+from uda.utilities.errors import InputError, require, shortened
 
 
 def presets_of(module: ModuleType) -> dict[str, Callable[[], Experiment]]:
@@ -57,7 +57,7 @@ def preset_from_file(preset: str) -> Experiment:
     require(
         isinstance(made, Experiment),
         f"--preset {preset}: {name}() returned a {type(made).__name__}; allowed: an Experiment of "
-        "uda/config.py",
+        "uda/experiment.py",
     )
     assert isinstance(made, Experiment)
     return made

@@ -14,8 +14,8 @@ the figures of the configuration that they name, `deeplabv3plus_r50-d8_4xb8-160k
   images are resized by bicubic interpolation, theirs by bilinear.
 """
 
-from experiments.mmsegmentation import deeplabv3plus, distorted
-from uda.config import Experiment
+from uda.experiment import Experiment
+from uda.experiments.mmsegmentation import deeplabv3plus, distorted
 
 
 def clothes59_deeplabv3plus_r50() -> Experiment:

@@ -12,12 +12,12 @@ The document prints loss 0.3414, IoU 54.69, F1 61.92; its notebook, for the test
 51.70, 61.93. Both are means over batches of probabilities (measure soft_batch), at 256x256.
 """
 
-from uda.config import Experiment, TrainConfig
 from uda.data.config import DataConfig, DomainConfig
-from uda.evaluation import EvaluationConfig
-from uda.models import DeepLabV3PlusConfig
-from uda.objectives import SupervisedConfig
-from uda.optimizers import OptimizerConfig
+from uda.evaluation.evaluate import EvaluationConfig
+from uda.experiment import Experiment, TrainConfig
+from uda.models.deeplabv3plus import DeepLabV3PlusConfig
+from uda.objectives.supervised import SupervisedConfig
+from uda.optim.optimizers import OptimizerConfig
 
 _SIZE = (256, 256)
 _EPOCH = 676  # steps

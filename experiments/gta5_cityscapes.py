@@ -12,18 +12,16 @@ What is not, the same in every preset so that they can be compared:
 What was really run, each under the same name with `logged_` before it, is in logged.py.
 """
 
-from experiments.parts import balanced_hard, cityscapes, cyclegta5, gta5
-from uda.config import Experiment, TrainConfig
 from uda.data.config import DataConfig
-from uda.evaluation import EvaluationConfig
-from uda.models import DeepLabV3PlusConfig
-from uda.objectives import (
-    AdversarialConfig,
-    MemoryRegularizationConfig,
-    PseudoLabelConfig,
-    SupervisedConfig,
-)
-from uda.optimizers import OptimizerConfig
+from uda.evaluation.evaluate import EvaluationConfig
+from uda.experiment import Experiment, TrainConfig
+from uda.experiments.parts import balanced_hard, cityscapes, cyclegta5, gta5
+from uda.models.deeplabv3plus import DeepLabV3PlusConfig
+from uda.objectives.adversarial import AdversarialConfig
+from uda.objectives.memory_regularization import MemoryRegularizationConfig
+from uda.objectives.pseudo_label import PseudoLabelConfig
+from uda.objectives.supervised import SupervisedConfig
+from uda.optim.optimizers import OptimizerConfig
 
 
 def multi_640x360_lsgan_b2() -> Experiment:

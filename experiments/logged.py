@@ -17,7 +17,10 @@ Three things are equivalents, not repetitions:
 Where a value was never recorded, a comment says so and the likeliest stands.
 """
 
-from experiments.parts import (
+from uda.data.config import DataConfig
+from uda.evaluation.evaluate import EvaluationConfig
+from uda.experiment import Experiment, TrainConfig
+from uda.experiments.parts import (
     balanced_hard,
     cityscapes,
     cyclegta5,
@@ -25,12 +28,11 @@ from experiments.parts import (
     gta5,
     seg_uncertainty,
 )
-from uda.config import Experiment, TrainConfig
-from uda.data.config import DataConfig
-from uda.evaluation import EvaluationConfig
-from uda.models import SegmenTronConfig
-from uda.objectives import AdversarialConfig, MemoryRegularizationConfig, SupervisedConfig
-from uda.optimizers import OptimizerConfig
+from uda.models.segmentron import SegmenTronConfig
+from uda.objectives.adversarial import AdversarialConfig
+from uda.objectives.memory_regularization import MemoryRegularizationConfig
+from uda.objectives.supervised import SupervisedConfig
+from uda.optim.optimizers import OptimizerConfig
 
 
 def logged_multi_640x360_lsgan_b2() -> Experiment:

@@ -3,18 +3,16 @@
 The last lines of logged.py's description hold here, too.
 """
 
-from experiments.logged import logged_aagc_640x360_b2
-from experiments.parts import balanced_hard, cityscapes, deeplab_v2
-from uda.config import Experiment, RestartConfig
 from uda.data.config import SecondViewConfig
-from uda.objectives import (
-    AdversarialConfig,
-    CrossViewConfig,
-    CutMixConfig,
-    PseudoLabelConfig,
-    SupervisedConfig,
-)
-from uda.teacher import TeacherConfig
+from uda.experiment import Experiment, RestartConfig
+from uda.experiments.logged import logged_aagc_640x360_b2
+from uda.experiments.parts import balanced_hard, cityscapes, deeplab_v2
+from uda.objectives.adversarial import AdversarialConfig
+from uda.objectives.cross_view import CrossViewConfig
+from uda.objectives.cut_mix import CutMixConfig
+from uda.objectives.pseudo_label import PseudoLabelConfig
+from uda.objectives.supervised import SupervisedConfig
+from uda.optim.teacher import TeacherConfig
 
 _CUT_MIX_RUN = "snapshots/logged_aagc_640x360_b2_single_cutmix_real"
 

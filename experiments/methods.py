@@ -3,27 +3,25 @@
 One idea per preset, so that what it brings can be read off; the toy city's ladder climbs them.
 """
 
-from experiments.gta5_cityscapes import (
+from uda.augmentation.jitter import JitterConfig
+from uda.experiment import Experiment
+from uda.experiments.gta5_cityscapes import (
     aagc_640x360_b2,
     aagc_640x360_b2_source_only,
     gc_640x360_b2_source_only,
 )
-from experiments.parts import cityscapes, cyclegta5, gta5
-from uda.config import Experiment
-from uda.objectives import (
-    AdversarialConfig,
-    ClassMixConfig,
-    CutMixConfig,
-    EntropyConfig,
-    FixMatchConfig,
-    MemoryRegularizationConfig,
-    PseudoLabelConfig,
-    RectifiedPseudoLabelConfig,
-    SupervisedConfig,
-)
-from uda.optimizers import OptimizerConfig
-from uda.photometric import JitterConfig
-from uda.teacher import TeacherConfig
+from uda.experiments.parts import cityscapes, cyclegta5, gta5
+from uda.objectives.adversarial import AdversarialConfig
+from uda.objectives.class_mix import ClassMixConfig
+from uda.objectives.cut_mix import CutMixConfig
+from uda.objectives.entropy import EntropyConfig
+from uda.objectives.fix_match import FixMatchConfig
+from uda.objectives.memory_regularization import MemoryRegularizationConfig
+from uda.objectives.pseudo_label import PseudoLabelConfig
+from uda.objectives.rectified_pseudo_label import RectifiedPseudoLabelConfig
+from uda.objectives.supervised import SupervisedConfig
+from uda.optim.optimizers import OptimizerConfig
+from uda.optim.teacher import TeacherConfig
 
 
 def agc_640x360_b2_source_only() -> Experiment:

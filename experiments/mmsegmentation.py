@@ -1,12 +1,12 @@
 """mmsegmentation's recipe, which presets of several data sets share."""
 
-from uda.config import Experiment, TrainConfig
 from uda.data.config import DataConfig, DomainConfig
-from uda.evaluation import EvaluationConfig
-from uda.models import DeepLabV3PlusConfig
-from uda.models.backbones import BackboneName
-from uda.objectives import SupervisedConfig
-from uda.optimizers import OptimizerConfig
+from uda.evaluation.evaluate import EvaluationConfig
+from uda.experiment import Experiment, TrainConfig
+from uda.models.deeplabv3plus import DeepLabV3PlusConfig
+from uda.models.encoders.resnet import BackboneName
+from uda.objectives.supervised import SupervisedConfig
+from uda.optim.optimizers import OptimizerConfig
 
 _CROP = (512, 512)  # pixels (height, width)
 

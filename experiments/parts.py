@@ -3,10 +3,10 @@
 from dataclasses import replace
 from typing import Literal, TypedDict, Unpack
 
+from uda.augmentation.policies import PolicyName
 from uda.data.config import DomainConfig
-from uda.models import DeepLabV2Config
-from uda.objectives import SupervisedConfig
-from uda.policies import PolicyName
+from uda.models.deeplabv2 import DeepLabV2Config
+from uda.objectives.supervised import SupervisedConfig
 
 # AdaptSegNet's file, from which the log's networks start.
 INITIAL_WEIGHTS = "weights/DeepLab_resnet_pretrained_init-f81d91e8.pth"

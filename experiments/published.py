@@ -10,9 +10,9 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from uda.data.registry import layout_named
-from uda.evaluation import EvaluationConfig
-from uda.metrics import Scores
-from uda.reports import comparison_table
+from uda.evaluation.evaluate import EvaluationConfig
+from uda.evaluation.metrics import Scores
+from uda.evaluation.reports import comparison_table
 
 _LOGGED = "logged_"  # what the names of the presets that repeat the log's runs begin with
 _NO_RUN = "pseudo_label_eval"  # scores pseudo-labels on training images: nothing compares to it
@@ -95,7 +95,7 @@ def _caption(entry: Published, preset: str, step: int) -> str:
 @cache
 def _entries() -> dict[str, tuple[Published, ...]]:
     """The numbers by preset, each preset's in the order of their steps."""
-    here = resources.files("experiments")
+    here = resources.files("uda.experiments")
     found: dict[str, tuple[Published, ...]] = {}
     for file in ("published.json", "documents.json"):
         for name, entries in json.loads(here.joinpath(file).read_text("utf-8")).items():

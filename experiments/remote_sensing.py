@@ -19,15 +19,16 @@ The document kept the snapshot that scored best. This library does not choose by
 last snapshot counts, and others are there to be evaluated.
 """
 
-from experiments.gta5_cityscapes import gc_640x360_b2_source_only
-from experiments.mmsegmentation import deeplabv3plus, distorted
-from uda.config import Experiment, TrainConfig
 from uda.data.config import DataConfig, DomainConfig
-from uda.evaluation import EvaluationConfig
-from uda.models import Mask2FormerConfig
-from uda.objectives import ClassMixConfig, MaskClassificationConfig
-from uda.optimizers import OptimizerConfig
-from uda.teacher import TeacherConfig
+from uda.evaluation.evaluate import EvaluationConfig
+from uda.experiment import Experiment, TrainConfig
+from uda.experiments.gta5_cityscapes import gc_640x360_b2_source_only
+from uda.experiments.mmsegmentation import deeplabv3plus, distorted
+from uda.models.mask2former import Mask2FormerConfig
+from uda.objectives.class_mix import ClassMixConfig
+from uda.objectives.mask_classification import MaskClassificationConfig
+from uda.optim.optimizers import OptimizerConfig
+from uda.optim.teacher import TeacherConfig
 
 _TILE = (512, 512)  # pixels (height, width)
 

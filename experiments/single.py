@@ -3,18 +3,16 @@
 What gta5_cityscapes.py says of its presets holds here, too.
 """
 
-from experiments.gta5_cityscapes import aagc_640x360_b2
-from experiments.parts import balanced_hard, cityscapes
-from uda.config import Experiment
-from uda.models import DeepLabV3PlusConfig
-from uda.objectives import (
-    AdversarialConfig,
-    CutMixConfig,
-    FixMatchConfig,
-    PseudoLabelConfig,
-    SupervisedConfig,
-)
-from uda.teacher import TeacherConfig
+from uda.experiment import Experiment
+from uda.experiments.gta5_cityscapes import aagc_640x360_b2
+from uda.experiments.parts import balanced_hard, cityscapes
+from uda.models.deeplabv3plus import DeepLabV3PlusConfig
+from uda.objectives.adversarial import AdversarialConfig
+from uda.objectives.cut_mix import CutMixConfig
+from uda.objectives.fix_match import FixMatchConfig
+from uda.objectives.pseudo_label import PseudoLabelConfig
+from uda.objectives.supervised import SupervisedConfig
+from uda.optim.teacher import TeacherConfig
 
 _CUT_MIX_RUN = "snapshots/aagc_640x360_b2_single_cutmix_real"
 

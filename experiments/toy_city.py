@@ -7,14 +7,17 @@ said below: a network from noise, unlike one with ImageNet weights, first has to
 so whatever feeds on its predictions starts at step 150.
 """
 
-from experiments import gta5_cityscapes, methods
-from uda.config import Experiment
+from uda.augmentation.jitter import JitterConfig
 from uda.data.config import SecondViewConfig
-from uda.models import DeepLabV3PlusConfig
-from uda.objectives import CrossViewConfig, CutMixConfig, PseudoLabelConfig, SupervisedConfig
-from uda.optimizers import OptimizerConfig
-from uda.photometric import JitterConfig
-from uda.teacher import TeacherConfig
+from uda.experiment import Experiment
+from uda.experiments import gta5_cityscapes, methods
+from uda.models.deeplabv3plus import DeepLabV3PlusConfig
+from uda.objectives.cross_view import CrossViewConfig
+from uda.objectives.cut_mix import CutMixConfig
+from uda.objectives.pseudo_label import PseudoLabelConfig
+from uda.objectives.supervised import SupervisedConfig
+from uda.optim.optimizers import OptimizerConfig
+from uda.optim.teacher import TeacherConfig
 
 TOY_ROOT = "data/toy_city"
 TOY_SIZE = (128, 256)  # pixels (height, width): crops are whole images

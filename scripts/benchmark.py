@@ -20,8 +20,8 @@ from benchmark_data import FULL, QUICK, measure_evaluation, measure_loader, writ
 from benchmark_limits import measure_limits
 from benchmark_report import Figure, Row, machine, markdown, plain_values
 from benchmark_training import measure_processes, measure_training
-from uda.cli import add_device, at_least, clear_errors, device_named
-from uda.errors import InputError
+from uda.commands.common import add_device, at_least, clear_errors, device_named
+from uda.utilities.errors import InputError
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PARTS = ("training", "processes", "loader", "evaluation", "limits")

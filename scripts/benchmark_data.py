@@ -14,20 +14,20 @@ from torch import Tensor
 
 from benchmark_report import Figure, Row
 from benchmark_step import shrunk
-from experiments import load_preset
 from uda.data.config import DataConfig
 from uda.data.files import read_image
-from uda.data.labels import CITYSCAPES
 from uda.data.registry import list_dataset
 from uda.data.samples import Sample
 from uda.data.sampling import TrainingDataset, batches
-from uda.data.toy_city import ToyImage, toy_image
+from uda.data.toy_city.city import ToyImage, toy_image
 from uda.data.training import open_training_data
 from uda.data.transforms import resize_image
-from uda.evaluation import EvaluationConfig, evaluate
-from uda.host_memory import keep_freed_memory
+from uda.evaluation.evaluate import EvaluationConfig, evaluate
+from uda.experiments import load_preset
+from uda.labels.spaces import CITYSCAPES
 from uda.models.segmenter import Segmenter
-from uda.pseudo_labeling import label_images
+from uda.prediction.pseudo_labeling import label_images
+from uda.utilities.host_memory import keep_freed_memory
 
 PRESET = "aagc_640x360_b2"
 _WORKERS = DataConfig().workers  # what the commands take, too, unless told otherwise
@@ -196,9 +196,9 @@ def measure_evaluation(
             reference=alone,
             ours=scored,
             target=0.9,
-            meaning=f"`uda.evaluation.evaluate` on {count} images of {size} by the protocol "
-            f"native, {_WORKERS} loader processes: files in, scores out; and the network's forward "
-            "alone, to its own stride, on the same images in memory.",
+            meaning=f"`uda.evaluation.evaluate.evaluate` on {count} images of {size} by the "
+            f"protocol native, {_WORKERS} loader processes: files in, scores out; and the network's "
+            "forward alone, to its own stride, on the same images in memory.",
         ),
         Row(
             name="pseudo-labeling",
@@ -206,8 +206,8 @@ def measure_evaluation(
             reference=alone,
             ours=labeled,
             target=0.9,
-            meaning="`uda.pseudo_labeling.label_images` on the same images, labels written and "
-            "scored, and the same forward.",
+            meaning="`uda.prediction.pseudo_labeling.label_images` on the same images, labels "
+            "written and scored, and the same forward.",
         ),
     ]
 
@@ -221,7 +221,7 @@ def _segmenter(device: torch.device, *, quick: bool) -> Segmenter:
 
 
 def _pixels(sample: Sample, device: torch.device) -> Tensor:
-    """The image (1, 3, H, W) as `uda.inference.predict` shows it to the network."""
+    """The image (1, 3, H, W) as `uda.evaluation.inference.predict` shows it to the network."""
     image = torch.from_numpy(resize_image(read_image(sample.image), None))
     pixels = image.to(device).float().div_(255)[None]
     return pixels.contiguous(memory_format=torch.channels_last)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from uda.reports import markdown_rows
+from uda.evaluation.reports import markdown_rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

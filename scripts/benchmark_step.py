@@ -16,18 +16,18 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from experiments import load_preset
-from uda.cli import clear_errors, device_named
-from uda.config import Experiment
-from uda.data.labels import CITYSCAPES, IGNORE_INDEX
-from uda.distributed import own_batch, process_group
-from uda.host_memory import keep_freed_memory
-from uda.models import DeepLabV3PlusConfig
+from uda.commands.common import clear_errors, device_named
+from uda.data.batch import Batch, View
+from uda.experiment import Experiment
+from uda.experiments import load_preset
+from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX
+from uda.models.deeplabv3plus import DeepLabV3PlusConfig
 from uda.models.segmenter import SegmentationOutput, Segmenter
 from uda.objectives.base import StepContext
-from uda.run import Run, start_run
-from uda.step import train_step
-from uda.views import Batch, View
+from uda.training.run import Run, start_run
+from uda.training.step import train_step
+from uda.utilities.distributed import own_batch, process_group
+from uda.utilities.host_memory import keep_freed_memory
 
 Way = Literal["plain", "ours"]
 PRESETS = ("aagc_640x360_b2", "multi_640x360_lsgan_b2")
@@ -103,7 +103,7 @@ def start(experiment: Experiment, way: Way, device: torch.device) -> Run:
 def plain_step(run: Run, batch: Batch) -> dict[str, Tensor]:
     """An update as one writes it first: every view forward, then one backward for their sum.
 
-    Returns the losses by name, as `uda.step.train_step` does. For presets without a teacher.
+    Returns the losses by name, as `train_step` does. For presets without a teacher.
     """
     batch = _channels_first(batch.to_device(run.device))
     context = StepContext(run.step, run.experiment.train.seed, batch.indices)

@@ -13,7 +13,7 @@ import torch
 
 from benchmark_report import Figure, Row
 from benchmark_step import DOES_NOT_FIT, PRESETS, Round, Way
-from uda.errors import InputError
+from uda.utilities.errors import InputError
 
 _PROGRAM = Path(__file__).with_name("benchmark_step.py")
 
@@ -107,9 +107,9 @@ def _rows(title: str, batch_size: int, plain: list[Round], ours: list[Round]) ->
             reference=[2 * batch_size / one.step for one in plain],
             ours=[2 * batch_size / one.step for one in ours],
             target=1.9,
-            meaning="source and target images per second of `uda.step.train_step` (bfloat16 "
-            "autocast, channels last, a backward for each view), and of the same losses in "
-            "float32, channels first, with one backward for all views.",
+            meaning="source and target images per second of `uda.training.step.train_step` "
+            "(bfloat16 autocast, channels last, a backward for each view), and of the same losses "
+            "in float32, channels first, with one backward for all views.",
         ),
         Row(
             name="peak memory",

@@ -10,17 +10,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments import load_preset
-from uda.cli import at_least, clear_errors, root_among
-from uda.config import validate
+from uda.commands.common import at_least, clear_errors, root_among
 from uda.data.doctor.check import check_data
 from uda.data.doctor.file_facts import FactsCache
 from uda.data.doctor.plan import Plan, plan_of_datasets, plan_of_preset, plan_of_root
 from uda.data.doctor.report_text import format_json, format_report
 from uda.data.registry import data_root, datasets_of, refuse_unused_root, root_of
-from uda.errors import require
-from uda.plain import apply_override
-from uda.tracking import progress_bar
+from uda.experiment import validate
+from uda.experiments import load_preset
+from uda.training.tracking import progress_bar
+from uda.utilities.config_tree import apply_override
+from uda.utilities.errors import require
 
 
 def parse_arguments() -> argparse.Namespace:

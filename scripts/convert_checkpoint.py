@@ -11,11 +11,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from uda.cli import clear_errors, print_facts
-from uda.errors import require
-from uda.models.state_dicts import listed, unwrapped
-from uda.recovery import recover_tensors
-from uda.snapshots import load, save, snapshot_values
+from uda.checkpoints.recovery import recover_tensors
+from uda.checkpoints.snapshots import load, save, snapshot_values
+from uda.commands.common import clear_errors, print_facts
+from uda.utilities.errors import require
+from uda.utilities.weight_files import listed, unwrapped
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:

@@ -16,15 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from experiments.toy_city import TOY_ROOT
-from uda import snapshots
-from uda.cli import at_least, clear_errors
+from uda.checkpoints import snapshots
+from uda.commands.common import at_least, clear_errors
 from uda.data.files import read_image
-from uda.data.labels import CITYSCAPES
 from uda.data.registry import list_dataset
-from uda.evaluation import predictions
-from uda.pictures import Picture, comparison
-from uda.reports import markdown_table
+from uda.evaluation.evaluate import predictions
+from uda.evaluation.reports import markdown_table
+from uda.experiments.toy_city import TOY_ROOT
+from uda.labels.spaces import CITYSCAPES
+from uda.prediction.pictures import Picture, comparison
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FOLDER = Path("snapshots/demo")

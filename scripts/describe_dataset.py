@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from uda.cli import clear_errors, print_facts, printable
+from uda.commands.common import clear_errors, print_facts, printable
 from uda.data.drafts.draft import draft_description
-from uda.disk import replacing
-from uda.errors import require
+from uda.utilities.atomic_files import replacing
+from uda.utilities.errors import require
 
 _DEFAULT = "dataset.toml"
 

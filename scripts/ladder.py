@@ -20,11 +20,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from experiments.toy_city import TOY_ROOT
 from ladder_chart import SOURCE_ONLY, check_matplotlib, draw, supervision_of
-from uda import snapshots
-from uda.cli import at_least, clear_errors
-from uda.errors import InputError
+from uda.checkpoints import snapshots
+from uda.commands.common import at_least, clear_errors
+from uda.experiments.toy_city import TOY_ROOT
+from uda.utilities.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FOLDER = Path("snapshots/ladder")

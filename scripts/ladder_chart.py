@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from uda.errors import InputError
+from uda.utilities.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,8 +10,8 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from uda.cli import clear_errors, size_from
-from uda.data.toy_city import contact_sheet, write_toy_city
+from uda.commands.common import clear_errors, size_from
+from uda.data.toy_city.city import contact_sheet, write_toy_city
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:

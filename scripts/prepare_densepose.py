@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from uda.cli import clear_errors
-from uda.data.body_parts import NOONBODY
+from uda.commands.common import clear_errors
+from uda.data.datasets.body_parts import NOONBODY
 from uda.data.preparation.densepose import prepare
 
 

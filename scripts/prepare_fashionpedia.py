@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from uda.cli import at_least, clear_errors, print_facts
+from uda.commands.common import at_least, clear_errors, print_facts
 from uda.data.preparation.fashion_labels import prepare
 
 

@@ -16,8 +16,8 @@ from typing import get_args
 
 from tqdm import tqdm
 
-from uda.cli import at_least, clear_errors, positive
-from uda.data.isprs_areas import AREAS, Channels, IsprsName
+from uda.commands.common import at_least, clear_errors, positive
+from uda.data.datasets.isprs_areas import AREAS, Channels, IsprsName
 from uda.data.preparation.isprs_tiles import TileSettings, write_tiles
 
 

@@ -8,15 +8,15 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from uda.cli import clear_errors
-from uda.data.labels import CITYSCAPES, LabelSpace
+from uda.commands.common import clear_errors
+from uda.commands.score_options import add_score_options, check_score_options, publish
 from uda.data.prediction_folder import Pair, pair_files, pair_samples
 from uda.data.registry import layout_named, refuse_unused_root, root_of
 from uda.data.training import open_labeled_split
-from uda.errors import require
-from uda.folder_scoring import score_pairs, sets_of_maps
-from uda.score_options import add_score_options, check_score_options, publish
-from uda.tracking import progress_bar
+from uda.evaluation.folder_scoring import score_pairs, sets_of_maps
+from uda.labels.spaces import CITYSCAPES, LabelSpace
+from uda.training.tracking import progress_bar
+from uda.utilities.errors import require
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -23,19 +23,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments import PRESETS, load_preset
-from uda import objectives, snapshots
-from uda.cli import at_least, clear_errors
-from uda.config import Experiment
+from uda.checkpoints import snapshots
+from uda.commands.common import at_least, clear_errors
 from uda.data.config import DomainConfig
-from uda.data.labels import CITYSCAPES
 from uda.data.pseudo_label_folder import ID_SPACE, Manifest, PseudoLabelWriter
 from uda.data.registry import list_dataset
-from uda.data.toy_city import write_toy_city
-from uda.engine import train
-from uda.errors import InputError
-from uda.models import DeepLabV3PlusConfig, Mask2FormerConfig, ModelConfig
-from uda.objectives import ObjectiveConfig
+from uda.data.toy_city.city import write_toy_city
+from uda.experiment import Experiment
+from uda.experiments import PRESETS, load_preset
+from uda.labels.spaces import CITYSCAPES
+from uda.models.deeplabv3plus import DeepLabV3PlusConfig
+from uda.models.mask2former import Mask2FormerConfig
+from uda.models.segmenter import ModelConfig
+from uda.objectives.registry import objective_configs
+from uda.training.loop import train
+from uda.utilities.errors import InputError
 
 SIZE = (64, 128)  # pixels (height, width) of every image
 STEPS = 12
@@ -131,10 +133,7 @@ def torture_one(folder: Path, name: str, *, kills: int, rng: np.random.Generator
 def presets() -> dict[str, str]:
     """A preset for every objective that `uda.objectives` has, by the objective's name: a toy one,
     or one that `shrunk` brings to the toy city."""
-    kinds = [
-        kind for kind in vars(objectives).values()
-        if isinstance(kind, type) and issubclass(kind, ObjectiveConfig) and kind != ObjectiveConfig
-    ]  # fmt: skip
+    kinds = list(objective_configs().values())
     toys = {
         name: load_preset(name).objectives.values()
         for name in (*(name for name in PRESETS if "toy_" in name), MASKS)

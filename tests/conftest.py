@@ -11,7 +11,7 @@ import torch
 
 from shells import CLASS_MIX, Shell, Trained
 from tiny_runs import REPOSITORY, tiny_options
-from uda.data.toy_city import write_toy_city
+from uda.data.toy_city.city import write_toy_city
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,17 +10,17 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tiny_runs import CROP, tiny_model
-from uda.config import Experiment
-from uda.data.labels import CITYSCAPES
+from uda.checkpoints.formats import ForeignFormat
+from uda.checkpoints.snapshots import Snapshot, versions
 from uda.data.registry import list_dataset
 from uda.data.samples import Sample
-from uda.models.checkpoints import ForeignFormat
+from uda.experiment import Experiment
+from uda.labels.spaces import CITYSCAPES
 from uda.models.discriminators import FullyConvolutionalDiscriminator
 from uda.models.segmenter import Normalization, SegmentationOutput, Segmenter
-from uda.optimizers import ParameterGroup, build_optimizer
-from uda.plain import to_plain
-from uda.run import Run
-from uda.snapshots import Snapshot, versions
+from uda.optim.optimizers import ParameterGroup, build_optimizer
+from uda.training.run import Run
+from uda.utilities.config_tree import to_plain
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from uda.data.fashion_classes import FASHION_CLASSES
+from uda.data.datasets.fashion_classes import FASHION_CLASSES
 
 
 class Box(NamedTuple):

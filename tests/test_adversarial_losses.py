@@ -6,13 +6,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from uda.adversarial_losses import AdversarialKind, fool, gradient_penalty, tell_apart
-from uda.errors import InputError
 from uda.models.discriminators import (
     AdversarialConvention,
     FullyConvolutionalDiscriminator,
     MultiScaleDiscriminator,
 )
+from uda.objectives.functional.adversarial import (
+    AdversarialKind,
+    fool,
+    gradient_penalty,
+    tell_apart,
+)
+from uda.utilities.errors import InputError
 
 ADAPTSEGNET = FullyConvolutionalDiscriminator.convention
 MRNET = MultiScaleDiscriminator.convention

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from factories import ColorSegmenter, noise, write_png
 from tiny_runs import tiny_model
-from uda.batch_norm import adapt_batch_norm, reestimate_batch_norm
-from uda.errors import InputError
+from uda.evaluation.batch_norm import adapt_batch_norm, reestimate_batch_norm
+from uda.evaluation.protocols import Protocol
 from uda.models.segmenter import Normalization, SegmentationOutput, Segmenter
-from uda.protocols import Protocol
+from uda.utilities.errors import InputError
 
 
 class OneNorm(Segmenter):

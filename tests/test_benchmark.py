@@ -23,8 +23,8 @@ from benchmark_step import (
 )
 from shells import Shell
 from tiny_runs import CPU, without_dropout
-from uda.run import Run
-from uda.step import train_step
+from uda.training.run import Run
+from uda.training.step import train_step
 
 ROW = Row(
     name="training step",

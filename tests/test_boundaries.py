@@ -9,10 +9,10 @@ import torch
 from scipy.ndimage import binary_erosion
 from torch import Tensor
 
-from uda.boundaries import BoundaryMatrix, boundary_distance, to_boundaries
-from uda.data.labels import IGNORE_INDEX
-from uda.errors import InputError
-from uda.metrics import scores
+from uda.evaluation.boundaries import BoundaryMatrix, boundary_distance, to_boundaries
+from uda.evaluation.metrics import scores
+from uda.labels.spaces import IGNORE_INDEX
+from uda.utilities.errors import InputError
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 REST = 9

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from uda.clahe import Levels, clahe, equalize_lightness
+from uda.augmentation.clahe import Levels, clahe, equalize_lightness
 
 
 def gray(height: int, width: int) -> Levels:

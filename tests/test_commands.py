@@ -10,13 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments import PRESETS
 from factories import file_of
 from shells import CLASS_MIX, NAMES, Shell, Trained, process, table
 from tiny_runs import CROP, start_process, tiny_options
+from uda.checkpoints.formats import SEGMENTRON
+from uda.checkpoints.snapshots import load, read, save
 from uda.data.pseudo_label_folder import read_manifest
-from uda.models.checkpoints import SEGMENTRON
-from uda.snapshots import load, read, save
+from uda.experiments import PRESETS
 
 NETWORK_OPTIONS = {
     "--restore-from", "--partial", "--weights", "--data-root", "--dataset", "--protocol",

@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
-from experiments import PRESETS, list_presets, load_preset
-from uda.config import Experiment, validate
 from uda.data.config import DomainConfig
-from uda.errors import InputError
-from uda.objectives import ClassMixConfig, PseudoLabelConfig
-from uda.plain import apply_override
-from uda.teacher import TeacherConfig
+from uda.experiment import Experiment, validate
+from uda.experiments import PRESETS, list_presets, load_preset
+from uda.objectives.class_mix import ClassMixConfig
+from uda.objectives.pseudo_label import PseudoLabelConfig
+from uda.optim.teacher import TeacherConfig
+from uda.utilities.config_tree import apply_override
+from uda.utilities.errors import InputError
 
 
 def experiment(*overrides: str) -> Experiment:

@@ -14,12 +14,12 @@ from torch import Tensor
 
 import convert_checkpoint
 import uda
-from experiments import load_preset
 from factories import file_of, tiny_snapshot
 from tiny_runs import assert_same, start_process
-from uda.errors import InputError
-from uda.models.checkpoints import SEGMENTRON
-from uda.snapshots import load, save, snapshot_values
+from uda.checkpoints.formats import SEGMENTRON
+from uda.checkpoints.snapshots import load, save, snapshot_values
+from uda.experiments import load_preset
+from uda.utilities.errors import InputError
 
 
 class Trap:

@@ -12,7 +12,7 @@ from shells import Shell
 from tiny_runs import tiny_options
 from uda.data.described.file import Description, read_description
 from uda.data.drafts.pairs import best_pairing
-from uda.errors import InputError
+from uda.utilities.errors import InputError
 
 COMMAND = "scripts/describe_dataset.py"
 SIZE = (64, 128)

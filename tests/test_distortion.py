@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from uda.distortion import photometric_distortion, saturated
+from uda.augmentation.policies import photometric_distortion, saturated
 
 COLORS = ((200, 40, 90), (10, 250, 130), (60, 60, 60), (0, 0, 255), (255, 250, 0))
 

@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments import load_preset
 from shells import CLASS_MIX, Shell, Trained
 from tiny_runs import (
     DISTINCT_STEPS,
@@ -25,10 +24,11 @@ from tiny_runs import (
     write_pseudo_labels,
 )
 from trained_steps import MASKS, comparable, steps_of
-from uda import distributed
+from uda.checkpoints.snapshots import read
 from uda.data.pseudo_label_folder import read_manifest
-from uda.errors import InputError
-from uda.snapshots import read
+from uda.experiments import load_preset
+from uda.utilities import distributed
+from uda.utilities.errors import InputError
 
 
 def torchrun(*arguments: str, cwd: Path = REPOSITORY) -> "subprocess.Popen[str]":

@@ -14,8 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-import train_uda
-from experiments import load_preset
+import uda.commands.train
 from factories import file_of
 from tiny_runs import (
     CPU,
@@ -33,27 +32,25 @@ from tiny_runs import (
     tiny_run,
     write_pseudo_labels,
 )
-from uda import engine
-from uda.config import Experiment
+from uda.augmentation.jitter import JitterConfig
+from uda.checkpoints.formats import SEGMENTRON
+from uda.checkpoints.snapshots import load, read, save
+from uda.data.batch import Batch, View
 from uda.data.config import DomainConfig
-from uda.engine import train
-from uda.errors import InputError
-from uda.metrics import Scores
-from uda.models.checkpoints import SEGMENTRON
-from uda.objectives import (
-    ClassMixConfig,
-    CutMixConfig,
-    MemoryRegularizationConfig,
-    Objective,
-    StepContext,
-)
-from uda.photometric import JitterConfig
-from uda.plain import apply_override
-from uda.run import Run, StepResult, start_run
-from uda.snapshots import load, read, save
-from uda.step import _collect_views, train_step
-from uda.teacher import TeacherConfig
-from uda.views import Batch, View
+from uda.evaluation.metrics import Scores
+from uda.experiment import Experiment
+from uda.experiments import load_preset
+from uda.objectives.base import Objective, StepContext
+from uda.objectives.class_mix import ClassMixConfig
+from uda.objectives.cut_mix import CutMixConfig
+from uda.objectives.memory_regularization import MemoryRegularizationConfig
+from uda.optim.teacher import TeacherConfig
+from uda.training import loop as engine
+from uda.training.loop import train
+from uda.training.run import Run, StepResult, start_run
+from uda.training.step import _collect_views, train_step
+from uda.utilities.config_tree import apply_override
+from uda.utilities.errors import InputError
 
 
 def everything(toy_root: Path) -> Experiment:
@@ -242,7 +239,7 @@ def test_a_killed_process_resumed_in_another_equals_an_undisturbed_one(
     resumed = start_process(tmp_path, *command(toy_root, "--run", "killed", "--resume"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", command(toy_root, "--run", "undisturbed"))
-    train_uda.main()
+    uda.commands.train.main()
     out, error = resumed.communicate(timeout=60)
     assert resumed.returncode == 0, error
     assert "===> mIoU:" in out
@@ -291,7 +288,7 @@ def first_states(
                 states[name] = {n: t.clone() for n, t in network.state_dict().items()}
         return collect(run, active, batch, context)
 
-    monkeypatch.setattr("uda.step._collect_views", watched)
+    monkeypatch.setattr("uda.training.step._collect_views", watched)
     run_to_end(experiment, folder)
     return states
 

@@ -15,12 +15,12 @@ from PIL import Image
 from factories import tiny_snapshot
 from shells import NAMES, Shell, Trained, process, table
 from tiny_runs import tiny_preset
-from uda.data.cityscapes_server import check_server_zip
-from uda.data.class_sets import CLASS_SETS
-from uda.data.labels import CITYSCAPES
+from uda.checkpoints.snapshots import load, save, snapshot_values
 from uda.data.registry import list_dataset
-from uda.evaluation import predictions
-from uda.snapshots import load, save, snapshot_values
+from uda.evaluation.evaluate import predictions
+from uda.labels.class_sets import CLASS_SETS
+from uda.labels.spaces import CITYSCAPES
+from uda.prediction.cityscapes_server import check_server_zip
 
 
 def test_eval_single(trained: Trained, tmp_path: Path) -> None:

@@ -9,17 +9,17 @@ import torch
 
 from factories import Bytes, ColorSegmenter, colors_of, noise, write_png, written_sample
 from tiny_runs import tiny_model
-from uda.data.labels import CITYSCAPES, IGNORE_INDEX
 from uda.data.registry import list_dataset
 from uda.data.samples import Sample
-from uda.errors import InputError
-from uda.evaluation import (
+from uda.evaluation.evaluate import (
     EvaluationConfig,
     evaluate,
     predictions,
 )
-from uda.metrics import Scores
+from uda.evaluation.metrics import Scores
+from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX
 from uda.models.segmenter import Segmenter
+from uda.utilities.errors import InputError
 
 AS_STORED = EvaluationConfig(dataset="cityscapes", input_size=None)
 

@@ -12,9 +12,10 @@ LIMIT = 6 * 2**30  # bytes, everything that the process holds at its worst
 SCRIPT = """
 import resource
 import torch
-from uda.inference import predict
-from uda.models import DeepLabV2Config, DeepLabV3PlusConfig
-from uda.protocols import PROTOCOLS
+from uda.evaluation.inference import predict
+from uda.models.deeplabv2 import DeepLabV2Config
+from uda.models.deeplabv3plus import DeepLabV3PlusConfig
+from uda.evaluation.protocols import PROTOCOLS
 
 network = {network}(backbone="resnet101", backbone_weights="none").build(19).eval()
 protocol = PROTOCOLS["{protocol}"]

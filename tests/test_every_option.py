@@ -17,49 +17,44 @@ from PIL import Image
 from torch import Tensor
 
 from tiny_runs import CPU, flat, metrics, tiny_mask2former, tiny_model, write_pseudo_labels
-from uda import snapshots
-from uda.config import Experiment, RestartConfig, TrainConfig, validate
+from uda.augmentation.jitter import JitterConfig
+from uda.augmentation.policies import PolicyName
+from uda.checkpoints import snapshots
 from uda.data.config import DataConfig, DomainConfig, SecondViewConfig
-from uda.data.labels import LabelSpace
 from uda.data.samples import Sample
 from uda.data.sampling import batches
 from uda.data.training import open_training_data
-from uda.engine import train
-from uda.errors import InputError
-from uda.evaluation import EvaluationConfig, evaluate
-from uda.measures import Measured
-from uda.models import (
-    DeepLabV2Config,
-    DeepLabV3PlusConfig,
-    Mask2FormerConfig,
-    ModelConfig,
-    SegmenTronConfig,
-    SmpConfig,
-    TorchvisionDeepLabV3Config,
-    VainFConfig,
-)
-from uda.models.segmenter import ResNetConfig, Segmenter
-from uda.objectives import (
-    AdversarialConfig,
-    ClassMixConfig,
-    CrossViewConfig,
-    CutMixConfig,
-    EntropyConfig,
-    FixMatchConfig,
-    MaskClassificationConfig,
-    MemoryRegularizationConfig,
-    PseudoLabelConfig,
-    RectifiedPseudoLabelConfig,
-    SupervisedConfig,
-)
-from uda.optimizers import OptimizerConfig
-from uda.photometric import JitterConfig
-from uda.plateau import PlateauConfig
-from uda.policies import PolicyName
-from uda.run import start_run
-from uda.schedules import CosineRestartsConfig
-from uda.step import train_step
-from uda.teacher import TeacherConfig
+from uda.evaluation.evaluate import EvaluationConfig, evaluate
+from uda.evaluation.measures import Measured
+from uda.experiment import Experiment, RestartConfig, TrainConfig, validate
+from uda.labels.spaces import LabelSpace
+from uda.models.deeplabv2 import DeepLabV2Config
+from uda.models.deeplabv3plus import DeepLabV3PlusConfig
+from uda.models.mask2former import Mask2FormerConfig
+from uda.models.segmenter import ModelConfig, ResNetConfig, Segmenter
+from uda.models.segmentron import SegmenTronConfig
+from uda.models.smp import SmpConfig
+from uda.models.torchvision_deeplabv3 import TorchvisionDeepLabV3Config
+from uda.models.vainf import VainFConfig
+from uda.objectives.adversarial import AdversarialConfig
+from uda.objectives.class_mix import ClassMixConfig
+from uda.objectives.cross_view import CrossViewConfig
+from uda.objectives.cut_mix import CutMixConfig
+from uda.objectives.entropy import EntropyConfig
+from uda.objectives.fix_match import FixMatchConfig
+from uda.objectives.mask_classification import MaskClassificationConfig
+from uda.objectives.memory_regularization import MemoryRegularizationConfig
+from uda.objectives.pseudo_label import PseudoLabelConfig
+from uda.objectives.rectified_pseudo_label import RectifiedPseudoLabelConfig
+from uda.objectives.supervised import SupervisedConfig
+from uda.optim.optimizers import OptimizerConfig
+from uda.optim.plateau import PlateauConfig
+from uda.optim.schedules import CosineRestartsConfig
+from uda.optim.teacher import TeacherConfig
+from uda.training.loop import train
+from uda.training.run import start_run
+from uda.training.step import train_step
+from uda.utilities.errors import InputError
 
 CROP = (32, 64)  # pixels (height, width)
 BOX = (32, 60)  # not of the shape of the images, 64x128
@@ -722,7 +717,7 @@ def test_an_option_of_the_evaluation_that_gets_lost_is_noticed(
 
     case = Case(trained_before, ("evaluation.flip",))
     monkeypatch.setitem(CASES, "without_flip", case)
-    monkeypatch.setattr("uda.records.evaluate", without_flip)
+    monkeypatch.setattr("uda.training.records.evaluate", without_flip)
     (option,) = options_of("without_flip", case)
     assert ignored(option, root, tmp_path) == [True]
 

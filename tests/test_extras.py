@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments import PRESETS
-from uda.errors import InputError
-from uda.extras import require_extra
+from uda.experiments import PRESETS
+from uda.utilities.errors import InputError
+from uda.utilities.extras import require_extra
 
 
 @pytest.mark.parametrize(
@@ -55,11 +55,11 @@ _BLOCKED = (
 _PROGRAM = """
 import importlib, pkgutil, sys
 sys.modules.update(dict.fromkeys(sys.argv[1:]))  # to import one of these now fails
-import experiments, uda
-for package in (uda, experiments):
-    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        importlib.import_module(module.name)
-from uda.config import validate
+import uda
+from uda import experiments
+for module in pkgutil.walk_packages(uda.__path__, "uda."):
+    importlib.import_module(module.name)
+from uda.experiment import validate
 for name in experiments.PRESETS:
     validate(experiments.load_preset(name))
 print(len(experiments.PRESETS), "presets")

@@ -18,14 +18,14 @@ from torch import Tensor
 
 from factories import CITYSCAPES_STEMS, SIZE, Bytes, cityscapes_labels, write_png
 from tiny_runs import REPOSITORY
-from uda.boundaries import BoundaryMatrix
-from uda.data.labels import CITYSCAPES, IGNORE_INDEX
 from uda.data.prediction_folder import Ids, Pair, check_files, pair_files, read_prediction
-from uda.errors import InputError
-from uda.folder_scoring import score_pairs, sets_of_maps
-from uda.measures import Measured
-from uda.metrics import ConfusionMatrix, scores
-from uda.reports import boundary_fact
+from uda.evaluation.boundaries import BoundaryMatrix
+from uda.evaluation.folder_scoring import score_pairs, sets_of_maps
+from uda.evaluation.measures import Measured
+from uda.evaluation.metrics import ConfusionMatrix, scores
+from uda.evaluation.reports import boundary_fact
+from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX
+from uda.utilities.errors import InputError
 
 NO_CLASS = 19
 STEM = CITYSCAPES_STEMS[0]

@@ -13,16 +13,16 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments import PRESETS, load_preset
 from factories import raw_labels
 from shells import Shell
 from tiny_runs import tiny_options
-from uda.cli import clear_errors, folder_of_run
+from uda.commands.common import clear_errors, folder_of_run
 from uda.data.files import read_image, read_raw_labels
 from uda.data.pseudo_label_folder import MANIFEST, read_manifest
-from uda.errors import InputError
+from uda.experiments import PRESETS, load_preset
 from uda.models.discriminators import FullyConvolutionalDiscriminator
-from uda.plain import to_plain
+from uda.utilities.config_tree import to_plain
+from uda.utilities.errors import InputError
 
 
 class Trap:
@@ -139,8 +139,8 @@ def test_a_run_is_called_as_asked_or_after_its_preset() -> None:
 STUDY = '''
 """A study."""
 from dataclasses import dataclass
-from experiments import toy_city
-from uda.objectives import EntropyConfig
+from uda.experiments import toy_city
+from uda.objectives.entropy import EntropyConfig
 
 def toy_longer():
     """The toy city for longer."""

@@ -8,20 +8,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments import load_preset
 from factories import file_of
 from tiny_runs import CPU, assert_same, tiny_preset
-from uda import engine
-from uda.config import Experiment
-from uda.engine import train
-from uda.errors import InputError
-from uda.models import DeepLabV3PlusConfig
-from uda.models.checkpoints import FORMATS
+from uda.checkpoints.formats import FORMATS
+from uda.checkpoints.snapshots import load, save, snapshot_values, versions
+from uda.experiment import Experiment
+from uda.experiments import load_preset
+from uda.models.deeplabv3plus import DeepLabV3PlusConfig
 from uda.models.discriminators import FullyConvolutionalDiscriminator
 from uda.objectives.adversarial import Adversarial
-from uda.run import Run, start_run
-from uda.snapshots import load, save, snapshot_values, versions
-from uda.weight_files import sha256
+from uda.training import loop as engine
+from uda.training.loop import train
+from uda.training.run import Run, start_run
+from uda.utilities.errors import InputError
+from uda.utilities.weight_files import sha256
 
 PRESET = "logged_multi_640x360_lsgan_b1"  # AdaptSegNet on two levels
 

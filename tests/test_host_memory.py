@@ -8,7 +8,7 @@ import pytest
 _PROGRAM = """
 import resource, sys
 import torch
-from uda.host_memory import keep_freed_memory
+from uda.utilities.host_memory import keep_freed_memory
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

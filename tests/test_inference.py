@@ -15,11 +15,11 @@ from torch.utils._pytree import tree_leaves
 
 from factories import ColorSegmenter, noise
 from tiny_runs import tiny_model
-from uda import inference
 from uda.data.transforms import resize_image
-from uda.inference import predict, probability_strips
+from uda.evaluation import inference
+from uda.evaluation.inference import predict, probability_strips
+from uda.evaluation.protocols import PROTOCOLS, Protocol
 from uda.models.segmenter import Normalization, SegmentationOutput, Segmenter
-from uda.protocols import PROTOCOLS, Protocol
 
 SIZE = (22, 38)
 Upsample = Literal["via_input", "logits", "probabilities"]

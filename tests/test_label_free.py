@@ -10,19 +10,19 @@ from torch import Tensor, nn
 
 from factories import write_png
 from tiny_runs import CPU, metrics, tiny_preset
-from uda import label_free
-from uda.data.labels import CITYSCAPES
 from uda.data.samples import Sample
-from uda.engine import train
-from uda.errors import InputError
-from uda.evaluation import EvaluationConfig
-from uda.label_free import (
+from uda.evaluation import label_free
+from uda.evaluation.evaluate import EvaluationConfig
+from uda.evaluation.label_free import (
     CRITERIA,
     label_free_criteria,
     soft_neighborhood_density,
 )
+from uda.labels.spaces import CITYSCAPES
 from uda.models.segmenter import SegmentationOutput, Segmenter
-from uda.summary import ORACLE, Summary, summarized, summary_text
+from uda.training.loop import train
+from uda.training.summary import ORACLE, Summary, summarized, summary_text
+from uda.utilities.errors import InputError
 
 CLASSES = CITYSCAPES.num_classes
 

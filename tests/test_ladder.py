@@ -14,10 +14,10 @@ from PIL import Image
 
 import ladder
 import ladder_chart
-from experiments import PRESETS, load_preset, toy_city
 from factories import tiny_snapshot
-from uda.errors import InputError
-from uda.snapshots import save, snapshot_values
+from uda.checkpoints.snapshots import save, snapshot_values
+from uda.experiments import PRESETS, load_preset, toy_city
+from uda.utilities.errors import InputError
 
 pytest.importorskip("matplotlib")  # of the extra plots, which draws the chart
 

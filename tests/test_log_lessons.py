@@ -17,8 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import uda.records
-from experiments import PRESETS, load_preset
+import uda.training.records
 from factories import (
     CITYSCAPES_STEMS,
     Bytes,
@@ -45,43 +44,41 @@ from tiny_runs import (
     without_dropout,
     write_pseudo_labels,
 )
-from uda import engine
-from uda.config import Experiment, RestartConfig, TrainConfig, validate
+from uda.augmentation.jitter import JitterConfig
+from uda.checkpoints.snapshots import load, read
+from uda.data.batch import Batch, View
 from uda.data.config import DataConfig
-from uda.data.labels import CITYSCAPES, IGNORE_INDEX, LabelSpace
 from uda.data.pseudo_label_folder import file_name
 from uda.data.registry import list_dataset
 from uda.data.samples import Sample
 from uda.data.sampling import batches
 from uda.data.training import TrainingData, open_training_data
-from uda.engine import train
-from uda.errors import InputError
-from uda.evaluation import EvaluationConfig, evaluate
-from uda.measures import Measured
-from uda.metrics import ConfusionMatrix, Scores
-from uda.mixing import mix_domains, paste
-from uda.models import DeepLabV2Config
+from uda.evaluation.evaluate import EvaluationConfig, evaluate
+from uda.evaluation.measures import Measured
+from uda.evaluation.metrics import ConfusionMatrix, Scores
+from uda.experiment import Experiment, RestartConfig, TrainConfig, validate
+from uda.experiments import PRESETS, load_preset
+from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX, LabelSpace
+from uda.models.deeplabv2 import DeepLabV2Config
 from uda.models.segmenter import SegmentationOutput, Segmenter
-from uda.objectives import (
-    ClassMixConfig,
-    CutMixConfig,
-    FixMatchConfig,
-    Objective,
-    PseudoLabelConfig,
-    StepContext,
-)
-from uda.photometric import JitterConfig
-from uda.plain import to_plain
-from uda.preemption import Stop
-from uda.pseudo_labeling import label_images
-from uda.records import evaluate_student
-from uda.run import Run, StepResult
-from uda.run_folder import RunFolder
-from uda.schedules import learning_rate_factor
-from uda.snapshots import load, read
-from uda.step import _collect_views, train_step
-from uda.teacher import TeacherConfig
-from uda.views import Batch, View
+from uda.objectives.base import Objective, StepContext
+from uda.objectives.class_mix import ClassMixConfig
+from uda.objectives.cut_mix import CutMixConfig
+from uda.objectives.fix_match import FixMatchConfig
+from uda.objectives.functional.mixing import mix_domains, paste
+from uda.objectives.pseudo_label import PseudoLabelConfig
+from uda.optim.schedules import learning_rate_factor
+from uda.optim.teacher import TeacherConfig
+from uda.prediction.pseudo_labeling import label_images
+from uda.training import loop as engine
+from uda.training.loop import train
+from uda.training.records import evaluate_student
+from uda.training.run import Run, StepResult
+from uda.training.run_folder import RunFolder
+from uda.training.signals import Stop
+from uda.training.step import _collect_views, train_step
+from uda.utilities.config_tree import to_plain
+from uda.utilities.errors import InputError
 
 SIZE = (80, 160)  # pixels (height, width) of the pictures drawn below
 
@@ -687,7 +684,7 @@ def test_c5a_the_slip_in_the_loop_would_be_caught(
     ) -> list[View]:
         return collect(run, active, replace(batch, target_images=batch.source_images), context)
 
-    monkeypatch.setattr("uda.step._collect_views", slipped)
+    monkeypatch.setattr("uda.training.step._collect_views", slipped)
     views, judged = domains_seen(of_pictures("toy_adversarial", colored_root))
     assert views == {"source": "source", "target": "source"}
     assert judged == ["source"] * 3
@@ -851,7 +848,7 @@ def test_c5e_the_logs_validation_loss_is_caught(
         segmenter(torch.rand(2, 3, *SIZE, generator=torch.Generator().manual_seed(0)))
         return evaluate(segmenter, samples, config=config, label_space=label_space)
 
-    monkeypatch.setattr(uda.records, "evaluate", with_a_validation_loss)
+    monkeypatch.setattr(uda.training.records, "evaluate", with_a_validation_loss)
     assert not statistics_survive_evaluation(toy_root)
     assert not training_survives_evaluation(toy_root, tmp_path)
 
@@ -1128,7 +1125,7 @@ def test_restart_begins_all_anew_but_the_student(
         at_restart.append(copy.deepcopy(run.state()))
         return collect(run, active, batch, context)
 
-    monkeypatch.setattr("uda.step._collect_views", watched)
+    monkeypatch.setattr("uda.training.step._collect_views", watched)
     move(run, 1)
     (after,) = at_restart
     assert_same(after["student"], before["student"])

@@ -7,9 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from uda.data.labels import IGNORE_INDEX
-from uda.errors import InputError
-from uda.losses import (
+from uda.labels.spaces import IGNORE_INDEX
+from uda.objectives.functional.losses import (
     ClassBalance,
     cross_entropy,
     entropy,
@@ -17,6 +16,7 @@ from uda.losses import (
     memory_regularization,
     rectified_cross_entropy,
 )
+from uda.utilities.errors import InputError
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 LOG_2, LOG_3 = math.log(2), math.log(3)

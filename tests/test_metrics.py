@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from uda.data.class_sets import ClassSet
-from uda.data.labels import IGNORE_INDEX
-from uda.errors import InputError
-from uda.metrics import ConfusionMatrix, Scores, scores, set_miou
+from uda.evaluation.metrics import ConfusionMatrix, Scores, scores, set_miou
+from uda.labels.class_sets import ClassSet
+from uda.labels.spaces import IGNORE_INDEX
+from uda.utilities.errors import InputError
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 CLASSES = ("road", "car", "train")

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from factories import Bytes, write_png
-from uda.data.body_parts import BODY_PARTS, NOONBODY
+from uda.data.batch import Batch
 from uda.data.config import DataConfig, DomainConfig, SecondViewConfig
+from uda.data.datasets.body_parts import BODY_PARTS, NOONBODY
 from uda.data.pseudo_label_folder import ID_SPACE, Manifest, PseudoLabelWriter
 from uda.data.registry import LAYOUTS, list_dataset
 from uda.data.samples import Sample
 from uda.data.sampling import batches
 from uda.data.training import open_training_data
-from uda.evaluation import EvaluationConfig, evaluate
+from uda.evaluation.evaluate import EvaluationConfig, evaluate
 from uda.models.segmenter import Normalization, SegmentationOutput, Segmenter
-from uda.views import Batch
 
 # Right and left hand, a head, background, and a pixel that is not labeled.
 LABELS = np.array([[0, 2, 2, 0, 0, 3], [14, 2, 0, 0, 255, 3]], np.uint8)

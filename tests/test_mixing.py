@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from uda.data.labels import IGNORE_INDEX
-from uda.mixing import half_of_classes, paste, random_boxes
+from uda.labels.spaces import IGNORE_INDEX
+from uda.objectives.functional.mixing import half_of_classes, paste, random_boxes
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from tiny_runs import CPU, assert_same, batch_for, metrics, steps, tiny_preset, tiny_run
-from uda.data.labels import IGNORE_INDEX
-from uda.engine import train
-from uda.inference import predict
-from uda.monitors import REST, WINDOW, Monitor, Watched, verdict, watched
-from uda.pseudo_labels import PseudoLabels
-from uda.run import Run
-from uda.step import train_step
-from uda.tracking import Tracker
-from uda.watch import Watch, of_all_processes
+from uda.evaluation.inference import predict
+from uda.labels.spaces import IGNORE_INDEX
+from uda.objectives.counts import Watch, of_all_processes
+from uda.objectives.functional.pseudo_labels import PseudoLabels
+from uda.training.loop import train
+from uda.training.monitors import REST, WINDOW, Monitor, Watched, verdict, watched
+from uda.training.run import Run
+from uda.training.step import train_step
+from uda.training.tracking import Tracker
 
 NAMES = ("road", "car", "bus")
 

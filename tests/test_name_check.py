@@ -11,9 +11,9 @@ import torch
 
 from factories import write_png
 from shells import Shell
-from uda.data.labels import CITYSCAPES
-from uda.metrics import ConfusionMatrix, Scores, scores
-from uda.name_check import name_warning
+from uda.evaluation.metrics import ConfusionMatrix, Scores, scores
+from uda.evaluation.name_check import name_warning
+from uda.labels.spaces import CITYSCAPES
 
 Counts = npt.NDArray[np.int64]
 Draw = Callable[[np.random.Generator, int], Counts]

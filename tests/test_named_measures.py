@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from uda.data.labels import CITYSCAPES
-from uda.measures import Tally
+from uda.evaluation.measures import Tally
+from uda.labels.spaces import CITYSCAPES
 
 SPACE = replace(
     CITYSCAPES,

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from tiny_runs import batch_for, tiny_preset, tiny_run
-from uda.errors import InputError
-from uda.optimizers import OptimizerConfig, build_optimizer, set_learning_rate, without_decay
-from uda.schedules import learning_rate_factor
-from uda.step import train_step
+from uda.optim.optimizers import OptimizerConfig, build_optimizer, set_learning_rate, without_decay
+from uda.optim.schedules import learning_rate_factor
+from uda.training.step import train_step
+from uda.utilities.errors import InputError
 
 SGD = OptimizerConfig(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.01)
 ADAM = OptimizerConfig(name="adam", lr=0.1, weight_decay=0.5)

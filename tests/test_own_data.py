@@ -11,8 +11,8 @@ from PIL import Image
 from factories import describe_city
 from shells import CLASS_MIX, Shell
 from tiny_runs import tiny_options
-from uda.data.labels import CITYSCAPES
-from uda.snapshots import load, read
+from uda.checkpoints.snapshots import load, read
+from uda.labels.spaces import CITYSCAPES
 
 
 def options(*more: str) -> list[str]:

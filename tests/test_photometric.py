@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from uda.errors import InputError
-from uda.photometric import JitterConfig, gaussian_blur, jitter
+from uda.augmentation.jitter import JitterConfig, gaussian_blur, jitter
+from uda.utilities.errors import InputError
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 OFF = JitterConfig(

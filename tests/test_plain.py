@@ -5,15 +5,23 @@ from typing import Any
 
 import pytest
 
-from experiments import PRESETS, load_preset
-from uda.config import Experiment, TrainConfig
 from uda.data.config import DataConfig, DomainConfig
-from uda.errors import InputError
-from uda.evaluation import EvaluationConfig
-from uda.models import DeepLabV3PlusConfig, model_from_plain
-from uda.objectives import SupervisedConfig
-from uda.plain import apply_override, check_types, differences, from_plain, suggest, to_plain
-from uda.teacher import TeacherConfig
+from uda.evaluation.evaluate import EvaluationConfig
+from uda.experiment import Experiment, TrainConfig
+from uda.experiments import PRESETS, load_preset
+from uda.models.deeplabv3plus import DeepLabV3PlusConfig
+from uda.models.registry import model_from_plain
+from uda.objectives.supervised import SupervisedConfig
+from uda.optim.teacher import TeacherConfig
+from uda.utilities.config_tree import (
+    apply_override,
+    check_types,
+    differences,
+    from_plain,
+    suggest,
+    to_plain,
+)
+from uda.utilities.errors import InputError
 
 
 def experiment() -> Experiment:

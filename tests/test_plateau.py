@@ -20,13 +20,13 @@ from tiny_runs import (
     tiny_model,
     tiny_preset,
 )
-from uda.config import Experiment, TrainConfig, validate
-from uda.engine import train
-from uda.errors import InputError
-from uda.optimizers import OptimizerConfig
-from uda.plateau import Plateau, PlateauConfig
-from uda.schedules import CosineRestartsConfig, cosine_restarts_factor
-from uda.snapshots import read
+from uda.checkpoints.snapshots import read
+from uda.experiment import Experiment, TrainConfig, validate
+from uda.optim.optimizers import OptimizerConfig
+from uda.optim.plateau import Plateau, PlateauConfig
+from uda.optim.schedules import CosineRestartsConfig, cosine_restarts_factor
+from uda.training.loop import train
+from uda.utilities.errors import InputError
 
 WATCHED = (0.5, 0.5, 0.6, 0.60003, 0.6, 0.55, 0.7, 0.2, 0.2, float("nan"), 0.2, 0.2, 0.69, 0.71)
 
@@ -236,9 +236,9 @@ def test_the_sum_of_losses_survives_a_resume(toy_root: Path, tmp_path: Path) -> 
 OWN = """
 from pathlib import Path
 from test_plateau import scheduled
-from uda.config import Experiment
-from uda.distributed import rank
-from uda.plateau import Plateau
+from uda.experiment import Experiment
+from uda.utilities.distributed import rank
+from uda.optim.plateau import Plateau
 
 original = Plateau.observe
 

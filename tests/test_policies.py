@@ -13,10 +13,10 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from uda import policies
-from uda.clahe import Levels
-from uda.errors import InputError
-from uda.policies import PIXELWISE, PolicyName, _torchvision_policy, apply_policy
+from uda.augmentation import policies
+from uda.augmentation.clahe import Levels
+from uda.augmentation.policies import PIXELWISE, PolicyName, _torchvision_policy, apply_policy
+from uda.utilities.errors import InputError
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 NAMES: tuple[PolicyName, ...] = get_args(PolicyName)

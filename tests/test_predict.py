@@ -11,13 +11,13 @@ from PIL import Image
 
 from factories import ColorSegmenter, colors_of, file_of, noise, write_png
 from shells import Shell, Trained
+from uda.checkpoints.formats import FORMATS
+from uda.checkpoints.snapshots import load
 from uda.data.file_tree import files_below
-from uda.data.labels import CITYSCAPES
-from uda.evaluation import EvaluationConfig
-from uda.folder_prediction import predict_folder
-from uda.models.checkpoints import FORMATS
-from uda.network_options import OpenedNetwork
-from uda.snapshots import load
+from uda.evaluation.evaluate import EvaluationConfig
+from uda.labels.spaces import CITYSCAPES
+from uda.prediction.folder import predict_folder
+from uda.prediction.opened import OpenedNetwork
 
 
 def options(trained: Trained, images: Path, *more: str) -> list[str]:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from experiments import load_preset
 from factories import describe_city
 from tiny_runs import CPU, SUPERVISED, UNSUPERVISED, assert_same, metrics, tiny_preset
-from uda.config import Experiment
-from uda.engine import train
-from uda.errors import InputError
-from uda.snapshots import read
+from uda.checkpoints.snapshots import read
+from uda.experiment import Experiment
+from uda.experiments import load_preset
+from uda.training.loop import train
+from uda.utilities.errors import InputError
 
 _EVENTS = ("open", "os.listdir", "os.scandir", "os.chdir")
 _watchers: list[list[Path]] = []

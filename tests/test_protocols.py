@@ -11,13 +11,9 @@ from torch.nn import functional as F
 
 from factories import ColorSegmenter, colors_of, noise, written_sample
 from tiny_runs import tiny_model
-from uda.data.labels import CITYSCAPES
 from uda.data.samples import Sample
-from uda.errors import InputError
-from uda.evaluation import EvaluationConfig, evaluate, predictions, protocol_line
-from uda.models import DeepLabV2Config
-from uda.models.segmenter import Segmenter
-from uda.protocols import (
+from uda.evaluation.evaluate import EvaluationConfig, evaluate, predictions, protocol_line
+from uda.evaluation.protocols import (
     PROTOCOLS,
     Protocol,
     input_line,
@@ -25,6 +21,10 @@ from uda.protocols import (
     protocol_name,
     protocol_named,
 )
+from uda.labels.spaces import CITYSCAPES
+from uda.models.deeplabv2 import DeepLabV2Config
+from uda.models.segmenter import Segmenter
+from uda.utilities.errors import InputError
 
 WORDS = {
     "native": "input as stored; scale 1; no flip",

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import load_preset
 from factories import (
     CITYSCAPES_STEMS,
     Bytes,
@@ -20,14 +19,15 @@ from factories import (
     write_png,
     written_sample,
 )
+from uda.checkpoints.snapshots import Snapshot
 from uda.data.files import read_raw_labels
-from uda.data.labels import CITYSCAPES, IGNORE_INDEX
 from uda.data.pseudo_label_folder import PseudoLabelFolder, read_manifest
 from uda.data.samples import Sample
-from uda.errors import InputError
-from uda.evaluation import EvaluationConfig
-from uda.pseudo_labeling import LabelingResult, label_images, list_target
-from uda.snapshots import Snapshot
+from uda.evaluation.evaluate import EvaluationConfig
+from uda.experiments import load_preset
+from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX
+from uda.prediction.pseudo_labeling import LabelingResult, label_images, list_target
+from uda.utilities.errors import InputError
 
 # ColorSegmenter gives the class a logit of green / 16 and the 18 others 0.
 GREENS = (0, 16, 48, 64, 240)

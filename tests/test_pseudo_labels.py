@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from uda.pseudo_labels import confidence_weights, pseudo_label
+from uda.objectives.functional.pseudo_labels import confidence_weights, pseudo_label
 
 
 def test_the_most_probable_class_and_its_probability() -> None:

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from experiments import PRESETS, load_preset
-from experiments.published import compare, published
 from factories import tiny_snapshot
 from shells import Shell
 from tiny_runs import tiny_options, tiny_preset
-from uda.data.labels import CITYSCAPES
+from uda.checkpoints.snapshots import save, snapshot_values
 from uda.data.registry import layout_named
-from uda.evaluation import EvaluationConfig
-from uda.metrics import Scores
-from uda.reports import comparison_table
-from uda.snapshots import save, snapshot_values
+from uda.evaluation.evaluate import EvaluationConfig
+from uda.evaluation.metrics import Scores
+from uda.evaluation.reports import comparison_table
+from uda.experiments import PRESETS, load_preset
+from uda.experiments.published import compare, published
+from uda.labels.spaces import CITYSCAPES
 
 NO_RUN = "pseudo_label_eval"
 # Every run of the log that trained, and the one network that it only scored.
@@ -41,7 +41,7 @@ RUNS = {
 }  # fmt: skip
 
 LOG: dict[str, list[dict[str, Any]]] = json.loads(
-    resources.files("experiments").joinpath("published.json").read_text("utf-8")
+    resources.files("uda.experiments").joinpath("published.json").read_text("utf-8")
 )
 ENTRIES = [(name, entry) for name, entries in LOG.items() for entry in entries]
 
@@ -258,7 +258,7 @@ def test_nothing_to_compare(preset: str, dataset: str, split: str) -> None:
 
 
 DOCUMENTS: dict[str, list[dict[str, Any]]] = json.loads(
-    resources.files("experiments").joinpath("documents.json").read_text("utf-8")
+    resources.files("uda.experiments").joinpath("documents.json").read_text("utf-8")
 )
 
 

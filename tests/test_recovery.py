@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from tiny_runs import assert_same
-from uda.errors import InputError
-from uda.recovery import recover_tensors
+from uda.checkpoints.recovery import recover_tensors
+from uda.utilities.errors import InputError
 
 both = pytest.mark.parametrize("legacy", [False, True], ids=["archive", "legacy"])
 

@@ -12,10 +12,10 @@ import torch
 from prettytable import PrettyTable
 from tabulate import tabulate
 
-from uda.data.labels import CITYSCAPES, LabelSpace
-from uda.errors import InputError
-from uda.metrics import ConfusionMatrix, Scores, scores
-from uda.report_formats import FORMATS, HOLDS_FACTS, format_scores
+from uda.evaluation.metrics import ConfusionMatrix, Scores, scores
+from uda.evaluation.report_formats import FORMATS, HOLDS_FACTS, format_scores
+from uda.labels.spaces import CITYSCAPES, LabelSpace
+from uda.utilities.errors import InputError
 
 TOY = LabelSpace(
     name="toy3",

@@ -5,9 +5,8 @@ import math
 
 import pytest
 
-from uda.data.class_sets import ClassSet
-from uda.metrics import Scores
-from uda.reports import (
+from uda.evaluation.metrics import Scores
+from uda.evaluation.reports import (
     absent_line,
     boundary_fact,
     fact_lines,
@@ -16,6 +15,7 @@ from uda.reports import (
     scores_json,
     set_fact,
 )
+from uda.labels.class_sets import ClassSet
 
 NAMES = ("road", "light", "motocycle")
 FULL = Scores(

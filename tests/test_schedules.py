@@ -2,8 +2,8 @@
 
 import pytest
 
-from uda.errors import InputError
-from uda.schedules import learning_rate_factor, momentum_ramp
+from uda.optim.schedules import learning_rate_factor, momentum_ramp
+from uda.utilities.errors import InputError
 
 
 @pytest.mark.parametrize(

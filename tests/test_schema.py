@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from experiments import load_preset
 from factories import tiny_snapshot, with_small_discriminators
 from tiny_runs import assert_same, tiny_model, tiny_run
-from uda.errors import InputError, shown
-from uda.models.foreign import read_foreign
-from uda.run import Run
-from uda.schema import Plain, fault
-from uda.snapshots import Snapshot, load, read, save, snapshot_values
-from uda.weight_files import read_weights
+from uda.checkpoints.foreign import read_foreign
+from uda.checkpoints.snapshots import Snapshot, load, read, save, snapshot_values
+from uda.experiments import load_preset
+from uda.training.run import Run
+from uda.utilities.errors import InputError, shown
+from uda.utilities.schema import Plain, fault
+from uda.utilities.weight_files import read_weights
 
 RING: dict[str, Any] = {}
 RING["ring"] = RING

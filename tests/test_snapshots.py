@@ -13,18 +13,26 @@ import pytest
 import torch
 
 import uda
-from experiments import load_preset
 from factories import file_of, tiny_snapshot
 from tiny_runs import CROP, assert_different, assert_same, tiny_model
-from uda.data.labels import CITYSCAPES
-from uda.errors import InputError, WriteError
-from uda.evaluation import EvaluationConfig
-from uda.models import DeepLabV2Config
-from uda.models.checkpoints import FORMATS, SEGMENTRON
+from uda.checkpoints.formats import FORMATS, SEGMENTRON
+from uda.checkpoints.snapshots import (
+    FORMAT,
+    Snapshot,
+    load,
+    load_weights,
+    read,
+    save,
+    snapshot_values,
+)
+from uda.evaluation.evaluate import EvaluationConfig
+from uda.experiments import load_preset
+from uda.labels.spaces import CITYSCAPES
+from uda.models.deeplabv2 import DeepLabV2Config
 from uda.models.segmentron import SegmenTron
-from uda.plain import differences, to_plain
-from uda.snapshots import FORMAT, Snapshot, load, load_weights, read, save, snapshot_values
-from uda.weight_files import sha256
+from uda.utilities.config_tree import differences, to_plain
+from uda.utilities.errors import InputError, WriteError
+from uda.utilities.weight_files import sha256
 
 
 @pytest.fixture

@@ -12,16 +12,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tiny_runs import REPOSITORY, tiny_model
-from uda import inference
-from uda.data.labels import CITYSCAPES
-from uda.data.toy_city import write_toy_city
+from uda.data.toy_city.city import write_toy_city
 from uda.data.training import open_labeled_split
-from uda.evaluation import EvaluationConfig, evaluate
-from uda.inference import predict
-from uda.measures import Tally
-from uda.named_measures import SoftBatch
-from uda.protocols import protocol_named
-from uda.soft_scores import SMOOTH, soft_scores, soft_sums
+from uda.evaluation import inference
+from uda.evaluation.evaluate import EvaluationConfig, evaluate
+from uda.evaluation.inference import predict
+from uda.evaluation.measures import Tally
+from uda.evaluation.named_measures import SoftBatch
+from uda.evaluation.protocols import protocol_named
+from uda.evaluation.soft_scores import SMOOTH, soft_scores, soft_sums
+from uda.labels.spaces import CITYSCAPES
 
 # A class and its rest, in a row of four pixels, of which the last is unlabeled.
 PROBABILITIES = torch.tensor([[[0.8, 0.4, 0.1, 0.5]], [[0.2, 0.6, 0.9, 0.5]]])
@@ -130,7 +130,7 @@ def test_evaluation_sums_up_in_its_one_pass(tmp_path: Path) -> None:
 
 DEALT = """
 import torch
-from uda.distributed import in_dealt_order, own_share, process_group
+from uda.utilities.distributed import in_dealt_order, own_share, process_group
 with process_group(torch.device("cpu")):
     for count in (5, 6, 1):
         rows = torch.arange(2.0 * count, dtype=torch.float64).view(count, 2)

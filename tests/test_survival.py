@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import pkgutil
 import resource
 import shlex
 import shutil
@@ -13,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,6 @@ from PIL import Image
 from torch import Tensor
 
 import torture
-import uda.objectives
 from shells import CLASS_MIX, Shell
 from tiny_runs import (
     CPU,
@@ -35,19 +32,21 @@ from tiny_runs import (
     tiny_preset,
     tiny_run,
 )
-from uda import engine, inference
-from uda.config import Experiment
-from uda.engine import train
-from uda.errors import InputError, WriteError
+from uda.checkpoints.snapshots import read
+from uda.data.batch import Batch, View
+from uda.evaluation import inference
+from uda.experiment import Experiment
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives import ObjectiveConfig, StepContext
+from uda.objectives.base import StepContext
+from uda.objectives.registry import objective_configs
 from uda.objectives.supervised import Supervised
-from uda.preemption import Stop, Stopped, resume_line
-from uda.run import Run, StepResult
-from uda.snapshots import read
-from uda.step import train_step
-from uda.tracking import Tracker
-from uda.views import Batch, View
+from uda.training import loop as engine
+from uda.training.loop import train
+from uda.training.run import Run, StepResult
+from uda.training.signals import Stop, Stopped, resume_line
+from uda.training.step import train_step
+from uda.training.tracking import Tracker
+from uda.utilities.errors import InputError, WriteError
 
 
 def experiment_of(toy_root: Path) -> Experiment:
@@ -125,7 +124,7 @@ def test_an_evaluation_that_a_signal_cuts_off_is_made_up_for(
             os.kill(os.getpid(), signal.SIGTERM)
         return original(*arguments, **named)
 
-    monkeypatch.setattr("uda.evaluation.predict", predict)
+    monkeypatch.setattr("uda.evaluation.evaluate.predict", predict)
     for resume in (False, True):
         with pytest.raises(Stopped, match="SIGTERM after step 4;"):
             run_to_end(experiment_of(toy_root), tmp_path / "run", resume=resume)
@@ -238,7 +237,7 @@ def test_control_c_in_a_terminal_and_a_second_run(
 
 LEAVES_A_LOADER = """
 from torch.utils.data import DataLoader
-from uda.preemption import leave_signals_to_the_main_process
+from uda.utilities.loading import leave_signals_to_the_main_process
 
 loader = DataLoader(range(8), num_workers=1, worker_init_fn=leave_signals_to_the_main_process)
 left = iter(loader)
@@ -490,7 +489,7 @@ def test_as_many_steps_are_skipped_as_were_allowed(
 
 _POISON_ON_ONE_RANK = """
 import runpy, sys
-from uda.distributed import rank
+from uda.utilities.distributed import rank
 from uda.objectives.supervised import Supervised
 original = Supervised.terms
 def terms(self, view, output, context):
@@ -525,12 +524,8 @@ def test_processes_skip_the_same_step(toy_root: Path, tmp_path: Path) -> None:
 
 
 def test_every_objective_is_tortured() -> None:
-    kinds = set()
-    for module in pkgutil.iter_modules(uda.objectives.__path__, "uda.objectives."):
-        for kind in vars(import_module(module.name)).values():
-            if isinstance(kind, type) and issubclass(kind, ObjectiveConfig):
-                kinds.add(kind.__name__.removesuffix("Config"))
-    assert torture.presets().keys() == kinds - {"Objective"}
+    kinds = {config.__name__.removesuffix("Config") for config in objective_configs().values()}
+    assert torture.presets().keys() == kinds
     figures = json.loads((REPOSITORY / "docs/torture.json").read_text())
     assert figures["objectives"].keys() == torture.presets().keys()
     assert figures["kills"] == sum(one["kills"] for one in figures["objectives"].values()) >= 100

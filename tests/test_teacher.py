@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tiny_runs import CPU, assert_same, batch_for, tiny_model, tiny_preset, tiny_run
-from uda.models import DeepLabV3PlusConfig
+from uda.models.deeplabv3plus import DeepLabV3PlusConfig
 from uda.models.segmenter import Segmenter
-from uda.run import Run
-from uda.step import train_step
-from uda.teacher import MeanTeacher, TeacherConfig
+from uda.optim.teacher import MeanTeacher, TeacherConfig
+from uda.training.run import Run
+from uda.training.step import train_step
 
 IMAGES = torch.rand(2, 3, 64, 128, generator=torch.Generator().manual_seed(3))
 

@@ -13,12 +13,12 @@ from tensorboard.backend.event_processing import (  # type: ignore[import-untype
     event_accumulator,
 )
 
-from uda.data.labels import CITYSCAPES, IGNORE_INDEX
-from uda.evaluation import Views
-from uda.inference import Prediction
-from uda.metrics import Scores
-from uda.tracking import Tracker, prediction_panel, progress_bar, view_panel
-from uda.views import View
+from uda.data.batch import View
+from uda.evaluation.evaluate import Views
+from uda.evaluation.inference import Prediction
+from uda.evaluation.metrics import Scores
+from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX
+from uda.training.tracking import Tracker, prediction_panel, progress_bar, view_panel
 
 NAMES = CITYSCAPES.report_names
 

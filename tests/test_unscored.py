@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from uda.data.labels import IGNORE_INDEX, LabelSpace
-from uda.measures import Tally
-from uda.metrics import Scores
-from uda.named_measures import PerImageUnionMiou
-from uda.report_formats import FORMATS, format_scores
-from uda.reports import fact_lines, scores_json
+from uda.evaluation.measures import Tally
+from uda.evaluation.metrics import Scores
+from uda.evaluation.named_measures import PerImageUnionMiou
+from uda.evaluation.report_formats import FORMATS, format_scores
+from uda.evaluation.reports import fact_lines, scores_json
+from uda.labels.spaces import IGNORE_INDEX, LabelSpace
 
 SPACE = LabelSpace(
     name="hands",

@@ -14,21 +14,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments import PRESETS, load_preset
-from uda import engine
-from uda.config import Experiment
+from uda.data.batch import Batch
 from uda.data.config import DataConfig
 from uda.data.files import image_size
-from uda.data.labels import CITYSCAPES, IGNORE_INDEX
 from uda.data.pseudo_label_folder import ID_SPACE, Manifest, PseudoLabelWriter
 from uda.data.registry import list_dataset
-from uda.models import DeepLabV2Config, DeepLabV3PlusConfig, Mask2FormerConfig, ModelConfig
-from uda.models.pyramid_pooling import HeadNorm
-from uda.models.segmenter import BatchNormMode
-from uda.plain import to_plain
-from uda.run import Run, StepResult, start_run
-from uda.step import train_step
-from uda.views import Batch
+from uda.experiment import Experiment
+from uda.experiments import PRESETS, load_preset
+from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX
+from uda.models.decoders.pyramid_pooling import HeadNorm
+from uda.models.deeplabv2 import DeepLabV2Config
+from uda.models.deeplabv3plus import DeepLabV3PlusConfig
+from uda.models.mask2former import Mask2FormerConfig
+from uda.models.segmenter import BatchNormMode, ModelConfig
+from uda.training import loop as engine
+from uda.training.run import Run, StepResult, start_run
+from uda.training.step import train_step
+from uda.utilities.config_tree import to_plain
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CROP = (64, 128)  # pixels (height, width)

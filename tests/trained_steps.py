@@ -14,18 +14,18 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))  # `experiments`, when run as a script
 
 from tiny_runs import tiny_mask2former, tiny_preset, without_dropout
-from uda.config import Experiment
 from uda.data.sampling import batches
 from uda.data.training import open_training_data
-from uda.distributed import is_main, mean_over_ranks, process_group
-from uda.models import DeepLabV2Config
-from uda.objectives import MaskClassificationConfig
-from uda.optimizers import OptimizerConfig
-from uda.preemption import Stop
-from uda.records import label_free
-from uda.run import start_run
-from uda.step import train_step
-from uda.watch import of_all_processes
+from uda.experiment import Experiment
+from uda.models.deeplabv2 import DeepLabV2Config
+from uda.objectives.counts import of_all_processes
+from uda.objectives.mask_classification import MaskClassificationConfig
+from uda.optim.optimizers import OptimizerConfig
+from uda.training.records import label_free
+from uda.training.run import start_run
+from uda.training.signals import Stop
+from uda.training.step import train_step
+from uda.utilities.distributed import is_main, mean_over_ranks, process_group
 
 STEPS = 3
 MASKS = "mask2former"  # stands for a preset: the network that has a loss, and clipping, of its own

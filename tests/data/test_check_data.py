@@ -26,8 +26,8 @@ from factories import (
 )
 from shells import CLASS_MIX, Shell
 from tiny_runs import start_process, tiny_options
-from uda.data.cityscapes import CITYSCAPES as LAYOUT
 from uda.data.config import DataConfig, DomainConfig
+from uda.data.datasets.cityscapes import CITYSCAPES as LAYOUT
 from uda.data.doctor import file_facts
 from uda.data.doctor.check import Report, check_data
 from uda.data.doctor.contents import check_contents
@@ -36,7 +36,6 @@ from uda.data.doctor.findings import Finding
 from uda.data.doctor.listing import Listing, Wish, list_files_of
 from uda.data.doctor.plan import Plan, plan_of_preset, plan_of_root
 from uda.data.files import MAX_PIXELS, image_size, read_image, read_raw_labels
-from uda.data.labels import CITYSCAPES
 from uda.data.prediction_folder import check_files, pair_files
 from uda.data.pseudo_label_folder import (
     ID_SPACE,
@@ -50,7 +49,8 @@ from uda.data.registry import LAYOUTS, list_dataset
 from uda.data.samples import KnownSplit, Sample
 from uda.data.start_checks import check_some, count_remarks
 from uda.data.training import open_training_data
-from uda.errors import InputError
+from uda.labels.spaces import CITYSCAPES
+from uda.utilities.errors import InputError
 
 DRAWN = "toy_city.json"  # data below a folder with this file have no known counts
 VAL_STEM = "munster_000000_000019"

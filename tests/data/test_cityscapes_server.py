@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from factories import SIZE, Bytes, noise
-from uda.data import cityscapes_server
-from uda.data.cityscapes_server import SERVER_SIZE, ServerZip, check_server_zip
-from uda.data.labels import CITYSCAPES, IGNORE_INDEX
-from uda.errors import InputError
+from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX
+from uda.prediction import cityscapes_server
+from uda.prediction.cityscapes_server import SERVER_SIZE, ServerZip, check_server_zip
+from uda.utilities.errors import InputError
 
 STEMS = ("berlin_000000_000019", "berlin_000001_000019", "bonn_000000_000019")
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from uda.data.class_sets import CLASS_SETS, ClassSet, class_set_named
-from uda.data.labels import CITYSCAPES, IGNORE_INDEX
-from uda.errors import InputError
+from uda.labels.class_sets import CLASS_SETS, ClassSet, class_set_named
+from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX
+from uda.utilities.errors import InputError
 
 SETS = CLASS_SETS["cityscapes19"]
 

@@ -11,7 +11,7 @@ from uda.data.preparation.coco_masks import (
     polygons_to_mask,
     segmentation_mask,
 )
-from uda.errors import InputError
+from uda.utilities.errors import InputError
 
 # Down the columns: 1 pixel of background, 2 of the object, 4 of background, 1 of the object, 1.
 RUNS = [1, 2, 4, 1, 1]

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from densepose_files import compressed, part_masks, standing, write_densepose
-from uda.data.body_parts import BODY_PARTS, NOONBODY
+from uda.data.datasets.body_parts import BODY_PARTS, NOONBODY
 from uda.data.preparation.densepose import PARTS, Labels, label_map, prepare, read_people
 from uda.data.registry import list_dataset
-from uda.errors import InputError
+from uda.utilities.errors import InputError
 
 
 def people_of(tmp_path: Path, *annotations: dict[str, Any]) -> list[Any]:

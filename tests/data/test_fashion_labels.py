@@ -11,12 +11,12 @@ from PIL import Image
 
 import prepare_fashionpedia
 from fashion_files import Box, coco, picture, write_coco, write_images, write_kaggle
-from uda.data.fashion_classes import FASHION_CLASSES, GROUPS
+from uda.data.datasets.fashion_classes import FASHION_CLASSES, GROUPS
 from uda.data.files import read_header
 from uda.data.preparation.fashion_annotations import Instance, KaggleTable, read_annotations
 from uda.data.preparation.fashion_labels import label_map, prepare
 from uda.data.preparation.json_elements import JsonFile
-from uda.errors import InputError
+from uda.utilities.errors import InputError
 
 SIZE = (40, 32)
 

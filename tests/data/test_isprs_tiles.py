@@ -13,10 +13,14 @@ import pytest
 from PIL import Image
 
 from shells import Shell
-from uda.data.isprs_areas import AREAS, IsprsName
-from uda.data.preparation.isprs_colors import labels_of_colors
-from uda.data.preparation.isprs_tiles import TileSettings, tile_origins, write_tiles
-from uda.errors import InputError
+from uda.data.datasets.isprs_areas import AREAS, IsprsName
+from uda.data.preparation.isprs_tiles import (
+    TileSettings,
+    labels_of_colors,
+    tile_origins,
+    write_tiles,
+)
+from uda.utilities.errors import InputError
 
 COLORS = np.array(  # by raw id
     [(0, 0, 0), (255, 255, 255), (0, 0, 255), (0, 255, 255), (0, 255, 0), (255, 255, 0),

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from uda.data.label_spaces import LABEL_SPACES
-from uda.data.labels import CITYSCAPES, IGNORE_INDEX, LabelSpace
-from uda.errors import InputError
+from uda.data.registry import LABEL_SPACES
+from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX, LabelSpace
+from uda.utilities.errors import InputError
 
 # Of the experiment log: raw id -> train id. Every other raw id is ignored.
 BY_HAND = {

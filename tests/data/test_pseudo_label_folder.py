@@ -10,7 +10,6 @@ import pytest
 
 from factories import SIZE, Bytes, noise, write_cityscapes, write_gta5, write_png
 from uda.data.config import DataConfig, DomainConfig
-from uda.data.labels import CITYSCAPES, IGNORE_INDEX
 from uda.data.pseudo_label_folder import (
     ID_SPACE,
     MANIFEST,
@@ -22,7 +21,8 @@ from uda.data.pseudo_label_folder import (
 )
 from uda.data.sampling import batches
 from uda.data.training import TrainingData, open_training_data
-from uda.errors import InputError
+from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX
+from uda.utilities.errors import InputError
 
 STEMS = ("aachen_000000_000019", "bremen_000000_000019", "ulm_000005_000019")
 MADE = Manifest(

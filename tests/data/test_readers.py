@@ -22,11 +22,11 @@ from factories import (
 )
 from uda.data.config import DataConfig, DomainConfig
 from uda.data.files import image_size, read_image, read_raw_labels, read_train_ids
-from uda.data.labels import CITYSCAPES
 from uda.data.registry import LAYOUTS, check_sizes, data_root, list_dataset, list_domain
 from uda.data.samples import Sample, evenly_spaced
 from uda.data.training import TrainingData, open_labeled_split, open_training_data
-from uda.errors import InputError
+from uda.labels.spaces import CITYSCAPES
+from uda.utilities.errors import InputError
 
 
 @pytest.fixture

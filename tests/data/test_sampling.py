@@ -12,12 +12,12 @@ from torch import Tensor
 
 from factories import cityscapes_image, raw_labels, write_cityscapes, write_gta5, write_png
 from tiny_runs import batch_tensors
+from uda.augmentation.policies import PolicyName
+from uda.data.batch import Batch
 from uda.data.config import DataConfig, DomainConfig, SecondViewConfig
 from uda.data.sampling import TrainingDataset, batches, position_in_data
 from uda.data.training import open_training_data
-from uda.errors import InputError
-from uda.policies import PolicyName
-from uda.views import Batch
+from uda.utilities.errors import InputError
 
 CROP = (32, 64)
 

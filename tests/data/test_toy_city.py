@@ -12,11 +12,16 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from uda.data.labels import CITYSCAPES, IGNORE_INDEX
-from uda.data.toy_city import contact_sheet, toy_image, write_toy_city
-from uda.data.toy_scene import Domain
-from uda.data.toy_translation import color_statistics, match_colors
-from uda.errors import InputError
+from uda.data.toy_city.city import (
+    color_statistics,
+    contact_sheet,
+    match_colors,
+    toy_image,
+    write_toy_city,
+)
+from uda.data.toy_city.scene import Domain
+from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX
+from uda.utilities.errors import InputError
 
 REPOSITORY = Path(__file__).parents[2]
 DOMAINS: tuple[Domain, ...] = ("source", "target")
@@ -70,7 +75,7 @@ def test_an_image_depends_on_seed_domain_and_index_alone(domain: Domain) -> None
 
 def test_another_process_draws_the_same() -> None:
     program = (
-        "import hashlib; from uda.data.toy_city import toy_image\n"
+        "import hashlib; from uda.data.toy_city.city import toy_image\n"
         "domains = 'source', 'target'\n"
         "parts = [part.tobytes() for domain in domains for part in toy_image(domain, 7, seed=5)]\n"
         "print(hashlib.sha256(b''.join(parts)).hexdigest())"

@@ -7,10 +7,11 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageDraw
 
-from uda.data import toy_drawing, toy_objects
-from uda.data.labels import CITYSCAPES, IGNORE_INDEX
-from uda.data.toy_city import toy_image
-from uda.data.toy_scene import LAYOUTS, Domain, draw_scene
+from uda.data.toy_city import drawing as toy_drawing
+from uda.data.toy_city import objects as toy_objects
+from uda.data.toy_city.city import toy_image
+from uda.data.toy_city.scene import LAYOUTS, Domain, draw_scene
+from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX
 
 DOMAINS: tuple[Domain, ...] = ("source", "target")
 

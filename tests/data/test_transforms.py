@@ -10,10 +10,10 @@ from PIL import Image
 from factories import Bytes, colors_of, noise, written_sample
 from uda.data.config import DomainConfig
 from uda.data.files import read_image
-from uda.data.labels import CITYSCAPES, IGNORE_INDEX
 from uda.data.samples import Sample
 from uda.data.transforms import CroppedSample, fitted_size, load_cropped, resize_image
-from uda.errors import InputError
+from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX
+from uda.utilities.errors import InputError
 
 
 def load(

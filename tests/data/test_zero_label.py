@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from uda.data.labels import LabelSpace
-from uda.data.zero_label import reduce_zero_label
-from uda.errors import InputError
+from uda.labels.spaces import LabelSpace
+from uda.labels.zero_label import reduce_zero_label
+from uda.utilities.errors import InputError
 
 BODY = LabelSpace(
     name="body",

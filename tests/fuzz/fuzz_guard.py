@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.strategies import SearchStrategy
 
-from uda.errors import InputError
+from uda.utilities.errors import InputError
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from random import Random
 from fuzz_guard import Tally, attempt, both_runs
 from fuzz_mutations import mutated_bytes
 
-from uda.data.clothes import CLOTHES59_CLASSES, check_names
+from uda.data.datasets.clothes import CLOTHES59_CLASSES, check_names
 
 _NAMES = ("null", *CLOTHES59_CLASSES.classes[1:])
 WHOLE = (

@@ -11,8 +11,8 @@ from PIL import Image
 
 from factories import raw_labels
 from uda.data.files import image_size, read_image, read_train_ids
-from uda.data.labels import CITYSCAPES, LabelSpace
 from uda.data.prediction_folder import read_prediction
+from uda.labels.spaces import CITYSCAPES, LabelSpace
 
 SIZE = (16, 24)  # pixels (height, width)
 COLORED = LabelSpace("drawn", ("all",), ("all",), ((0, 0, 0),), {0: 0}, raw_colors=((0, 0, 0),))

@@ -12,7 +12,6 @@ from fuzz_guard import Tally, attempt, both_runs, drive
 from fuzz_mutations import mutated_bytes
 from hypothesis import strategies as st
 
-from uda.data.labels import CITYSCAPES
 from uda.data.pseudo_label_folder import (
     ID_SPACE,
     MANIFEST,
@@ -20,6 +19,7 @@ from uda.data.pseudo_label_folder import (
     PseudoLabelFolder,
     PseudoLabelWriter,
 )
+from uda.labels.spaces import CITYSCAPES
 
 SIZE = (4, 8)  # pixels (height, width)
 STEMS = ("aachen_000000_000019", "ulm_000005_000019")

@@ -8,9 +8,9 @@ import torch
 from fuzz_guard import Tally, attempt, both_runs, drive
 from hypothesis import strategies as st
 
-from experiments import load_preset
-from uda.config import Experiment, validate
-from uda.plain import apply_override
+from uda.experiment import Experiment, validate
+from uda.experiments import load_preset
+from uda.utilities.config_tree import apply_override
 
 BASES = ("toy_class_mix_student", "toy_adversarial_multi", "toy_fix_match")
 

@@ -13,12 +13,12 @@ from fuzz_mutations import mutated_archive, mutated_bytes
 from hypothesis import strategies as st
 from torch import Tensor
 
-from experiments import load_preset
 from factories import tiny_snapshot, with_small_discriminators
 from tiny_runs import tiny_run
-from uda.recovery import recover_tensors
-from uda.run import Run
-from uda.snapshots import load, read, snapshot_values
+from uda.checkpoints.recovery import recover_tensors
+from uda.checkpoints.snapshots import load, read, snapshot_values
+from uda.experiments import load_preset
+from uda.training.run import Run
 
 
 def tiny_resume() -> tuple[Run, dict[str, Any]]:

@@ -10,7 +10,7 @@ from PIL import Image
 from test_fuzz_labels import saved
 
 from uda.data.files import read_tiff, tiff_size
-from uda.data.preparation.isprs_colors import labels_of_colors
+from uda.data.preparation.isprs_tiles import labels_of_colors
 
 
 def whole_files() -> list[bytes]:

@@ -11,13 +11,13 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from uda.errors import InputError
-from uda.models.backbones import (
+from uda.models.encoders.resnet import (
     BackboneName,
     ResNetBackbone,
     caffe_resnet_backbone,
     resnet_backbone,
 )
+from uda.utilities.errors import InputError
 
 Wrap = Callable[[dict[str, Tensor]], object]
 

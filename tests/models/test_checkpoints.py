@@ -10,12 +10,13 @@ from test_deeplabv2 import recipe_image, recipe_network
 from torch import Tensor, nn
 
 from factories import file_of
-from uda.errors import InputError
-from uda.models import DeepLabV2Config, SegmenTronConfig
-from uda.models.backbones import BackboneName, resnet_backbone
-from uda.models.checkpoints import FORMATS, SEGMENTRON, ForeignFormat
-from uda.models.foreign import ForeignCheckpoint, describe_unknown, read_foreign
-from uda.protocols import PROTOCOLS
+from uda.checkpoints.foreign import ForeignCheckpoint, describe_unknown, read_foreign
+from uda.checkpoints.formats import FORMATS, SEGMENTRON, ForeignFormat
+from uda.evaluation.protocols import PROTOCOLS
+from uda.models.deeplabv2 import DeepLabV2Config
+from uda.models.encoders.resnet import BackboneName, resnet_backbone
+from uda.models.segmentron import SegmenTronConfig
+from uda.utilities.errors import InputError
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 

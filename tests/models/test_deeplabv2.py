@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 import uda
 from factories import file_of
-from uda.batch_norm import reestimate_batch_norm
-from uda.errors import InputError
-from uda.models import DeepLabV2Config, model_from_plain
-from uda.models.backbones import caffe_resnet_backbone
-from uda.models.checkpoints import FORMATS
+from uda.checkpoints.formats import FORMATS
+from uda.evaluation.batch_norm import reestimate_batch_norm
+from uda.models.deeplabv2 import DeepLabV2Config
+from uda.models.encoders.resnet import caffe_resnet_backbone
+from uda.models.registry import model_from_plain
 from uda.models.segmenter import CAFFE, Segmenter
-from uda.plain import to_plain
+from uda.utilities.config_tree import to_plain
+from uda.utilities.errors import InputError
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 

@@ -10,10 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uda.errors import InputError
-from uda.models import DeepLabV3PlusConfig
-from uda.models.backbones import resnet_backbone
-from uda.models.deeplabv3plus import DeepLabV3Plus
+from uda.models.deeplabv3plus import DeepLabV3Plus, DeepLabV3PlusConfig
+from uda.models.encoders.resnet import resnet_backbone
 from uda.models.segmenter import (
     CAFFE,
     BatchNormMode,
@@ -21,6 +19,7 @@ from uda.models.segmenter import (
     SegmentationOutput,
     Segmenter,
 )
+from uda.utilities.errors import InputError
 
 TINY = DeepLabV3PlusConfig(
     backbone="resnet18",

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from uda.adversarial_losses import fool
-from uda.errors import InputError
 from uda.models.discriminators import (
     Discriminator,
     FullyConvolutionalDiscriminator,
     MultiScaleDiscriminator,
 )
+from uda.objectives.functional.adversarial import fool
+from uda.utilities.errors import InputError
 
 CHECKPOINTS = Path(__file__).parents[1] / "data" / "checkpoints"
 

@@ -11,15 +11,17 @@ import torch
 from test_deeplabv2 import recipe_image, recipe_network
 from torch import Tensor, nn
 
-from uda.config import Experiment, TrainConfig, validate
 from uda.data.config import DataConfig, DomainConfig
-from uda.errors import InputError
-from uda.evaluation import EvaluationConfig
-from uda.models import TorchvisionDeepLabV3Config, VainFConfig, model_from_plain
-from uda.models.backbones import resnet_backbone
+from uda.evaluation.evaluate import EvaluationConfig
+from uda.experiment import Experiment, TrainConfig, validate
+from uda.models.encoders.resnet import resnet_backbone
+from uda.models.registry import model_from_plain
 from uda.models.segmenter import BatchNormMode, ResNetConfig, Segmenter
+from uda.models.torchvision_deeplabv3 import TorchvisionDeepLabV3Config
+from uda.models.vainf import VainFConfig
 from uda.objectives.supervised import SupervisedConfig
-from uda.plain import to_plain
+from uda.utilities.config_tree import to_plain
+from uda.utilities.errors import InputError
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 

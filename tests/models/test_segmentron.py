@@ -9,15 +9,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from uda.config import Experiment, TrainConfig, validate
 from uda.data.config import DataConfig, DomainConfig
-from uda.errors import InputError
-from uda.evaluation import EvaluationConfig
-from uda.models import SegmenTronConfig, model_from_plain
-from uda.models.backbones import resnet_backbone
+from uda.evaluation.evaluate import EvaluationConfig
+from uda.experiment import Experiment, TrainConfig, validate
+from uda.models.encoders.resnet import resnet_backbone
+from uda.models.registry import model_from_plain
 from uda.models.segmenter import BatchNormMode, Segmenter
+from uda.models.segmentron import SegmenTronConfig
 from uda.objectives.supervised import SupervisedConfig
-from uda.plain import to_plain
+from uda.utilities.config_tree import to_plain
+from uda.utilities.errors import InputError
 
 TINY = SegmenTronConfig(backbone="resnet18", backbone_weights="none", backbone_width=4)
 MODES: tuple[BatchNormMode, ...] = ("train", "frozen_affine", "frozen")

@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from uda.errors import InputError
-from uda.models import SmpConfig
-from uda.models.smp import Architecture, SmpNetwork
+from uda.models.smp import Architecture, SmpConfig, SmpNetwork
+from uda.utilities.errors import InputError
 
 smp = pytest.importorskip("segmentation_models_pytorch")
 

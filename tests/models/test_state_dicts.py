@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from uda.models.state_dicts import compare, listed, unwrapped
+from uda.utilities.weight_files import compare, listed, unwrapped
 
 INNER = {"conv.weight": 1, "bn.bias": 2}
 

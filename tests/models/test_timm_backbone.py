@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from uda.errors import InputError
-from uda.models import DeepLabV3PlusConfig
+from uda.models.deeplabv3plus import DeepLabV3PlusConfig
+from uda.models.encoders.timm import TimmBackbone, timm_backbone
 from uda.models.segmenter import Segmenter, between_extremes
-from uda.models.timm_backbone import TimmBackbone, timm_backbone
+from uda.utilities.errors import InputError
 
 timm = pytest.importorskip("timm")
 

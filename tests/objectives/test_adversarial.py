@@ -6,15 +6,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from uda.adversarial_losses import AdversarialKind, fool, gradient_penalty, tell_apart
-from uda.errors import InputError
+from uda.data.batch import View
 from uda.models.discriminators import Discriminator
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives import AdversarialConfig, StepContext, SupervisedConfig
-from uda.objectives.adversarial import Adversarial
-from uda.optimizers import build_optimizer, set_learning_rate
-from uda.views import View
-from uda.weight_files import sha256
+from uda.objectives.adversarial import Adversarial, AdversarialConfig
+from uda.objectives.base import StepContext
+from uda.objectives.functional.adversarial import (
+    AdversarialKind,
+    fool,
+    gradient_penalty,
+    tell_apart,
+)
+from uda.objectives.supervised import SupervisedConfig
+from uda.optim.optimizers import build_optimizer, set_learning_rate
+from uda.utilities.errors import InputError
+from uda.utilities.weight_files import sha256
 
 CLASSES = 5
 CONTEXT = StepContext(step=0, seed=0, indices=(0, 1))

@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from uda.losses import cross_entropy
-from uda.mixing import half_of_classes, mix_domains
+from uda.augmentation.jitter import JitterConfig
+from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives import ClassMixConfig, StepContext
-from uda.photometric import JitterConfig
-from uda.views import Batch, View
+from uda.objectives.base import StepContext
+from uda.objectives.class_mix import ClassMixConfig
+from uda.objectives.functional.losses import cross_entropy
+from uda.objectives.functional.mixing import half_of_classes, mix_domains
 
 CLASSES = 4
 

@@ -22,10 +22,10 @@ from tiny_runs import (
     tiny_run,
     without_dropout,
 )
-from uda.objectives import Objective, StepContext
-from uda.run import Run
-from uda.step import train_step
-from uda.views import Batch, View
+from uda.data.batch import Batch, View
+from uda.objectives.base import Objective, StepContext
+from uda.training.run import Run
+from uda.training.step import train_step
 
 aten = torch.ops.aten
 
@@ -78,7 +78,7 @@ def run(request: pytest.FixtureRequest, toy_root: Path) -> Run:
 def test_a_step_reads_nothing_back(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Losses are read when they are logged; a step that is not logged waits for nothing."""
     # Optimizers count their steps on the host, in tensors of its own.
-    monkeypatch.setattr("uda.step._update", lambda *_: None)
+    monkeypatch.setattr("uda.training.step._update", lambda *_: None)
     run.experiment.train.log_every = 1000
     batch = batch_for(run.experiment)
     with ReadingBack() as reading:

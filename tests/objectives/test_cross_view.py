@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from tiny_runs import tiny_model
+from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives import CrossViewConfig, StepContext
-from uda.objectives.cross_view import CrossView
-from uda.teacher import MeanTeacher, TeacherConfig
-from uda.views import Batch, View
+from uda.objectives.base import StepContext
+from uda.objectives.cross_view import CrossView, CrossViewConfig
+from uda.optim.teacher import MeanTeacher, TeacherConfig
 
 CLASSES = 5
 SIZE = (4, 6)

@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
+from uda.data.batch import View
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives import EntropyConfig, StepContext
-from uda.views import View
+from uda.objectives.base import StepContext
+from uda.objectives.entropy import EntropyConfig
 
 CONTEXT = StepContext(step=0, seed=0, indices=(0,))
 VIEW = View("target", torch.zeros(1, 3, 1, 2))

@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uda.errors import InputError
+from uda.augmentation.jitter import JitterConfig, jitter
+from uda.augmentation.policies import PolicyName, apply_policy
+from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives import FixMatchConfig, StepContext
-from uda.objectives.base import Teacher
-from uda.photometric import JitterConfig, jitter
-from uda.plain import check_types
-from uda.policies import PolicyName, apply_policy
-from uda.views import Batch, View
+from uda.objectives.base import StepContext, Teacher
+from uda.objectives.fix_match import FixMatchConfig
+from uda.utilities.config_tree import check_types
+from uda.utilities.errors import InputError
 
 POLICIES: tuple[PolicyName, ...] = get_args(PolicyName)
 # CLAHE stretches the contrast of each tile, so that tiles have edges of their own.

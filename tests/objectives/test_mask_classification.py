@@ -6,16 +6,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from uda.config import Experiment, TrainConfig, validate
+from uda.data.batch import View
 from uda.data.config import DataConfig, DomainConfig
-from uda.data.labels import IGNORE_INDEX
-from uda.errors import InputError
-from uda.evaluation import EvaluationConfig
-from uda.models import DeepLabV3PlusConfig, Mask2FormerConfig, ModelConfig
-from uda.models.segmenter import SegmentationOutput
-from uda.objectives import MaskClassificationConfig, StepContext, SupervisedConfig
-from uda.objectives.mask_classification import masks_of
-from uda.views import View
+from uda.evaluation.evaluate import EvaluationConfig
+from uda.experiment import Experiment, TrainConfig, validate
+from uda.labels.spaces import IGNORE_INDEX
+from uda.models.deeplabv3plus import DeepLabV3PlusConfig
+from uda.models.mask2former import Mask2FormerConfig
+from uda.models.segmenter import ModelConfig, SegmentationOutput
+from uda.objectives.base import StepContext
+from uda.objectives.mask_classification import MaskClassificationConfig, masks_of
+from uda.objectives.supervised import SupervisedConfig
+from uda.utilities.errors import InputError
 
 CLASSES, QUERIES, SIDE = 4, 6, 16
 CONFIG = MaskClassificationConfig(points=200)

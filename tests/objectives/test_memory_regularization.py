@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from uda.data.batch import View
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives import MemoryRegularizationConfig, StepContext
-from uda.views import View
+from uda.objectives.base import StepContext
+from uda.objectives.memory_regularization import MemoryRegularizationConfig
 
 CONTEXT = StepContext(step=0, seed=0, indices=(0, 1))
 VIEW = View("target", torch.zeros(2, 3, 4, 6))

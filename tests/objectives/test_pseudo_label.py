@@ -4,11 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from uda.data.labels import IGNORE_INDEX
+from uda.augmentation.jitter import JitterConfig
+from uda.data.batch import Batch, View
+from uda.labels.spaces import IGNORE_INDEX
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives import PseudoLabelConfig, StepContext
-from uda.photometric import JitterConfig
-from uda.views import Batch, View
+from uda.objectives.base import StepContext
+from uda.objectives.pseudo_label import PseudoLabelConfig
 
 CONTEXT = StepContext(step=0, seed=0, indices=(0, 1))
 

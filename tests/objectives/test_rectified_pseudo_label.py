@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from uda.data.labels import IGNORE_INDEX
-from uda.errors import InputError
+from uda.augmentation.jitter import JitterConfig
+from uda.data.batch import Batch, View
+from uda.labels.spaces import IGNORE_INDEX
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives import RectifiedPseudoLabelConfig, StepContext
-from uda.photometric import JitterConfig
-from uda.views import Batch, View
+from uda.objectives.base import StepContext
+from uda.objectives.rectified_pseudo_label import RectifiedPseudoLabelConfig
+from uda.utilities.errors import InputError
 
 CONTEXT = StepContext(step=0, seed=0, indices=(0,))
 LOG_2, LOG_3 = math.log(2), math.log(3)

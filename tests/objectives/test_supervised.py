@@ -6,10 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from uda.data.labels import IGNORE_INDEX
+from uda.data.batch import View
+from uda.labels.spaces import IGNORE_INDEX
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives import StepContext, SupervisedConfig
-from uda.views import View
+from uda.objectives.base import StepContext
+from uda.objectives.supervised import SupervisedConfig
 
 CONTEXT = StepContext(step=0, seed=0, indices=(0, 1))
 CLASSES = 5

@@ -11,7 +11,6 @@ images, with small crops, and parametrizes over `OBJECTIVES`:
 It is imported as `from every_objective import ...`.
 """
 
-import inspect
 import math
 from collections.abc import Sequence
 from copy import deepcopy
@@ -20,21 +19,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import uda.objectives
 from tiny_runs import CPU, tiny_model
-from uda.config import Experiment, validate
 from uda.data.config import SecondViewConfig
 from uda.data.files import image_size
-from uda.data.labels import IGNORE_INDEX, LabelSpace
 from uda.data.pseudo_label_folder import ID_SPACE, Manifest, PseudoLabelWriter
 from uda.data.registry import layout_named, list_domain
 from uda.data.samples import Sample
 from uda.data.sampling import batches
 from uda.data.training import open_training_data
-from uda.objectives import ObjectiveConfig, SupervisedConfig
-from uda.run import start_run
-from uda.step import train_step
-from uda.teacher import TeacherConfig
+from uda.experiment import Experiment, validate
+from uda.labels.spaces import IGNORE_INDEX, LabelSpace
+from uda.objectives.base import ObjectiveConfig
+from uda.objectives.registry import objective_configs
+from uda.objectives.supervised import SupervisedConfig
+from uda.optim.teacher import TeacherConfig
+from uda.training.run import start_run
+from uda.training.step import train_step
 
 # What `steps_with` can provide. An objective that needs more, such as a network of queries, is
 # tested where there is one.
@@ -42,13 +42,11 @@ _PROVIDED = {"source", "target", "teacher", "pseudo_labels", "second_target_view
 
 
 def _configs() -> dict[str, type[ObjectiveConfig]]:
-    found = {}
-    for name, value in vars(uda.objectives).items():
-        if not inspect.isclass(value) or not issubclass(value, ObjectiveConfig):
-            continue
-        if value is not ObjectiveConfig and value().needs() <= _PROVIDED:
-            found[name.removesuffix("Config")] = value
-    return found
+    return {
+        config.__name__.removesuffix("Config"): config
+        for config in objective_configs().values()
+        if config().needs() <= _PROVIDED
+    }
 
 
 _CONFIGS = _configs()

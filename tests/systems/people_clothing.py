@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from uda.data.clothes import CLOTHES59_CLASSES
+from uda.data.datasets.clothes import CLOTHES59_CLASSES
 
 SIZE = (72, 48)  # pixels (height, width), upright as the archive's 825x550
 # From head to foot; each is there in some pictures only, but for skin and hair.

@@ -10,20 +10,20 @@ from every_objective import OBJECTIVES, steps_with
 from people_clothing import write_names, write_people_clothing
 from PIL import Image
 
-from experiments import load_preset
 from shells import Shell
-from uda.config import Experiment, TrainConfig
 from uda.data.class_range import range_facts
-from uda.data.clothes import CLOTHES58, CLOTHES58_CLASSES, CLOTHES59_CLASSES, voc_color
 from uda.data.config import DataConfig, DomainConfig
-from uda.data.labels import LabelSpace
+from uda.data.datasets.clothes import CLOTHES58, CLOTHES58_CLASSES, CLOTHES59_CLASSES, voc_color
 from uda.data.registry import list_dataset
 from uda.data.start_checks import range_remarks
 from uda.data.training import open_training_data
-from uda.errors import InputError
-from uda.evaluation import EvaluationConfig, protocol_line
-from uda.models import DeepLabV3PlusConfig
-from uda.schedules import learning_rate_factor
+from uda.evaluation.evaluate import EvaluationConfig, protocol_line
+from uda.experiment import Experiment, TrainConfig
+from uda.experiments import load_preset
+from uda.labels.spaces import LabelSpace
+from uda.models.deeplabv3plus import DeepLabV3PlusConfig
+from uda.optim.schedules import learning_rate_factor
+from uda.utilities.errors import InputError
 
 # All that the presets' runs do, in small: sizes, lengths and widths.
 SMALL = {

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from every_objective import OBJECTIVES, steps_with
 
-from uda.config import Experiment, TrainConfig
 from uda.data.config import DataConfig, DomainConfig
-from uda.evaluation import EvaluationConfig
+from uda.evaluation.evaluate import EvaluationConfig
+from uda.experiment import Experiment, TrainConfig
 
 
 @pytest.mark.parametrize("name", ["Adversarial", "CrossView", "PseudoLabel"])

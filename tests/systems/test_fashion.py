@@ -11,18 +11,18 @@ from every_objective import OBJECTIVES, steps_with
 from PIL import Image
 
 import prepare_fashionpedia
-from experiments import load_preset
 from fashion_files import write_coco, write_images, write_kaggle
 from shells import Shell
+from uda.checkpoints.snapshots import load
 from uda.data.config import DataConfig, DomainConfig
-from uda.data.fashion import FASHION5
+from uda.data.datasets.fashion import FASHION5
 from uda.data.files import read_header
 from uda.data.registry import list_dataset
 from uda.data.samples import seeded_split
-from uda.errors import InputError
-from uda.models import DeepLabV3PlusConfig
-from uda.snapshots import load
-from uda.soft_scores import soft_scores, soft_sums
+from uda.evaluation.soft_scores import soft_scores, soft_sums
+from uda.experiments import load_preset
+from uda.models.deeplabv3plus import DeepLabV3PlusConfig
+from uda.utilities.errors import InputError
 
 PRESET = "fashion5_deeplabv3plus_inception_resnet_v2"
 COUNT, SIZE = 20, (72, 56)  # images, pixels (height, width)

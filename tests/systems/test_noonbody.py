@@ -14,25 +14,25 @@ from every_objective import OBJECTIVES, steps_with
 from PIL import Image
 
 from densepose_files import write_densepose
-from experiments import PRESETS as PRESET_FUNCTIONS
-from experiments import load_preset
 from shells import Shell
 from tiny_runs import CPU, REPOSITORY, metrics
-from uda.config import Experiment, TrainConfig, validate
-from uda.data.body_parts import BODY_PARTS, NOONBODY
 from uda.data.config import DataConfig, DomainConfig
+from uda.data.datasets.body_parts import BODY_PARTS, NOONBODY
 from uda.data.registry import LAYOUTS, list_dataset
 from uda.data.samples import Sample
 from uda.data.sampling import batches
 from uda.data.training import open_training_data
 from uda.data.transforms import load_cropped
-from uda.evaluation import EvaluationConfig
-from uda.models import SmpConfig
-from uda.objectives import SupervisedConfig
-from uda.plateau import PlateauConfig
-from uda.run import start_run
-from uda.schedules import CosineRestartsConfig
-from uda.step import train_step
+from uda.evaluation.evaluate import EvaluationConfig
+from uda.experiment import Experiment, TrainConfig, validate
+from uda.experiments import PRESETS as PRESET_FUNCTIONS
+from uda.experiments import load_preset
+from uda.models.smp import SmpConfig
+from uda.objectives.supervised import SupervisedConfig
+from uda.optim.plateau import PlateauConfig
+from uda.optim.schedules import CosineRestartsConfig
+from uda.training.run import start_run
+from uda.training.step import train_step
 
 # The training records of document 004, row by row: mIoU, width and height, encoder, architecture,
 # images per batch, epochs, optimizer, schedule, learning rate, augmentation.

@@ -11,33 +11,32 @@ from every_objective import OBJECTIVES, steps_with
 from PIL import Image
 
 import prepare_vaihingen
-from experiments import load_preset
 from shells import Shell
 from tiny_runs import CPU, assert_same, metrics, tiny_mask2former
-from uda import engine, snapshots
-from uda.config import Experiment, validate
-from uda.data.isprs import ISPRS6
-from uda.data.isprs_areas import AREAS, Area, IsprsName
-from uda.data.labels import IGNORE_INDEX
+from uda.checkpoints import snapshots
+from uda.checkpoints.snapshots import read
+from uda.data.batch import Batch
+from uda.data.datasets.isprs import ISPRS6
+from uda.data.datasets.isprs_areas import AREAS, Area, IsprsName
 from uda.data.registry import list_dataset
 from uda.data.sampling import batches
 from uda.data.training import open_training_data
-from uda.engine import train
-from uda.errors import InputError
-from uda.objectives import (
-    AdversarialConfig,
-    ClassMixConfig,
-    CutMixConfig,
-    EntropyConfig,
-    FixMatchConfig,
-    MaskClassificationConfig,
-    SupervisedConfig,
-)
-from uda.run import Run, StepResult, start_run
-from uda.snapshots import read
-from uda.step import train_step
-from uda.teacher import TeacherConfig
-from uda.views import Batch
+from uda.experiment import Experiment, validate
+from uda.experiments import load_preset
+from uda.labels.spaces import IGNORE_INDEX
+from uda.objectives.adversarial import AdversarialConfig
+from uda.objectives.class_mix import ClassMixConfig
+from uda.objectives.cut_mix import CutMixConfig
+from uda.objectives.entropy import EntropyConfig
+from uda.objectives.fix_match import FixMatchConfig
+from uda.objectives.mask_classification import MaskClassificationConfig
+from uda.objectives.supervised import SupervisedConfig
+from uda.optim.teacher import TeacherConfig
+from uda.training import loop as engine
+from uda.training.loop import train
+from uda.training.run import Run, StepResult, start_run
+from uda.training.step import train_step
+from uda.utilities.errors import InputError
 
 TILE = 64  # pixels
 MASK2FORMER = tiny_mask2former()

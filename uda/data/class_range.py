@@ -11,8 +11,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from uda.data.files import read_raw_labels
-from uda.data.labels import IGNORE_INDEX, LabelSpace
 from uda.data.samples import Sample, evenly_spaced
+from uda.labels.spaces import IGNORE_INDEX, LabelSpace
 
 FILES_LOOKED_AT = 16  # of a data set's label files, before a run
 _ENOUGH_FILES = 8  # fewer show too little

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from uda.errors import require, require_share, require_size
-from uda.policies import PolicyName
+from uda.augmentation.policies import PolicyName
+from uda.utilities.errors import require, require_share, require_size
 
 MAX_SCALE = 100  # of an image's sides
 _MAX_WORKERS = 1024  # processes
@@ -23,7 +23,9 @@ class DomainConfig:
     keep_ratio: bool = False
     center_crop: bool = False  # the crop is the middle of the image; none is drawn
     mirror: bool = False  # flip half of the samples left to right
-    policy: PolicyName | None = None  # of uda/policies.py: distorts the look of every sample
+    policy: PolicyName | None = (
+        None  # of uda/augmentation/policies.py: distorts the look of every sample
+    )
     # A crop is drawn again, up to ten times, until it has more distinct label values than this.
     crop_label_values: int = 0
     # Likewise until no class has more than this share of the crop's labeled pixels.

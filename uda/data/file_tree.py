@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from uda.errors import InputError
+from uda.utilities.errors import InputError
 
 PICTURES = (".png", ".jpg", ".jpeg")
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from uda.data.labels import LabelSpace
-from uda.errors import InputError, shortened
+from uda.labels.spaces import LabelSpace
+from uda.utilities.errors import InputError, shortened
 
 # Pillow knows more, and draws some of them, such as PostScript, with other programs.
 _FORMATS = ("PNG", "JPEG")

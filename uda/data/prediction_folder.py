@@ -19,11 +19,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from uda.data.cityscapes import LABEL_SUFFIX
+from uda.data.datasets.cityscapes import LABEL_SUFFIX
 from uda.data.files import image_size, read_header, read_raw_labels
-from uda.data.labels import IGNORE_INDEX, LabelSpace
 from uda.data.samples import Sample, is_left_by_mac
-from uda.errors import InputError, require
+from uda.labels.spaces import IGNORE_INDEX, LabelSpace
+from uda.utilities.errors import InputError, require
 
 Ids = Literal["train", "raw"]
 

@@ -21,11 +21,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from uda.data.files import read_raw_labels
-from uda.data.labels import IGNORE_INDEX, LabelSpace
 from uda.data.samples import is_left_by_mac
-from uda.distributed import is_main, wait_for_all
-from uda.errors import InputError, require, require_share, shortened, shown
-from uda.plain import from_plain
+from uda.labels.spaces import IGNORE_INDEX, LabelSpace
+from uda.utilities.config_tree import from_plain
+from uda.utilities.distributed import is_main, wait_for_all
+from uda.utilities.errors import InputError, require, require_share, shortened, shown
 
 MANIFEST = "manifest.json"
 ID_SPACE = "trainIds"

@@ -8,28 +8,28 @@ from pathlib import Path
 
 import numpy as np
 
-from uda.data.body_parts import NOONBODY
-from uda.data.cityscapes import CITYSCAPES
+import uda.data.datasets
 from uda.data.class_range import FILES_LOOKED_AT
-from uda.data.clothes import CLOTHES58, CLOTHES59
 from uda.data.config import DataConfig, DomainConfig
 from uda.data.described.layouts import described_layout, is_described
-from uda.data.fashion import FASHION
 from uda.data.files import image_size, read_raw_labels, sizes_fit
-from uda.data.gta5 import CYCLEGTA5, GTA5
-from uda.data.isprs import POTSDAM, VAIHINGEN
-from uda.data.label_spaces import LABEL_SPACES
-from uda.data.labels import LabelSpace
 from uda.data.samples import Layout, Sample, evenly_spaced, list_split
-from uda.errors import InputError, require, shown
-from uda.plain import suggest
+from uda.labels.spaces import CITYSCAPES, LabelSpace
+from uda.utilities.config_tree import suggest
+from uda.utilities.discovery import instances_of
+from uda.utilities.errors import InputError, require, shown
+
+
+def _listing_order(layout: Layout) -> tuple[bool, bool]:
+    """Street scenes first, and of those the sources, which have no split to score on."""
+    return layout.label_space is not CITYSCAPES, len(layout.splits) > 1
+
 
 LAYOUTS = {
     layout.name: layout
-    for layout in (
-        GTA5, CYCLEGTA5, CITYSCAPES, CLOTHES59, CLOTHES58, VAIHINGEN, POTSDAM, FASHION, NOONBODY,
-    )
-}  # fmt: skip
+    for layout in sorted(instances_of(uda.data.datasets, Layout), key=_listing_order)
+}
+LABEL_SPACES = {layout.label_space.name: layout.label_space for layout in LAYOUTS.values()}
 
 
 def layout_named(name: str) -> Layout:

@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from uda.data.labels import LabelSpace
-from uda.errors import InputError
+from uda.labels.spaces import LabelSpace
+from uda.utilities.errors import InputError
 
 
 class Sample(NamedTuple):

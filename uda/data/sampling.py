@@ -13,17 +13,17 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
+from uda.data.batch import Batch
 from uda.data.config import DataConfig, DomainConfig
-from uda.data.labels import LabelSpace
 from uda.data.pseudo_label_folder import PseudoLabelFolder
 from uda.data.samples import Sample
 from uda.data.transforms import CroppedSample, load_cropped
-from uda.distributed import own_batch
-from uda.errors import InputError
-from uda.preemption import leave_signals_to_the_main_process
-from uda.views import Batch
+from uda.labels.spaces import LabelSpace
+from uda.utilities.distributed import own_batch
+from uda.utilities.errors import InputError
+from uda.utilities.loading import read_ahead
 
 _SOURCE, _TARGET, _SECOND = 0, 1, 2  # streams: each draws from generators of its own
 _ORDER, _AUGMENTATION = 0, 1
@@ -147,14 +147,12 @@ def batches(
     own part of every batch. Raises the InputError of a sample that cannot be used."""
     own = own_batch(batch_size)
     firsts = range(first_step * batch_size, steps * batch_size, batch_size)
-    loader = DataLoader(
+    loader = read_ahead(
         dataset,
-        batch_sampler=[[first + place for place in own] for first in firsts],
-        collate_fn=collate,
-        num_workers=workers,
+        [[first + place for place in own] for first in firsts],
+        collate=collate,
+        workers=workers,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=leave_signals_to_the_main_process,
-        generator=torch.Generator(),  # the loader would draw from the global one otherwise
     )
     for batch in loader:
         if isinstance(batch, InputError):

@@ -10,7 +10,7 @@ from uda.data.files import read_header
 from uda.data.pseudo_label_folder import PseudoLabelFolder
 from uda.data.registry import layout_named, list_dataset
 from uda.data.samples import Sample, evenly_spaced
-from uda.data.toy_city import is_toy_city
+from uda.data.toy_city.city import is_toy_city
 
 _FILES_LOOKED_AT = 8  # of a domain
 

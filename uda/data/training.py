@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uda.data.config import DataConfig
-from uda.data.labels import LabelSpace
 from uda.data.pseudo_label_folder import PseudoLabelFolder
 from uda.data.registry import (
     check_raw_ids,
@@ -19,7 +18,8 @@ from uda.data.registry import (
 from uda.data.samples import Sample
 from uda.data.sampling import TrainingDataset
 from uda.data.start_checks import check_some
-from uda.errors import InputError, require, shown
+from uda.labels.spaces import LabelSpace
+from uda.utilities.errors import InputError, require, shown
 
 
 @dataclass(frozen=True, slots=True)

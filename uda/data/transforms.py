@@ -12,12 +12,12 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from uda.augmentation.policies import PIXELWISE, PolicyName, apply_policy
 from uda.data.config import DomainConfig
 from uda.data.files import read_image, read_raw_labels
-from uda.data.labels import IGNORE_INDEX, LabelSpace
 from uda.data.pseudo_label_folder import PseudoLabelFolder
 from uda.data.samples import Sample
-from uda.policies import PIXELWISE, PolicyName, apply_policy
+from uda.labels.spaces import IGNORE_INDEX, LabelSpace
 
 _CROP_TRIES = 10
 _MEAN_COLOR = (124, 116, 104)  # RGB: what an ImageNet network's normalization makes about 0

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uda.errors import InputError, require
-from uda.models.backbones import NormLayer, ResNetBackbone, caffe_resnet_backbone
+from uda.models.encoders.resnet import NormLayer, ResNetBackbone, caffe_resnet_backbone
 from uda.models.segmenter import CAFFE, ResNetConfig, SegmentationOutput, Segmenter
+from uda.utilities.errors import InputError, require
 
 HeadKind = Literal["sum", "se_group_norm"]
 

@@ -11,15 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from uda.errors import InputError, require, shown
-from uda.models.backbones import IMAGENET_WIDTH, Backbone, BackboneName, resnet_backbone
-from uda.models.heads import initialize_heads
-from uda.models.pyramid_pooling import (
+from uda.models.decoders.heads import initialize_heads
+from uda.models.decoders.pyramid_pooling import (
     HeadNorm,
     PyramidPooling,
     convolution,
     separable_convolution,
 )
+from uda.models.encoders.resnet import IMAGENET_WIDTH, Backbone, BackboneName, resnet_backbone
+from uda.models.encoders.timm import TIMM, timm_backbone
 from uda.models.segmenter import (
     IMAGENET,
     InputScaling,
@@ -28,7 +28,7 @@ from uda.models.segmenter import (
     SegmentationOutput,
     Segmenter,
 )
-from uda.models.timm_backbone import TIMM, timm_backbone
+from uda.utilities.errors import InputError, require, shown
 
 _RATES = {16: (6, 12, 18), 8: (12, 24, 36)}  # of the ASPP by output stride, as in the papers
 
@@ -37,7 +37,7 @@ _RATES = {16: (6, 12, 18), 8: (12, 24, 36)}  # of the ASPP by output stride, as 
 class DeepLabV3PlusConfig(ModelConfig):
     """Settings of `DeepLabV3Plus`."""
 
-    # A ResNet of uda/models/backbones.py, or timm/ and a name of timm's: timm/inception_resnet_v2.
+    # A ResNet of encoders/resnet.py, or timm/ and a name of timm's: timm/inception_resnet_v2.
     backbone: str = "resnet101"
     backbone_width: int = IMAGENET_WIDTH  # channels of a ResNet's stem; the others scale with it
     # "min_max": each channel of each image from 0 to 1, instead of the backbone's mean and std.

@@ -9,13 +9,13 @@ from typing import ClassVar, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uda.errors import InputError
+from uda.utilities.errors import InputError
 
 _SLOPE = 0.2  # of every leaky ReLU below zero
 
 
 class AdversarialConvention(NamedTuple):
-    """How a discriminator's score maps are turned into losses; see uda.adversarial_losses."""
+    """How a discriminator's score maps are turned into losses; see objectives.functional."""
 
     source_label: float  # what source maps are drawn to: 0 or 1; target maps to the other
     fool_factor: float  # of the loss that the segmentation network minimizes

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from uda.errors import require
-from uda.extras import require_extra
-from uda.models.backbones import BackboneName, ResNetBackbone, resnet_backbone
+from uda.models.encoders.resnet import BackboneName, ResNetBackbone, resnet_backbone
 from uda.models.segmenter import ResNetConfig, SegmentationOutput, Segmenter
+from uda.utilities.errors import require
+from uda.utilities.extras import require_extra
 
 _NORM_GROUPS = 32  # of the pixel decoder's group normalization
 _LEAST = torch.finfo(torch.float32).tiny  # class score whose logarithm can still be taken

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
-from uda.errors import InputError, require, shown
-from uda.models.backbones import BackboneName
+from uda.models.encoders.resnet import BackboneName
+from uda.utilities.errors import InputError, require, shown
 
 BatchNormMode = Literal["train", "frozen_affine", "frozen"]
 InputScaling = Literal["statistics", "min_max"]
@@ -77,7 +78,7 @@ class ModelConfig:
 
 @dataclass(kw_only=True, slots=True)
 class ResNetConfig(ModelConfig):
-    """Settings of a network on one of the ResNets of uda/models/backbones.py."""
+    """Settings of a network on one of the ResNets of uda/models/encoders/resnet.py."""
 
     backbone: BackboneName = "resnet101"
     backbone_width: int = 64  # channels of the stem; the other layers scale with it
@@ -255,3 +256,10 @@ class Segmenter(nn.Module, ABC):
             mode="bilinear",
             align_corners=self.align_corners,
         )
+
+
+def disable_dropout(network: nn.Module) -> None:
+    """Dropout layers pass everything, whatever mode the rest of the network is in."""
+    for layer in network.modules():
+        if isinstance(layer, _DropoutNd):
+            layer.eval()

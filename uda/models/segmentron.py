@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uda.errors import require
-from uda.models.backbones import ResNetBackbone, resnet_backbone
-from uda.models.heads import initialize_heads, refuse_single_image
+from uda.models.decoders.heads import initialize_heads, refuse_single_image
+from uda.models.encoders.resnet import ResNetBackbone, resnet_backbone
 from uda.models.segmenter import ResNetConfig, SegmentationOutput, Segmenter
+from uda.utilities.errors import require
 
 _RATES = (6, 12, 18)  # dilations of the pyramid
 

@@ -16,13 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from uda.errors import InputError, require
-from uda.extras import require_extra
-from uda.models.heads import refuse_single_image
+from uda.models.decoders.heads import refuse_single_image
 from uda.models.segmenter import IMAGENET, ModelConfig, Normalization, SegmentationOutput, Segmenter
-from uda.models.state_dicts import compare, unwrapped
-from uda.plain import suggest
-from uda.weight_files import read_weights, reason, sha256
+from uda.utilities.config_tree import suggest
+from uda.utilities.errors import InputError, require
+from uda.utilities.extras import require_extra
+from uda.utilities.weight_files import compare, read_weights, reason, sha256, unwrapped
 
 Architecture = Literal["unet", "deeplabv3"]
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
 from torchvision.models.segmentation.fcn import FCNHead
 
-from uda.models.backbones import ResNetBackbone, resnet_backbone
-from uda.models.heads import initialize_heads, refuse_single_image
+from uda.models.decoders.heads import initialize_heads, refuse_single_image
+from uda.models.encoders.resnet import ResNetBackbone, resnet_backbone
 from uda.models.segmenter import ResNetConfig, SegmentationOutput, Segmenter
 
 _RATES = (12, 24, 36)  # dilations of the pyramid

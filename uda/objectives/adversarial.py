@@ -9,19 +9,24 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from uda.adversarial_losses import AdversarialKind, boundary, fool, gradient_penalty, tell_apart
-from uda.errors import require
+from uda.data.batch import View
 from uda.models.discriminators import (
     Discriminator,
     FullyConvolutionalDiscriminator,
     MultiScaleDiscriminator,
 )
 from uda.models.segmenter import SegmentationOutput
-from uda.models.state_dicts import compare, unwrapped
 from uda.objectives.base import Objective, ObjectiveConfig, StepContext
-from uda.optimizers import OptimizerConfig
-from uda.views import View
-from uda.weight_files import identity, read_weights
+from uda.objectives.functional.adversarial import (
+    AdversarialKind,
+    boundary,
+    fool,
+    gradient_penalty,
+    tell_apart,
+)
+from uda.optim.optimizers import OptimizerConfig
+from uda.utilities.errors import require
+from uda.utilities.weight_files import compare, identity, read_weights, unwrapped
 
 _DISCRIMINATORS: dict[str, type[FullyConvolutionalDiscriminator | MultiScaleDiscriminator]] = {
     "fully_convolutional": FullyConvolutionalDiscriminator,

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from uda.distributed import rank
-from uda.errors import require
+from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
-from uda.optimizers import OptimizerConfig
-from uda.pseudo_labels import PseudoLabels, pseudo_label
-from uda.views import Batch, View
-from uda.watch import Watch
+from uda.objectives.counts import Watch
+from uda.objectives.functional.pseudo_labels import PseudoLabels, pseudo_label
+from uda.optim.optimizers import OptimizerConfig
+from uda.utilities.distributed import rank
+from uda.utilities.errors import require
 
 
 class Teacher(Protocol):

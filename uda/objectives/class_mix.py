@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from uda.errors import require_share
-from uda.losses import cross_entropy
-from uda.mixing import half_of_classes, mix_domains
+from uda.augmentation.jitter import JitterConfig, jitter
+from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Objective, ObjectiveConfig, StepContext
-from uda.photometric import JitterConfig, jitter
-from uda.pseudo_labels import ConfidenceRule, confidence_weights
-from uda.views import Batch, View
+from uda.objectives.functional.losses import cross_entropy
+from uda.objectives.functional.mixing import half_of_classes, mix_domains
+from uda.objectives.functional.pseudo_labels import ConfidenceRule, confidence_weights
+from uda.utilities.errors import require_share
 
 
 @dataclass(kw_only=True, slots=True)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from uda.losses import kl_to_reference
+from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Objective, ObjectiveConfig, StepContext
-from uda.views import Batch, View
+from uda.objectives.functional.losses import kl_to_reference
 
 
 @dataclass(kw_only=True, slots=True)

@@ -10,14 +10,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from uda.errors import require, require_share
-from uda.losses import ClassBalance, cross_entropy
-from uda.mixing import mix_domains, random_boxes
+from uda.augmentation.jitter import JitterConfig, jitter
+from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Objective, ObjectiveConfig, StepContext
-from uda.photometric import JitterConfig, jitter
-from uda.pseudo_labels import ConfidenceRule, confidence_weights
-from uda.views import Batch, View
+from uda.objectives.functional.losses import ClassBalance, cross_entropy
+from uda.objectives.functional.mixing import mix_domains, random_boxes
+from uda.objectives.functional.pseudo_labels import ConfidenceRule, confidence_weights
+from uda.utilities.errors import require, require_share
 
 _TEACHERS_FIELDS = ("threshold", "confidence")
 

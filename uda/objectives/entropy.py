@@ -8,10 +8,10 @@ from typing import Literal
 
 from torch import Tensor
 
-from uda.losses import entropy
+from uda.data.batch import View
 from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Objective, ObjectiveConfig, StepContext
-from uda.views import View
+from uda.objectives.functional.losses import entropy
 
 
 @dataclass(kw_only=True, slots=True)

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from uda.errors import require, require_share
-from uda.losses import cross_entropy
+from uda.augmentation.jitter import JitterConfig, jitter
+from uda.augmentation.policies import PolicyName, apply_policy
+from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Objective, ObjectiveConfig, StepContext
-from uda.photometric import JitterConfig, jitter
-from uda.policies import PolicyName, apply_policy
-from uda.pseudo_labels import confidence_weights
-from uda.views import Batch, View
+from uda.objectives.functional.losses import cross_entropy
+from uda.objectives.functional.pseudo_labels import confidence_weights
+from uda.utilities.errors import require, require_share
 
 
 @dataclass(kw_only=True, slots=True)

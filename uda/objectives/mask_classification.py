@@ -12,13 +12,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from uda.data.labels import IGNORE_INDEX
-from uda.distributed import mean_over_ranks
-from uda.errors import require, require_share
+from uda.data.batch import View
+from uda.labels.spaces import IGNORE_INDEX
 from uda.models.mask2former import MaskLoss
 from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Objective, ObjectiveConfig, StepContext
-from uda.views import View
+from uda.utilities.distributed import mean_over_ranks
+from uda.utilities.errors import require, require_share
 
 _MOST_POINTS = 2**20  # as many as a tile of 1024x1024 has pixels
 _MOST_CANDIDATES = 100  # times the points

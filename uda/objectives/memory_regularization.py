@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from uda.losses import memory_regularization
+from uda.data.batch import View
 from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Objective, ObjectiveConfig, StepContext
-from uda.views import View
+from uda.objectives.functional.losses import memory_regularization
 
 
 @dataclass(kw_only=True, slots=True)

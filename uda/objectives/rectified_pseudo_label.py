@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from uda.errors import require
-from uda.losses import ClassBalance, rectified_cross_entropy
+from uda.augmentation.jitter import JitterConfig, jitter
+from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Objective, ObjectiveConfig, StepContext
-from uda.photometric import JitterConfig, jitter
-from uda.views import Batch, View
+from uda.objectives.functional.losses import ClassBalance, rectified_cross_entropy
+from uda.utilities.errors import require
 
 
 @dataclass(kw_only=True, slots=True)

@@ -5,11 +5,11 @@ from typing import Literal
 
 from torch import Tensor
 
-from uda.errors import require, require_share
-from uda.losses import ClassBalance, cross_entropy
+from uda.data.batch import View
 from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Objective, ObjectiveConfig, StepContext
-from uda.views import View
+from uda.objectives.functional.losses import ClassBalance, cross_entropy
+from uda.utilities.errors import require, require_share
 
 
 @dataclass(kw_only=True, slots=True)

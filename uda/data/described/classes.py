@@ -4,10 +4,10 @@ import colorsys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NotRequired, TypedDict, get_type_hints
 
-from uda.data.labels import IGNORE_INDEX, LabelSpace
-from uda.data.zero_label import reduce_zero_label
-from uda.errors import InputError, require, shown
-from uda.plain import suggest
+from uda.labels.spaces import IGNORE_INDEX, LabelSpace
+from uda.labels.zero_label import reduce_zero_label
+from uda.utilities.config_tree import suggest
+from uda.utilities.errors import InputError, require, shown
 
 Color = tuple[int, int, int]
 

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, NotRequired, TypedDict, get_type_hints
 
 from uda.data.described.classes import Class, label_space_of
 from uda.data.described.patterns import Pattern, is_folder
-from uda.data.labels import LabelSpace
-from uda.errors import InputError, require, shortened, shown
-from uda.plain import suggest
-from uda.schema import Plain, fault
+from uda.labels.spaces import LabelSpace
+from uda.utilities.config_tree import suggest
+from uda.utilities.errors import InputError, require, shortened, shown
+from uda.utilities.schema import Plain, fault
 
 _LARGEST_FILE = 2**20  # bytes; 255 classes need a tenth of it
 _LONGEST_LINE = 2**14  # characters; tomllib takes long for keys of thousands of dots

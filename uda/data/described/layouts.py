@@ -9,8 +9,8 @@ from uda.data.described.file import Description, Split, read_description
 from uda.data.described.patterns import Pattern, name_of
 from uda.data.file_tree import files_below
 from uda.data.samples import Layout, Sample, seeded_split
-from uda.errors import InputError, require, shown
-from uda.plain import suggest
+from uda.utilities.config_tree import suggest
+from uda.utilities.errors import InputError, require, shown
 
 _SUFFIX = ".toml"
 _SLASH = "__"  # in names of samples, which become names of files

@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from uda.errors import require, shown
+from uda.utilities.errors import require, shown
 
 _TOKEN = re.compile(r"\{name\}|\*\*/|\*\*|\*|\?")
 _MEANING = {"{name}": "(.+)", "**/": "((?:.+/)?)", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"}

@@ -12,8 +12,8 @@ from uda.data.doctor.findings import Finding
 from uda.data.doctor.listing import Listing, list_files_of, twice_used
 from uda.data.doctor.plan import Plan
 from uda.data.doctor.pseudo_labels import PseudoLabels, check_pseudo_labels, list_pseudo_labels
-from uda.data.labels import LabelSpace
-from uda.data.toy_city import is_toy_city
+from uda.data.toy_city.city import is_toy_city
+from uda.labels.spaces import LabelSpace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,9 +13,9 @@ from uda.data.doctor.file_facts import FileFacts, Role
 from uda.data.doctor.findings import Finding, Item, finding
 from uda.data.doctor.listing import Listing
 from uda.data.files import sizes_fit
-from uda.data.label_spaces import LABEL_SPACES
-from uda.data.labels import IGNORE_INDEX, LabelSpace
+from uda.data.registry import LABEL_SPACES
 from uda.data.samples import Sample
+from uda.labels.spaces import IGNORE_INDEX, LabelSpace
 
 Facts = Mapping[tuple[Path, Role], FileFacts]
 Counts = Mapping[int, int]  # pixels of each value in a label file

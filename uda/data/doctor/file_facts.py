@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from uda.data.files import Colors, read_header, read_image, read_raw_labels
-from uda.errors import InputError
+from uda.utilities.errors import InputError
 
 Role = Literal["image", "labels"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from uda.data.doctor.findings import Finding, Item, finding
 from uda.data.samples import KnownSplit, Layout, Sample, is_left_by_mac, list_split
-from uda.errors import InputError
+from uda.utilities.errors import InputError
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
 

@@ -8,7 +8,7 @@ from uda.data.config import DataConfig, DomainConfig
 from uda.data.doctor.listing import Wish
 from uda.data.registry import LAYOUTS, layout_named
 from uda.data.samples import list_split
-from uda.errors import InputError, require
+from uda.utilities.errors import InputError, require
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,7 +8,6 @@ from typing import NamedTuple
 from uda.data.doctor.contents import Facts, unreadable, written
 from uda.data.doctor.findings import Finding, Item, finding
 from uda.data.doctor.listing import Listing
-from uda.data.labels import IGNORE_INDEX, LabelSpace
 from uda.data.pseudo_label_folder import (
     Manifest,
     check_classes,
@@ -16,7 +15,8 @@ from uda.data.pseudo_label_folder import (
     file_name,
     read_manifest,
 )
-from uda.errors import InputError
+from uda.labels.spaces import IGNORE_INDEX, LabelSpace
+from uda.utilities.errors import InputError
 
 _SHARE_TOLERANCE = 0.001  # of all pixels
 

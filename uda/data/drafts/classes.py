@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from uda.data.files import color_codes, decode
-from uda.errors import InputError, require
+from uda.utilities.errors import InputError, require
 
 _MOST_CLASSES = 254
 _LISTS = ("classes.txt", "labels.txt", "class_names.txt")

@@ -15,10 +15,9 @@ from uda.data.drafts.classes import Color, Names, Seen, look_at_labels, names_be
 from uda.data.drafts.pairs import Pairing, best_pairing
 from uda.data.drafts.splits import quoted, split_lines
 from uda.data.file_tree import pictures_below
-from uda.data.label_spaces import LABEL_SPACES
-from uda.data.registry import LAYOUTS, check_sizes
+from uda.data.registry import LABEL_SPACES, LAYOUTS, check_sizes
 from uda.data.samples import evenly_spaced, list_split
-from uda.errors import InputError, require
+from uda.utilities.errors import InputError, require
 
 _LOOKED_AT = 200  # label files whose values are read
 _SIZES_LOOKED_AT = 16

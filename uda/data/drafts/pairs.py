@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from uda.errors import InputError
+from uda.utilities.errors import InputError
 
 # In lower case; of several that fit, the pair that finds most labels is taken.
 _IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "leftimg8bit", "jpegimages", "rgb",

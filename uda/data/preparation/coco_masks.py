@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uda.data.files import MAX_PIXELS
-from uda.errors import InputError, require, require_size, shown
+from uda.utilities.errors import InputError, require, require_size, shown
 
 Mask = npt.NDArray[np.bool_]
 Size = tuple[int, int]  # (height, width)

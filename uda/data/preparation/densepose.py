@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from uda.data.body_parts import BODY_PARTS
+from uda.data.datasets.body_parts import BODY_PARTS
 from uda.data.files import read_header
-from uda.data.labels import IGNORE_INDEX
 from uda.data.preparation.coco_masks import decode_rle, segmentation_mask
-from uda.disk import clear_write_errors, replacing
-from uda.errors import InputError, require, shown
-from uda.weight_files import reason
+from uda.labels.spaces import IGNORE_INDEX
+from uda.utilities.atomic_files import clear_write_errors, replacing
+from uda.utilities.errors import InputError, require, shown
+from uda.utilities.weight_files import reason
 
 Labels = npt.NDArray[np.uint8]
 Size = tuple[int, int]  # (height, width)

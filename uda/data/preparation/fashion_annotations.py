@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
-from uda.data.fashion_classes import FASHION_CLASSES
+from uda.data.datasets.fashion_classes import FASHION_CLASSES
 from uda.data.preparation.coco_masks import Mask, Size, decode_kaggle, segmentation_mask
 from uda.data.preparation.json_elements import JsonFile, Span
-from uda.errors import InputError, require, shown
+from uda.utilities.errors import InputError, require, shown
 
 _COLUMNS = ("ImageId", "EncodedPixels", "Height", "Width", "ClassId")  # of Kaggle's train.csv
 _LONGEST_NAME = 200  # characters

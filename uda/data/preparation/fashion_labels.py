@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from uda.data.fashion_classes import FASHION_CLASSES, GROUPS
+from uda.data.datasets.fashion_classes import FASHION_CLASSES, GROUPS
 from uda.data.files import read_header
 from uda.data.preparation.coco_masks import Size
 from uda.data.preparation.fashion_annotations import (
@@ -22,9 +22,9 @@ from uda.data.preparation.fashion_annotations import (
     Instance,
     read_annotations,
 )
-from uda.disk import clear_write_errors, remove_partial, replacing
-from uda.errors import InputError, require
-from uda.weight_files import sha256
+from uda.utilities.atomic_files import clear_write_errors, remove_partial, replacing
+from uda.utilities.errors import InputError, require
+from uda.utilities.weight_files import sha256
 
 MANIFEST = "groups.json"  # there when a folder is complete: what it was made of
 _BEGUN = "begun.json"  # there until then

@@ -6,7 +6,7 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from uda.errors import InputError, require, shown
+from uda.utilities.errors import InputError, require, shown
 
 _WINDOW = 2**20  # bytes decoded at a time; it grows for what is longer
 _DECODER = json.JSONDecoder()

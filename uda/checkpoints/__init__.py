@@ -1,0 +1,1 @@
+"""Every file format of weights: snapshots, files of other projects, unsafe files."""

@@ -1,0 +1,230 @@
+"""Tensors out of files that could run code, without running any.
+
+torch.load builds what a file names. Here nothing is built while a file is read: every class and
+function in it becomes a record of the name and of what it would have been called with. Of the
+records, those that stand for tensors and dicts are then made into these, by code that is in this
+file; the others are dropped. So nothing of the file is imported, called or set as an attribute.
+"""
+
+import io
+import pickle
+import struct
+import sys
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from uda.utilities.errors import InputError
+from uda.utilities.weight_files import reason
+
+_ZIP = b"PK\x03\x04"
+_LEGACY = 0x1950A86A20F9469CFC6C  # begins torch's files from before they were archives
+_STORED = "a storage"  # name of the records of what lies outside the pickle
+
+_DTYPES = {
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+}
+_DICTS = ("collections.OrderedDict", "collections.defaultdict")
+_TENSORS = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
+_PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
+_WITH_ATTRIBUTES = "torch._tensor._rebuild_from_type_v2"
+_UNDERSTOOD = (*_DICTS, *_TENSORS, *_PARAMETERS, _WITH_ATTRIBUTES)
+
+_LONGEST = 80  # characters of a name that a message shows
+_Ints = tuple[int, ...]
+
+_GONE = object()  # in the place of what is dropped
+
+
+def recover_tensors(path: Path) -> tuple[object, list[str]]:
+    """What is in a file of torch.save, and the names of the classes and functions left out of it.
+
+    Tensors (on the CPU, sharing memory where they did), dicts, lists, tuples, numbers and text are
+    kept. Raises InputError when the file cannot be read so.
+    """
+    try:
+        with path.open("rb") as file:
+            archived = file.read(len(_ZIP)) == _ZIP
+            file.seek(0)
+            return _read_archive(file) if archived else _read_legacy(file)
+    except Exception as error:  # what is wrong with the file decides where reading it ends
+        raise InputError(
+            f"the tensors of {path} cannot be recovered ({reason(error)}): give a whole file that "
+            "torch.save wrote"
+        ) from None
+
+
+def _read_archive(file: BinaryIO) -> tuple[object, list[str]]:
+    with zipfile.ZipFile(file) as archive:
+        names = archive.namelist()
+        (pickled,) = (name for name in names if name.endswith("/data.pkl"))
+        folder = pickled.removesuffix("data.pkl")
+        order = f"{folder}byteorder"
+        _check_byte_order(archive.read(order).decode() if order in names else "little")
+        found = _Unpickler(io.BytesIO(archive.read(pickled))).load()
+
+        def content(key: str) -> bytearray:
+            return bytearray(archive.read(f"{folder}data/{key}"))
+
+        return _Interpreter(content).result(found)
+
+
+def _read_legacy(file: BinaryIO) -> tuple[object, list[str]]:
+    magic, _version, system = (_Unpickler(file).load() for _ in range(3))
+    if magic != _LEGACY:
+        raise ValueError("it does not begin as torch's files do")
+    _check_byte_order("little" if system["little_endian"] else "big")
+    unpickler = _Unpickler(file)
+    found = unpickler.load()
+    sizes = {key: _dtype(kind).itemsize for _, kind, key, *_ in unpickler.stored}
+    contents = {}
+    for key in _Unpickler(file).load():
+        (count,) = struct.unpack("<q", file.read(8))
+        contents[key] = bytearray(file.read(count * sizes[key]))
+    return _Interpreter(contents.__getitem__).result(found)
+
+
+def _check_byte_order(order: str) -> None:
+    if order != sys.byteorder:
+        raise ValueError(f"its byte order is {order!a}, this machine's is {sys.byteorder!r}")
+
+
+class _Record:
+    """An object that a file would have had made: what was called with which arguments, and what was
+    set as its entries. Whatever else a file does to it has no effect."""
+
+    name = ""  # of the class or function; each has a subclass of its own
+    arguments: tuple[Any, ...]
+    entries: dict[object, object]
+
+    def __new__(cls, *arguments: object, **_: object) -> "_Record":
+        record = object.__new__(cls)
+        record.arguments = arguments
+        record.entries = {}
+        return record
+
+    def __setitem__(self, key: object, value: object) -> None:
+        self.entries[key] = value
+
+    def __call__(self, *_: object, **__: object) -> "_Record":
+        record = _Record()
+        record.name = f"{self.name}()"
+        return record
+
+    def _ignore(self, *_: object) -> None:
+        pass
+
+    __setstate__ = append = extend = add = _ignore
+
+
+class _Unpickler(pickle._Unpickler):
+    """Makes records, and containers and plain values of Python's own.
+
+    It is pickle's version in Python: the one in C reserves as much memory as a file cares to name.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        # latin1 reads every byte: text of Python 2, and numbers that it stored as text.
+        super().__init__(file, encoding="latin1")
+        self.stored: list[tuple[Any, ...]] = []
+        self._records: dict[tuple[str, str], type[_Record]] = {}
+
+    def find_class(self, module: str, name: str) -> type[_Record]:
+        """A record's class in the place of the class or function that a file asks for."""
+        if (module, name) not in self._records:
+            # A new one for each file: what a file did to it would end with the file.
+            made = type("_Named", (_Record,), {"name": f"{module}.{name}"})
+            self._records[module, name] = made
+        return self._records[module, name]
+
+    def persistent_load(self, identifier: tuple[Any, ...]) -> object:
+        """A record of numbers that lie outside the pickle, by torch's description of them."""
+        if identifier[0] != "storage":
+            return identifier[1]  # a network's class, which old files store with its source
+        self.stored.append(identifier)
+        return self.find_class("", _STORED)(*identifier)
+
+
+class _Interpreter:
+    """Makes tensors and containers of records; `read` gives the bytes of a storage by its key."""
+
+    def __init__(self, read: Callable[[str], bytearray]) -> None:
+        self._read = read
+        self._storages: dict[str, bytearray] = {}
+        # By identity, with the object itself: while it is kept, no other can have its identity.
+        self._made: dict[int, tuple[object, object]] = {}
+        self._dropped: set[str] = set()
+
+    def result(self, found: object) -> tuple[object, list[str]]:
+        """What `found` stands for, and the sorted names of what was dropped."""
+        made = self._make(found)
+        # A terminal would obey what a file's author put into a name.
+        names = sorted(ascii(name)[1:-1][:_LONGEST] for name in self._dropped)
+        return (None if made is _GONE else made), names
+
+    def _make(self, found: object) -> object:
+        if found is None or isinstance(found, bool | int | float | str | bytes):
+            return found
+        if id(found) not in self._made:
+            self._made[id(found)] = found, _GONE  # what holds itself is left out of itself
+            self._made[id(found)] = found, self._make_new(found)
+        return self._made[id(found)][1]
+
+    def _make_new(self, found: object) -> object:
+        if isinstance(found, dict):
+            return self._dict(found)
+        if isinstance(found, list | tuple):
+            return type(found)(made for made in map(self._make, found) if made is not _GONE)
+        if isinstance(found, _Record) and found.name in _UNDERSTOOD:
+            return self._interpret(found)
+        self._dropped.add(getattr(found, "name", type(found).__name__))
+        return _GONE
+
+    def _interpret(self, record: _Record) -> object:
+        if record.name in _DICTS:
+            # Python 2 gave an ordered dict its entries as a list of pairs.
+            pairs = record.arguments[0] if record.name == _DICTS[0] and record.arguments else ()
+            return self._dict(dict(pairs) | record.entries)
+        if record.name in _TENSORS:
+            return self._tensor(*record.arguments[:4])
+        if record.name in _PARAMETERS:
+            return self._make(record.arguments[0])
+        function, _type, arguments, _state = record.arguments
+        return self._make(function(*arguments))
+
+    def _dict(self, entries: Mapping[Any, object]) -> dict[Any, object]:
+        made = {name: self._make(value) for name, value in entries.items()}
+        plain = bool | int | float | str | bytes
+        return {n: v for n, v in made.items() if isinstance(n, plain) and v is not _GONE}
+
+    def _tensor(self, storage: _Record, offset: int, size: _Ints, stride: _Ints) -> Tensor:
+        """A tensor over the numbers of `storage`; torch refuses places outside of them."""
+        _, kind, key, _place, count, *view = storage.arguments
+        if key not in self._storages:
+            self._storages[key] = self._read(key)
+        dtype, content = _dtype(kind), self._storages[key]
+        if not 0 <= count * dtype.itemsize <= len(content):
+            raise ValueError(f"{count} numbers are {len(content)} bytes")
+        flat = torch.frombuffer(content, dtype=dtype, count=count) if count else torch.empty(0)
+        if view and view[0] is not None:
+            _, first, length = view[0]
+            flat = flat[first : first + length]
+        return flat.to(dtype).as_strided(size, stride, offset)
+
+
+def _dtype(kind: type[_Record]) -> torch.dtype:
+    """Of a storage class such as torch.FloatStorage or torch.cuda.FloatStorage."""
+    return _DTYPES[kind.name.rpartition(".")[2]]

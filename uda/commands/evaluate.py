@@ -1,0 +1,66 @@
+"""Scores a snapshot: python eval_single.py --restore-from snapshots/RUN/GTA5_40000.pth"""
+
+import argparse
+from collections.abc import Sequence
+from functools import partial
+
+from uda.commands.common import clear_errors, device_named, print_facts
+from uda.commands.network_options import add_network_options, network_from
+from uda.commands.score_options import add_score_options, check_score_options, publish
+from uda.data.class_range import range_facts
+from uda.data.training import open_labeled_split
+from uda.evaluation.evaluate import evaluate, protocol_line
+from uda.experiments.published import compare
+from uda.labels.class_sets import class_set_named
+from uda.prediction.export import EXPORTS, export_predictions
+from uda.training.tracking import progress_bar
+from uda.utilities.distributed import own_share, process_group
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_network_options(parser)
+    parser.add_argument("--split", help="of the data set (default: the snapshot's, usually val)")
+    add_score_options(parser)
+    parser.add_argument(
+        "--export", choices=EXPORTS, help="write predictions for a test server instead of scores"
+    )
+    return parser.parse_args(arguments)
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    arguments = parse_arguments(given)
+    with clear_errors(), process_group(device_named(arguments.device)) as device:
+        check_score_options(arguments)
+        network = network_from(arguments, device)
+        space, config, snapshot = network.snapshot.label_space, network.config, network.snapshot
+        config.split = arguments.split or config.split
+        config.measures = tuple(dict.fromkeys((*config.measures, *arguments.measures)))
+        facts = network.facts | {"protocol": protocol_line(config)}
+        if arguments.export is not None:
+            print_facts(
+                facts
+                | export_predictions(
+                    network,
+                    arguments.export,
+                    snapshot=arguments.restore_from,
+                    workers=arguments.workers,
+                    progress=lambda total: partial(progress_bar, total=total, description="export"),
+                )
+            )
+            return
+        sets = [class_set_named(name, label_space=space.name) for name in arguments.sets]
+        samples = open_labeled_split(network.root, config.dataset, config.split, label_space=space)
+        scores, measured = evaluate(
+            network.segmenter,
+            samples,
+            config=config,
+            label_space=space,
+            sets=sets,
+            boundary_ratio=arguments.boundary,
+            workers=arguments.workers,
+            progress=partial(progress_bar, total=len(own_share(samples)), description="evaluate"),
+        )
+        beside = compare(scores, snapshot.preset, snapshot.step, config)
+        facts |= {"images": len(samples)} | range_facts(samples) | measured
+        publish(scores, space, facts, arguments, aside=beside.text, aside_facts=beside.facts)

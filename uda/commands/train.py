@@ -1,0 +1,60 @@
+"""Trains a preset: python train_uda.py --preset aagc_640x360_b2_student"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from uda.commands.common import (
+    add_device,
+    add_overrides,
+    clear_errors,
+    device_named,
+    folder_of_run,
+    root_among,
+)
+from uda.data.registry import datasets_of, layout_named, refuse_unused_root
+from uda.evaluation.report_formats import format_scores
+from uda.experiments import list_presets, load_preset
+from uda.experiments.published import compare
+from uda.training.loop import train
+from uda.utilities.config_tree import apply_override
+from uda.utilities.distributed import process_group
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--preset", metavar="NAME", help="a listed one, or FILE.py:NAME")
+    what.add_argument("--list", action="store_true", help="show the presets and exit")
+    add_overrides(parser)
+    parser.add_argument("--run", metavar="NAME", help="folder in snapshots/ (default: the preset)")
+    parser.add_argument(
+        "--resume", nargs="?", const=True, default=False, type=Path, metavar="PATH",
+        help="go on with an interrupted run; with a path, from that copy of its resume.pth",
+    )  # fmt: skip
+    add_device(parser)
+    return parser.parse_args(arguments)
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    arguments = parse_arguments(given)
+    with clear_errors(), process_group(device_named(arguments.device)) as device:
+        if arguments.list:
+            print(list_presets())
+            return
+        experiment = load_preset(arguments.preset)
+        for override in arguments.set:
+            apply_override(experiment, override)
+        scored = experiment.evaluation
+        used = [scored.dataset, *datasets_of(experiment.data)]
+        refuse_unused_root(root_among(arguments.set), used)
+        space = layout_named(scored.dataset).label_space  # a file may be another after days
+        scores = train(
+            experiment,
+            folder_of_run(arguments.run, arguments.preset),
+            preset=arguments.preset,
+            device=device,
+            resume=arguments.resume,
+        )
+        print(compare(scores, arguments.preset, experiment.train.steps, scored).text, end="")
+        print(format_scores("log", scores, space, {}))

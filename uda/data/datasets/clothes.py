@@ -1,0 +1,142 @@
+"""People clothing: `png_images/IMAGES/img_0001.png` beside `png_masks/MASKS/seg_0001.png`.
+
+The Kaggle set rajkumarl/people-clothing-segmentation as its archive unpacks: 1000 photographs of
+825x550 pixels (height x width) and 8-bit label maps of 59 classes. `jpeg_images/` and
+`jpeg_masks/` lie beside them and are not read: labels do not survive JPEG. The set has no splits;
+here 800 and 200 images are drawn by a seed, as the reports that these presets repeat did (by one
+that nobody knows). `labels.csv`, if it is there, has to name the classes as they are named here.
+"""
+
+import csv
+from functools import partial
+from pathlib import Path
+
+from uda.data.samples import KnownSplit, Layout, Sample, list_files, seeded_split
+from uda.labels.spaces import LabelSpace
+from uda.labels.zero_label import reduce_zero_label
+from uda.utilities.errors import InputError, require, shown
+
+_SHARES = {"train": 0.8, "val": 0.2}
+_SPLIT_SEED = 0
+_IMAGES, _LABELS, _NAMES = "png_images/IMAGES", "png_masks/MASKS", "labels.csv"
+_IMAGE_PREFIX, _LABEL_PREFIX, _SUFFIX = "img_", "seg_", ".png"
+_EXPECTED = (
+    f"{_IMAGES}/{_IMAGE_PREFIX}0001{_SUFFIX}, ... and {_LABELS}/{_LABEL_PREFIX}0001{_SUFFIX}, ... "
+    "(as the archive of rajkumarl/people-clothing-segmentation unpacks)"
+)
+
+_CLASSES = (
+    "background", "accessories", "bag", "belt", "blazer", "blouse", "bodysuit", "boots", "bra",
+    "bracelet", "cape", "cardigan", "clogs", "coat", "dress", "earrings", "flats", "glasses",
+    "gloves", "hair", "hat", "heels", "hoodie", "intimate", "jacket", "jeans", "jumper", "leggings",
+    "loafers", "necklace", "panties", "pants", "pumps", "purse", "ring", "romper", "sandals",
+    "scarf", "shirt", "shoes", "shorts", "skin", "skirt", "sneakers", "socks", "stockings", "suit",
+    "sunglasses", "sweater", "sweatshirt", "swimwear", "t-shirt", "tie", "tights", "top", "vest",
+    "wallet", "watch", "wedges",
+)  # fmt: skip
+
+
+def voc_color(index: int) -> tuple[int, int, int]:
+    """The color (RGB) of class `index` in PASCAL VOC: its bits, from the lowest, are dealt to red,
+    green and blue in turn, as their highest bits. The 256 colors are distinct; 0 is black."""
+    color = [0, 0, 0]
+    for place in range(8):
+        color[place % 3] |= (index >> place & 1) << (7 - place // 3)
+    return color[0], color[1], color[2]
+
+
+CLOTHES59_CLASSES = LabelSpace(
+    name="clothes59",
+    classes=_CLASSES,
+    report_names=_CLASSES,
+    palette=tuple(voc_color(index) for index in range(len(_CLASSES))),
+    raw_to_train={index: index for index in range(len(_CLASSES))},
+)
+# Background is ignored, and no name is left without its class.
+CLOTHES58_CLASSES = reduce_zero_label(CLOTHES59_CLASSES, name="clothes58")
+
+
+def _list_samples(dataset: str, root: Path, split: str, labeled: bool) -> list[Sample]:
+    names = list_files(root / _IMAGES, _SUFFIX, _EXPECTED)
+    names = [name for name in names if name.startswith(_IMAGE_PREFIX)]
+    label_names = set(list_files(root / _LABELS, _SUFFIX, _EXPECTED)) if labeled else set()
+    missing = [name for name in names if labeled and _label_name(name) not in label_names]
+    if missing:
+        raise InputError(
+            f"{root}: {len(missing)} of {len(names)} images have no label, the first is "
+            f"{_IMAGES}/{missing[0]}; expected {_LABELS}/{_label_name(missing[0])}: unpack the "
+            "archive again or remove the images"
+        )
+    if labeled:
+        check_names(root / _NAMES)
+    parts = seeded_split(len(names), tuple(_SHARES.values()), seed=_SPLIT_SEED)
+    return [
+        Sample(
+            dataset,
+            names[index].removesuffix(_SUFFIX),
+            root / _IMAGES / names[index],
+            root / _LABELS / _label_name(names[index]) if labeled else None,
+        )
+        for index in dict(zip(_SHARES, parts, strict=True))[split]
+    ]
+
+
+def _label_name(image_name: str) -> str:
+    return _LABEL_PREFIX + image_name.removeprefix(_IMAGE_PREFIX)
+
+
+def check_names(path: Path) -> None:
+    """Raises InputError when `labels.csv` is there and names other classes, or in another order.
+
+    Its last column holds the names. There may be a header, and ids before the names; class 0 is
+    called null, or nothing, there.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read ({error}): unpack the archive again") from None
+    numbered = [row[0].isdigit() for row in rows]
+    has_header = len(rows) == len(_CLASSES) + 1 or (any(numbered) and not numbered[0])
+    names = [row[-1] for row in rows[1 if has_header else 0 :]]
+    require(
+        len(names) == len(_CLASSES),
+        f"{path} names {len(names)} classes; {CLOTHES59_CLASSES.name} has {len(_CLASSES)}, from "
+        f"{_CLASSES[0]} to {_CLASSES[-1]}: unpack the archive's own labels.csv",
+    )
+    for index, (theirs, ours) in enumerate(zip(names, _CLASSES, strict=True)):
+        nothing = index == 0 and theirs.lower() in ("null", "")
+        require(
+            nothing or theirs.lower() == ours,
+            f"{path}: class {index} is called {shown(theirs)}, in {CLOTHES59_CLASSES.name} it is "
+            f"{ours!r}, so names and label ids would not fit: unpack the archive's own labels.csv "
+            "and masks",
+        )
+
+
+def _folders(root: Path, split: str) -> tuple[Path, Path]:
+    del split  # both lie in the same folders
+    return root / _IMAGES, root / _LABELS
+
+
+def _layout(label_space: LabelSpace) -> Layout:
+    return Layout(
+        name=label_space.name,
+        short_name=label_space.name.upper(),
+        folder="PeopleClothing",
+        splits=tuple(_SHARES),
+        label_space=label_space,
+        list_samples=partial(_list_samples, label_space.name),
+        expected=_EXPECTED,
+        folders=_folders,
+        image_suffix=_SUFFIX,
+        label_suffix=_SUFFIX,
+        label_name=_label_name,
+        known={"train": KnownSplit((800,)), "val": KnownSplit((200,))},
+    )
+
+
+CLOTHES59 = _layout(CLOTHES59_CLASSES)
+CLOTHES58 = _layout(CLOTHES58_CLASSES)

@@ -1,0 +1,1 @@
+"""A network and labeled images -> scores."""

@@ -1,0 +1,84 @@
+"""Batch-norm statistics re-estimated on unlabeled images, without touching a weight.
+
+Source: Li et al., "Revisiting Batch Normalization For Practical Domain Adaptation", 2016,
+arXiv 1603.04779 (AdaBN).
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from uda.data.file_tree import pictures_below
+from uda.data.files import read_image
+from uda.data.transforms import resize_image
+from uda.evaluation.protocols import Protocol, input_size_of
+from uda.models.segmenter import Segmenter
+from uda.utilities.errors import InputError
+
+BATCH_NORM_IMAGES = 160  # enough for statistics: 20 batches of 8
+_BATCH_NORM_BATCH = 8
+
+
+@torch.no_grad()
+def reestimate_batch_norm(segmenter: Segmenter, batches: Iterable[Tensor]) -> None:
+    """Running means and variances become the plain average over `batches`, each (N, 3, H, W) float
+    RGB in [0, 1]; the network ends in evaluation mode.
+
+    Raises InputError when the network has no batch norm: there is nothing to re-estimate.
+    """
+    layers = [layer for layer in segmenter.modules() if isinstance(layer, _BatchNorm)]
+    if not layers:
+        raise InputError("this network has no batch norm, so there is nothing to re-estimate")
+    segmenter.eval()
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # a cumulative average instead of a moving one
+        layer.train()
+    for images in batches:
+        segmenter(images)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+    segmenter.eval()
+
+
+def adapt_batch_norm(segmenter: Segmenter, folder: Path, protocol: Protocol) -> str:
+    """Re-estimates batch norm on images found below `folder` and says so in one line.
+
+    At most BATCH_NORM_IMAGES of them are used, evenly spaced over the sorted list and resized as
+    the protocol wants it. Raises InputError when there are none or they cannot be batched.
+    """
+    files = [folder / name for name in pictures_below(folder)] if folder.is_dir() else []
+    if not files:
+        raise InputError(f"--adapt-bn {folder}: there are no .png or .jpg images below this folder")
+    count = min(len(files), BATCH_NORM_IMAGES)
+    if count > _BATCH_NORM_BATCH:
+        count -= count % _BATCH_NORM_BATCH  # a small last batch would weigh as much as a full one
+    chosen = [files[i] for i in np.linspace(0, len(files) - 1, count).round().astype(int)]
+    device = next(segmenter.parameters()).device
+
+    def batches() -> Iterator[Tensor]:
+        for start in range(0, count, _BATCH_NORM_BATCH):
+            group = [
+                torch.from_numpy(_resized(read_image(path), protocol))
+                for path in chosen[start : start + _BATCH_NORM_BATCH]
+            ]
+            if any(image.shape != group[0].shape for image in group):
+                raise InputError(
+                    f"--adapt-bn {folder}: images of different sizes cannot share a batch; give "
+                    "--input-size WxH"
+                )
+            yield torch.stack(group).to(device).float().div_(255)
+
+    reestimate_batch_norm(segmenter, batches())
+    return f"re-estimated on {count} of {len(files)} unlabeled images of {folder}"
+
+
+def _resized(image: Image.Image, protocol: Protocol) -> npt.NDArray[np.uint8]:
+    return resize_image(image, input_size_of((image.height, image.width), protocol))

@@ -1,0 +1,214 @@
+"""A network and labeled images -> scores, at the labels' own resolution."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from uda.data.files import read_image, read_train_ids
+from uda.data.samples import Sample
+from uda.data.transforms import resize_image, resize_labels
+from uda.evaluation.inference import Prediction, predict
+from uda.evaluation.measures import Measured, Tally
+from uda.evaluation.named_measures import MeasureName
+from uda.evaluation.protocols import (
+    Protocol,
+    Size,
+    input_line,
+    input_size_of,
+    labels_line,
+    protocol_fields,
+    protocol_name,
+    protocol_named,
+)
+from uda.labels.class_sets import ClassSet
+from uda.labels.spaces import LabelSpace
+from uda.models.segmenter import Segmenter
+from uda.utilities.distributed import own_share
+from uda.utilities.errors import InputError, require
+from uda.utilities.loading import read_ahead
+
+
+@dataclass(kw_only=True, slots=True)
+class EvaluationConfig(Protocol):
+    """What a network is scored on, when, and by which protocol; any field of it can be set."""
+
+    dataset: str
+    split: str = "val"
+    every: int = 5000  # steps between evaluations; the last step is always evaluated
+    measures: tuple[
+        MeasureName, ...
+    ] = ()  # of uda/evaluation/named_measures.py, beside IoU and accuracy
+
+    @classmethod
+    def following(cls, name: str, *, dataset: str) -> Self:
+        """By the protocol called `name`; InputError when there is none."""
+        return cls(dataset=dataset, **protocol_fields(protocol_named(name)))
+
+    def follow(self, name: str) -> None:
+        """Takes over the protocol called `name`; InputError when there is none."""
+        for field, value in protocol_fields(protocol_named(name)).items():
+            setattr(self, field, value)
+
+    def check(self, path: str) -> None:
+        """Raises InputError, naming the field below `path`, when a value is out of its range."""
+        require(self.every > 0, f"{path}.every is {self.every}; it must be above 0")
+        require(
+            len(set(self.measures)) == len(self.measures),
+            f"{path}.measures is {self.measures}: name each once",
+        )
+        Protocol.check(self, path)
+
+
+def protocol_line(config: EvaluationConfig) -> str:
+    """The way of scoring in one line, to stand beside every number."""
+    return (
+        f"{protocol_name(config)} on {config.dataset} {config.split}: {input_line(config)}; "
+        f"{labels_line(config)}"
+    )
+
+
+class Views(NamedTuple):
+    """One image as the network will see it, and its labels."""
+
+    stem: str
+    images: list[Tensor]  # (3, h, w) uint8, one per scale
+    labels: Tensor | None  # (H, W) uint8 train ids
+    size: Size  # (H, W) of the labels: the stored image's, unless the protocol says otherwise
+
+
+class EvaluationDataset(Dataset[Views | InputError]):
+    """Images at every scale of the protocol, in the order of `samples`."""
+
+    def __init__(
+        self, samples: Sequence[Sample], *, config: EvaluationConfig, label_space: LabelSpace
+    ) -> None:
+        self.samples = samples
+        self.config = config
+        self.label_space = label_space
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Views | InputError:
+        """Image `index`, or the error that it caused (see TrainingDataset)."""
+        sample = self.samples[index]
+        try:
+            image = read_image(sample.image, upright=sample.upright)
+            size = (image.height, image.width)
+            base = input_size_of(size, self.config)
+            sizes = [(round(base[0] * s), round(base[1] * s)) for s in self.config.scales]
+            if min(map(min, sizes)) < 1:
+                raise InputError(
+                    f"evaluation.scales {self.config.scales}: {base[1]}x{base[0]} times the lowest "
+                    "leaves no pixel; use larger scales"
+                )
+            images = [torch.from_numpy(resize_image(image, scaled)) for scaled in sizes]
+            labels = None
+            if sample.labels is not None:
+                train_ids = read_train_ids(sample.labels, size, sample.space or self.label_space)
+                if self.config.label_size is not None:
+                    resized = resize_labels(Image.fromarray(train_ids), self.config.label_size)
+                    train_ids = resized.copy()  # Pillow's own memory cannot be written to
+                labels = torch.from_numpy(train_ids)
+        except InputError as error:
+            return error
+        return Views(sample.stem, images, labels, self.config.label_size or size)
+
+
+def _only(items: list[Views | InputError]) -> Views | InputError:
+    """The one item of a batch, untouched: the loader's own conversion makes a list of its size."""
+    (item,) = items
+    return item
+
+
+def views_of(
+    samples: Sequence[Sample], config: EvaluationConfig, label_space: LabelSpace, *, workers: int
+) -> Iterator[Views]:
+    """Each image of `samples` as read. Raises the InputError of a file that cannot be used."""
+    for views in views_or_errors(samples, config, label_space, workers=workers):
+        if isinstance(views, InputError):
+            raise views
+        yield views
+
+
+def views_or_errors(
+    samples: Sequence[Sample], config: EvaluationConfig, label_space: LabelSpace, *, workers: int
+) -> Iterator[Views | InputError]:
+    """Each image of `samples` as read, or the error of a file that cannot be used."""
+    dataset = EvaluationDataset(samples, config=config, label_space=label_space)
+    yield from read_ahead(dataset, workers=workers, collate=_only)
+
+
+def predictions(
+    segmenter: Segmenter,
+    samples: Sequence[Sample],
+    *,
+    config: EvaluationConfig,
+    label_space: LabelSpace,
+    workers: int,
+    confidence: bool = False,
+    among: Sequence[Sequence[int]] = (),
+    soft: bool = False,
+) -> Iterator[tuple[Views, Prediction]]:
+    """Each image of `samples` with its prediction (see inference.py) at the labels' size.
+
+    `soft`: with the sums of probabilities by the labels, which must be there. The network is put
+    into evaluation mode. Raises the InputError of a file that cannot be used.
+    """
+    segmenter.eval()
+    for views in views_of(samples, config, label_space, workers=workers):
+        found = predict(
+            segmenter,
+            views.images,
+            size=views.size,
+            protocol=config,
+            confidence=confidence,
+            among=among,
+            mirrored=label_space.mirrored,
+            soft_labels=views.labels if soft else None,
+        )
+        yield views, found
+
+
+Progress = Callable[[Iterable[tuple[Views, Prediction]]], Iterable[tuple[Views, Prediction]]]
+
+
+def evaluate(
+    segmenter: Segmenter,
+    samples: Sequence[Sample],
+    *,
+    config: EvaluationConfig,
+    label_space: LabelSpace,
+    sets: Sequence[ClassSet] = (),
+    boundary_ratio: float | None = None,
+    workers: int = 0,
+    progress: Progress = iter,
+) -> Measured:
+    """Scores of the network on labeled samples, and the measures that `config` names; it is left in
+    evaluation mode.
+
+    With the means over `sets` of classes, and with boundary scores if there is a `boundary_ratio`
+    (of the image's diagonal; see boundaries.py). `progress` may wrap the iteration over images
+    to draw a bar. Of several processes each sees its share of the samples, and all return the
+    scores of them all.
+    """
+    tally = Tally(label_space, sets=sets, boundary_ratio=boundary_ratio, measures=config.measures)
+    found = predictions(
+        segmenter,
+        own_share(samples),
+        config=config,
+        label_space=label_space,
+        workers=workers,
+        among=tally.groups,
+        soft=tally.needs_probabilities,
+    )
+    for views, prediction in progress(found):
+        assert views.labels is not None, "evaluation samples are listed with their labels"
+        tally.add(prediction.labels, views.labels, prediction.among, prediction.soft_sums)
+    tally.gather()
+    return tally.measured()

@@ -1,0 +1,299 @@
+"""One image through a network -> the classes of its pixels, strip by strip.
+
+Probabilities of 19 classes for 1024x2048 pixels take 160 MB, and averaging views takes several of
+them. So what is held is the network's own output, at its stride; everything that follows
+(resizing, averaging, the largest class) is linear in the rows or looks at single pixels, and is
+done for a few rows at a time.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from uda.evaluation.protocols import Protocol, Size
+from uda.evaluation.soft_scores import soft_sums
+from uda.models.segmenter import Segmenter
+
+_STRIP_VALUES = 2**22  # numbers in a strip, all classes together: 16 MiB
+
+
+class Prediction(NamedTuple):
+    """What a network makes of one image."""
+
+    labels: Tensor  # (H, W) int64, the most probable class
+    confidence: Tensor | None  # (H, W) float32, its probability, if it was asked for
+    # (H, W) int64 for each group of classes asked for: the position in it of the most probable one.
+    among: tuple[Tensor, ...]
+    # (3C + 2) float64: what it adds to scores of probabilities (see soft_scores.py), if labels
+    # were given.
+    soft_sums: Tensor | None = None
+
+
+@torch.no_grad()
+def predict(
+    segmenter: Segmenter,
+    images: Sequence[Tensor],
+    *,
+    size: Size,
+    protocol: Protocol,
+    confidence: bool = False,
+    among: Sequence[Sequence[int]] = (),
+    mirrored: Sequence[int] | None = None,
+    soft_labels: Tensor | None = None,
+) -> Prediction:
+    """The classes of one image's pixels at `size` (H, W).
+
+    images: (3, h, w) uint8 RGB, the image at each scale of the protocol. `among`: groups of classes
+    of which the most probable one is wanted, too, as if there were no others. `mirrored`: what each
+    class is called in the mirror image, where that is not itself; see `LabelSpace.mirrored`.
+    `soft_labels`: (H, W) train ids to sum up probabilities by.
+    """
+    sums: Tensor | None = None
+    first_row = 0
+    labels, confidences = [], []
+    restricted: list[list[Tensor]] = [[] for _ in among]
+    views = _views(segmenter, images, size, protocol, mirrored)
+    are_logits = len(views) == 1 and protocol.upsample != "probabilities" and not confidence
+    for strip in _strips(views, protocol, probabilities=confidence):
+        highest, classes = strip.max(dim=1)  # many times faster than argmax over this dimension
+        labels.append(classes[0])
+        if confidence:
+            confidences.append(highest[0])
+        for group, found in zip(among, restricted, strict=True):
+            found.append(strip[:, list(group)].max(dim=1).indices[0])
+        if soft_labels is not None:
+            # Only now, so that no class changes by what else is asked for.
+            probabilities = strip.softmax(dim=1) if are_logits else strip
+            rows = slice(first_row, first_row := first_row + strip.shape[2])
+            added = soft_sums(probabilities[0], soft_labels[rows].to(strip.device))
+            sums = added if sums is None else sums + added
+    return Prediction(
+        torch.cat(labels),
+        torch.cat(confidences) if confidence else None,
+        tuple(torch.cat(found) for found in restricted),
+        sums,
+    )
+
+
+@torch.no_grad()
+def probability_strips(
+    segmenter: Segmenter,
+    images: Sequence[Tensor],
+    *,
+    size: Size,
+    protocol: Protocol,
+    mirrored: Sequence[int] | None = None,
+) -> Iterator[Tensor]:
+    """Class probabilities of one image, from top to bottom in pieces (C, rows, W) float32 that
+    together are (C, H, W); averaged over scales and, if the protocol says so, mirror images.
+
+    images, mirrored: as in `predict`
+    """
+    views = _views(segmenter, images, size, protocol, mirrored)
+    for strip in _strips(views, protocol, probabilities=True):
+        yield strip[0]
+
+
+def _strips(
+    views: Sequence["_Rows"], protocol: Protocol, *, probabilities: bool
+) -> Iterator[Tensor]:
+    """(1, C, rows, W) of every pixel: the mean probability over all views; of a single one, where
+    it is all the same, logits, which are in the same order."""
+    height, width = views[0].size
+    step = max(1, _STRIP_VALUES // (views[0].classes * width))
+    are_logits = protocol.upsample != "probabilities"
+    for first in range(0, height, step):
+        last = min(first + step, height)
+        total: Tensor | None = None
+        for view in views:
+            rows = view.rows(first, last)
+            if are_logits and (probabilities or len(views) > 1):
+                rows = rows.softmax(dim=1)
+            total = rows if total is None else total + rows
+        assert total is not None, "a protocol has at least one scale"
+        yield total if len(views) == 1 else total / len(views)
+
+
+def _views(
+    segmenter: Segmenter,
+    images: Sequence[Tensor],
+    size: Size,
+    protocol: Protocol,
+    mirrored_classes: Sequence[int] | None,
+) -> list["_Rows"]:
+    """What the network says of each scale and, if wanted, its mirror image, at `size`."""
+    device = next(segmenter.parameters()).device
+    views = []
+    for image in images:
+        pixels = image.to(device).float().div_(255)[None]
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        for mirrored in (False, True) if protocol.flip else (False,):
+            seen: _Rows = _seen(segmenter, pixels.flip(3) if mirrored else pixels, protocol)
+            seen = _Mirrored(seen, mirrored_classes) if mirrored else seen
+            views.append(_resized(seen, size, align_corners=protocol.align_corners))
+    return views
+
+
+def _seen(segmenter: Segmenter, pixels: Tensor, protocol: Protocol) -> "_Rows":
+    """What the network says of an image (1, 3, h, w): at that size, or at its own stride where the
+    protocol resizes from there."""
+    if protocol.upsample != "via_input":
+        coarse = coarse_logits(segmenter, pixels, protocol)
+        return _Map(coarse if protocol.upsample == "logits" else coarse.softmax(dim=1))
+    height, width = pixels.shape[2:]
+    if protocol.pad_to is not None:
+        below, right = max(0, protocol.pad_to[0] - height), max(0, protocol.pad_to[1] - width)
+        pixels = F.pad(pixels, (0, right, 0, below))
+    padded = (pixels.shape[2], pixels.shape[3])
+    window = padded if protocol.window is None else protocol.window
+    tops = _window_starts(padded[0], window[0], protocol.overlap)
+    lefts = _window_starts(padded[1], window[1], protocol.overlap)
+    parts: list[tuple[int, int, _Rows]] = []
+    for top, left in product(tops, lefts):
+        part = pixels[:, :, top : top + window[0], left : left + window[1]]
+        logits = _Map(coarse_logits(segmenter, part, protocol))
+        size = (part.shape[2], part.shape[3])
+        rows = _resized(logits, size, align_corners=segmenter.align_corners)
+        parts.append((top, left, rows))
+    whole = _Pasted(parts, padded) if len(parts) > 1 else parts[0][2]
+    return whole if padded == (height, width) else _Cropped(whole, (height, width))
+
+
+def coarse_logits(segmenter: Segmenter, pixels: Tensor, protocol: Protocol) -> Tensor:
+    """(1, C, h, w) float32 at the network's stride, of the heads that the protocol wants."""
+    output = segmenter.coarse(pixels)
+    logits = output.logits.float()
+    if protocol.heads == "main":
+        return logits
+    assert output.auxiliary_logits is not None, "check_heads() has seen to it"
+    auxiliary = output.auxiliary_logits.float()
+    if auxiliary.shape != logits.shape:
+        auxiliary = F.interpolate(
+            auxiliary, logits.shape[2:], mode="bilinear", align_corners=segmenter.align_corners
+        )
+    return logits + 0.5 * auxiliary
+
+
+def _window_starts(size: int, window: int, overlap: float) -> list[int]:
+    """Where windows begin along one side: evenly, but the last one ends with the image."""
+    stride = max(1, round(window * (1 - overlap)))
+    last = max(0, size - window)
+    return [*range(0, last, stride), last]
+
+
+class _Rows(ABC):
+    """A map (1, C, H, W) whose rows are made when they are asked for."""
+
+    size: Size
+    classes: int
+
+    @abstractmethod
+    def rows(self, first: int, last: int) -> Tensor:
+        """(1, C, last - first, W) float32, a tensor of its own or a part of a larger one."""
+
+
+class _Map(_Rows):
+    """A map that is there."""
+
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+        self.classes = values.shape[1]
+        self.size = (values.shape[2], values.shape[3])
+
+    def rows(self, first: int, last: int) -> Tensor:
+        return self.values[:, :, first:last]
+
+
+class _Mirrored(_Rows):
+    """Left and right exchanged, and with them the classes that have a side."""
+
+    def __init__(self, inner: _Rows, names: Sequence[int] | None) -> None:
+        self.inner, self.classes, self.size = inner, inner.classes, inner.size
+        sided = names is not None and list(names) != list(range(inner.classes))
+        self.names = list(names) if names is not None and sided else None
+
+    def rows(self, first: int, last: int) -> Tensor:
+        rows = self.inner.rows(first, last).flip(3)
+        return rows if self.names is None else rows[:, self.names]
+
+
+class _Cropped(_Rows):
+    """Without what lies below and to the right of `size`."""
+
+    def __init__(self, inner: _Rows, size: Size) -> None:
+        self.inner, self.classes, self.size = inner, inner.classes, size
+
+    def rows(self, first: int, last: int) -> Tensor:
+        return self.inner.rows(first, last)[..., : self.size[1]]
+
+
+class _Pasted(_Rows):
+    """The mean of maps that each cover a part."""
+
+    def __init__(self, parts: Sequence[tuple[int, int, _Rows]], size: Size) -> None:
+        self.parts, self.classes, self.size = parts, parts[0][2].classes, size
+
+    def rows(self, first: int, last: int) -> Tensor:
+        total: Tensor | None = None
+        for top, left, part in self.parts:
+            height, width = part.size
+            begin, end = max(first, top), min(last, top + height)
+            if begin >= end:
+                continue
+            rows = part.rows(begin - top, end - top)
+            if total is None:
+                shape = (1, self.classes, last - first, self.size[1])
+                total, times = rows.new_zeros(shape), rows.new_zeros(shape[2:])
+            where = (slice(begin - first, end - first), slice(left, left + width))
+            total[0, :, *where] += rows[0]
+            times[where] += 1
+        assert total is not None, "windows cover the image"
+        return total.div_(times)
+
+
+class _Resized(_Rows):
+    """Bilinearly resized: torch.nn.functional.interpolate, of which only some rows are wanted."""
+
+    def __init__(self, inner: _Rows, size: Size, *, align_corners: bool) -> None:
+        self.inner, self.classes, self.size = inner, inner.classes, size
+        self.align_corners = align_corners
+
+    def rows(self, first: int, last: int) -> Tensor:
+        height, width = self.size
+        if (first, last) == (0, height):
+            whole = self.inner.rows(0, self.inner.size[0])
+            return _interpolate(whole, self.size, align_corners=self.align_corners)
+        places = _places(self.inner.size[0], height, align_corners=self.align_corners)[first:last]
+        above = places.long().clamp_(max=self.inner.size[0] - 1)
+        below = (above + 1).clamp_(max=self.inner.size[0] - 1)
+        share = places - above
+        begin, end = int(above[0]), int(below[-1]) + 1
+        inner = self.inner.rows(begin, end).contiguous()
+        wide = _interpolate(inner, (end - begin, width), align_corners=self.align_corners)
+        device = wide.device
+        share = share.to(device)[:, None]
+        upper = wide.index_select(2, (above - begin).to(device))
+        return upper.mul_(1 - share).add_(
+            wide.index_select(2, (below - begin).to(device)).mul_(share)
+        )
+
+
+def _resized(inner: _Rows, size: Size, *, align_corners: bool) -> _Rows:
+    return inner if inner.size == size else _Resized(inner, size, align_corners=align_corners)
+
+
+def _interpolate(values: Tensor, size: Size, *, align_corners: bool) -> Tensor:
+    return F.interpolate(values, size, mode="bilinear", align_corners=align_corners)
+
+
+def _places(old: int, new: int, *, align_corners: bool) -> Tensor:
+    """Where the centers of `new` rows lie among `old` ones, (new) float32, as PyTorch has them."""
+    index = torch.arange(new, dtype=torch.float32)
+    if align_corners:
+        return index * ((old - 1) / max(new - 1, 1))
+    return ((index + 0.5) * (old / new) - 0.5).clamp_(min=0)

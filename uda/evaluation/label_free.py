@@ -1,0 +1,112 @@
+"""Criteria that tell one network from another without a label, on target images.
+
+Each of them can be fooled: a network that predicts one class everywhere and is sure of it has the
+best entropy and the best density that there are, and no mutual information. Nothing here decides
+anything; what a run reports is its last step.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from uda.data.samples import Sample, evenly_spaced
+from uda.evaluation.evaluate import EvaluationConfig, Views, views_of
+from uda.evaluation.inference import coarse_logits
+from uda.labels.spaces import LabelSpace
+from uda.models.segmenter import Segmenter
+from uda.utilities.distributed import own_share, sum_over_ranks
+
+_DENSITY_PIXELS = 1024  # of an image, on a regular grid: their similarities take 4 MiB
+_TEMPERATURE = 0.05  # the paper's
+
+
+class Criterion(NamedTuple):
+    """Which of two networks is the better one, according to a figure."""
+
+    title: str
+    highest: bool  # or else the lowest is the best
+
+
+CRITERIA = {
+    "mean_entropy": Criterion("mean entropy", highest=False),
+    "information_maximization": Criterion("information maximization", highest=True),
+    "soft_neighborhood_density": Criterion("soft neighborhood density", highest=True),
+}
+
+
+@torch.no_grad()
+def label_free_criteria(
+    segmenter: Segmenter,
+    samples: Sequence[Sample],
+    *,
+    count: int,
+    config: EvaluationConfig,
+    label_space: LabelSpace,
+    workers: int = 0,
+    progress: Callable[[Iterable[Views]], Iterable[Views]] = iter,
+) -> dict[str, float]:
+    """The figures of CRITERIA, in nats, on `count` of the samples, evenly spaced; {} without any.
+
+    `progress` may wrap the iteration over images, of which no label is looked at. The network sees
+    each at the protocol's input size once, whole, and is looked at where it puts its logits, at its
+    own stride: resizing them adds no information. It is left in evaluation mode. Of several
+    processes each sees a share, and all return the same.
+
+    Sources: mean entropy of the pixels' predictions, as in Vu et al., "ADVENT", CVPR 2019, arXiv
+    1811.12833. Information maximization: entropy of the mean prediction minus the mean entropy,
+    Shi and Sha, ICML 2012, arXiv 1206.6438. Soft neighborhood density: see there.
+    """
+    chosen = [sample._replace(labels=None) for sample in evenly_spaced(samples, count)]
+    if not chosen:
+        return {}
+    once = replace(config, scales=(1.0,), flip=False)
+    found = torch.zeros(len(chosen), 2 + label_space.num_classes, dtype=torch.float64)
+    own = own_share(range(len(chosen)))
+    segmenter.eval()
+    device = next(segmenter.parameters()).device
+    views = views_of([chosen[index] for index in own], once, label_space, workers=workers)
+    for index, image in zip(own, progress(views), strict=True):
+        pixels = image.images[0].to(device).float().div_(255)[None]
+        found[index] = _of_image(coarse_logits(segmenter, pixels, once)).cpu()
+    # A row is of one process, so this sum rounds nothing; the one over rows has a fixed order.
+    found = sum_over_ranks(found)
+    mean = found.mean(dim=0)
+    marginal = mean[2:]
+    diversity = float(-torch.special.xlogy(marginal, marginal).sum())
+    values = (float(mean[0]), diversity - float(mean[0]), float(mean[1]))
+    return dict(zip(CRITERIA, values, strict=True))
+
+
+def soft_neighborhood_density(probabilities: Tensor, temperature: float = _TEMPERATURE) -> Tensor:
+    """Scalar in nats: how many like it a prediction has around it; log(P - 1) if all are alike.
+
+    The entropy of each prediction's softmax over its cosine similarities to the others, averaged.
+
+    probabilities: (P, C) float
+    Source: Saito et al., "Tune it the Right Way: Unsupervised Validation of Domain Adaptation via
+    Soft Neighborhood Density", ICCV 2021, arXiv 2108.10860; a prediction is kept from being its own
+    neighbor by a similarity of -1 to itself, as in the authors' code.
+    """
+    directions = F.normalize(probabilities, dim=1)
+    similarities = directions @ directions.T
+    similarities.fill_diagonal_(-1.0).div_(temperature)
+    expected = (similarities.softmax(dim=1) * similarities).sum(dim=1)
+    return (similarities.logsumexp(dim=1) - expected).mean()
+
+
+def _of_image(logits: Tensor) -> Tensor:
+    """(2 + C,) float64 of logits (1, C, h, w): mean entropy, density, mean probabilities."""
+    log_probabilities = F.log_softmax(logits[0].double().flatten(1), dim=0)
+    probabilities = log_probabilities.exp()
+    entropy = -(probabilities * log_probabilities).sum(dim=0).mean()
+    height, width = logits.shape[2:]
+    step = math.ceil(math.sqrt(height * width / _DENSITY_PIXELS))
+    grid = probabilities.view(-1, height, width)[:, step // 2 :: step, step // 2 :: step]
+    # In float32: a density is a mean over a thousand rows, and nobody reads its seventh digit.
+    density = soft_neighborhood_density(grid.flatten(1).T.float())
+    return torch.cat([torch.stack([entropy, density.double()]), probabilities.mean(dim=1)])

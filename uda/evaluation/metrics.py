@@ -1,0 +1,161 @@
+"""From predictions and labels to a confusion matrix, and from there to scores."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from uda.labels.class_sets import ClassSet
+from uda.labels.spaces import IGNORE_INDEX
+from uda.utilities.errors import InputError
+
+
+class ConfusionMatrix:
+    """Counts of pixels by label and prediction.
+
+    counts: (C, C) int64, row = label, column = prediction. On `device`, or else on the device of
+    the first predictions. Float counts would stop growing at 16.8 million pixels, eight images.
+    """
+
+    def __init__(self, num_classes: int, *, device: torch.device | None = None) -> None:
+        self.num_classes = num_classes
+        self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
+        self._device = device
+
+    def update(self, predictions: Tensor, labels: Tensor) -> None:
+        """Counts the pixels of `predictions` against `labels`, both (N, H, W) integers.
+
+        Labels of 255 are not counted. Raises InputError when the sizes differ, when a prediction
+        is outside 0..C-1, or when a label is neither in 0..C-1 nor 255.
+        """
+        self._check(predictions, labels)
+        if self._device is None:
+            self._device = predictions.device
+            self.counts = self.counts.to(predictions.device)
+        # Ignored pixels go to an extra row, which is cheaper than gathering the others.
+        rows = labels.long().clamp(max=self.num_classes)
+        cells = (rows * self.num_classes + predictions).flatten()
+        size = (self.num_classes + 1, self.num_classes)
+        counts = torch.bincount(cells, minlength=size[0] * size[1]).view(size)
+        self.counts += counts[: self.num_classes].to(self._device)
+
+    def _check(self, predictions: Tensor, labels: Tensor) -> None:
+        if predictions.shape != labels.shape:
+            raise InputError(
+                f"predictions {tuple(predictions.shape)} and labels {tuple(labels.shape)} differ "
+                "in size: resize the logits to the labels, never the labels"
+            )
+        for name, values in (("predictions", predictions), ("labels", labels)):
+            if values.is_floating_point():
+                raise InputError(f"{name} are train ids, integers, but {values.dtype} came")
+        last = self.num_classes - 1
+        _refuse(predictions, _outside(predictions, last), f"predictions outside 0..{last}")
+        unknown = _outside(labels, last) & (labels != IGNORE_INDEX)
+        _refuse(labels, unknown, f"labels outside 0..{last} that are not {IGNORE_INDEX}")
+
+
+def _outside(values: Tensor, last: int) -> Tensor:
+    return (values < 0) | (values > last)
+
+
+def _refuse(values: Tensor, wrong: Tensor, what: str) -> None:
+    if wrong.any():
+        strangers = values[wrong].unique().tolist()
+        shown = ", ".join(str(value) for value in strangers[:5])
+        raise InputError(
+            f"{what}: {shown}{', ...' if len(strangers) > 5 else ''}; both must hold train ids of "
+            "the same classes, so map raw label ids first"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a confusion matrix says; every score is a fraction in [0, 1]."""
+
+    iou: tuple[float, ...]  # of each class; NaN where neither labels nor predictions have it
+    miou: float  # mean over the classes that are scored and not NaN
+    pixel_accuracy: float  # share of the labeled pixels that are right
+    absent: tuple[str, ...]  # names of the classes whose IoU is NaN
+    # Pixels, row = label, column = prediction; where the rest was counted, it is the last of both.
+    confusion: tuple[tuple[int, ...], ...]
+    # Train ids of `LabelSpace.unscored`: they have an IoU and an accuracy, but no part in a mean.
+    unscored: tuple[int, ...] = ()
+
+    @property
+    def accuracy(self) -> tuple[float, ...]:
+        """Of each class, the share of the pixels labeled so that are right, also called recall;
+        NaN where no pixel is labeled so."""
+        rows = self.confusion[: len(self.iou)]
+        return tuple(_ratio(row[index], sum(row)) for index, row in enumerate(rows))
+
+    @property
+    def mean_accuracy(self) -> float:
+        """Mean of `accuracy` over the classes that are scored and not NaN."""
+        return mean_of_scored(self.accuracy, self.unscored)
+
+
+def scores(
+    matrix: ConfusionMatrix, classes: Sequence[str], *, unscored: Sequence[int] = ()
+) -> Scores:
+    """The scores of `matrix`, whose rows are named `classes`; those of the train ids `unscored` are
+    left out of the means. Their pixels count for the others: a scored class predicted there has a
+    larger union.
+
+    IoU = true positives / (labeled or predicted as the class), over all counted pixels at once. A
+    matrix may have one class more than there are names: the rest, which is counted, so that a
+    class predicted for it or missed for it has a larger union, but not scored. Raises InputError
+    when there is neither one name for each class nor one for each but the rest.
+    """
+    scored = len(classes)
+    if matrix.num_classes not in (scored, scored + 1):
+        raise InputError(
+            f"{scored} class names for {matrix.num_classes} classes; allowed: one for each, or for "
+            "each but the last, which is then the rest"
+        )
+    counts: list[list[int]] = matrix.counts.tolist()
+    correct = [row[index] for index, row in enumerate(counts)][:scored]
+    labeled = [sum(row) for row in counts][:scored]
+    predicted = [sum(column) for column in zip(*counts, strict=True)][:scored]
+    unions = [
+        rows + columns - hits
+        for rows, columns, hits in zip(labeled, predicted, correct, strict=True)
+    ]
+    iou = tuple(_ratio(hits, union) for hits, union in zip(correct, unions, strict=True))
+    return Scores(
+        iou=iou,
+        miou=mean_of_scored(iou, unscored),
+        pixel_accuracy=_ratio(sum(correct), sum(labeled)),
+        absent=tuple(name for name, union in zip(classes, unions, strict=True) if union == 0),
+        confusion=tuple(tuple(row) for row in counts),
+        unscored=tuple(unscored),
+    )
+
+
+def set_miou(scores: Scores, class_set: ClassSet) -> float:
+    """Mean IoU, a fraction, over the classes of a set that are not NaN; NaN when all of them are.
+
+    The scores of a restricted set have only its classes (see `ClassSet.positions`), all others
+    those of the whole label space.
+    """
+    if class_set.restricted:
+        assert len(scores.iou) == len(class_set.classes), "a restricted set has its own matrix"
+        return scores.miou
+    return mean_of_present(scores.iou[train_id] for train_id in class_set.classes)
+
+
+def mean_of_present(values: Iterable[float]) -> float:
+    """Of the values that are not NaN; NaN when there is none."""
+    present = [value for value in values if not math.isnan(value)]
+    return _ratio(sum(present), len(present))  # in this order and way, as cityscapesScripts does
+
+
+def mean_of_scored(values: Sequence[float], unscored: Sequence[int]) -> float:
+    """Of the values, by train id, that are not NaN and no `unscored` class's."""
+    return mean_of_present(v for index, v in enumerate(values) if index not in unscored)
+
+
+def _ratio(part: float, whole: int) -> float:
+    """part / whole, NaN when there is nothing to divide by."""
+    return part / whole if whole else math.nan

@@ -1,0 +1,1 @@
+"""Label spaces and sets of classes."""

@@ -1,0 +1,107 @@
+"""Atrous spatial pyramid pooling, and the convolutions that it and DeepLabV3+'s decoder consist of.
+
+Source: Chen et al., arXiv 1706.05587.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from uda.models.decoders.heads import refuse_single_image
+
+HeadNorm = Literal["batch", "group"]
+
+_MAX_GROUPS = 32  # Wu and He, arXiv 1803.08494
+
+
+class PyramidPooling(nn.Module):
+    """ASPP: 1x1, dilated 3x3 and image-pooling branches side by side, then a projection."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        *,
+        rates: tuple[int, ...],
+        norm: HeadNorm,
+        separable: bool,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        three_by_three = separable_convolution if separable else convolution
+        dilated = [
+            three_by_three(in_channels, channels, kernel_size=3, dilation=rate, norm=norm)
+            for rate in rates
+        ]
+        self.branches = nn.ModuleList([convolution(in_channels, channels, norm=norm), *dilated])
+        # A pooled image has one value per channel. In 32 groups of a 64-channel head, group
+        # normalization would make each pair of them +1 and -1; hence one group.
+        self.pooled = convolution(in_channels, channels, norm=norm, max_groups=1)
+        self.project = nn.Sequential(
+            convolution((len(rates) + 2) * channels, channels, norm=norm), nn.Dropout(dropout)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        refuse_single_image(
+            self.pooled[1],
+            features,
+            heads="heads with model.head_norm=batch",
+            instead="use --set model.head_norm=group or larger batches",
+        )
+        pooled = self.pooled(features.mean(dim=(2, 3), keepdim=True))
+        everywhere = pooled.expand(-1, -1, *features.shape[-2:])
+        branches = [branch(features) for branch in self.branches]
+        return self.project(torch.cat([*branches, everywhere], dim=1))
+
+
+def convolution(
+    in_channels: int,
+    out_channels: int,
+    *,
+    norm: HeadNorm,
+    kernel_size: Literal[1, 3] = 1,
+    dilation: int = 1,
+    channelwise: bool = False,
+    max_groups: int = _MAX_GROUPS,
+) -> nn.Sequential:
+    """Convolution that keeps the size, of each channel by itself or not, normalization, ReLU."""
+    groups = max(g for g in range(1, max_groups + 1) if out_channels % g == 0)
+    return nn.Sequential(
+        nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            padding=dilation * (kernel_size // 2),
+            dilation=dilation,
+            groups=in_channels if channelwise else 1,
+            bias=False,
+        ),
+        nn.BatchNorm2d(out_channels) if norm == "batch" else nn.GroupNorm(groups, out_channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+def separable_convolution(
+    in_channels: int,
+    out_channels: int,
+    *,
+    norm: HeadNorm,
+    kernel_size: Literal[3],
+    dilation: int = 1,
+) -> nn.Sequential:
+    """What a 3x3 convolution does in two: space first, then channels, each normalized.
+
+    Source: Chen et al., arXiv 1802.02611, section 3.2.
+    """
+    return nn.Sequential(
+        *convolution(
+            in_channels,
+            in_channels,
+            norm=norm,
+            kernel_size=kernel_size,
+            dilation=dilation,
+            channelwise=True,
+        ),
+        *convolution(in_channels, out_channels, norm=norm),
+    )

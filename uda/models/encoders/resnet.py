@@ -1,0 +1,270 @@
+"""ResNet trunks with torchvision's weights at output stride 8, 16 or 32, or Caffe's at 8.
+
+Source: He et al., CVPR 2016, arXiv 1512.03385; blocks and parameter names are torchvision's.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, Literal, NamedTuple
+
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from uda.models.encoders.weights import load_file, load_imagenet
+from uda.utilities.errors import InputError
+from uda.utilities.weight_files import PREFIXES
+
+BackboneName = Literal["resnet18", "resnet50", "resnet101"]
+NormLayer = Callable[[int], nn.BatchNorm2d]  # from a number of channels
+
+IMAGENET_WIDTH = 64  # channels of the stem in every published classification ResNet
+
+
+class _Depth(NamedTuple):
+    block: type[BasicBlock] | type[Bottleneck]
+    blocks: tuple[int, int, int, int]  # per stage
+
+
+_DEPTHS = {
+    "resnet18": _Depth(BasicBlock, (2, 2, 2, 2)),
+    "resnet50": _Depth(Bottleneck, (3, 4, 6, 3)),
+    "resnet101": _Depth(Bottleneck, (3, 4, 23, 3)),
+}
+
+
+class BackboneFeatures(NamedTuple):
+    """What a backbone makes of images (N, 3, H, W); every stride rounds sizes up, and a max-pool
+    with `ceil_mode` makes 1 more of an even size."""
+
+    low_level: Tensor  # (N, D1, h, w) of layer1, stride 4
+    middle: Tensor  # (N, D3, h, w) of layer3, stride 16, or 8 at output stride 8
+    deep: Tensor  # (N, D4, h, w) of layer4, at output stride
+
+
+class BackboneChannels(NamedTuple):
+    """Channels of each map of BackboneFeatures."""
+
+    low_level: int
+    middle: int
+    deep: int
+
+
+class Backbone(nn.Module, ABC):
+    """What a network takes its features from."""
+
+    # Files with its weights: their kind, and what may precede all names.
+    file_kind: ClassVar[str]
+    prefixes: ClassVar[tuple[str, ...]]
+
+    channels: BackboneChannels
+    title: str  # in words
+    provenance: str = "random"  # where its weights come from
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> BackboneFeatures:
+        """Features at three depths.
+
+        images: (N, 3, H, W) float, normalized
+        """
+
+    @abstractmethod
+    def entries(self, state: Mapping[str, object]) -> dict[str, object]:
+        """A file's `state` without what this backbone has no use for."""
+
+
+class ResNetBackbone(Backbone):
+    """A ResNet without its classifier; parameters are named as in torchvision's ResNets."""
+
+    file_kind: ClassVar[str] = "torchvision classification state dict"
+    prefixes: ClassVar[tuple[str, ...]] = ("module.",)
+    heads: ClassVar[tuple[str, ...]] = ("fc.",)  # names left out
+
+    def __init__(
+        self,
+        name: BackboneName,
+        *,
+        width: int,
+        output_stride: Literal[8, 16, 32],
+        norm: NormLayer = nn.BatchNorm2d,
+    ) -> None:
+        """Random weights; use `resnet_backbone`, which loads weights and checks the stride.
+
+        Raises InputError on an unknown name or width.
+        """
+        super().__init__()
+        if name not in _DEPTHS:
+            raise InputError(f"model.backbone is {name!r}; allowed: {', '.join(_DEPTHS)}")
+        if width < 1:
+            raise InputError(
+                f"model.backbone_width is {width!r}; allowed: 1 or more, 64 is the usual"
+            )
+        depth = _DEPTHS[name]
+        self.conv1 = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
+        self.bn1 = norm(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        channels = [width] + [width * factor * depth.block.expansion for factor in (1, 2, 4, 8)]
+        stage = partial(_stage, depth.block, norm=norm)
+        self.layer1 = stage(channels[0], width, count=depth.blocks[0], stride=1)
+        self.layer2 = stage(channels[1], 2 * width, count=depth.blocks[1], stride=2)
+        self.layer3 = stage(channels[2], 4 * width, count=depth.blocks[2], stride=2)
+        self.layer4 = stage(channels[3], 8 * width, count=depth.blocks[3], stride=2)
+        if output_stride == 8:
+            _replace_stride_with_dilation(self.layer3, previous_dilation=1)
+            _replace_stride_with_dilation(self.layer4, previous_dilation=2)
+        elif output_stride == 16:
+            _replace_stride_with_dilation(self.layer4, previous_dilation=1)
+        self.widths = tuple(channels[1:])  # channels of each of the four stages
+        self.channels = BackboneChannels(channels[1], channels[3], channels[4])
+        self.title = f"{name} of width {width}"
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> BackboneFeatures:
+        """Features at three depths.
+
+        images: (N, 3, H, W) float, normalized
+        """
+        low_level, _, middle, deep = self.stages(images)
+        return BackboneFeatures(low_level, middle, deep)
+
+    def stages(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Features of layer1 to layer4; at output stride 32 their strides are 4, 8, 16 and 32.
+
+        images: (N, 3, H, W) float, normalized
+        """
+        first = self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(images)))))
+        second = self.layer2(first)
+        third = self.layer3(second)
+        return first, second, third, self.layer4(third)
+
+    def entries(self, state: Mapping[str, object]) -> dict[str, object]:
+        return {name: value for name, value in state.items() if not name.startswith(self.heads)}
+
+
+class CaffeResNetBackbone(ResNetBackbone):
+    """The ResNet that DeepLab-v2 took from Caffe, at output stride 8, under torchvision's names.
+
+    The first convolution of a block has the stride (torchvision's bottleneck has it in the second);
+    every block of layer3 has dilation 2 and of layer4 dilation 4, the first ones too.
+
+    Source: Chen et al., TPAMI 2018, arXiv 1606.00915; as in wasidennis/AdaptSegNet@fca9ff0.
+    """
+
+    file_kind = "Caffe ResNet's or DeepLab-v2's state dict under torchvision's names"
+    prefixes = PREFIXES
+    heads = ("fc.", "layer5.", "layer6.")
+
+    def __init__(self, name: BackboneName, *, width: int, ceil_mode: bool, norm: NormLayer) -> None:
+        """Random weights; use `caffe_resnet_backbone`."""
+        super().__init__(name, width=width, output_stride=8, norm=norm)
+        self.maxpool.ceil_mode = ceil_mode
+        block = self.layer2[0]
+        assert isinstance(block, BasicBlock | Bottleneck)
+        block.conv1.stride, block.conv2.stride = (2, 2), (1, 1)
+        for stage, dilation in ((self.layer3, 2), (self.layer4, 4)):
+            for layer in stage.modules():
+                if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):
+                    layer.dilation = layer.padding = (dilation, dilation)
+
+
+def resnet_backbone(
+    name: BackboneName,
+    *,
+    width: int = IMAGENET_WIDTH,
+    output_stride: Literal[8, 16, 32] = 16,
+    weights: str,
+) -> ResNetBackbone:
+    """A ResNet trunk whose `provenance` says which weights it carries.
+
+    `width` is the stem's number of channels; every other layer scales with it. `weights` is "none"
+    (random), "imagenet" (torchvision's IMAGENET1K_V1, downloaded once) or the path of a torchvision
+    classification state dict, whose classifier is left out.
+
+    Raises InputError on an unknown name, stride or width, and when the weights cannot be had or
+    are those of another network.
+    """
+    if output_stride not in (8, 16, 32):
+        raise InputError(f"model.output_stride is {output_stride!r}; allowed: 8, 16, 32")
+    if weights == "imagenet" and width != IMAGENET_WIDTH:
+        raise InputError(
+            f"model.backbone_width is {width}, but ImageNet weights exist for {IMAGENET_WIDTH} "
+            "only: use --set model.backbone_weights=none or that width"
+        )
+    backbone = ResNetBackbone(name, width=width, output_stride=output_stride)
+    if weights == "imagenet":
+        load_imagenet(backbone, name)
+    elif weights != "none":
+        load_file(backbone, Path(weights), allowed="none, imagenet")
+    return backbone
+
+
+def caffe_resnet_backbone(
+    name: BackboneName,
+    *,
+    width: int = IMAGENET_WIDTH,
+    weights: str,
+    ceil_mode: bool = True,
+    norm: NormLayer = nn.BatchNorm2d,
+) -> CaffeResNetBackbone:
+    """A Caffe-style trunk whose `provenance` says which weights it carries.
+
+    `width` is as in `resnet_backbone`. `weights` is "none" (random) or the path of a state dict;
+    its names may begin with "module." and "Scale.", and its heads are left out. It should come from
+    Caffe too: torchvision's names are the same and so would load, though its convolutions were
+    trained with strides elsewhere and on other colors. `ceil_mode` is that of the max-pool, `norm`
+    makes every normalization layer.
+
+    Raises InputError on an unknown name or width, on "imagenet", and when the weights cannot be had
+    or are those of another network.
+    """
+    if weights == "imagenet":
+        raise InputError(
+            "model.backbone_weights is 'imagenet', but torchvision's weights are for other strides "
+            "and for RGB; allowed: none, or the path of a Caffe ResNet's file, such as "
+            "AdaptSegNet's DeepLab_resnet_pretrained_init-f81d91e8.pth"
+        )
+    backbone = CaffeResNetBackbone(name, width=width, ceil_mode=ceil_mode, norm=norm)
+    if weights != "none":
+        load_file(backbone, Path(weights), allowed="none")
+    return backbone
+
+
+def _stage(
+    block: type[BasicBlock] | type[Bottleneck],
+    in_channels: int,
+    planes: int,
+    *,
+    count: int,
+    stride: int,
+    norm: NormLayer,
+) -> nn.Sequential:
+    out_channels = planes * block.expansion
+    shortcut = None
+    if stride != 1 or in_channels != out_channels:
+        shortcut = nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False),
+            norm(out_channels),
+        )
+    first = block(in_channels, planes, stride, shortcut, norm_layer=norm)
+    others = (block(out_channels, planes, norm_layer=norm) for _ in range(1, count))
+    return nn.Sequential(first, *others)
+
+
+def _replace_stride_with_dilation(stage: nn.Sequential, *, previous_dilation: int) -> None:
+    """Lets `stage` keep its input's size and compute, at every second pixel, what it did before.
+
+    The convolution that had the stride still reads the grid of the stage before, so it keeps that
+    stage's dilation; those after it read a grid twice as fine as they were made for. torchvision
+    does the same for Bottleneck blocks and refuses BasicBlock.
+    """
+    for layer in stage.modules():
+        if not isinstance(layer, nn.Conv2d):
+            continue
+        dilation = previous_dilation if layer.stride != (1, 1) else 2 * previous_dilation
+        layer.stride = (1, 1)
+        if layer.kernel_size == (3, 3):
+            layer.dilation = layer.padding = (dilation, dilation)

@@ -1,0 +1,114 @@
+"""What the steps that are logged count beside their losses: pixels by class, and who agrees.
+
+All of it is integer counts on the step's device: nothing is drawn, no network is changed, and
+nothing is read back before the records are due.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from uda.labels.spaces import IGNORE_INDEX
+from uda.objectives.functional.losses import count_classes
+from uda.objectives.functional.pseudo_labels import PseudoLabels
+from uda.utilities.distributed import sum_over_ranks
+
+
+class Watch:
+    """Counts of one step by name; one that watches nobody counts nothing and costs nothing.
+
+    counts: int64 on the device, of this process:
+    "source" (C,): labeled source pixels by class;
+    "predicted/target" or "predicted/source" (C,): pixels of that domain by the student's class;
+    "agreement" (2,): target pixels on which teacher and student agree, and all;
+    "kept/<objective>" (2, C): pixels by class that the objective learns from, and all;
+    "discriminator/<objective>/<head>" (2, 2): source, target; scores on the right side, and all.
+    """
+
+    def __init__(
+        self, names: Mapping[nn.Module, str] | None = None, *, num_classes: int = 0
+    ) -> None:
+        """`names` of the objectives that are watched; none: nothing is."""
+        self.active = names is not None
+        self._names = dict(names or {})
+        self._num_classes = num_classes
+        self._teachers: Tensor | None = None  # its labels (N, H, W) of the target images
+        self.counts: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def source(self, labels: Tensor) -> None:
+        """labels: (N, H, W) int64 of the source images, 255 ignored."""
+        if self.active and len(labels):
+            self.counts["source"] = count_classes(labels, self._num_classes)
+
+    @torch.no_grad()
+    def teacher(self, labels: Tensor) -> None:
+        """labels: (N, H, W) int64, what the teacher takes the target images for."""
+        if self.active:
+            self._teachers = labels
+
+    @torch.no_grad()
+    def student(self, domain: str, logits: Tensor) -> None:
+        """logits: (N, C, H, W) float of the plain images of `domain`, "source" or "target"."""
+        if not self.active:
+            return
+        predictions = logits.max(dim=1).indices
+        self.counts[f"predicted/{domain}"] = count_classes(predictions, self._num_classes)
+        if domain == "target" and self._teachers is not None:
+            same = (predictions == self._teachers).sum()
+            self.counts["agreement"] = torch.stack([same, torch.full_like(same, _pixels(logits))])
+
+    @torch.no_grad()
+    def sure(self, objective: nn.Module, pseudo: PseudoLabels, threshold: float) -> None:
+        """An objective that learns the teacher's labels where their confidence is at least
+        `threshold`: by the teacher's class, how many pixels these are."""
+        if self.active:
+            self._kept(objective, pseudo.labels, pseudo.confidence >= threshold)
+
+    @torch.no_grad()
+    def labeled(self, objective: nn.Module, labels: Tensor, logits: Tensor) -> None:
+        """An objective that learns labels (N, H, W) int64 with 255 where there is none: by the
+        class that the student's logits (N, C, H, W) say, as an unlabeled pixel has no other."""
+        if self.active:
+            self._kept(objective, logits.max(dim=1).indices, labels != IGNORE_INDEX)
+
+    @torch.no_grad()
+    def discriminator(
+        self,
+        objective: nn.Module,
+        head: str,
+        *,
+        source_maps: Sequence[Tensor],
+        target_maps: Sequence[Tensor],
+        source_label: float,
+        boundary: float,
+    ) -> None:
+        """Raw scores (N, 1, h, w) float of each scale; those above `boundary` say 1, others 0."""
+        if not self.active:
+            return
+        rows = []
+        for maps, label in ((source_maps, source_label), (target_maps, 1 - source_label)):
+            right = torch.stack([((m > boundary) == (label > 0.5)).sum() for m in maps]).sum()
+            rows.append(torch.stack([right, torch.full_like(right, sum(m.numel() for m in maps))]))
+        self.counts[f"discriminator/{self._names[objective]}/{head}"] = torch.stack(rows)
+
+    def _kept(self, objective: nn.Module, classes: Tensor, kept: Tensor) -> None:
+        of_kept = torch.where(kept, classes, IGNORE_INDEX)
+        rows = [count_classes(each, self._num_classes) for each in (of_kept, classes)]
+        self.counts[f"kept/{self._names[objective]}"] = torch.stack(rows)
+
+
+def _pixels(logits: Tensor) -> int:
+    """The number of pixels of logits (N, C, H, W)."""
+    return logits.numel() // logits.shape[1]
+
+
+def of_all_processes(counts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The counts of all processes together, on the host: one message, one transfer."""
+    if not counts:
+        return {}
+    flat = sum_over_ranks(torch.cat([count.flatten() for count in counts.values()])).cpu()
+    parts = flat.split([count.numel() for count in counts.values()])
+    shaped = zip(counts.items(), parts, strict=True)
+    return {name: part.view(count.shape) for (name, count), part in shaped}

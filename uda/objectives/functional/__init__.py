@@ -1,0 +1,1 @@
+"""Losses, mixing and pseudo-labels: functions that objectives share."""

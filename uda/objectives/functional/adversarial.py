@@ -1,0 +1,108 @@
+"""Losses between a segmentation network and the discriminator that watches its target output.
+
+Two published conventions differ in every constant; each discriminator carries its own, see
+`AdversarialConvention`. With D the score maps, L(D, y) the mean over batch and pixels, s the source
+label and the sum over scales:
+
+    fool        = fool_factor * sum L(D(target), s)
+    tell_apart  = tell_apart_factor * sum [L(D(source), s) + L(D(target), 1 - s)]
+
+AdaptSegNet (Tsai et al., CVPR 2018, arXiv 1802.10349; wasidennis/AdaptSegNet@fca9ff0): s = 0, one
+scale, factors 1 and 1/2. MRNet (Zheng and Yang, IJCAI 2020, arXiv 1912.11164;
+layumi/Seg-Uncertainty@6fce9ea): s = 1, three scales, factors 2 and 1, least squares only, and a
+gradient penalty.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from uda.models.discriminators import AdversarialConvention
+from uda.utilities.errors import InputError
+
+AdversarialKind = Literal["vanilla", "least_squares"]
+
+
+def fool(
+    maps: Sequence[Tensor], kind: AdversarialKind, convention: AdversarialConvention
+) -> Tensor:
+    """Scalar that falls as target predictions look like source ones to the discriminator.
+
+    maps: (N, 1, h, w) float each, raw scores of the target's probabilities, one per scale
+
+    Raises InputError on an unknown `kind`.
+    Source: the module's; "least_squares" is Mao et al., ICCV 2017, arXiv 1611.04076.
+    """
+    return convention.fool_factor * _distance(maps, convention.source_label, kind)
+
+
+def tell_apart(
+    source_maps: Sequence[Tensor],
+    target_maps: Sequence[Tensor],
+    kind: AdversarialKind,
+    convention: AdversarialConvention,
+) -> Tensor:
+    """Scalar that falls as the discriminator tells the domains apart.
+
+    source_maps, target_maps: (N, 1, h, w) float each, raw scores of probabilities that were
+    detached from the segmentation network, one per scale
+
+    Raises InputError on an unknown `kind`.
+    Source: as for `fool`.
+    """
+    source = _distance(source_maps, convention.source_label, kind)
+    target = _distance(target_maps, 1.0 - convention.source_label, kind)
+    return convention.tell_apart_factor * (source + target)
+
+
+def boundary(kind: AdversarialKind) -> float:
+    """The raw score above which a discriminator says 1: that of a probability of 1/2; with least
+    squares, the middle between the two labels."""
+    return 0.0 if kind == "vanilla" else 0.5
+
+
+def gradient_penalty(maps: Sequence[Tensor], inputs: Tensor) -> Tensor:
+    """Scalar: how steep the scores are at `inputs`, to be weighted and added to `tell_apart`.
+
+    The squared norm of the gradient of each scale's summed scores, summed over scales, mean over
+    the batch. It is differentiable in the discriminator's weights.
+
+    maps: (N, 1, h, w) float each, raw scores of `inputs`, one per scale
+    inputs: (N, C, H, W) float, the source's probabilities; must require gradients
+
+    Raises ValueError when `inputs` does not require gradients.
+    Source: Mescheder et al., ICML 2018, arXiv 1801.04406 (R1, without its 1/2), at the
+    weight 0.01 in layumi/Seg-Uncertainty@6fce9ea.
+    """
+    if not inputs.requires_grad:
+        raise ValueError(
+            "inputs do not require gradients; allowed: the tensor the maps were computed from, "
+            "after probabilities.detach().requires_grad_()"
+        )
+    penalty = inputs.new_zeros((), dtype=torch.float32)
+    for scores in maps:
+        (gradient,) = torch.autograd.grad(scores.sum(), inputs, create_graph=True)
+        steepness = gradient.float()
+        # Not square(): its derivative holds another tensor of this size.
+        penalty = penalty + (steepness * steepness).sum(dim=(1, 2, 3)).mean()
+    return penalty
+
+
+def _distance(maps: Sequence[Tensor], label: float, kind: AdversarialKind) -> Tensor:
+    """Mean distance of each map to `label`, summed over maps; float32 under autocast too."""
+    match kind:
+        case "vanilla":
+            losses = [
+                F.binary_cross_entropy_with_logits(m.float(), torch.full_like(m.float(), label))
+                for m in maps
+            ]
+        case "least_squares":
+            losses = [(m.float() - label).square().mean() for m in maps]
+        case _:
+            raise InputError(
+                f"the adversarial loss is {kind!r}; allowed: {', '.join(get_args(AdversarialKind))}"
+            )
+    return torch.stack(losses).sum()

@@ -1,0 +1,194 @@
+"""Losses of logits (N, C, H, W) against labels (N, H, W), and what chooses and weighs pixels.
+
+Where several processes train, N are the samples of one; means, shares and counts are those of all.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from uda.labels.spaces import IGNORE_INDEX
+from uda.utilities.distributed import mean_over_ranks, of_all_ranks, sum_over_ranks, world_size
+from uda.utilities.errors import InputError
+
+
+def cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    weights: Tensor | None = None,
+    class_weights: Tensor | None = None,
+    hardest: float = 1.0,
+) -> Tensor:
+    """Cross-entropy in nats, averaged over the labeled pixels; exactly 0 when there are none.
+
+    logits: (N, C, H, W) float.
+    labels: (N, H, W) int64 train ids, 255 ignored.
+    weights: broadcastable to (N, H, W), factor of each pixel's loss. They are no part of the
+        denominator, so that halving them halves the loss.
+    class_weights: (C,), factor of each class; the average is then over the class weights of the
+        labeled pixels, as in torch.nn.CrossEntropyLoss.
+    hardest: fraction of all pixels of the batch that count, those with the highest class-weighted
+        loss; the others are as if they had no label. Ignored pixels take part with loss 0, so a
+        batch with more of them than `1 - hardest` keeps every labeled pixel.
+    Raises InputError when `hardest` is no fraction.
+    Source of `hardest`: layumi/Seg-Uncertainty@6fce9ea, option --only-hard-label (80 there is 0.2).
+    """
+    losses = _pixel_losses(logits, labels, class_weights)
+    if hardest != 1:
+        easy = _easy_pixels(losses.detach(), hardest)
+        losses = losses.masked_fill(easy, 0)
+        labels = labels.masked_fill(easy, IGNORE_INDEX)
+    if weights is not None:
+        # expand_as refuses (N, 1, H, W), which plain broadcasting would turn into (N, N, H, W).
+        losses = losses * weights.expand_as(losses)
+    # The mean of the ranks' losses is then the loss of all their pixels.
+    total = mean_over_ranks(_label_mass(labels, class_weights))
+    return losses.sum() / torch.where(total > 0, total, 1)
+
+
+def _pixel_losses(logits: Tensor, labels: Tensor, class_weights: Tensor | None) -> Tensor:
+    """Cross-entropy (N, H, W) float32 of each pixel times its class weight, 0 where ignored."""
+    # No reduction here: on CUDA, torch's reduced loss of maps adds in no fixed order.
+    return F.cross_entropy(
+        logits.float(), labels, weight=class_weights, ignore_index=IGNORE_INDEX, reduction="none"
+    )
+
+
+def _label_mass(labels: Tensor, class_weights: Tensor | None) -> Tensor:
+    """Number of labeled pixels, or the sum of their class weights, as a scalar tensor."""
+    if class_weights is None:
+        return (labels != IGNORE_INDEX).sum()
+    table = F.pad(class_weights, (0, IGNORE_INDEX + 1 - len(class_weights)))
+    return table[labels].sum()
+
+
+def _easy_pixels(losses: Tensor, hardest: float) -> Tensor:
+    """Where (N, H, W) the loss is below those of the `hardest` share of all pixels."""
+    if not 0 <= hardest <= 1:
+        raise InputError(f"hardest is a fraction of the pixels, 0..1, but {hardest} came")
+    # The limit stays on the device: reading it would make the host wait.
+    return losses < _upper_quantile(of_all_ranks(losses.flatten()), hardest)
+
+
+def _upper_quantile(values: Tensor, share: float) -> Tensor:
+    """The value above which `share` of `values` (n,) lie, interpolated linearly; a scalar tensor.
+
+    Equals numpy.percentile(values, 100 * (1 - share)). torch.quantile takes 16 million values at
+    most, and torch.kthvalue selects with a single block of a GPU; torch.topk does neither.
+    """
+    position = (len(values) - 1) * (1 - share)  # in ascending order, between two of the values
+    below = math.floor(position)
+    upper = values.topk(len(values) - below, sorted=False).values
+    neighbors = upper.topk(min(2, len(upper)), largest=False).values
+    return torch.lerp(neighbors[0], neighbors[-1], position - below)
+
+
+class ClassBalance(nn.Module):
+    """Class weights of a step, high for classes that are rare or absent in its labels.
+
+    A class is rare with fewer than 4096 pixels per image; its weight is then 7 instead of 1. The
+    second factor is a moving average of 7 in steps without the class and 1 in steps with it: a
+    buffer, because a run that resumes without it weighs its classes differently.
+    Source: layumi/Seg-Uncertainty@6fce9ea, options --class-balance and --often-balance.
+    """
+
+    rarity: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        max_weight: float = 7.0,
+        rare_below: int = 4096,  # pixels per image, whatever the crop size
+        decay: float = 0.9,
+    ) -> None:
+        super().__init__()
+        self.max_weight = max_weight
+        self.rare_below = rare_below
+        self.decay = decay
+        self.register_buffer("rarity", torch.ones(num_classes))
+
+    @torch.no_grad()
+    def forward(self, labels: Tensor) -> Tensor:
+        """Weights (C,) for `labels` (N, H, W) int64; each call moves the average by one step."""
+        counts = sum_over_ranks(count_classes(labels, len(self.rarity)))
+        self.rarity.lerp_(self._weight_where(counts == 0), 1 - self.decay)
+        rare_below = self.rare_below * len(labels) * world_size()
+        return self._weight_where(counts < rare_below) * self.rarity
+
+    def _weight_where(self, rare: Tensor) -> Tensor:
+        return torch.where(rare, self.max_weight, 1.0).to(self.rarity)
+
+
+def count_classes(labels: Tensor, num_classes: int) -> Tensor:
+    """Pixels (C,) int64 of each class. torch.bincount would make the host wait for the device."""
+    flat = labels.flatten()
+    counts = flat.new_zeros(IGNORE_INDEX + 1)
+    return counts.scatter_add_(0, flat, torch.ones_like(flat))[:num_classes]
+
+
+def kl_to_reference(logits: Tensor, reference: Tensor) -> Tensor:
+    """KL(reference || softmax(logits)) in nats, averaged over the pixels.
+
+    logits: (N, C, H, W) float.
+    reference: (N, C, H, W) float32 probabilities, constant: nothing of the gradient reaches them.
+    """
+    log_probabilities = F.log_softmax(logits.float(), dim=1)
+    divergence = F.kl_div(log_probabilities, reference.detach(), reduction="sum")
+    return divergence * (logits.shape[1] / logits.numel())
+
+
+def memory_regularization(main_logits: Tensor, auxiliary_logits: Tensor) -> Tensor:
+    """KL(q || main) + KL(q || auxiliary) in nats, averaged over the pixels.
+
+    main_logits, auxiliary_logits: (N, C, H, W) float. The reference q is the prediction that
+    evaluation would make, softmax(0.5 * auxiliary + main), and carries no gradient.
+    Source: Zheng and Yang, "Unsupervised scene adaptation with memory regularization in vivo",
+    arXiv:1912.11164, there with weight 0.1.
+    """
+    with torch.no_grad():
+        reference = torch.softmax(main_logits.float() + 0.5 * auxiliary_logits.float(), dim=1)
+    return kl_to_reference(main_logits, reference) + kl_to_reference(auxiliary_logits, reference)
+
+
+def entropy(logits: Tensor, *, certainty: bool = False) -> Tensor:
+    """Entropy in nats of softmax(logits), averaged over the pixels: 0 to log C.
+
+    logits: (N, C, H, W) float.
+    certainty: each pixel's entropy counts by the sum of its squared probabilities, 1 / C to 1, as
+        a constant: pixels that are sure already pull hardest.
+    """
+    log_probabilities = F.log_softmax(logits.float(), dim=1)
+    probabilities = log_probabilities.exp()
+    entropies = -(probabilities * log_probabilities).sum(dim=1)
+    if certainty:
+        entropies = entropies * probabilities.detach().square().sum(dim=1)
+    return entropies.mean()
+
+
+def rectified_cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    other_logits: Tensor,
+    class_weights: Tensor | None = None,
+) -> Tensor:
+    """mean(cross-entropy * exp(-V)) + mean(V), in nats, over all pixels, ignored ones included.
+
+    V of a pixel is KL(softmax(other_logits) || softmax(logits)): where two heads disagree, the
+    label is taken for wrong and the loss counts less. The gradient flows through both heads.
+    logits, other_logits: (N, C, H, W) float.
+    labels: (N, H, W) int64 train ids; the cross-entropy is 0 where they are 255.
+    class_weights: (C,), factor of each class's cross-entropy, no part of the denominator.
+    Source: Zheng and Yang, "Rectifying Pseudo Label Learning via Uncertainty Estimation", IJCV
+    2021, arXiv:2003.03773.
+    """
+    log_own = F.log_softmax(logits.float(), dim=1)
+    log_other = F.log_softmax(other_logits.float(), dim=1)
+    # Not F.kl_div: its gradient by the first argument of KL is NaN where a probability underflows.
+    disagreement = (log_other.exp() * (log_other - log_own)).sum(dim=1)
+    losses = _pixel_losses(logits, labels, class_weights)
+    return (losses * torch.exp(-disagreement)).mean() + disagreement.mean()

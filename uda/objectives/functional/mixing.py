@@ -1,0 +1,108 @@
+"""Mixing of two images and their labels: masks that choose pixels, and one function that pastes.
+
+Nothing here writes into its arguments. A paste in place turns the clean batch into the mixed one,
+and a loss meant for both then counts the mixed one twice.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from uda.data.batch import Batch, View
+from uda.labels.spaces import IGNORE_INDEX
+
+
+def paste(pasted: Tensor, *, onto: Tensor, where: Tensor) -> Tensor:
+    """`pasted` where the mask is true and `onto` elsewhere, as a new tensor.
+
+    pasted, onto: both (N, 3, H, W) images or both (N, H, W) labels or weights.
+    where: (N, H, W) bool.
+    Raises ValueError when the shapes do not match.
+    """
+    pixels = (pasted.shape[0], *pasted.shape[-2:])
+    if pasted.shape != onto.shape or where.shape != pixels:
+        raise ValueError(
+            f"paste {tuple(pasted.shape)} onto {tuple(onto.shape)} where {tuple(where.shape)}: "
+            f"the first two must be alike and the mask {pixels}"
+        )
+    return torch.where(where.unsqueeze(1) if pasted.ndim == 4 else where, pasted, onto)
+
+
+def half_of_classes(labels: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    """A mask (N, H, W) bool of half the classes in each sample, chosen at random, rounded up.
+
+    labels: (N, H, W) int64, 255 never chosen: a sample without labels has an all-false mask.
+    generators: one per sample, on the CPU; each gives its own sample's choice.
+    Source: Olsson et al., "ClassMix", WACV 2021, arXiv:2007.07936; the rounding as in DACS,
+    arXiv:2007.08702.
+    """
+    _check_one_per_sample(generators, len(labels))
+    # Everything after the draw stays on the device, so the host never waits to learn the classes.
+    ids = IGNORE_INDEX + 1
+    lots = torch.stack([torch.randperm(ids, generator=generator) for generator in generators])
+    lots = lots.to(labels.device, non_blocking=True)
+    present = torch.zeros_like(lots, dtype=torch.bool).scatter_(1, labels.flatten(1), True)
+    present[:, IGNORE_INDEX] = False
+    places = torch.where(present, lots, lots + ids).argsort(dim=1).argsort(dim=1)
+    chosen = places < (present.sum(dim=1, keepdim=True) + 1) // 2
+    return chosen.gather(1, labels.flatten(1)).view_as(labels)
+
+
+def random_boxes(
+    size: tuple[int, int],
+    generators: Sequence[torch.Generator],
+    *,
+    device: torch.device | None = None,
+) -> Tensor:
+    """A mask (N, H, W) bool with one random box per sample, on `device` (default: the CPU).
+
+    size: (height, width) in pixels. The box has the image's aspect ratio, a uniformly distributed
+    area and a uniformly distributed center, and is cut off at the border: 31.9 % of the pixels
+    on average.
+    generators: one per sample, on the CPU.
+    Source: Yun et al., "CutMix", ICCV 2019, arXiv:1905.04899, with Beta(1, 1).
+    """
+    boxes = torch.tensor([_random_box(size, generator) for generator in generators])
+    top, bottom, left, right = boxes.to(device, non_blocking=True).T.unsqueeze(2)
+    rows = torch.arange(size[0], device=device)
+    columns = torch.arange(size[1], device=device)
+    inside_rows = (rows >= top) & (rows < bottom)
+    inside_columns = (columns >= left) & (columns < right)
+    return inside_rows.unsqueeze(2) & inside_columns.unsqueeze(1)
+
+
+def mix_domains(
+    batch: Batch, pseudo_labels: Tensor, *, name: str, from_source: Tensor, target_weights: Tensor
+) -> View:
+    """The view `name`: source pixels and labels where `from_source` (N, H, W) bool is true, target
+    pixels and `pseudo_labels` (N, H, W) elsewhere.
+
+    target_weights: (N, H, W) or (N, 1, 1) float, weight of the target's pixels; source's have 1.
+    """
+    return View(
+        name=name,
+        images=paste(batch.source_images, onto=batch.target_images, where=from_source),
+        labels=paste(batch.source_labels, onto=pseudo_labels, where=from_source),
+        weights=torch.where(from_source, 1.0, target_weights),
+    )
+
+
+def _random_box(size: tuple[int, int], generator: torch.Generator) -> tuple[int, int, int, int]:
+    """Top, bottom, left and right of a box in pixels; it may reach beyond the image."""
+    kept, row, column = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
+    ratio = math.sqrt(1 - kept)  # of the box's sides to the image's; kept is the paper's lambda
+    half_height, half_width = (int(side * ratio) // 2 for side in size)
+    center_row, center_column = int(row * size[0]), int(column * size[1])
+    return (
+        center_row - half_height,
+        center_row + half_height,
+        center_column - half_width,
+        center_column + half_width,
+    )
+
+
+def _check_one_per_sample(generators: Sequence[torch.Generator], samples: int) -> None:
+    if len(generators) != samples:
+        raise ValueError(f"{len(generators)} generators for {samples} samples: give one for each")

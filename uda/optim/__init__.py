@@ -1,0 +1,1 @@
+"""All that moves weights: optimizers, schedules, the mean teacher, and their settings."""

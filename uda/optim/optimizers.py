@@ -1,0 +1,153 @@
+"""Optimizers by name, with a multiple of the learning rate per group of parameters."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NotRequired, TypedDict
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from uda.utilities.errors import require
+
+
+@dataclass(kw_only=True, slots=True)
+class OptimizerConfig:
+    """An optimizer and its figures; the schedule scales `lr` from step to step."""
+
+    name: Literal["sgd", "adam", "adamw", "radam"] = "sgd"
+    lr: float = 2.5e-4
+    momentum: float = 0.9  # sgd only
+    nesterov: bool = False  # sgd only
+    betas: tuple[float, float] = (0.9, 0.999)  # all but sgd
+    weight_decay: float = 0.0
+
+    def check(self, path: str) -> None:
+        """Raises InputError, naming the field below `path`, when a figure is out of its range or
+        when this optimizer would ignore it."""
+        require(self.lr > 0, f"{path}.lr is {self.lr}; it must be above 0")
+        require(
+            self.weight_decay >= 0,
+            f"{path}.weight_decay is {self.weight_decay}; allowed: 0 or more",
+        )
+        require(
+            all(0 <= value < 1 for value in (self.momentum, *self.betas)),
+            f"{path}.momentum is {self.momentum}, its betas are {self.betas}; allowed: 0 up to, "
+            "not including, 1",
+        )
+        require(self.momentum > 0 or not self.nesterov, f"{path}.nesterov needs a momentum above 0")
+        default = OptimizerConfig()
+        for name in ("betas",) if self.name == "sgd" else ("momentum", "nesterov"):
+            require(
+                getattr(self, name) == getattr(default, name),
+                f"{path}.{name} is set, but {self.name} has none: leave it as it is",
+            )
+
+
+class ParameterGroup(TypedDict):
+    """Parameters that share a multiple of the base learning rate."""
+
+    params: list[nn.Parameter]
+    lr_factor: float
+    weight_decay: NotRequired[float]  # instead of the optimizer's
+
+
+_UNDECAYED = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.Embedding)
+
+
+def without_decay(network: nn.Module, groups: Sequence[ParameterGroup]) -> list[ParameterGroup]:
+    """`groups`, each followed by one of its own for its parameters of `network`'s normalization
+    layers and embeddings, which do not decay. InputError when there are none.
+
+    An embedding may also be a plain parameter whose name ends in "embed".
+    """
+    layers = [m for m in network.modules() if isinstance(m, _UNDECAYED)]
+    kept = {id(p) for layer in layers for p in layer.parameters()}
+    kept |= {id(p) for name, p in network.named_parameters() if name.endswith("embed")}
+    split: list[ParameterGroup] = []
+    for group in groups:
+        decayed = [p for p in group["params"] if id(p) not in kept]
+        others = [p for p in group["params"] if id(p) in kept]
+        factor = group["lr_factor"]
+        split.append({"params": decayed, "lr_factor": factor})
+        if others:
+            split.append({"params": others, "lr_factor": factor, "weight_decay": 0.0})
+    require(
+        len(split) > len(groups),
+        "train.decay_norms is false, but this network trains no normalization and no embedding: "
+        "leave it true",
+    )
+    return split
+
+
+def build_optimizer(
+    config: OptimizerConfig, groups: Sequence[ParameterGroup]
+) -> torch.optim.Optimizer:
+    """The optimizer over `groups`, each at its own multiple of `config.lr`."""
+    settings = [{**group, "lr": config.lr * group["lr_factor"]} for group in groups]
+    match config.name:
+        case "sgd":
+            return torch.optim.SGD(
+                settings,
+                momentum=config.momentum,
+                nesterov=config.nesterov,
+                weight_decay=config.weight_decay,
+            )
+        case "adam":
+            return torch.optim.Adam(settings, betas=config.betas, weight_decay=config.weight_decay)
+        case "adamw":
+            return torch.optim.AdamW(settings, betas=config.betas, weight_decay=config.weight_decay)
+        case "radam":  # Liu et al., ICLR 2020, arXiv 1908.03265; decay as Adam's, torch's default
+            return torch.optim.RAdam(settings, betas=config.betas, weight_decay=config.weight_decay)
+
+
+# What each keeps of a parameter: numbers of its shape, or a count.
+_KEPT = {
+    torch.optim.SGD: {"momentum_buffer"},
+    torch.optim.Adam: {"step", "exp_avg", "exp_avg_sq"},
+    torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"},
+    torch.optim.RAdam: {"step", "exp_avg", "exp_avg_sq"},
+}
+
+
+def load_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], *, origin: str) -> None:
+    """Takes over what `state_dict` of such an optimizer returned in another process.
+
+    Raises InputError, naming `origin`, when that was another optimizer: torch would find out in
+    the next update, if at all.
+    """
+    own, groups = optimizer.state_dict()["param_groups"], state["param_groups"]
+    require(
+        len(own) == len(groups) and all(map(_same_settings, own, groups)),
+        f"{origin}: the parameters or settings of its optimizer are not those of this run; {_MEND}",
+    )
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    kept = _KEPT[type(optimizer)]
+    for index, entries in state["state"].items():
+        fitting = index < len(parameters) and entries.keys() == kept
+        require(
+            fitting and all(_fits(entries[n], parameters[index], n) for n in kept),
+            f"{origin}: what its optimizer keeps of parameter {index} does not fit it; {_MEND}",
+        )
+    optimizer.load_state_dict(dict(state))
+
+
+_MEND = "give the file that the run wrote"
+
+
+def _same_settings(own: Mapping[str, object], theirs: Mapping[str, object]) -> bool:
+    """But for the learning rate, which every step sets; versions of torch know more or fewer."""
+    known = (own.keys() & theirs.keys()) - {"lr"}
+    return {"params", "lr_factor"} <= known and all(own[name] == theirs[name] for name in known)
+
+
+def _fits(kept: Tensor | None, parameter: Tensor, name: str) -> bool:
+    if kept is None:
+        return name == "momentum_buffer"  # of plain gradient descent
+    return kept.is_floating_point() and kept.shape == (() if name == "step" else parameter.shape)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Every group of `optimizer` moves to its multiple of `lr`."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_factor"]

@@ -1,0 +1,73 @@
+"""Numbers that change from step to step: learning rate and teacher momentum."""
+
+import math
+from dataclasses import dataclass
+
+from uda.utilities.errors import InputError, require
+
+
+@dataclass(kw_only=True, slots=True)
+class CosineRestartsConfig:
+    """The learning rate falls as a cosine, and begins at the base rate anew, again and again.
+
+    Source: Loshchilov and Hutter, "SGDR", ICLR 2017, arXiv 1608.03983.
+    """
+
+    period: int = 1000  # steps of the first cosine
+    growth: int = 1  # each cosine is so many times as long as the one before it
+    floor: float = 0.0  # share of the base rate that each cosine comes down to
+    from_step: int = 0  # before it, the rate is that of TrainConfig.plateau
+
+    def check(self, path: str, *, steps: int) -> None:
+        """Raises InputError, naming the field below `path`, when a value is out of its range."""
+        for name in ("period", "growth"):
+            value = getattr(self, name)
+            require(value >= 1, f"{path}.{name} is {value}; allowed: 1 or more")
+        require(0 <= self.floor < 1, f"{path}.floor is {self.floor}; allowed: 0 up to, not "
+                "including, 1")  # fmt: skip
+        require(
+            0 <= self.from_step < steps,
+            f"{path}.from_step is {self.from_step}; it must be below the run's {steps} steps",
+        )
+
+
+def cosine_restarts_factor(step: int, config: CosineRestartsConfig) -> float:
+    """The factor of the base learning rate at `step` of the cosines, counted from `from_step`."""
+    period = config.period
+    while step >= period:
+        step -= period
+        period *= config.growth
+    return config.floor + (1 - config.floor) * (1 + math.cos(math.pi * step / period)) / 2
+
+
+def learning_rate_factor(
+    step: int,
+    *,
+    steps: int,
+    warmup_steps: int = 0,
+    warmup_start: float = 0.1,
+    power: float = 0.9,
+    final: float = 0.0,
+) -> float:
+    """The factor of the base learning rate at `step` (0-based) of a run of `steps`.
+
+    Linear from `warmup_start` towards 1 during `warmup_steps`, then (1 - step / steps) ** power
+    from 1 down to `final`.
+    The decay counts from step 0, not from the end of the warm-up: with 5000 of 250000 steps of
+    warm-up it sets in at 0.982, as in the experiment log.
+    Raises InputError beyond the end of the schedule.
+    Source: layumi/Seg-Uncertainty@6fce9ea.
+    """
+    if not 0 <= step <= steps:
+        raise InputError(f"step {step} lies outside the schedule of 0..{steps} steps: raise steps")
+    if step < warmup_steps:
+        return warmup_start + (1 - warmup_start) * step / warmup_steps
+    return float(final + (1 - final) * (1 - step / steps) ** power)
+
+
+def momentum_ramp(updates: int, *, momentum: float) -> float:
+    """The teacher's momentum after `updates` earlier updates: 1/2, 2/3, 3/4, ... up to `momentum`.
+
+    So a young teacher follows its student fast instead of averaging in what it knew at the start.
+    """
+    return min(1 - 1 / (updates + 2), momentum)

@@ -1,0 +1,140 @@
+"""TrainConfig: how long a run trains, and how its weights move."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from uda.optim.optimizers import OptimizerConfig
+from uda.optim.plateau import PlateauConfig
+from uda.optim.schedules import CosineRestartsConfig
+from uda.utilities.errors import require, require_share
+
+
+@dataclass(kw_only=True, slots=True)
+class RestartConfig:
+    """What an interrupted run of the experiment log lost when it was taken up again: from `at_step`
+    on, momentum, discriminators and class balance begin anew, under another schedule."""
+
+    at_step: int
+    schedule_steps: int  # as TrainConfig.schedule_steps
+
+    def check(self, path: str, *, steps: int) -> None:
+        """Raises InputError, naming the field below `path`, when a value is out of its range."""
+        require(
+            0 < self.at_step < steps,
+            f"{path}.at_step is {self.at_step}; allowed: above 0 and below the run's {steps} steps",
+        )
+        require(
+            self.schedule_steps >= steps,
+            f"{path}.schedule_steps is {self.schedule_steps}; the run has {steps} steps",
+        )
+
+
+_OF_POLYNOMIAL_DECAY = ("power", "final_lr_factor", "schedule_steps", "restart", "warmup_steps")
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainConfig:
+    """The length of a run and how its weights move."""
+
+    steps: int  # 0: the first weights are evaluated, and nothing is trained
+    batch_size: int  # images of each domain per step
+    seed: int = 0
+    precision: Literal["float32", "bfloat16"] = "bfloat16"  # bfloat16: autocast, weights stay float
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    backbone_lr_factor: float = 1.0  # learning rate of the backbone, relative to the optimizer's
+    head_lr_factor: float = 10.0  # that of everything else
+    # Whether weight decay reaches the student's normalization layers and embeddings (queries).
+    decay_norms: bool = True
+    # The student's gradient, all of it one vector, is scaled down to this length if it is longer.
+    max_grad_norm: float | None = None
+    warmup_steps: int = 0
+    power: float = 0.9  # of the polynomial decay
+    final_lr_factor: float = 0.0  # the share of the learning rate that it comes down to
+    # The step at which the decay would end. None: `steps`, so that a network is evaluated where its
+    # schedule ends; the log read its networks in the first fifth of one.
+    schedule_steps: int | None = None
+    restart: RestartConfig | None = None
+    # Instead of the polynomial decay: cosines, what follows the scores or losses, or the one after
+    # the other.
+    cosine_restarts: CosineRestartsConfig | None = None
+    plateau: PlateauConfig | None = None
+    initial_snapshot: str | None = None  # snapshot of ours whose student the run starts from
+    log_every: int = 20  # steps between logs of losses and collapse monitors
+    # Target images that each evaluation computes the label-free criteria on; 0: none are computed.
+    unlabeled_images: int = 100
+    snapshot_every: int = 5000
+    resume_every: int = 1000
+    # Steps to leave out, without an update, when a loss or gradient is not finite. Above 0, every
+    # step waits for the device to know.
+    skip_nonfinite: int = 0
+
+    def check(self, path: str) -> None:
+        """Raises InputError, naming the field below `path`, when a value is out of its range."""
+        for name in ("batch_size", "backbone_lr_factor", "head_lr_factor", "log_every",
+                     "snapshot_every", "resume_every"):  # fmt: skip
+            value = getattr(self, name)
+            require(value > 0, f"{path}.{name} is {value}; it must be above 0")
+        for name in ("steps", "seed", "power", "unlabeled_images", "skip_nonfinite"):
+            value = getattr(self, name)
+            require(value >= 0, f"{path}.{name} is {value}; it must not be negative")
+        require(
+            0 <= self.warmup_steps < max(self.steps, 1),
+            f"{path}.warmup_steps is {self.warmup_steps}; it must be below {path}.steps "
+            f"({self.steps})",
+        )
+        require(
+            self.schedule_steps is None or self.schedule_steps >= self.steps,
+            f"{path}.schedule_steps is {self.schedule_steps}; it must not be below {path}.steps "
+            f"({self.steps})",
+        )
+        require(
+            self.max_grad_norm is None or self.max_grad_norm > 0,
+            f"{path}.max_grad_norm is {self.max_grad_norm}; allowed: none, or above 0",
+        )
+        require(
+            self.decay_norms or self.optimizer.weight_decay > 0,
+            f"{path}.decay_norms is false, but {path}.optimizer.weight_decay is 0: leave it true",
+        )
+        require_share(f"{path}.final_lr_factor", self.final_lr_factor)
+        if self.restart is not None:
+            self.restart.check(f"{path}.restart", steps=self.steps)
+        self._check_schedules(path)
+        self.optimizer.check(f"{path}.optimizer")
+
+    def _check_schedules(self, path: str) -> None:
+        """All of cosines and plateau is used, and nothing is set of the decay they replace."""
+        cosine, plateau = self.cosine_restarts, self.plateau
+        if cosine is None and plateau is None:
+            return
+        used = "cosine_restarts" if plateau is None else "plateau"
+        default = TrainConfig(steps=0, batch_size=1)
+        for name in _OF_POLYNOMIAL_DECAY:
+            require(
+                getattr(self, name) == getattr(default, name),
+                f"{path}.{name} is set, but belongs to the polynomial decay, which {path}.{used} "
+                "takes the place of: leave it as it is",
+            )
+        if plateau is not None:
+            plateau.check(f"{path}.plateau")
+        if cosine is not None:
+            cosine.check(f"{path}.cosine_restarts", steps=self.steps)
+            require(
+                (cosine.from_step > 0) == (plateau is not None),
+                f"{path}.cosine_restarts.from_step is {cosine.from_step}; allowed: 0, or, with a "
+                f"{path}.plateau before it, the step at which that one ends",
+            )
+
+    @property
+    def plateau_end(self) -> int:
+        """The first step that the plateau does not set the rate of."""
+        return self.steps if self.cosine_restarts is None else self.cosine_restarts.from_step
+
+    def is_due(self, step: int, every: int) -> bool:
+        """Whether what happens every so many steps does after `step` updates; at the last, all."""
+        return step % every == 0 or step == self.steps
+
+    def decay_steps(self, step: int) -> int:
+        """The length of the schedule that sets the learning rate of `step`."""
+        if self.restart is not None and step >= self.restart.at_step:
+            return self.restart.schedule_steps
+        return self.schedule_steps or self.steps

@@ -1,0 +1,1 @@
+"""Networks that write files: pseudo-labels, folders of pictures, test-server exports."""

@@ -1,0 +1,56 @@
+"""Predictions for a test server, whose labels nobody has."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+
+from uda.data.files import image_size
+from uda.data.registry import list_dataset
+from uda.evaluation.evaluate import Views, predictions
+from uda.evaluation.inference import Prediction
+from uda.prediction.cityscapes_server import ServerZip
+from uda.prediction.opened import OpenedNetwork
+from uda.utilities.distributed import world_size
+from uda.utilities.errors import require
+
+EXPORTS = ("cityscapes",)
+
+Progress = Callable[[Iterable[tuple[Views, Prediction]]], Iterable[tuple[Views, Prediction]]]
+
+
+def export_predictions(
+    network: OpenedNetwork,
+    server: str,
+    *,
+    snapshot: Path,
+    workers: int = 0,
+    progress: Callable[[int], Progress] = lambda total: iter,
+) -> dict[str, object]:
+    """Writes the classes of every image of the split into a zip beside the `snapshot`. No label
+    file is opened. `progress` makes, of the number of images, what draws a bar over them.
+
+    Returns what was written, as facts. Raises InputError when the zip is there already, or an image
+    cannot be read or sent.
+    """
+    config, space = network.config, network.snapshot.label_space
+    require(
+        config.label_size is None,
+        f"this protocol compares at {config.label_size}, but the server wants the images' stored "
+        "size: use --protocol native or another",
+    )
+    require(world_size() == 1, "--export runs in one process: leave torchrun")
+    samples = list_dataset(network.root, config.dataset, config.split, labeled=False)
+    with ServerZip(
+        snapshot.with_name(f"{snapshot.stem}_{config.split}_{server}.zip"),
+        stems=[sample.stem for sample in samples],
+        label_space=space,
+        size=image_size(samples[0].image),
+    ) as target:
+        found = predictions(
+            network.segmenter, samples, config=config, label_space=space, workers=workers
+        )
+        for views, prediction in progress(len(samples))(found):
+            target.write(views.stem, prediction.labels.to(torch.uint8).cpu().numpy())
+        written = target.finish()
+    return {"images": len(samples), "export": written}

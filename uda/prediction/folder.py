@@ -1,0 +1,97 @@
+"""A network and a folder of images -> a folder of predictions."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from uda.data.files import read_image
+from uda.data.samples import Sample
+from uda.evaluation.evaluate import Views, views_or_errors
+from uda.evaluation.inference import predict
+from uda.evaluation.protocols import input_line, protocol_name
+from uda.prediction.opened import OpenedNetwork
+from uda.prediction.writer import Kind, PixelClasses, PredictionWriter, listed_images
+from uda.utilities.distributed import joined, own_share
+from uda.utilities.errors import InputError, require
+from uda.utilities.weight_files import sha256
+
+_DATASET = "images"  # what samples that are of no data set are said to be of
+
+Progress = Callable[[Iterable[Views | InputError]], Iterable[Views | InputError]]
+
+
+class Predicted(NamedTuple):
+    """What was written, and what could not be read."""
+
+    images: list[str]
+    unreadable: dict[str, str]  # why, by the image's name
+    protocol: str
+
+
+def predict_folder(
+    network: OpenedNetwork,
+    images: Path,
+    output: Path,
+    *,
+    snapshot: Path,
+    kinds: tuple[Kind, ...],
+    workers: int = 0,
+    progress: Callable[[int], Progress] = lambda total: iter,
+) -> Predicted:
+    """Writes `kinds` of pictures (see uda/prediction/writer.py) of every image below `images`, each
+    of its own size, turned upright as its camera has noted.
+
+    Of several processes each predicts its share. An image that cannot be read is left out and
+    named. The size that the protocol compares labels at has no part in it. Raises InputError,
+    leaving no folder behind, when none can be read, or when `output` holds anything but
+    predictions.
+    """
+    config, space = network.config, network.snapshot.label_space
+    protocol = f"{protocol_name(config)}: {input_line(config)}"
+    config = replace(config, label_size=None)
+    names = listed_images(images, output)
+    samples = [Sample(_DATASET, name, images / name, None, upright=True) for name in names]
+    own = own_share(samples)
+    unreadable: list[tuple[str, str]] = []
+    with PredictionWriter(output, label_space=space, kinds=kinds) as writer:
+        found = views_or_errors(own, config, space, workers=workers)
+        for sample, views in zip(own, progress(len(own))(found), strict=True):
+            if isinstance(views, InputError):
+                unreadable.append((sample.stem, str(views)))
+            else:
+                writer.write(sample.stem, _pixel_classes(network, sample, views, kinds))
+        lost = dict(joined(unreadable))
+        written = [name for name in names if name not in lost]
+        require(
+            bool(written),
+            f"none of the {len(names)} images can be read; {next(iter(lost.values()), '')}",
+        )
+        facts = {**network.facts, "snapshot": snapshot.name, "snapshot_sha256": sha256(snapshot),
+                 "protocol": protocol, "unreadable": lost}  # fmt: skip
+        writer.finish(facts, written)
+    return Predicted(written, lost, protocol)
+
+
+def _pixel_classes(
+    network: OpenedNetwork, sample: Sample, views: Views, kinds: tuple[Kind, ...]
+) -> PixelClasses:
+    prediction = predict(
+        network.segmenter,
+        views.images,
+        size=views.size,
+        protocol=network.config,
+        confidence="confidence" in kinds,
+        mirrored=network.snapshot.label_space.mirrored,
+    )
+    probability = prediction.confidence
+    # The views are resized, and the overlay is as large as the file.
+    image = read_image(sample.image, upright=True) if "overlays" in kinds else None
+    return PixelClasses(
+        None if image is None else np.asarray(image),
+        prediction.labels.to(torch.uint8).cpu().numpy(),
+        None if probability is None else probability.float().cpu().numpy(),
+    )

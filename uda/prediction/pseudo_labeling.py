@@ -1,0 +1,180 @@
+"""A network and unlabeled images -> a folder of pseudo-labels."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from uda.checkpoints.snapshots import Snapshot
+from uda.data.config import DomainConfig
+from uda.data.files import read_train_ids
+from uda.data.pseudo_label_folder import ID_SPACE, Manifest, PseudoLabelWriter
+from uda.data.registry import check_raw_ids, list_domain
+from uda.data.samples import Sample
+from uda.evaluation.evaluate import EvaluationConfig, Progress, predictions
+from uda.evaluation.metrics import ConfusionMatrix, Scores, scores
+from uda.evaluation.protocols import input_line, protocol_name
+from uda.evaluation.reports import absent_line, fact_lines, iou_lines, unscored_fact
+from uda.labels.spaces import IGNORE_INDEX, LabelSpace
+from uda.models.segmenter import Segmenter
+from uda.utilities.distributed import any_of, own_share, sum_over_ranks
+from uda.utilities.errors import InputError
+from uda.utilities.weight_files import sha256
+
+
+class LabelingResult(NamedTuple):
+    """What was written, and how good it is where that can be known."""
+
+    manifest: Manifest
+    scores: Scores | None  # of the pixels that kept a label; None where labels could not be read
+    why_unscored: str = ""
+
+
+def list_target(
+    snapshot: Snapshot, root: str | Path, *, splits: Sequence[str] | None, first: int | None
+) -> tuple[list[Sample], str]:
+    """The target images of a snapshot's run, or other splits of the data set it is scored on.
+
+    They come with their label files where all of them are there; if not, the second value says
+    why, and no label is read.
+    """
+    data = replace(snapshot.data, root=str(root))
+    domain = data.target or DomainConfig(datasets=(snapshot.evaluation.dataset,))
+    if splits is not None:
+        domain = replace(domain, splits=tuple(splits), first=None)
+    if first is not None:
+        domain = replace(domain, first=first)
+    unlabeled = list_domain(data, domain, labeled=False)
+    try:
+        labeled = list_domain(data, domain, labeled=True)
+        check_raw_ids(labeled)
+        return labeled, ""
+    except InputError as error:
+        return unlabeled, str(error)
+
+
+def label_images(
+    segmenter: Segmenter,
+    samples: Sequence[Sample],
+    folder: Path,
+    *,
+    threshold: float,
+    config: EvaluationConfig,
+    label_space: LabelSpace,
+    snapshot: Path,
+    supervision: str,
+    workers: int = 0,
+    progress: Progress = iter,
+) -> LabelingResult:
+    """Writes `folder` (see uda/data/pseudo_label_folder.py) with the most probable class of each
+    pixel at stored resolution, whatever size the protocol compares labels at, and 255 where its
+    softmax probability is below `threshold`.
+
+    Of several processes each labels its share of the images. If all samples come with readable
+    labels, they are scored, too; what is written does not depend on that. Raises InputError,
+    leaving no folder behind, when an image cannot be read, or the folder exists.
+    """
+    if not 0 <= threshold <= 1:
+        raise InputError(f"--threshold {threshold:g}: a softmax probability, between 0 and 1")
+    counts = _Counts(label_space)
+    with PseudoLabelWriter(folder) as writer:
+        own = own_share(samples)
+        found = predictions(
+            segmenter,
+            [sample._replace(labels=None) for sample in own],
+            config=replace(config, label_size=None),
+            label_space=label_space,
+            workers=workers,
+            confidence=True,
+        )
+        for sample, (views, prediction) in zip(own, progress(found), strict=True):
+            labels, confidence = prediction.labels, prediction.confidence
+            assert confidence is not None, "it was asked for"
+            sure = confidence >= threshold
+            counts.add(sample, labels, sure)
+            labels[~sure] = IGNORE_INDEX
+            writer.write(views.stem, labels.to(torch.uint8).cpu().numpy())
+        counts.gather()
+        manifest = Manifest(
+            id_space=ID_SPACE,
+            label_space=label_space.name,
+            classes=label_space.classes,
+            rule="most probable class where its softmax probability reaches the threshold",
+            threshold=float(threshold),
+            protocol=f"{protocol_name(config)}: {input_line(config)}",
+            snapshot=snapshot.name,
+            snapshot_sha256=sha256(snapshot),
+            supervision=supervision,
+            image_count=len(samples),
+            images=tuple(sorted(sample.stem for sample in samples)),
+            share_kept=int(counts.kept.sum()) / int(counts.predicted.sum()),
+            share_kept_per_class=counts.share_kept_per_class(),
+        )
+        writer.finish(manifest)
+    if counts.why_unscored:
+        return LabelingResult(manifest, None, counts.why_unscored)
+    judged = scores(counts.matrix, label_space.report_names, unscored=label_space.unscored)
+    return LabelingResult(manifest, judged)
+
+
+class _Counts:
+    """Pixels of each class that were predicted and that kept their label, and how right these are,
+    as long as every image comes with labels that can be read."""
+
+    def __init__(self, label_space: LabelSpace) -> None:
+        self.label_space = label_space
+        self.predicted = torch.zeros(label_space.num_classes, dtype=torch.int64)
+        self.kept = torch.zeros_like(self.predicted)
+        self.matrix = ConfusionMatrix(label_space.num_classes)
+        self.why_unscored = ""
+
+    def add(self, sample: Sample, labels: Tensor, sure: Tensor) -> None:
+        """Counts one image: labels (H, W) int64, and sure (H, W) bool where they are kept."""
+        count = self.label_space.num_classes
+        self.predicted += torch.bincount(labels.flatten(), minlength=count).cpu()
+        self.kept += torch.bincount(labels[sure], minlength=count).cpu()
+        if self.why_unscored:
+            return
+        height, width = labels.shape
+        try:
+            truth = _truth(sample, (height, width), self.label_space).to(labels.device)
+            self.matrix.update(labels[None], torch.where(sure, truth, IGNORE_INDEX)[None])
+        except InputError as error:
+            self.why_unscored = str(error)
+
+    def gather(self) -> None:
+        """Adds what all other processes have counted."""
+        self.predicted, self.kept = sum_over_ranks(self.predicted), sum_over_ranks(self.kept)
+        self.matrix.counts = sum_over_ranks(self.matrix.counts)
+        self.why_unscored = any_of(self.why_unscored)
+
+    def share_kept_per_class(self) -> dict[str, float | None]:
+        """By the name of each class; None where it was never predicted."""
+        pairs = zip(self.kept.tolist(), self.predicted.tolist(), strict=True)
+        shares = [kept / predicted if predicted else None for kept, predicted in pairs]
+        return dict(zip(self.label_space.classes, shares, strict=True))
+
+
+def _truth(sample: Sample, size: tuple[int, int], label_space: LabelSpace) -> Tensor:
+    """Train ids (H, W) int64 of a sample; InputError when it has none that can be read."""
+    if sample.labels is None:
+        raise InputError(f"{sample.name} has no labels")
+    return torch.from_numpy(read_train_ids(sample.labels, size, sample.space or label_space)).long()
+
+
+def labeling_report(result: LabelingResult, names: Sequence[str], *, why_unscored: str = "") -> str:
+    """The share of the pixels that kept their label, in all and by class, called `names`, and the
+    scores of those pixels or the reason why there are none."""
+    lines = [f"share kept: {result.manifest.share_kept:.1%}"]
+    for name, share in zip(names, result.manifest.share_kept_per_class.values(), strict=True):
+        lines.append(f"  {name}: {'never predicted' if share is None else f'{share:.1%}'}")
+    if result.scores is None:
+        return "\n".join([*lines, f"not scored: {why_unscored or result.why_unscored}"])
+    lines.append("against ground truth, pixels with a label:")
+    if result.scores.absent:
+        lines.append(absent_line(result.scores))
+    lines += fact_lines(unscored_fact(result.scores, names))
+    return "\n".join([*lines, iou_lines(result.scores, names)])

@@ -1,0 +1,1 @@
+"""The run: its session, its loop, its records."""

@@ -1,0 +1,163 @@
+"""A run: the networks, optimizers and the counter that training moves."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from uda.checkpoints.snapshots import load_weights
+from uda.data.batch import View
+from uda.experiment import Experiment
+from uda.models.segmenter import Segmenter
+from uda.models.synchronized_batch_norm import synchronize_batch_norm
+from uda.objectives.base import Objective
+from uda.optim.optimizers import ParameterGroup, build_optimizer, load_state, without_decay
+from uda.optim.plateau import Plateau
+from uda.optim.teacher import MeanTeacher
+from uda.utilities.distributed import GradientExchange, world_size
+from uda.utilities.errors import InputError, require, shown
+
+_MEND = "give the file that the run wrote"
+STUDENT = "student"  # name of the student's optimizer; the others bear their objective's name
+
+
+@dataclass(slots=True)
+class Run:
+    """All that changes while a run goes on. `step` counts the updates made so far."""
+
+    experiment: Experiment
+    num_classes: int
+    device: torch.device
+    student: Segmenter
+    teacher: MeanTeacher | None
+    objectives: dict[str, Objective]
+    optimizers: dict[str, torch.optim.Optimizer]
+    exchange: GradientExchange | None = None  # with the other processes, if there are any
+    plateau: Plateau | None = None  # what sets the learning rate, if it does
+    step: int = 0
+    skipped: int = 0  # steps that were left out because something was not finite
+
+    @property
+    def teacher_start(self) -> int | None:
+        """The first step in which somebody asks the teacher; until then it need not move."""
+        users = [c for c in self.experiment.objectives.values() if "teacher" in c.needs()]
+        return min((config.start_step for config in users), default=None)
+
+    def state(self) -> dict[str, Any]:
+        """What `load_state` needs to go on as if nothing had happened, beside the snapshot."""
+        start = self.teacher_start
+        # Before anybody has asked it, the teacher knows nothing that should be kept.
+        teacher = self.teacher if start is not None and self.step > start else None
+        return {
+            "step": self.step,
+            "skipped": self.skipped,
+            "plateau": None if self.plateau is None else self.plateau.state(),
+            "student": self.student.state_dict(),
+            "teacher": None if teacher is None else teacher.network.state_dict(),
+            "objectives": {name: o.state_dict() for name, o in self.objectives.items()},
+            "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
+        }
+
+    def load_state(self, state: Mapping[str, Any], *, origin: str = "resume.pth") -> None:
+        """Takes over what `state` returned in another process.
+
+        Raises InputError, naming `origin`, when it is that of another run.
+        """
+        steps = self.experiment.train.steps
+        require(state["step"] <= steps, f"{origin} is of step {state['step']}; the run has {steps}")
+        for kind in ("objectives", "optimizers"):
+            ours, theirs = sorted(getattr(self, kind)), sorted(state[kind])
+            require(
+                ours == theirs,
+                f"{origin} is damaged: it has the {kind} {shown(theirs)}, the run {ours}; {_MEND}",
+            )
+        load_weights(self.student, state["student"], origin=origin)
+        if self.teacher is not None and state["teacher"] is not None:
+            load_weights(self.teacher.network, state["teacher"], origin=origin)
+        for name, objective in self.objectives.items():
+            load_weights(objective, state["objectives"][name], origin=f"{origin}, {name}")
+        for name, optimizer in self.optimizers.items():
+            load_state(optimizer, state["optimizers"][name], origin=f"{origin}, {name}")
+        if self.plateau is not None:
+            if state.get("plateau") is None:
+                raise InputError(f"{origin} is damaged: it has no state of train.plateau; {_MEND}")
+            self.plateau.load_state(state["plateau"])
+        self.step, self.skipped = state["step"], state["skipped"]
+
+    def networks(self) -> list[nn.Module]:
+        """All that has parameters or buffers."""
+        teacher = [] if self.teacher is None else [self.teacher]
+        return [self.student, *teacher, *self.objectives.values()]
+
+    def gradients(self) -> list[Tensor]:
+        """Those of every parameter that the step has reached."""
+        parameters = (p for network in self.networks() for p in network.parameters())
+        return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+    def forget(self) -> None:
+        """Discriminators, averages and optimizers begin anew, as TrainConfig.restart wants it; the
+        student stays. New weights are drawn from torch's global generator."""
+        self.objectives = _build_objectives(self.experiment, self.num_classes, self.device)
+        self.optimizers = _build_optimizers(self.experiment, self.student, self.objectives)
+        self.exchange = _build_exchange(self.student, self.objectives)
+
+
+def start_run(experiment: Experiment, *, num_classes: int, device: torch.device) -> Run:
+    """A run at step 0, its first weights drawn from the preset's seed."""
+    torch.manual_seed(experiment.train.seed)
+    student = experiment.model.build(num_classes).to(device)
+    synchronize_batch_norm(student, device)
+    student = student.to(memory_format=torch.channels_last)
+    teacher = None if experiment.teacher is None else MeanTeacher(student, experiment.teacher)
+    objectives = _build_objectives(experiment, num_classes, device)
+    optimizers = _build_optimizers(experiment, student, objectives)
+    exchange = _build_exchange(student, objectives)
+    schedule = experiment.train.plateau
+    return Run(
+        experiment, num_classes, device, student, teacher, objectives, optimizers, exchange,
+        plateau=None if schedule is None else Plateau(schedule),
+    )  # fmt: skip
+
+
+def _build_objectives(
+    experiment: Experiment, num_classes: int, device: torch.device
+) -> dict[str, Objective]:
+    configs = experiment.objectives
+    return {name: config.build(num_classes).to(device) for name, config in configs.items()}
+
+
+def _build_optimizers(
+    experiment: Experiment, student: Segmenter, objectives: Mapping[str, Objective]
+) -> dict[str, torch.optim.Optimizer]:
+    """The student's, and one for each objective that trains networks of its own."""
+    train = experiment.train
+    groups: list[ParameterGroup] = [
+        {"params": student.backbone_parameters(), "lr_factor": train.backbone_lr_factor},
+        {"params": student.head_parameters(), "lr_factor": train.head_lr_factor},
+    ]
+    if not train.decay_norms:
+        groups = without_decay(student, groups)
+    optimizers = {STUDENT: build_optimizer(train.optimizer, groups)}
+    for name, objective in objectives.items():
+        if objective.optimizer is not None:
+            own: ParameterGroup = {"params": list(objective.parameters()), "lr_factor": 1.0}
+            optimizers[name] = build_optimizer(objective.optimizer, [own])
+    return optimizers
+
+
+def _build_exchange(
+    student: Segmenter, objectives: Mapping[str, Objective]
+) -> GradientExchange | None:
+    return None if world_size() == 1 else GradientExchange([student, *objectives.values()])
+
+
+class StepResult(NamedTuple):
+    """What a step leaves for the records; reading a loss back waits for the device."""
+
+    losses: dict[str, Tensor]  # scalars, detached, by "loss/<objective>/<term>"
+    views: list[View]  # what the student saw
+    # Counts of this process, see uda/objectives/counts.py; none if none are due.
+    watched: dict[str, Tensor]
+    skipped: bool = False  # no weight has moved: a loss or gradient was not finite

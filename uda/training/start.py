@@ -1,0 +1,113 @@
+"""Where the weights of a run come from: noise, a file, or the run itself before it ended."""
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from uda.checkpoints.snapshots import load as load_snapshot
+from uda.checkpoints.snapshots import load_weights
+from uda.data.registry import layout_named, root_of
+from uda.data.training import open_labeled_split
+from uda.evaluation.evaluate import evaluate, protocol_line
+from uda.evaluation.metrics import Scores
+from uda.evaluation.reports import scores_json
+from uda.experiment import Experiment
+from uda.training.run import Run, start_run
+from uda.training.run_folder import RunFolder
+from uda.training.tracking import progress_bar
+from uda.utilities.atomic_files import clear_write_errors, replacing
+from uda.utilities.distributed import is_main, own_share
+from uda.utilities.errors import require
+from uda.utilities.weight_files import identity
+
+
+class Start(NamedTuple):
+    """A run before its next step."""
+
+    run: Run
+    folder: RunFolder
+    unfinished: bool = False  # whether records of the step before are still to be made
+
+
+def first_weights(
+    experiment: Experiment, folder: RunFolder, *, device: torch.device, resume: bool | Path
+) -> Start:
+    """The run as it has to start, and its folder with where the weights came from; with `resume`
+    from its own resume.pth or from the file or folder given."""
+    initial = experiment.train.initial_snapshot
+    model = experiment.model
+    if resume or initial is not None:
+        model = replace(model, backbone_weights="none")  # they would be overwritten
+    num_classes = folder.data.label_space.num_classes
+    run = start_run(replace(experiment, model=model), num_classes=num_classes, device=device)
+    if resume:
+        resumed = folder.load_resume(resume if isinstance(resume, Path) else None)
+        run.load_state(resumed.state)
+        folder = replace(
+            folder, supervision=resumed.supervision, initial_weights=resumed.initial_weights
+        )
+        return Start(run, folder, resumed.unfinished)
+    if initial is None:
+        return Start(run, replace(folder, initial_weights=run.student.provenance))
+    snapshot = load_snapshot(Path(initial))
+    require(
+        not snapshot.is_foreign or type(snapshot.model) is type(model),
+        f"{initial} holds {snapshot.preset}, a {type(snapshot.model).__name__}, but the network of "
+        f"this preset is a {type(model).__name__}: take a preset with that network, such as a "
+        "logged_ one",
+    )
+    load_weights(run.student, snapshot.student, origin=initial)
+    supervision = folder.supervision
+    if snapshot.supervision != "none":
+        supervision += f"; initial weights made with: {snapshot.supervision}"
+    taken = [identity(Path(initial))]
+    if snapshot.is_foreign:
+        auxiliary_head = snapshot.model.has_auxiliary_head
+        for objective in run.objectives.values():
+            taken.append(objective.restore_beside(Path(initial), auxiliary_head=auxiliary_head))
+    initial_weights = "; ".join(filter(None, taken))
+    return Start(run, replace(folder, supervision=supervision, initial_weights=initial_weights))
+
+
+def evaluate_first_weights(
+    experiment: Experiment, path: Path, *, preset: str, device: torch.device
+) -> Scores:
+    """The scores of a preset that trains nothing, kept in `path/scores.json` with their facts."""
+    config, initial = experiment.evaluation, experiment.train.initial_snapshot
+    assert initial is not None, "validate() has seen to it that there are weights"
+    space = layout_named(config.dataset).label_space
+    root = root_of(experiment.data.root, [config.dataset])
+    validation = open_labeled_split(root, config.dataset, config.split, label_space=space)
+    model = replace(experiment.model, backbone_weights="none")  # they would be overwritten
+    student = model.build(space.num_classes).to(device)
+    student = student.to(memory_format=torch.channels_last)
+    snapshot = load_snapshot(Path(initial))
+    load_weights(student, snapshot.student, origin=initial)
+    facts: dict[str, object] = {
+        "preset": preset,
+        "snapshot": initial,
+        "supervision": snapshot.supervision,
+        "protocol": protocol_line(config),
+        "images": len(validation),
+    }
+    print("\n".join(f"{name:<16} {fact}" for name, fact in facts.items()))
+    scores, measured = evaluate(
+        student,
+        validation,
+        config=config,
+        label_space=space,
+        workers=experiment.data.workers,
+        progress=partial(progress_bar, total=len(own_share(validation)), description="evaluate"),
+    )
+    if not is_main():
+        return scores
+    text = json.dumps(scores_json(scores, space.report_names, **facts, **measured), indent=2)
+    with clear_write_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+    with replacing(path / "scores.json") as file:
+        file.write(f"{text}\n".encode())
+    return scores

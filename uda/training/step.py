@@ -1,0 +1,227 @@
+"""One step: every view seen once by the student, every network updated once."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from uda.data.batch import Batch, View
+from uda.models.segmenter import SegmentationOutput
+from uda.objectives.base import Objective, StepContext
+from uda.objectives.counts import Watch
+from uda.optim.optimizers import set_learning_rate
+from uda.optim.schedules import cosine_restarts_factor, learning_rate_factor
+from uda.training.nonfinite import is_finite
+from uda.training.run import STUDENT, Run, StepResult
+from uda.utilities.distributed import rank
+from uda.utilities.errors import InputError
+
+
+def train_step(run: Run, batch: Batch) -> StepResult:
+    """One update of every network; the only place that calls backward().
+
+    Each view that an objective reads is seen by the student once, see `_learn_from`.
+    """
+    train = run.experiment.train
+    # What is drawn from torch's global generator (dropout) follows from (seed, step) alone.
+    torch.manual_seed(_step_seed(train.seed, run.step))
+    if train.restart is not None and run.step == train.restart.at_step:
+        run.forget()
+    batch = batch.to_device(run.device)
+    active = {n: o for n, o in run.objectives.items() if run.step >= o.config.start_step}
+    watch = _watch(run, active)
+    context = StepContext(run.step, train.seed, batch.indices, run.teacher, watch)
+    _start_teacher(run)
+    run.student.train()
+    buffers = _copies_of_buffers(run) if train.skip_nonfinite else None
+    for optimizer in run.optimizers.values():
+        optimizer.zero_grad(set_to_none=True)
+
+    losses: dict[str, Tensor] = {}
+    seen = []
+    for view in _collect_views(run, active, batch, context):
+        readers = {name: o for name, o in active.items() if view.name in o.reads}
+        if not readers:
+            continue
+        seen.append(view)
+        _learn_from(view, readers, run, context, losses)
+    _watch_domains(run, batch, watch)
+    for name, objective in active.items():
+        with _autocast(run):
+            own = objective.after_backward(context)
+        _backward({f"loss/{name}/{term}": value for term, value in own.items()}, losses)
+
+    if run.exchange is not None:
+        run.exchange()
+    skipped = buffers is not None and not is_finite(losses, run.gradients())
+    if not skipped:
+        _update(run, active)
+        if run.plateau is not None and run.step < train.plateau_end:
+            run.plateau.add(_on_fixed_labels(losses, active))
+    for objective in active.values():
+        objective.after_step(context)
+    if skipped and buffers is not None:
+        for buffer, copy in buffers:
+            buffer.copy_(copy)
+        run.skipped += 1
+    run.step += 1
+    return StepResult(losses, seen, watched=watch.counts, skipped=skipped)
+
+
+def _on_fixed_labels(losses: Mapping[str, Tensor], active: Mapping[str, Objective]) -> list[Tensor]:
+    """The terms of the objectives that learn labels which stay as they are."""
+    fixed = tuple(f"loss/{n}/" for n, o in active.items() if o.config.learns_fixed_labels())
+    return [value for name, value in losses.items() if name.startswith(fixed)]
+
+
+def _copies_of_buffers(run: Run) -> list[tuple[Tensor, Tensor]]:
+    """Every buffer, such as the statistics of batch norm, and what it holds now."""
+    return [(buffer, buffer.clone()) for network in run.networks() for buffer in network.buffers()]
+
+
+def _watch(run: Run, active: Mapping[str, Objective]) -> Watch:
+    """That of the step under way, which counts only if it will be logged."""
+    train = run.experiment.train
+    if not train.is_due(run.step + 1, train.log_every):
+        return Watch()
+    names: dict[nn.Module, str] = {objective: name for name, objective in active.items()}
+    return Watch(names, num_classes=run.num_classes)
+
+
+def _watch_domains(run: Run, batch: Batch, watch: Watch) -> None:
+    """Counts the source's labels and, where the student has not seen the plain target images, what
+    it takes them for, as it would be evaluated: one forward pass that leaves no trace."""
+    if not watch.active:
+        return
+    watch.source(batch.source_labels)
+    if len(batch.target_images) and "predicted/target" not in watch.counts:
+        run.student.eval()
+        with torch.no_grad(), _autocast(run):
+            watch.student("target", run.student(batch.target_images).logits)
+        run.student.train()
+    if "predicted/target" in watch.counts:  # then what is said of the source does not matter
+        watch.counts.pop("predicted/source", None)
+
+
+def _collect_views(
+    run: Run, active: Mapping[str, Objective], batch: Batch, context: StepContext
+) -> list[View]:
+    """The step's views in order: source, target, then those of the objectives."""
+    views = []
+    if len(batch.source_images):
+        views.append(View("source", batch.source_images, batch.source_labels))
+    if len(batch.target_images):
+        labels = batch.target_pseudo_labels
+        labels = batch.target_ground_truth if labels is None else labels
+        views.append(View("target", batch.target_images, labels))
+    for objective in active.values():
+        with _autocast(run):
+            views += objective.views(batch, context)
+    names = [view.name for view in views]
+    if len(set(names)) != len(names):
+        raise InputError(f"two objectives add a view of the same name: {', '.join(names)}")
+    return views
+
+
+def _learn_from(
+    view: View,
+    readers: Mapping[str, Objective],
+    run: Run,
+    context: StepContext,
+    losses: dict[str, Tensor],
+) -> None:
+    """Adds the gradients of what `readers` make of `view`, and the terms to `losses`.
+
+    The student's forward; each reader's terms, back to the student's output, one after the other;
+    from there backward through the student. So memory holds the graphs of one view and, beyond the
+    student, of one objective at a time.
+    """
+    with _autocast(run):
+        output = run.student(view.images)
+    if view.name in ("source", "target"):
+        context.watch.student(view.name, output.logits)
+    shown = _cut_off(output)
+    for name, objective in readers.items():
+        with _autocast(run):
+            terms = {
+                f"loss/{name}/{term}": objective.config.weight * value
+                for term, value in objective.terms(view, shown, context).items()
+            }
+        _backward(terms, losses)
+        del terms  # and their graph, before the next one is made
+    arrived = [
+        (made, end.grad)
+        for made, end in zip(output, shown, strict=True)
+        if made is not None and end is not None and end.grad is not None
+    ]
+    if arrived:
+        torch.autograd.backward([made for made, _ in arrived], [grad for _, grad in arrived])
+
+
+def _backward(terms: Mapping[str, Tensor], losses: dict[str, Tensor]) -> None:
+    """Adds the gradients of the sum of `terms`, and their values to `losses`."""
+    if terms:
+        torch.stack(list(terms.values())).sum().backward()
+        losses.update({name: value.detach() for name, value in terms.items()})
+
+
+def _cut_off(output: SegmentationOutput) -> SegmentationOutput:
+    """The same values, where the gradients of losses end and are added up."""
+
+    def cut(values: Tensor) -> Tensor:
+        return values.detach().requires_grad_(values.requires_grad)
+
+    parts = {name: part for name, part in output._asdict().items() if part is not None}
+    return output._replace(**{name: cut(part) for name, part in parts.items()})
+
+
+def _update(run: Run, active: Mapping[str, Objective]) -> None:
+    """The optimizers step, each at its own rate, and the teacher follows."""
+    longest = run.experiment.train.max_grad_norm
+    if longest is not None:
+        nn.utils.clip_grad_norm_(run.student.parameters(), longest)
+    for name, optimizer in run.optimizers.items():
+        if name == STUDENT or name in active:
+            set_learning_rate(optimizer, _learning_rate(run, name))
+            optimizer.step()
+    start = run.teacher_start
+    if run.teacher is not None and start is not None and run.step >= start:
+        run.teacher.update(run.student, updates=run.step - start)
+
+
+def _learning_rate(run: Run, name: str) -> float:
+    """The rate of an optimizer at the step under way; only the student's warms up."""
+    train = run.experiment.train
+    config = train.optimizer if name == STUDENT else run.objectives[name].optimizer
+    assert config is not None
+    cosine = train.cosine_restarts
+    if cosine is not None and run.step >= cosine.from_step:
+        return config.lr * cosine_restarts_factor(run.step - cosine.from_step, cosine)
+    if run.plateau is not None:
+        return config.lr * run.plateau.factor
+    warmup_steps = train.warmup_steps if name == STUDENT else 0
+    factor = learning_rate_factor(
+        run.step,
+        steps=train.decay_steps(run.step),
+        warmup_steps=warmup_steps,
+        power=train.power,
+        final=train.final_lr_factor,
+    )
+    return config.lr * factor
+
+
+def _start_teacher(run: Run) -> None:
+    if run.teacher is not None and run.step == run.teacher_start:
+        run.teacher.restart(run.student)
+
+
+def _autocast(run: Run) -> torch.autocast:
+    enabled = run.experiment.train.precision == "bfloat16"
+    return torch.autocast(run.device.type, torch.bfloat16, enabled=enabled)
+
+
+def _step_seed(seed: int, step: int) -> int:
+    """A number of its own for each step and process; the first one's is that of a lone process."""
+    key = (seed, step, rank()) if rank() else (seed, step)
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)

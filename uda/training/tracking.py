@@ -1,0 +1,264 @@
+"""What a person sees of a run: progress bar, metrics.jsonl, TensorBoard."""
+
+import json
+import math
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from uda.data.batch import View
+from uda.evaluation.evaluate import Views
+from uda.evaluation.inference import Prediction
+from uda.evaluation.metrics import Scores
+from uda.labels.spaces import IGNORE_INDEX, LabelSpace
+from uda.optim.plateau import Plateau
+from uda.training.monitors import Monitor, Watched
+from uda.utilities.atomic_files import clear_write_errors, replacing
+from uda.utilities.distributed import is_main, mean_over_ranks
+from uda.utilities.errors import WriteError
+
+T = TypeVar("T")
+
+
+def progress_bar(
+    items: Iterable[T], *, total: int, description: str, initial: int = 0
+) -> "tqdm[T]":
+    """A bar over `items`, or one to move by hand when there are none.
+
+    Where nobody watches a terminal it is a line every ten seconds, and none before: an error that
+    ends a command at once stands alone.
+    """
+    seconds = 0.2 if sys.stderr.isatty() else 10.0
+    return tqdm(
+        items, total=total, desc=description, initial=initial, unit="img", dynamic_ncols=True,
+        mininterval=seconds, delay=seconds, disable=not is_main(),
+    )  # fmt: skip
+
+
+_PANEL_HEIGHT = 512  # pixels of a picture in TensorBoard
+
+
+class Tracker:
+    """Writes a run's losses and scores below its folder and draws the progress bar."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        name: str,
+        steps: int,
+        first_step: int,
+        batch_size: int,
+        unfinished: bool = False,
+    ) -> None:
+        """Picks the records up at `first_step`: what an interrupted run wrote beyond it goes, and
+        its scores of that step, too, if the step is `unfinished`."""
+        self._batch_size = batch_size
+        self._metrics = folder / "metrics.jsonl"
+        self._monitor = Monitor(steps=steps)
+        self._writer: SummaryWriter | None = None  # only the first process writes
+        if is_main():
+            with clear_write_errors(self._metrics):
+                _drop_lines_after(self._metrics, first_step, unfinished=unfinished)
+                for line in self.lines():
+                    if "predicted_on" in line:
+                        self._monitor.look(line["step"], line)
+                self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
+        self._bar: tqdm[None] = progress_bar(
+            (),
+            total=steps * batch_size,
+            description=name,
+            initial=first_step * batch_size,
+        )
+        self._timed_from = (time.perf_counter(), first_step)
+
+    def __enter__(self) -> Self:
+        self._hook = threading.excepthook
+        threading.excepthook = self._hear_thread
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self._bar.close()
+        if self._writer is None:
+            threading.excepthook = self._hook
+            return
+        try:
+            with clear_write_errors(self._metrics.with_name("tensorboard")):
+                self._writer.close()
+        except WriteError:
+            if kind is None:  # otherwise the error under way says more
+                raise
+        finally:
+            threading.excepthook = self._hook
+
+    def _hear_thread(self, error: threading.ExceptHookArgs) -> None:
+        """TensorBoard's thread need not show a traceback: its next write raises the same here."""
+        if not isinstance(error.exc_value, OSError):
+            self._hook(error)
+
+    def say(self, text: str) -> None:
+        """Prints lines without tearing the bar."""
+        if sys.stderr.isatty():
+            self._bar.write(text, file=sys.stdout)
+        else:
+            print(text, flush=True)
+
+    def advance(self) -> None:
+        """One step is done."""
+        self._bar.update(self._batch_size)
+
+    def log(self, step: int, losses: Mapping[str, Tensor], *, lr: float) -> None:
+        """Records the losses of the update that led to `step`.
+
+        Reading them back is one of the few times the loop waits for the device.
+        """
+        names = list(losses)
+        found = mean_over_ranks(torch.stack([losses[name] for name in names]))
+        values = dict(zip(names, found.tolist(), strict=True))
+        now = time.perf_counter()
+        rate = (step - self._timed_from[1]) * self._batch_size / (now - self._timed_from[0])
+        self._timed_from = (now, step)
+        self._record(step, {"lr": lr, "images_per_second": rate} | values)
+        shown = {name.split("/", 1)[-1]: f"{value:.3f}" for name, value in values.items()}
+        self._bar.set_postfix(shown, refresh=False)
+
+    def watch(self, step: int, found: Watched) -> None:
+        """Records what the step that led to `step` says of collapse, and warns."""
+        warnings = self._monitor.look(step, found.numbers | found.words)
+        words = found.words | {f"warning/{kind}": text for kind, text in warnings.items()}
+        self._record(step, found.numbers, **words)
+        for text in warnings.values():
+            self.say(f"step {step}: warning: {text}")
+
+    def record_scores(
+        self,
+        step: int,
+        scores: Scores,
+        names: Sequence[str],
+        *,
+        protocol: str,
+        facts: Mapping[str, object],
+    ) -> None:
+        """Records the scores of an evaluation by `protocol`, and the values and warnings among its
+        `facts`, all scores as fractions; NaN, of an absent class, stays out."""
+        values = {"miou": scores.miou} | {
+            f"iou/{name}": iou for name, iou in zip(names, scores.iou, strict=True)
+        }
+        for name, fact in facts.items():
+            value = fact.get("value") if isinstance(fact, Mapping) else None
+            if isinstance(value, float):
+                values[f"measure/{name}"] = value / 100  # facts are in percent
+        numbers = {name: v for name, v in values.items() if not math.isnan(v)}
+        warnings = {name: fact for name, fact in facts.items() if isinstance(fact, str)}
+        self._record(step, numbers, protocol=protocol, **warnings)
+        self._timed_from = (time.perf_counter(), step)  # evaluation is not training time
+
+    def record_skip(self, step: int, *, count: int, losses: str) -> None:
+        """Records that the update that would have led to `step` was left out, the `count`-th of the
+        run, for its `losses`."""
+        self._record(step, {"skipped": count}, losses=losses)
+
+    def record_label_free(self, step: int, criteria: Mapping[str, float]) -> None:
+        """Records the figures of an evaluation that needed no labels, if there are any."""
+        known = {f"label_free/{n}": v for n, v in criteria.items() if not math.isnan(v)}
+        if known:
+            self._record(step, known)
+        self._timed_from = (time.perf_counter(), step)
+
+    def record_plateau(self, step: int, seen: float, plateau: Plateau) -> None:
+        """Records what the plateau has `seen` of an evaluation, and what it now remembers."""
+        numbers = {plateau.config.watches: seen, "best": plateau.best, "bad": plateau.bad,
+                   "factor": plateau.factor}  # fmt: skip
+        known = {n: v for n, v in numbers.items() if v is not None and not math.isnan(v)}
+        self._record(step, {f"plateau/{name}": value for name, value in known.items()})
+
+    def lines(self) -> list[dict[str, Any]]:
+        """What has been recorded so far; only the first process has it."""
+        if not self._metrics.exists():
+            return []
+        return [json.loads(line) for line in self._metrics.read_text().splitlines()]
+
+    def picture(self, step: int, name: str, rows: Tensor) -> None:
+        """Adds an image panel (3, H, W) float RGB in [0, 1]."""
+        if self._writer is not None:
+            with clear_write_errors(self._metrics.with_name("tensorboard")):
+                self._writer.add_image(name, rows, step)
+
+    def _record(self, step: int, values: Mapping[str, float], **words: str) -> None:
+        if self._writer is None:
+            return
+        with clear_write_errors(self._metrics):
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+            with self._metrics.open("a") as file:
+                file.write(json.dumps({"step": step} | words | dict(values)) + "\n")
+
+
+def view_panel(views: Sequence[View], label_space: LabelSpace) -> Tensor:
+    """The first sample of each view beside its labels, one row per view: (3, rows*H, 2*W)."""
+    rows = []
+    for view in views:
+        image = view.images[0].detach().float().cpu()
+        labels = (
+            torch.full(image.shape[1:], IGNORE_INDEX) if view.labels is None else view.labels[0]
+        )
+        rows.append(torch.cat([image, _colors(labels, label_space)], dim=2))
+    return torch.cat(rows, dim=1)
+
+
+def prediction_panel(found: Iterable[tuple[Views, Prediction]], label_space: LabelSpace) -> Tensor:
+    """Images beside their labels and the predictions, one row each: (3, rows*h, 3*w).
+
+    found: labeled images with their predictions; all are drawn in the size of the first, reduced to
+    at most 512 pixels of height
+    """
+    rows: list[Tensor] = []
+    for views, prediction in found:
+        assert views.labels is not None, "validation samples are labeled"
+        if not rows:
+            height, width = views.images[0].shape[1:]
+            reduction = math.ceil(height / _PANEL_HEIGHT)
+            size = (height // reduction, width // reduction)
+        image = F.interpolate(views.images[0][None].float().div(255), size, mode="area")[0]
+        maps = torch.stack([views.labels.long(), prediction.labels.cpu()])[None].float()
+        labels, predictions = F.interpolate(maps, size, mode="nearest")[0].long()
+        columns = [_colors(labels, label_space), _colors(predictions, label_space)]
+        rows.append(torch.cat([image, *columns], dim=2))
+    return torch.cat(rows, dim=1)
+
+
+def _colors(labels: Tensor, label_space: LabelSpace) -> Tensor:
+    """Palette colors (3, H, W) float in [0, 1] of train ids (H, W)."""
+    colors = label_space.colorize(labels.cpu().numpy().astype(np.int64))
+    return torch.from_numpy(colors).permute(2, 0, 1).float().div(255)
+
+
+def _drop_lines_after(path: Path, step: int, *, unfinished: bool) -> None:
+    """Keeps the lines up to `step`; of an unfinished one only its losses."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            entry: dict[str, Any] = json.loads(line)
+        except ValueError:
+            continue  # the line under the pen when the run was killed
+        again = unfinished and entry["step"] == step and "protocol" in entry
+        if entry["step"] <= step and not again:
+            kept.append(line + "\n")
+    with replacing(path) as file:
+        file.write("".join(kept).encode())

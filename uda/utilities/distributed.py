@@ -1,0 +1,248 @@
+"""Several processes as one: what a rank has to know of the others.
+
+torchrun starts the processes. Where it did not there is one, and nothing here does anything.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from uda.utilities.errors import InputError, require
+
+T = TypeVar("T")
+
+_PATIENCE = timedelta(minutes=30)  # rank 0 may be writing a snapshot to a slow disk
+
+
+def rank() -> int:
+    """The number of this process, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Whether this is the process that prints and writes."""
+    return rank() == 0
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[torch.device]:
+    """Joins the processes that torchrun started, if it did; gives the device of this one.
+
+    What other ranks than the first print is dropped. Raises InputError when another process ends
+    before the work is done.
+    """
+    if "LOCAL_RANK" not in os.environ:
+        yield device
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+        try:
+            with redirect_stdout(sys.stdout if is_main() else nowhere):
+                yield device
+        except RuntimeError as error:
+            if not _is_of_the_group(error):
+                raise
+            raise InputError(
+                f"rank {rank()} lost the others ({' '.join(str(error).split())[:100]}): another "
+                "process of this job has ended, and its own message says why; go on from the last "
+                "resume.pth with the same command and --resume"
+            ) from error
+    # Not after an error: the others may be waiting for what will never come.
+    leave_group()
+
+
+def local_device(name: str) -> str:
+    """`name`, or, where torchrun started several processes, the GPU of this one for "cuda".
+
+    Raises InputError when they would share one.
+    """
+    local = os.environ.get("LOCAL_RANK")
+    if local is None or not name.startswith("cuda"):
+        return name
+    count = torch.cuda.device_count()
+    require(
+        name == "cuda" and int(local) < count,
+        f"--device {name}: {os.environ['LOCAL_WORLD_SIZE']} processes on this machine take a GPU "
+        f"each, and there are {count}; give torchrun --nproc-per-node as many, and --device cuda",
+    )
+    return f"cuda:{local}"
+
+
+def _is_of_the_group(error: RuntimeError) -> bool:
+    """Whether it tells of the connection to other processes: gloo raises plain RuntimeErrors."""
+    text = str(error).lower()
+    return isinstance(error, dist.DistError) or "gloo" in text or "connection" in text
+
+
+def own_share(items: Sequence[T]) -> Sequence[T]:
+    """Every world_size-th of `items`, this rank's own: together the ranks have each once."""
+    return items[rank() :: world_size()]
+
+
+def own_batch(batch_size: int) -> range:
+    """The places in a global batch that this rank computes; all ranks have equally many."""
+    size = batch_size // world_size()
+    return range(rank() * size, (rank() + 1) * size)
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raises InputError unless every rank gets equally many samples of a step."""
+    require(
+        batch_size % world_size() == 0,
+        f"train.batch_size is {batch_size}, the batch of all processes together, but there are "
+        f"{world_size()}: give a multiple, e.g. --set train.batch_size={world_size()}",
+    )
+
+
+@torch.no_grad()
+def mean_over_ranks(value: Tensor) -> Tensor:
+    """The mean of each rank's `value`, the same on all; without gradient."""
+    if world_size() == 1:
+        return value
+    total = value.detach().clone().float()
+    dist.all_reduce(total)
+    return total / world_size()
+
+
+@torch.no_grad()
+def sum_over_ranks(counts: Tensor) -> Tensor:
+    """The sum of each rank's `counts`, of any numbers, the same on all."""
+    if world_size() == 1:
+        return counts
+    on_gpus = dist.get_backend() == "nccl"  # which knows nothing of the host's memory
+    total = counts.to("cuda" if on_gpus else "cpu", copy=True)
+    dist.all_reduce(total)
+    return total.to(counts.device)
+
+
+@torch.no_grad()
+def of_all_ranks(values: Tensor) -> Tensor:
+    """The values (n,) of each rank, of equally many, one after the other: (world_size * n,)."""
+    if world_size() == 1:
+        return values
+    parts = [torch.empty_like(values) for _ in range(world_size())]
+    dist.all_gather(parts, values.contiguous())
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def in_dealt_order(rows: Tensor) -> Tensor:
+    """The rows (n, ...) of all ranks, in the order in which `own_share` dealt out what they are of;
+    the same on all."""
+    if world_size() == 1:
+        return rows
+    total = int(sum_over_ranks(torch.tensor(len(rows))))
+    longest = -(-total // world_size())
+    padded = torch.cat([rows, rows.new_zeros(longest - len(rows), *rows.shape[1:])])
+    on_gpus = dist.get_backend() == "nccl"
+    gathered = of_all_ranks(padded.to("cuda") if on_gpus else padded).to(rows.device)
+    return gathered.unflatten(0, (world_size(), longest)).transpose(0, 1).flatten(0, 1)[:total]
+
+
+def wait_for_all() -> None:
+    """Returns when every rank has come here."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+def any_of(text: str) -> str:
+    """The first text of any rank that is not empty, the same on all; "" if all are."""
+    if world_size() == 1:
+        return text
+    texts: list[str] = [""] * world_size()
+    dist.all_gather_object(texts, text)
+    return next(filter(None, texts), "")
+
+
+def joined(items: Sequence[T]) -> list[T]:
+    """The items of each rank, one rank after the other, the same on all."""
+    if world_size() == 1:
+        return list(items)
+    parts: list[Sequence[T]] = [()] * world_size()
+    dist.all_gather_object(parts, items)
+    return [item for part in parts for item in part]
+
+
+class HostVote:
+    """Asks all ranks a question through the hosts' memory: no GPU is waited for."""
+
+    def __init__(self) -> None:
+        """To be called on all ranks."""
+        self._group: Any = dist.new_group(backend="gloo") if world_size() > 1 else None
+
+    def any(self, vote: bool) -> bool:
+        """Whether any rank votes for it, the same on all; all have to come here."""
+        if self._group is None:
+            return vote
+        votes = torch.tensor([float(vote)])
+        dist.all_reduce(votes, group=self._group)
+        return votes.item() > 0
+
+
+def leave_group() -> None:
+    """Leaves the other processes, if there are any, when all have come to a common end."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+class GradientExchange:
+    """Averages over the ranks the gradients that a step has gathered in several backward passes.
+
+    DistributedDataParallel exchanges what one backward pass through it reaches. Here this is a pass
+    that adds nothing, at the end of the step, and reaches every parameter: also those that only an
+    earlier view used, such as an auxiliary head's.
+    """
+
+    def __init__(self, networks: Iterable[nn.Module]) -> None:
+        """Every rank's networks become those of the first."""
+        networks = nn.ModuleList(networks)
+        self._parameters = [p for p in networks.parameters() if p.requires_grad]
+        # Parameters only: buffers follow from them and from the batch of all ranks.
+        self._all = DistributedDataParallel(_Reach(nn.ParameterList(self._parameters)))
+
+    def __call__(self) -> None:
+        """To be called on all ranks after the last backward pass of a step."""
+        unused = [parameter for parameter in self._parameters if parameter.grad is None]
+        self._all().backward()
+        for parameter in unused:  # none of the ranks has used them: no optimizer may touch them
+            parameter.grad = None
+
+
+class _Reach(nn.Module):
+    """A zero that depends on every one of some parameters."""
+
+    def __init__(self, reached: nn.ParameterList) -> None:
+        super().__init__()
+        self.reached = reached
+
+    def forward(self) -> Tensor:
+        zero: Tensor = _Zero.apply(*self.reached)
+        return zero
+
+
+class _Zero(torch.autograd.Function):
+    """0, with a gradient of zeros for every input."""
+
+    @staticmethod
+    def forward(ctx: Any, *parameters: Tensor) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(*parameters)
+        return parameters[0].new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:  # noqa: ANN401
+        return tuple(torch.zeros_like(parameter) for parameter in ctx.saved_tensors)

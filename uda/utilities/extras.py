@@ -1,0 +1,31 @@
+"""Packages that only some networks need: imported when one is asked for, or named in one line."""
+
+from importlib import import_module
+from types import ModuleType
+from typing import Literal
+
+from uda.utilities.errors import InputError, shortened
+
+Extra = Literal["timm", "smp", "transformers"]
+
+_PACKAGES = {"timm": "timm", "smp": "segmentation_models_pytorch", "transformers": "transformers"}
+
+
+def require_extra(extra: Extra, *, needed_by: str) -> ModuleType:
+    """The package of an optional extra; InputError, with what installs it, when it is not there
+    or refuses to be imported.
+
+    needed_by: what cannot be had without it, in words, e.g. "a backbone of timm"
+    """
+    package = _PACKAGES[extra]
+    try:
+        return import_module(package)
+    except ImportError as error:  # packages also raise it when others have the wrong version
+        if isinstance(error, ModuleNotFoundError):
+            package, fault = error.name or package, "is not installed"
+        else:
+            fault = f"cannot be imported ({shortened(' '.join(str(error).split()), 200)})"
+        raise InputError(
+            f"{needed_by} needs the package {package}, which {fault}: "
+            f"pip install 'uda[{extra}]', or pip install --editable '.[{extra}]' in a checkout"
+        ) from None

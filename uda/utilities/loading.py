@@ -1,0 +1,52 @@
+"""Loader processes: images read ahead, in order, without a draw from the global generator."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+
+def read_ahead(
+    dataset: Dataset[Any],
+    batches: Iterable[list[int]] | None = None,
+    *,
+    workers: int,
+    collate: Callable[[list[Any]], Any],
+    pin_memory: bool = False,
+) -> "DataLoader[Any]":
+    """What `collate` makes of the samples of `dataset` whose numbers are in `batches`, in order;
+    without `batches`, of each sample alone. `workers`: loader processes, 0 for none."""
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        worker_init_fn=leave_signals_to_the_main_process,
+        generator=torch.Generator(),  # the loader would draw from the global one otherwise
+    )
+
+
+def leave_signals_to_the_main_process(worker: int = 0) -> None:
+    """For a loader process, number `worker`: a terminal and a scheduler send signals to all.
+
+    SIGTERM from the main process itself ends it all the same: so Python ends loaders that are left
+    over when the main process exits, and waits for them.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not hasattr(signal, "sigwaitinfo"):  # macOS does not say who sent a signal
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(
+        target=_end_when_the_main_process_says, args=(os.getppid(),), daemon=True
+    ).start()
+
+
+def _end_when_the_main_process_says(main_process: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main_process:
+        pass
+    os._exit(0)

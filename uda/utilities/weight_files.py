@@ -1,0 +1,182 @@
+"""Files of torch.save, read without running code; and their digests."""
+
+import hashlib
+import pickle
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeGuard
+
+import torch
+from torch import Tensor
+
+from uda.utilities.errors import InputError, tally
+
+# How torch words what it will not build: a class or function, by name.
+_REFUSED = (
+    r"Unsupported global: GLOBAL (\S+) was not an allowed global",
+    r"Trying to load unsupported GLOBAL (\S+) whose module",
+)
+
+
+class UnsafeFileError(InputError):
+    """A file holds more than tensors and plain values, or is damaged: torch refuses to say which
+    before it has run what could be code."""
+
+
+def read_weights(path: Path, *, expected: str, instead: str) -> object:
+    """What `torch.save` wrote, on the CPU. No code of the file is run.
+
+    Raises InputError when the file is missing, naming what is `expected`, or cannot be read; and
+    UnsafeFileError, saying what to do `instead`, when it could run code.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InputError(f"{path} is a device or a pipe, which is no file: give {expected}")
+    try:
+        with warnings.catch_warnings(action="ignore"):  # torch comments on files of other tools
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; expected {expected}") from None
+    except pickle.UnpicklingError as error:
+        raise UnsafeFileError(f"{path} {_what_torch_refused(error)}: {instead}") from None
+    except Exception as error:  # damaged archives raise whatever the reader stumbles over
+        raise InputError(
+            f"{path} cannot be read as weights ({reason(error)}): give {expected}"
+        ) from None
+
+
+def _what_torch_refused(error: pickle.UnpicklingError) -> str:
+    for pattern in _REFUSED:
+        if found := re.search(pattern, str(error)):
+            name = ascii(found[1])[1:-1]  # a terminal would obey what a file's author put in
+            return f"holds {name}, which could run code when loaded"
+    return "is damaged, or holds objects beyond tensors and plain values, which could run code"
+
+
+def reason(error: Exception) -> str:
+    """The kind of an error and the beginning of its message, in one line."""
+    text = " ".join([f"{type(error).__name__}:", *str(error).split()])
+    return text[:120].removesuffix(":")
+
+
+def sha256(path: Path) -> str:
+    """The file's SHA-256 in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def identity(path: Path) -> str:
+    """The file's name and the beginning of its SHA-256, as runs store it."""
+    return f"{path.name} sha256:{sha256(path)[:12]}"
+
+
+# What nn.DataParallel and the multi-scale wrapper of DeepLab's authors put before every name.
+PREFIXES = ("module.", "Scale.")
+_OUTER = ("state_dict", "model_state", "model")  # under one of these a state dict may lie
+_DEEPEST = 10  # a dict may hold itself
+_LISTED = 6  # names in a report
+_COUNTER = ".num_batches_tracked"  # of batches seen; nothing reads it, and older files lack it
+
+
+def is_counter(name: str) -> bool:
+    """Whether the tensor of that name counts batches, and so may be missing."""
+    return name.endswith(_COUNTER)
+
+
+def unwrapped(content: object, prefixes: Sequence[str] = PREFIXES) -> dict[str, object]:
+    """The state dict in what torch.load returned; empty when there is none. The dicts around it are
+    taken off; so are the `prefixes`, in any order, that the names of all its tensors begin with.
+    """
+    found: Mapping[object, object] = content if isinstance(content, Mapping) else {}
+    for _ in range(_DEEPEST):
+        inner = [value for o in _OUTER if isinstance(value := found.get(o), Mapping)]
+        if not inner:
+            break
+        found = max(inner, key=len)  # an empty or small one beside it is no state dict
+    named = {str(name): value for name, value in found.items()}
+    # Only where all tensors have it: two names that become one would hide a tensor.
+    while shared := [p for p in prefixes if _all_begin(named, p)]:
+        named = {name.removeprefix(shared[0]): value for name, value in named.items()}
+    return named
+
+
+def _all_begin(named: Mapping[str, object], prefix: str) -> bool:
+    tensors = [name for name, value in named.items() if isinstance(value, Tensor)]
+    names = tensors or list(named)  # counts of steps and the like may stand beside tensors
+    return bool(names) and all(name.startswith(prefix) for name in names)
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names, or the first of many and how many more there are."""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """What a file holds, beside what a network wants of it."""
+
+    wanted: int  # tensors, without counters
+    fitting: dict[str, Tensor]
+    counters: dict[str, Tensor]  # all that are wanted; those the file lacks are 0
+    missing: list[str]
+    unexpected: list[str]
+    misshapen: list[str]  # of another shape, of another type or no tensors, counters among them
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing that is wanted is missing or does not fit."""
+        return not self.missing and not self.misshapen
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.fitting)} of {self.wanted} tensors match, {tally(self.missing)} missing, "
+            f"{tally(self.unexpected)} unexpected, {tally(self.misshapen)} of another shape or type"
+        )
+
+
+def compare(entries: Mapping[str, object], shapes: Mapping[str, torch.Size]) -> Comparison:
+    """`entries` of a state dict beside the `shapes` of those that a network has."""
+    counters = {n: torch.zeros((), dtype=torch.long) for n in shapes if is_counter(n)}
+    fitting, misshapen = {}, []
+    for name, shape in shapes.items():
+        value = entries.get(name)
+        if name not in entries:
+            continue
+        if not _is_like(value, shape, whole=name in counters):
+            misshapen.append(name)
+        elif name in counters:
+            counters[name] = value
+        else:
+            fitting[name] = value
+    return Comparison(
+        wanted=len(shapes) - len(counters),
+        fitting=fitting,
+        counters=counters,
+        missing=[n for n in shapes if n not in entries and n not in counters],
+        unexpected=[name for name in entries if name not in shapes],
+        misshapen=misshapen,
+    )
+
+
+def is_real(tensor: Tensor) -> bool:
+    """Whether it holds real numbers, every one of them, where every network can take them from."""
+    return (
+        not tensor.is_nested  # which has no shape to ask for
+        and tensor.layout == torch.strided
+        and tensor.device.type == "cpu"  # not "meta", which holds none
+        and not tensor.is_quantized
+        and not tensor.is_complex()
+    )
+
+
+def _is_like(value: object, shape: torch.Size, *, whole: bool) -> TypeGuard[Tensor]:
+    """Whether `value` is a tensor of that shape that holds whole numbers, or real ones."""
+    return (
+        isinstance(value, Tensor)
+        and is_real(value)
+        and value.shape == shape
+        and value.dtype.is_floating_point != whole
+    )
