@@ -2,7 +2,6 @@
 
 import copy
 import math
-import zlib
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Literal
@@ -13,14 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import uda
-from factories import file_of
-from uda.checkpoints.formats import FORMATS
+from recipes import recipe_image, recipe_network
 from uda.evaluation.batch_norm import reestimate_batch_norm
 from uda.models.deeplabv2 import DeepLabV2Config
 from uda.models.encoders.resnet import caffe_resnet_backbone
 from uda.models.registry import model_from_plain
-from uda.models.segmenter import CAFFE, Segmenter
+from uda.models.segmenter import CAFFE
 from uda.utilities.config_tree import to_plain
 from uda.utilities.errors import InputError
 
@@ -39,48 +36,6 @@ TINY_SUM = replace(TINY, head="sum", aspp_rates=(1, 2, 18, 24), aspp_branches=2,
 def _seeded() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-
-
-def recipe_weight(name: str, like: Tensor) -> Tensor:
-    """The entry of an original's state dict that tests/data/golden was made with."""
-    random = np.random.default_rng(zlib.crc32(name.encode()))
-    shape = tuple(like.shape)
-    if name.endswith("num_batches_tracked"):
-        return torch.zeros_like(like)
-    if name.endswith("running_var"):
-        values = random.uniform(0.8, 1.2, shape)
-    elif name.endswith(("running_mean", "bias")):
-        values = 0.1 * random.standard_normal(shape)
-    elif len(shape) == 1:
-        values = 1 + 0.1 * random.standard_normal(shape)
-    else:
-        gain = 0.5 if any(f"layer{stage}." in name for stage in (1, 2, 3, 4)) else 1.0
-        values = random.standard_normal(shape) * math.sqrt(2 / math.prod(shape[1:])) * gain
-    return torch.from_numpy(values.astype(np.float32))
-
-
-def recipe_image(height: int, width: int) -> Tensor:
-    """(1, 3, H, W) float, RGB in [0, 1]"""
-    low = np.random.default_rng(0).uniform(0, 1, (1, 3, height // 8 + 2, width // 8 + 2))
-    image = F.interpolate(
-        torch.from_numpy(low.astype(np.float32)),
-        size=(height, width),
-        mode="bicubic",
-        align_corners=False,
-    )
-    return image.clamp(0, 1)
-
-
-def recipe_network(format_name: str, folder: Path, *, prefix: str = "") -> tuple[Segmenter, int]:
-    """The network that `uda.load` opens in a file of an original, and the number of its entries."""
-    (foreign,) = (known for known in FORMATS if known.name == format_name)
-    weights = {prefix + n: recipe_weight(n, like) for n, like in file_of(foreign).items()}
-    path = folder / "recipe.pth"
-    torch.save({"state_dict": weights, "epoch": 3}, path)
-    try:
-        return uda.load(path), len(weights)
-    finally:
-        path.unlink()  # of hundreds of megabytes, which pytest would keep
 
 
 @pytest.mark.parametrize(

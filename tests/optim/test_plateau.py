@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, ReduceLROnPlateau
 
-from test_distributed import finished, torchrun
+from processes import finished, torchrun
 from tiny_runs import (
     CPU,
     REPOSITORY,
@@ -258,7 +258,9 @@ def own() -> Experiment:
 def own_preset(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The options of train_uda.py for `scheduled`."""
     (folder / "own.py").write_text(OWN.format(root=root, folder=folder))
-    monkeypatch.setenv("PYTHONPATH", f"{REPOSITORY / 'tests'}:{REPOSITORY}")
+    monkeypatch.setenv(
+        "PYTHONPATH", f"{REPOSITORY / 'tests'}:{REPOSITORY / 'tests/optim'}:{REPOSITORY}"
+    )
     return ["--preset", f"{folder / 'own.py'}:own", "--device", "cpu"]
 
 

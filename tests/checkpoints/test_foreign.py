@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_deeplabv2 import recipe_image, recipe_network
 from torch import Tensor, nn
 
 from factories import file_of
+from recipes import recipe_image, recipe_network
 from uda.checkpoints.foreign import ForeignCheckpoint, describe_unknown, read_foreign
 from uda.checkpoints.formats import FORMATS, SEGMENTRON, ForeignFormat
 from uda.evaluation.protocols import PROTOCOLS

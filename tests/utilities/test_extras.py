@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tiny_runs import REPOSITORY
 from uda.experiments import PRESETS
 from uda.utilities.errors import InputError
 from uda.utilities.extras import require_extra
@@ -70,7 +71,7 @@ def test_the_core_needs_no_extra() -> None:
     """Everything is imported, and every preset made and checked, where no extra can be had."""
     found = subprocess.run(
         [sys.executable, "-c", _PROGRAM, *_BLOCKED],
-        cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=False,
+        cwd=REPOSITORY, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert found.stderr == ""
     assert found.stdout == f"{len(PRESETS)} presets\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 ROWS = ("source_only", "source_only_bn", "adapted", "student", "oracle")
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_deeplabv2 import recipe_image, recipe_network
 from torch import Tensor, nn
 
+from recipes import recipe_image, recipe_network
 from uda.data.config import DataConfig, DomainConfig
 from uda.evaluation.evaluate import EvaluationConfig
 from uda.experiment import Experiment, TrainConfig, validate

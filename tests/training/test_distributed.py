@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from processes import finished, torchrun
 from shells import CLASS_MIX, Shell, Trained
 from tiny_runs import (
     DISTINCT_STEPS,
@@ -29,28 +28,6 @@ from uda.data.pseudo_label_folder import read_manifest
 from uda.experiments import load_preset
 from uda.utilities import distributed
 from uda.utilities.errors import InputError
-
-
-def torchrun(*arguments: str, cwd: Path = REPOSITORY) -> "subprocess.Popen[str]":
-    """Two processes on this machine, each on one thread."""
-    paths = os.pathsep.join(str(path) for path in (REPOSITORY, REPOSITORY / "tests"))
-    return subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-         "--", *arguments],
-        cwd=cwd,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )  # fmt: skip
-
-
-def finished(job: "subprocess.Popen[str]") -> str:
-    """What the job printed; it has ended well."""
-    out, error = job.communicate(timeout=240)
-    assert job.returncode == 0, error
-    return out
-
 
 # --- every objective
 
