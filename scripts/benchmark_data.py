@@ -197,8 +197,8 @@ def measure_evaluation(
             ours=scored,
             target=0.9,
             meaning=f"`uda.evaluation.evaluate.evaluate` on {count} images of {size} by the "
-            f"protocol native, {_WORKERS} loader processes: files in, scores out; and the network's "
-            "forward alone, to its own stride, on the same images in memory.",
+            f"protocol native, {_WORKERS} loader processes: files in, scores out; and the "
+            "network's forward alone, to its own stride, on the same images in memory.",
         ),
         Row(
             name="pseudo-labeling",
