@@ -78,7 +78,6 @@ def test_only_commands_know_the_command_line() -> None:
     assert users == []
 
 
-@pytest.mark.xfail(reason="evaluation resizes labels with Pillow")
 def test_pillow_is_for_data_and_pictures() -> None:
     allowed = {"data", "augmentation", "prediction"}
     users = {

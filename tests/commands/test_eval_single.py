@@ -298,4 +298,4 @@ def test_two_heads_are_not_joined_where_there_is_one(shell: Shell, toy_root: Pat
     path = shell.cwd / "GTA5_7.pth"
     save(snapshot_values(snapshot), path)
     error = shell.refused("eval_single.py", "--restore-from", str(path), "--protocol", "mrnet")
-    assert "mrnet joins two heads, but this network has one: use --protocol adaptsegnet" in error
+    assert "mrnet joins two heads, but this network has one: use protocol adaptsegnet" in error

@@ -150,3 +150,16 @@ def test_evaluation_changes_no_weight_and_no_statistic(toy_root: Path) -> None:
     assert not segmenter.training
     for name, tensor in segmenter.state_dict().items():
         assert torch.equal(tensor, before[name]), name
+
+
+def test_a_network_that_does_not_fit_the_data_set_or_the_protocol_is_refused(
+    tmp_path: Path,
+) -> None:
+    """From Python nothing has checked them before."""
+    labels = drawn_ids(0, (12, 20))
+    samples = [written_sample(tmp_path, "a", colors_of(labels), labels)]
+    few = tiny_model().build(13)
+    with pytest.raises(InputError, match="the network has 13 classes, but the data set has 19:"):
+        evaluate(few, samples, config=AS_STORED, label_space=CITYSCAPES)
+    with pytest.raises(InputError, match="protocol mrnet joins two heads, but this network has"):
+        score(samples, EvaluationConfig.following("mrnet", dataset="cityscapes"))

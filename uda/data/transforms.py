@@ -146,6 +146,11 @@ def resize_labels(labels: Image.Image, size: tuple[int, int]) -> TrainIds:
     return np.asarray(labels.resize((size[1], size[0]), Image.Resampling.NEAREST))
 
 
+def resize_train_ids(train_ids: TrainIds, size: tuple[int, int]) -> TrainIds:
+    """(h, w) uint8 resized to (height, width) by nearest."""
+    return resize_labels(Image.fromarray(train_ids), size).copy()  # Pillow's memory is read-only
+
+
 def _resize_crop(
     image: Image.Image, size: tuple[int, int], top: int, left: int, crop: tuple[int, int]
 ) -> Image.Image:

@@ -8,9 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -65,10 +63,7 @@ def adapt_batch_norm(segmenter: Segmenter, folder: Path, protocol: Protocol) -> 
 
     def batches() -> Iterator[Tensor]:
         for start in range(0, count, _BATCH_NORM_BATCH):
-            group = [
-                torch.from_numpy(_resized(read_image(path), protocol))
-                for path in chosen[start : start + _BATCH_NORM_BATCH]
-            ]
+            group = [_pixels(path, protocol) for path in chosen[start : start + _BATCH_NORM_BATCH]]
             if any(image.shape != group[0].shape for image in group):
                 raise InputError(
                     f"--adapt-bn {folder}: images of different sizes cannot share a batch; give "
@@ -80,5 +75,8 @@ def adapt_batch_norm(segmenter: Segmenter, folder: Path, protocol: Protocol) -> 
     return f"re-estimated on {count} of {len(files)} unlabeled images of {folder}"
 
 
-def _resized(image: Image.Image, protocol: Protocol) -> npt.NDArray[np.uint8]:
-    return resize_image(image, input_size_of((image.height, image.width), protocol))
+def _pixels(path: Path, protocol: Protocol) -> Tensor:
+    """(3, h, w) uint8 of the image in a file, at the protocol's input size."""
+    image = read_image(path)
+    size = input_size_of((image.height, image.width), protocol)
+    return torch.from_numpy(resize_image(image, size))

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from uda.data.files import read_image, read_train_ids
 from uda.data.samples import Sample
-from uda.data.transforms import resize_image, resize_labels
+from uda.data.transforms import resize_image, resize_train_ids
 from uda.evaluation.inference import Prediction, predict
 from uda.evaluation.measures import Measured, Tally
 from uda.evaluation.named_measures import MeasureName
@@ -112,8 +111,7 @@ class EvaluationDataset(Dataset[Views | InputError]):
             if sample.labels is not None:
                 train_ids = read_train_ids(sample.labels, size, sample.space or self.label_space)
                 if self.config.label_size is not None:
-                    resized = resize_labels(Image.fromarray(train_ids), self.config.label_size)
-                    train_ids = resized.copy()  # Pillow's own memory cannot be written to
+                    train_ids = resize_train_ids(train_ids, self.config.label_size)
                 labels = torch.from_numpy(train_ids)
         except InputError as error:
             return error
@@ -126,22 +124,28 @@ def _only(items: list[Views | InputError]) -> Views | InputError:
     return item
 
 
-def views_of(
-    samples: Sequence[Sample], config: EvaluationConfig, label_space: LabelSpace, *, workers: int
+def read_views(
+    samples: Sequence[Sample],
+    config: EvaluationConfig,
+    label_space: LabelSpace,
+    *,
+    workers: int,
+    unreadable: dict[str, str] | None = None,
 ) -> Iterator[Views]:
-    """Each image of `samples` as read. Raises the InputError of a file that cannot be used."""
-    for views in views_or_errors(samples, config, label_space, workers=workers):
-        if isinstance(views, InputError):
-            raise views
-        yield views
+    """Each image of `samples`, at the protocol's sizes.
 
-
-def views_or_errors(
-    samples: Sequence[Sample], config: EvaluationConfig, label_space: LabelSpace, *, workers: int
-) -> Iterator[Views | InputError]:
-    """Each image of `samples` as read, or the error of a file that cannot be used."""
+    A file that cannot be used raises its InputError or, if there is a dict of `unreadable` files,
+    is left out and added to it: the message by the sample's stem.
+    """
     dataset = EvaluationDataset(samples, config=config, label_space=label_space)
-    yield from read_ahead(dataset, workers=workers, collate=_only)
+    found = read_ahead(dataset, workers=workers, collate=_only)
+    for sample, views in zip(samples, found, strict=True):
+        if not isinstance(views, InputError):
+            yield views
+        elif unreadable is None:
+            raise views
+        else:
+            unreadable[sample.stem] = str(views)
 
 
 def predictions(
@@ -161,7 +165,7 @@ def predictions(
     into evaluation mode. Raises the InputError of a file that cannot be used.
     """
     segmenter.eval()
-    for views in views_of(samples, config, label_space, workers=workers):
+    for views in read_views(samples, config, label_space, workers=workers):
         found = predict(
             segmenter,
             views.images,
@@ -171,6 +175,7 @@ def predictions(
             among=among,
             mirrored=label_space.mirrored,
             soft_labels=views.labels if soft else None,
+            num_classes=label_space.num_classes,
         )
         yield views, found
 

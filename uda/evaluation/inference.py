@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from uda.evaluation.protocols import Protocol, Size
+from uda.evaluation.protocols import Protocol, Size, protocol_name
 from uda.evaluation.soft_scores import soft_sums
 from uda.models.segmenter import Segmenter
+from uda.utilities.errors import require
 
 _STRIP_VALUES = 2**22  # numbers in a strip, all classes together: 16 MiB
 
@@ -45,19 +46,26 @@ def predict(
     among: Sequence[Sequence[int]] = (),
     mirrored: Sequence[int] | None = None,
     soft_labels: Tensor | None = None,
+    num_classes: int | None = None,
 ) -> Prediction:
     """The classes of one image's pixels at `size` (H, W).
 
     images: (3, h, w) uint8 RGB, the image at each scale of the protocol. `among`: groups of classes
     of which the most probable one is wanted, too, as if there were no others. `mirrored`: what each
     class is called in the mirror image, where that is not itself; see `LabelSpace.mirrored`.
-    `soft_labels`: (H, W) train ids to sum up probabilities by.
+    `soft_labels`: (H, W) train ids to sum up probabilities by. Raises InputError when the network
+    has not `num_classes` classes, or lacks a head of the protocol.
     """
     sums: Tensor | None = None
     first_row = 0
     labels, confidences = [], []
     restricted: list[list[Tensor]] = [[] for _ in among]
     views = _views(segmenter, images, size, protocol, mirrored)
+    require(
+        num_classes in (None, views[0].classes),
+        f"the network has {views[0].classes} classes, but the data set has {num_classes}: choose a "
+        "data set with the network's classes",
+    )
     are_logits = len(views) == 1 and protocol.upsample != "probabilities" and not confidence
     for strip in _strips(views, protocol, probabilities=confidence):
         highest, classes = strip.max(dim=1)  # many times faster than argmax over this dimension
@@ -170,13 +178,23 @@ def coarse_logits(segmenter: Segmenter, pixels: Tensor, protocol: Protocol) -> T
     logits = output.logits.float()
     if protocol.heads == "main":
         return logits
-    assert output.auxiliary_logits is not None, "check_heads() has seen to it"
+    check_heads(segmenter, protocol)
+    assert output.auxiliary_logits is not None
     auxiliary = output.auxiliary_logits.float()
     if auxiliary.shape != logits.shape:
         auxiliary = F.interpolate(
             auxiliary, logits.shape[2:], mode="bilinear", align_corners=segmenter.align_corners
         )
     return logits + 0.5 * auxiliary
+
+
+def check_heads(segmenter: Segmenter, protocol: Protocol) -> None:
+    """Raises InputError when the protocol reads a head that the network does not have."""
+    require(
+        segmenter.has_auxiliary_head or protocol.heads == "main",
+        f"protocol {protocol_name(protocol)} joins two heads, but this network has one: use "
+        "protocol adaptsegnet or native (--protocol NAME)",
+    )
 
 
 def _window_starts(size: int, window: int, overlap: float) -> list[int]:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uda.data.samples import Sample, evenly_spaced
-from uda.evaluation.evaluate import EvaluationConfig, Views, views_of
+from uda.evaluation.evaluate import EvaluationConfig, Views, read_views
 from uda.evaluation.inference import coarse_logits
 from uda.labels.spaces import LabelSpace
 from uda.models.segmenter import Segmenter
@@ -69,7 +69,7 @@ def label_free_criteria(
     own = own_share(range(len(chosen)))
     segmenter.eval()
     device = next(segmenter.parameters()).device
-    views = views_of([chosen[index] for index in own], once, label_space, workers=workers)
+    views = read_views([chosen[index] for index in own], once, label_space, workers=workers)
     for index, image in zip(own, progress(views), strict=True):
         pixels = image.images[0].to(device).float().div_(255)[None]
         found[index] = _of_image(coarse_logits(segmenter, pixels, once)).cpu()

@@ -10,18 +10,18 @@ import torch
 
 from uda.data.files import read_image
 from uda.data.samples import Sample
-from uda.evaluation.evaluate import Views, views_or_errors
+from uda.evaluation.evaluate import Views, read_views
 from uda.evaluation.inference import predict
 from uda.evaluation.protocols import input_line, protocol_name
 from uda.prediction.opened import OpenedNetwork
 from uda.prediction.writer import Kind, PixelClasses, PredictionWriter, listed_images
 from uda.utilities.distributed import joined, own_share
-from uda.utilities.errors import InputError, require
+from uda.utilities.errors import require
 from uda.utilities.weight_files import sha256
 
 _DATASET = "images"  # what samples that are of no data set are said to be of
 
-Progress = Callable[[Iterable[Views | InputError]], Iterable[Views | InputError]]
+Progress = Callable[[Iterable[Views]], Iterable[Views]]
 
 
 class Predicted(NamedTuple):
@@ -56,15 +56,14 @@ def predict_folder(
     names = listed_images(images, output)
     samples = [Sample(_DATASET, name, images / name, None, upright=True) for name in names]
     own = own_share(samples)
-    unreadable: list[tuple[str, str]] = []
+    by_name = {sample.stem: sample for sample in own}
+    unreadable: dict[str, str] = {}
     with PredictionWriter(output, label_space=space, kinds=kinds) as writer:
-        found = views_or_errors(own, config, space, workers=workers)
-        for sample, views in zip(own, progress(len(own))(found), strict=True):
-            if isinstance(views, InputError):
-                unreadable.append((sample.stem, str(views)))
-            else:
-                writer.write(sample.stem, _pixel_classes(network, sample, views, kinds))
-        lost = dict(joined(unreadable))
+        found = read_views(own, config, space, workers=workers, unreadable=unreadable)
+        for views in progress(len(own))(found):
+            sample = by_name[views.stem]
+            writer.write(views.stem, _pixel_classes(network, sample, views, kinds))
+        lost = dict(joined(list(unreadable.items())))
         written = [name for name in names if name not in lost]
         require(
             bool(written),

@@ -15,7 +15,7 @@ from uda.data.registry import refuse_unused_root, root_of
 from uda.data.training import require_known_classes
 from uda.evaluation.batch_norm import adapt_batch_norm
 from uda.evaluation.evaluate import EvaluationConfig
-from uda.evaluation.protocols import protocol_name
+from uda.evaluation.inference import check_heads
 from uda.models.segmenter import Segmenter
 from uda.utilities.errors import require
 from uda.utilities.host_memory import keep_freed_memory
@@ -70,11 +70,7 @@ def open_network(
     if device.type == "cpu":
         keep_freed_memory()
     segmenter = snapshot.build(weights).to(device)
-    require(
-        segmenter.has_auxiliary_head or config.heads == "main",
-        f"protocol {protocol or protocol_name(config)} joins two heads, but this "
-        "network has one: use --protocol adaptsegnet or native",
-    )
+    check_heads(segmenter, config)
     batch_norm = "as trained"
     if adapt_bn is not None:
         batch_norm = adapt_batch_norm(segmenter, adapt_bn, config)
