@@ -17,7 +17,7 @@ from uda.data.samples import Sample
 from uda.experiment import Experiment
 from uda.labels.spaces import CITYSCAPES
 from uda.models.discriminators import FullyConvolutionalDiscriminator
-from uda.models.segmenter import Normalization, SegmentationOutput, Segmenter
+from uda.models.segmenter import FeatureMaps, Normalization, SegmentationOutput, Segmenter
 from uda.optim.optimizers import ParameterGroup, build_optimizer
 from uda.training.run import Run
 from uda.utilities.config_tree import to_plain
@@ -126,7 +126,11 @@ class ColorSegmenter(Segmenter):
     def has_auxiliary_head(self) -> bool:
         return False
 
-    def coarse_output(self, normalized: Tensor) -> SegmentationOutput:
+    def encode(self, normalized: Tensor) -> FeatureMaps:
+        return (normalized,)
+
+    def decode(self, features: FeatureMaps) -> SegmentationOutput:
+        (normalized,) = features
         red, green = (255 * normalized[:, :2]).unbind(1)
         classes = (red / 10).round().long().clamp(0, self.num_classes - 1)
         logits = nn.functional.one_hot(classes, self.num_classes).permute(0, 3, 1, 2)

@@ -10,7 +10,7 @@ from factories import ColorSegmenter, noise, write_png
 from tiny_runs import tiny_model
 from uda.evaluation.batch_norm import adapt_batch_norm, reestimate_batch_norm
 from uda.evaluation.protocols import Protocol
-from uda.models.segmenter import Normalization, SegmentationOutput, Segmenter
+from uda.models.segmenter import FeatureMaps, Normalization, SegmentationOutput, Segmenter
 from uda.utilities.errors import InputError
 
 
@@ -25,8 +25,11 @@ class OneNorm(Segmenter):
     def has_auxiliary_head(self) -> bool:
         return False
 
-    def coarse_output(self, normalized: Tensor) -> SegmentationOutput:
-        return SegmentationOutput(self.backbone(normalized), None, normalized)
+    def encode(self, normalized: Tensor) -> FeatureMaps:
+        return (self.backbone(normalized),)
+
+    def decode(self, features: FeatureMaps) -> SegmentationOutput:
+        return SegmentationOutput(features[0], None, features[0])
 
 
 def by_hand(batches: list[Tensor]) -> tuple[Tensor, Tensor]:

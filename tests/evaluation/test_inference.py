@@ -19,7 +19,7 @@ from uda.data.transforms import resize_image
 from uda.evaluation import inference
 from uda.evaluation.inference import predict, probability_strips
 from uda.evaluation.protocols import PROTOCOLS, Protocol
-from uda.models.segmenter import Normalization, SegmentationOutput, Segmenter
+from uda.models.segmenter import FeatureMaps, Normalization, SegmentationOutput, Segmenter
 
 SIZE = (22, 38)
 Upsample = Literal["via_input", "logits", "probabilities"]
@@ -250,9 +250,9 @@ class Sizes(ColorSegmenter):
         super().__init__()
         self.shown: list[Tensor] = []
 
-    def coarse_output(self, normalized: Tensor) -> SegmentationOutput:
+    def encode(self, normalized: Tensor) -> FeatureMaps:
         self.shown.append(normalized)
-        return super().coarse_output(normalized)
+        return super().encode(normalized)
 
 
 def test_padding_is_black_below_and_to_the_right_and_cut_off_again() -> None:
@@ -286,9 +286,12 @@ class TwoColumns(Segmenter):
     def has_auxiliary_head(self) -> bool:
         return True
 
-    def coarse_output(self, normalized: Tensor) -> SegmentationOutput:
+    def encode(self, normalized: Tensor) -> FeatureMaps:
+        return (normalized,)
+
+    def decode(self, features: FeatureMaps) -> SegmentationOutput:
         main, auxiliary = self.columns
-        return SegmentationOutput(main, auxiliary, normalized)
+        return SegmentationOutput(main, auxiliary, features[0])
 
 
 def second_class(network: Segmenter, protocol: Protocol) -> list[float]:
@@ -329,7 +332,8 @@ def test_sides_change_places_in_the_mean_over_mirror_images() -> None:
     """A network that calls whatever is bright the class of its column's half, left or right."""
 
     class Sided(ColorSegmenter):
-        def coarse_output(self, normalized: Tensor) -> SegmentationOutput:
+        def decode(self, features: FeatureMaps) -> SegmentationOutput:
+            (normalized,) = features
             logits = torch.zeros(len(normalized), 3, *normalized.shape[2:])
             middle = normalized.shape[3] // 2
             bright = normalized.mean(dim=1) > 0.5

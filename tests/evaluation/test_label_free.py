@@ -19,7 +19,7 @@ from uda.evaluation.label_free import (
     soft_neighborhood_density,
 )
 from uda.labels.spaces import CITYSCAPES
-from uda.models.segmenter import SegmentationOutput, Segmenter
+from uda.models.segmenter import FeatureMaps, SegmentationOutput, Segmenter
 from uda.training.loop import train
 from uda.training.summary import ORACLE, Summary, summarized, summary_text
 from uda.utilities.errors import InputError
@@ -36,7 +36,11 @@ class BySide(Segmenter):
         super().__init__(nn.Conv2d(3, 1, 1), provenance="none")
         self.sureness = sureness
 
-    def coarse_output(self, normalized: Tensor) -> SegmentationOutput:
+    def encode(self, normalized: Tensor) -> FeatureMaps:
+        return (normalized,)
+
+    def decode(self, features: FeatureMaps) -> SegmentationOutput:
+        (normalized,) = features
         logits = normalized.new_zeros(len(normalized), CLASSES, *normalized.shape[2:])
         bright = normalized[:, 0] > 0
         logits[:, 0] = self.sureness * (~bright)

@@ -18,7 +18,7 @@ from uda.data.samples import Sample
 from uda.data.sampling import batches
 from uda.data.training import open_training_data
 from uda.evaluation.evaluate import EvaluationConfig, evaluate
-from uda.models.segmenter import Normalization, SegmentationOutput, Segmenter
+from uda.models.segmenter import FeatureMaps, Normalization, SegmentationOutput, Segmenter
 
 # Right and left hand, a head, background, and a pixel that is not labeled.
 LABELS = np.array([[0, 2, 2, 0, 0, 3], [14, 2, 0, 0, 255, 3]], np.uint8)
@@ -117,7 +117,11 @@ class SideSegmenter(Segmenter):
     def has_auxiliary_head(self) -> bool:
         return False
 
-    def coarse_output(self, normalized: Tensor) -> SegmentationOutput:
+    def encode(self, normalized: Tensor) -> FeatureMaps:
+        return (normalized,)
+
+    def decode(self, features: FeatureMaps) -> SegmentationOutput:
+        (normalized,) = features
         bright = normalized[:, 0] > 0.5
         in_left_half = torch.arange(normalized.shape[3]) < normalized.shape[3] // 2
         classes = torch.where(bright, torch.where(in_left_half, 2, 3), 0)

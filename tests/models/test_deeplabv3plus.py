@@ -15,6 +15,7 @@ from uda.models.encoders.resnet import resnet_backbone
 from uda.models.segmenter import (
     CAFFE,
     BatchNormMode,
+    FeatureMaps,
     Normalization,
     SegmentationOutput,
     Segmenter,
@@ -336,9 +337,12 @@ class _Echo(Segmenter):
     def has_auxiliary_head(self) -> bool:
         return False
 
-    def coarse_output(self, normalized: Tensor) -> SegmentationOutput:
-        features = self.backbone(normalized)
-        return SegmentationOutput(features[..., ::4, ::4], None, features)
+    def encode(self, normalized: Tensor) -> FeatureMaps:
+        return (self.backbone(normalized),)
+
+    def decode(self, features: FeatureMaps) -> SegmentationOutput:
+        (echoed,) = features
+        return SegmentationOutput(echoed[..., ::4, ::4], None, echoed)
 
 
 def echo(normalization: Normalization, align_corners: bool = False) -> _Echo:

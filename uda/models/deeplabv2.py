@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uda.models.encoders.resnet import NormLayer, ResNetBackbone, caffe_resnet_backbone
-from uda.models.segmenter import CAFFE, ResNetConfig, SegmentationOutput, Segmenter
+from uda.models.segmenter import CAFFE, FeatureMaps, ResNetConfig, SegmentationOutput, Segmenter
 from uda.utilities.errors import InputError, require
 
 HeadKind = Literal["sum", "se_group_norm"]
@@ -100,14 +100,12 @@ class DeepLabV2(Segmenter):
         """Whether outputs carry `auxiliary_logits`."""
         return self.auxiliary is not None
 
-    def coarse_output(self, normalized: Tensor) -> SegmentationOutput:
+    def decode(self, features: FeatureMaps) -> SegmentationOutput:
         """Logits of each head by itself at stride 8; originals predict from 0.5 auxiliary + main.
-
-        normalized: (N, 3, H, W) float
 
         Raises InputError on a training batch of fewer than `batch_norm_parts` images.
         """
-        _, middle, deep = self.backbone(normalized)
+        _, middle, deep = features
         return SegmentationOutput(
             logits=self.main(torch.cat([deep, middle], dim=1) if self.joins_levels else deep),
             auxiliary_logits=None if self.auxiliary is None else self.auxiliary(middle),

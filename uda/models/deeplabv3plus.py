@@ -22,6 +22,7 @@ from uda.models.encoders.resnet import IMAGENET_WIDTH, Backbone, BackboneName, r
 from uda.models.encoders.timm import TIMM, timm_backbone
 from uda.models.segmenter import (
     IMAGENET,
+    FeatureMaps,
     InputScaling,
     ModelConfig,
     Normalization,
@@ -126,14 +127,12 @@ class DeepLabV3Plus(Segmenter):
         """Whether outputs carry `auxiliary_logits`."""
         return self.auxiliary is not None
 
-    def coarse_output(self, normalized: Tensor) -> SegmentationOutput:
+    def decode(self, features: FeatureMaps) -> SegmentationOutput:
         """Logits at stride 4; auxiliary ones at layer3's stride.
-
-        normalized: (N, 3, H, W) float
 
         Raises InputError on a single image in training when the heads are batch-normalized.
         """
-        low_level, middle, deep = self.backbone(normalized)
+        low_level, middle, deep = features
         pyramid = F.interpolate(
             self.aspp(deep),
             size=low_level.shape[-2:],

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from uda.models.encoders.resnet import BackboneName, ResNetBackbone, resnet_backbone
-from uda.models.segmenter import ResNetConfig, SegmentationOutput, Segmenter
+from uda.models.segmenter import FeatureMaps, ResNetConfig, SegmentationOutput, Segmenter
 from uda.utilities.errors import require
 from uda.utilities.extras import require_extra
 
@@ -101,14 +101,18 @@ class Mask2Former(Segmenter):
         """Whether outputs carry `auxiliary_logits`."""
         return False
 
-    def coarse_output(self, normalized: Tensor) -> SegmentationOutput:
-        """Logits at stride 4; in training also what every decoder layer says.
+    def encode(self, normalized: Tensor) -> FeatureMaps:
+        """Feature maps at strides 4, 8, 16 and 32.
 
         normalized: (N, 3, H, W) float
         """
-        stages = self.backbone.stages(normalized)  # type: ignore[operator]  # a ResNetBackbone
-        with _float32(normalized):  # deformable attention samples at places finer than bfloat16
-            pixels = self.pixel_decoder([stage.float() for stage in stages])
+        stages: FeatureMaps = self.backbone.stages(normalized)  # type: ignore[operator]  # a ResNet
+        return stages
+
+    def decode(self, features: FeatureMaps) -> SegmentationOutput:
+        """Logits at stride 4; in training also the output of every decoder layer."""
+        with _float32(features[-1]):  # deformable attention samples finer than bfloat16 resolves
+            pixels = self.pixel_decoder([stage.float() for stage in features])
         decoded = self.transformer(
             multi_scale_features=pixels.multi_scale_features,
             mask_features=pixels.mask_features,
@@ -119,7 +123,7 @@ class Mask2Former(Segmenter):
         return SegmentationOutput(
             logits=log_scores(classes[-1], masks[-1]),
             auxiliary_logits=None,
-            features=stages[-1],
+            features=features[-1],
             query_classes=torch.stack(classes).float() if self.training else None,
             query_masks=torch.stack(list(masks)).float() if self.training else None,
         )

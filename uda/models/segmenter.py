@@ -1,6 +1,7 @@
 """The contract between a network and everything else."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Literal, NamedTuple, Self
 
@@ -15,6 +16,8 @@ from uda.utilities.errors import InputError, require, shown
 
 BatchNormMode = Literal["train", "frozen_affine", "frozen"]
 InputScaling = Literal["statistics", "min_max"]
+FeatureMaps = tuple[Tensor, ...]  # each (N, D, h, w) float
+Perturbation = Callable[[FeatureMaps], FeatureMaps]  # as many maps, of the same shapes
 _MOST = 16  # branches of a head
 _LARGEST = 8192  # number of channels, or dilation; networks that can be built stay far below
 _BATCH_NORM_MODES = ("train", "frozen_affine", "frozen")
@@ -127,12 +130,14 @@ def between_extremes(images: Tensor) -> Tensor:
 class Segmenter(nn.Module, ABC):
     """A network that labels pixels: normalizes RGB images, returns logits at their size.
 
-    A concrete network hands its backbone to this constructor, registers its heads as further
-    children and implements `coarse_output` and `has_auxiliary_head`.
+    A concrete network passes its backbone to this constructor, registers its heads as further
+    children and implements `decode` and `has_auxiliary_head`; `encode` too, if its feature maps are
+    not simply what the backbone returns.
     """
 
     mean: Tensor  # (1, 3, 1, 1) float
     std: Tensor  # (1, 3, 1, 1) float
+    divisor = 1  # of the height and width that `encode` accepts
 
     def __init__(
         self,
@@ -184,31 +189,43 @@ class Segmenter(nn.Module, ABC):
     def has_auxiliary_head(self) -> bool:
         """Whether outputs carry `auxiliary_logits`."""
 
-    @abstractmethod
-    def coarse_output(self, normalized: Tensor) -> SegmentationOutput:
-        """Logits at whatever stride the network has; `forward` brings them to input size.
+    def encode(self, normalized: Tensor) -> FeatureMaps:
+        """The backbone's feature maps, finest first.
 
-        normalized: (N, 3, H, W) float, as the backbone was trained to read them
+        normalized: (N, 3, H, W) float, output of `normalize`, H and W multiples of `divisor`
+        """
+        features: FeatureMaps = self.backbone(normalized)
+        return features
+
+    @abstractmethod
+    def decode(self, features: FeatureMaps) -> SegmentationOutput:
+        """Logits at the network's own stride; `forward` resizes them to input size.
+
+        features: what `encode` returns, possibly perturbed
         """
 
-    def forward(self, images: Tensor) -> SegmentationOutput:
+    def forward(self, images: Tensor, *, perturb: Perturbation | None = None) -> SegmentationOutput:
         """Logits at input size, float32 whatever the precision of the network.
 
-        images: (N, 3, H, W) float, RGB in [0, 1], any H and W
+        images: (N, 3, H, W) float, RGB in [0, 1], any H and W; `perturb` changes the feature maps
+        before they are decoded
 
         Raises ValueError as `coarse` does.
         """
-        coarse = self.coarse(images)
+        coarse = self.coarse(images, perturb=perturb)
         auxiliary = coarse.auxiliary_logits
         return coarse._replace(
             logits=self._to_size_of(images, coarse.logits),
             auxiliary_logits=None if auxiliary is None else self._to_size_of(images, auxiliary),
         )
 
-    def coarse(self, images: Tensor) -> SegmentationOutput:
-        """Logits at whatever stride the network has, for those who resize them in their own way.
+    def coarse(self, images: Tensor, *, perturb: Perturbation | None = None) -> SegmentationOutput:
+        """Logits at the network's own stride, for callers that resize them in another way.
 
-        images: (N, 3, H, W) float, RGB in [0, 1], any H and W
+        Images whose size is not a multiple of `divisor` are padded on the right and at the bottom
+        with the mean color; their logits are at stride 1.
+
+        images: (N, 3, H, W) float, RGB in [0, 1], any H and W; `perturb`: see `forward`
 
         Raises ValueError on any other shape, and on integer images: bytes would pass through every
         layer and come out as nonsense.
@@ -218,7 +235,26 @@ class Segmenter(nn.Module, ABC):
                 f"images are {tuple(images.shape)} {images.dtype}; allowed: (N, 3, H, W) float RGB "
                 "in [0, 1]; divide bytes by 255 first"
             )
-        return self.coarse_output(self.normalize(images))
+        normalized = self.normalize(images)
+        height, width = normalized.shape[-2:]
+        below, right = -height % self.divisor, -width % self.divisor
+        if below or right:
+            normalized = F.pad(normalized, (0, right, 0, below))
+        features = self.encode(normalized)
+        output = self.decode(features if perturb is None else perturb(features))
+        if not (below or right):
+            return output
+
+        def cut(logits: Tensor) -> Tensor:
+            if logits.shape[-2:] != normalized.shape[-2:]:
+                logits = self._to_size_of(normalized, logits)
+            return logits[..., :height, :width]
+
+        auxiliary = output.auxiliary_logits
+        return output._replace(
+            logits=cut(output.logits),
+            auxiliary_logits=None if auxiliary is None else cut(auxiliary),
+        )
 
     def normalize(self, images: Tensor) -> Tensor:
         """Images as the backbone expects them.

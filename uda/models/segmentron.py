@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from uda.models.decoders.heads import initialize_heads, refuse_single_image
 from uda.models.encoders.resnet import ResNetBackbone, resnet_backbone
-from uda.models.segmenter import ResNetConfig, SegmentationOutput, Segmenter
+from uda.models.segmenter import FeatureMaps, ResNetConfig, SegmentationOutput, Segmenter
 from uda.utilities.errors import require
 
 _RATES = (6, 12, 18)  # dilations of the pyramid
@@ -72,14 +72,12 @@ class SegmenTron(Segmenter):
         """Whether outputs carry `auxiliary_logits`: they never do."""
         return False
 
-    def coarse_output(self, normalized: Tensor) -> SegmentationOutput:
+    def decode(self, features: FeatureMaps) -> SegmentationOutput:
         """Logits at stride 4.
-
-        normalized: (N, 3, H, W) float
 
         Raises InputError on a single image in training.
         """
-        low_level, _, deep = self.backbone(normalized)
+        low_level, _, deep = features
         pyramid = F.interpolate(
             self.aspp(deep),
             size=low_level.shape[-2:],

@@ -12,12 +12,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from uda.models.decoders.heads import refuse_single_image
-from uda.models.segmenter import IMAGENET, ModelConfig, Normalization, SegmentationOutput, Segmenter
+from uda.models.segmenter import (
+    IMAGENET,
+    FeatureMaps,
+    ModelConfig,
+    Normalization,
+    SegmentationOutput,
+    Segmenter,
+)
 from uda.utilities.config_tree import suggest
 from uda.utilities.errors import InputError, require
 from uda.utilities.extras import require_extra
@@ -92,18 +98,19 @@ class SmpNetwork(Segmenter):
         """Whether outputs carry `auxiliary_logits`: they never do."""
         return False
 
-    def coarse_output(self, normalized: Tensor) -> SegmentationOutput:
-        """Logits at stride 1 of the U-Net, at stride 8 of DeepLabV3, which has 1 of images that
-        had to be padded: right and below with the mean color, to a multiple of `divisor`.
+    def encode(self, normalized: Tensor) -> FeatureMaps:
+        """The encoder's feature maps; the package counts the image itself as the first one.
 
-        normalized: (N, 3, H, W) float
+        normalized: (N, 3, H, W) float, H and W multiples of `divisor`
+        """
+        _, *features = self.backbone(normalized)
+        return tuple(features)
+
+    def decode(self, features: FeatureMaps) -> SegmentationOutput:
+        """Logits at stride 1 (U-Net) or 8 (DeepLabV3).
 
         Raises InputError on a single image in training where pooled images are normalized.
         """
-        height, width = normalized.shape[-2:]
-        down, across = -height % self.divisor, -width % self.divisor
-        padded = F.pad(normalized, (0, across, 0, down))
-        features = self.backbone(padded)
         if self.pools:
             refuse_single_image(
                 next(m for m in self.decoder.modules() if isinstance(m, _BatchNorm)),
@@ -111,11 +118,10 @@ class SmpNetwork(Segmenter):
                 heads="DeepLabV3 of segmentation-models-pytorch",
                 instead="use larger batches, or --set model.architecture=unet",
             )
-        logits = self.classifier(self.dropout(self.decoder(features)))
-        if down or across:
-            if logits.shape[-2:] != padded.shape[-2:]:
-                logits = self._to_size_of(padded, logits)
-            logits = logits[..., :height, :width]
+        # Of the image, decoders read only the size.
+        height, width = (side * self.divisor for side in features[-1].shape[-2:])
+        image = features[-1].new_empty(len(features[-1]), 0, height, width)
+        logits = self.classifier(self.dropout(self.decoder([image, *features])))
         return SegmentationOutput(logits=logits, auxiliary_logits=None, features=features[-1])
 
 

@@ -12,7 +12,7 @@ from torchvision.models.segmentation.fcn import FCNHead
 
 from uda.models.decoders.heads import initialize_heads, refuse_single_image
 from uda.models.encoders.resnet import ResNetBackbone, resnet_backbone
-from uda.models.segmenter import ResNetConfig, SegmentationOutput, Segmenter
+from uda.models.segmenter import FeatureMaps, ResNetConfig, SegmentationOutput, Segmenter
 
 _RATES = (12, 24, 36)  # dilations of the pyramid
 
@@ -72,14 +72,12 @@ class TorchvisionDeepLabV3(Segmenter):
         """Whether outputs carry `auxiliary_logits`."""
         return self.auxiliary is not None
 
-    def coarse_output(self, normalized: Tensor) -> SegmentationOutput:
+    def decode(self, features: FeatureMaps) -> SegmentationOutput:
         """Each head's logits at stride 8.
-
-        normalized: (N, 3, H, W) float
 
         Raises InputError on a single image in training.
         """
-        _, middle, deep = self.backbone(normalized)
+        _, middle, deep = features
         return SegmentationOutput(
             logits=self.main(deep),
             auxiliary_logits=None if self.auxiliary is None else self.auxiliary(middle),

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uda.models.encoders.resnet import ResNetBackbone, resnet_backbone
-from uda.models.segmenter import ResNetConfig, SegmentationOutput, Segmenter
+from uda.models.segmenter import FeatureMaps, ResNetConfig, SegmentationOutput, Segmenter
 from uda.models.torchvision_deeplabv3 import PyramidPooling, convolution, finish_heads
 from uda.utilities.errors import require
 
@@ -62,14 +62,12 @@ class VainF(Segmenter):
         """Whether outputs carry `auxiliary_logits`: they never do."""
         return False
 
-    def coarse_output(self, normalized: Tensor) -> SegmentationOutput:
+    def decode(self, features: FeatureMaps) -> SegmentationOutput:
         """Logits at stride 4.
-
-        normalized: (N, 3, H, W) float
 
         Raises InputError on a single image in training.
         """
-        low_level, _, deep = self.backbone(normalized)
+        low_level, _, deep = features
         pyramid = F.interpolate(
             self.aspp(deep),
             size=low_level.shape[-2:],

@@ -1,0 +1,91 @@
+"""What holds for every network of the registry."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from tiny_runs import tiny_mask2former, tiny_model
+from uda.models.deeplabv2 import DeepLabV2Config
+from uda.models.registry import model_configs
+from uda.models.segmenter import FeatureMaps, ModelConfig, Perturbation, SegmentationOutput
+from uda.models.segmentron import SegmenTronConfig
+from uda.models.smp import SmpConfig
+from uda.models.torchvision_deeplabv3 import TorchvisionDeepLabV3Config
+from uda.models.vainf import VainFConfig
+
+CLASSES = 5
+TRUNK = {"backbone": "resnet18", "backbone_weights": "none", "backbone_width": 4}
+TINY: dict[str, ModelConfig] = {
+    "deeplabv2": DeepLabV2Config(**TRUNK, aspp_rates=(1, 2, 3, 4)),  # type: ignore[arg-type]
+    "deeplabv3plus": tiny_model(),
+    "deeplabv3plus/timm": replace(tiny_model(), backbone="timm/resnet18", backbone_width=64),
+    "mask2former": tiny_mask2former(),
+    "segmentron": SegmenTronConfig(**TRUNK),  # type: ignore[arg-type]
+    "smp": SmpConfig(backbone="mobilenet_v2", backbone_weights="none"),
+    "smp/deeplabv3": SmpConfig(
+        backbone="mobilenet_v2", backbone_weights="none", architecture="deeplabv3"
+    ),
+    "torchvision_deeplabv3": TorchvisionDeepLabV3Config(**TRUNK),  # type: ignore[arg-type]
+    "vainf": VainFConfig(**TRUNK),  # type: ignore[arg-type]
+}
+
+
+def test_every_network_of_the_registry_is_tested() -> None:
+    assert {name.split("/")[0] for name in TINY} == set(model_configs())
+    assert all(type(config) is model_configs()[n.split("/")[0]] for n, config in TINY.items())
+
+
+@pytest.mark.parametrize("config", TINY.values(), ids=TINY)
+class TestEveryNetwork:
+    @pytest.fixture(autouse=True)
+    def _seeded(self) -> None:
+        torch.set_num_threads(1)
+        torch.manual_seed(0)
+
+    @pytest.mark.parametrize("size", [(64, 96), (61, 90)], ids=["64x96", "61x90"])
+    def test_the_decoder_reads_what_perturb_makes_of_the_features(
+        self, config: ModelConfig, size: tuple[int, int]
+    ) -> None:
+        network = config.build(CLASSES)
+        images = torch.rand(2, 3, *size)
+        shapes = []
+
+        def output(perturb: Perturbation | None = None) -> SegmentationOutput:
+            torch.manual_seed(1)  # for dropout
+            return network(images, perturb=perturb)
+
+        def unchanged(features: FeatureMaps) -> FeatureMaps:
+            shapes.append([feature.shape for feature in features])
+            return features
+
+        def zeroed(features: FeatureMaps) -> FeatureMaps:
+            return tuple(torch.zeros_like(feature) for feature in features)
+
+        with torch.no_grad():
+            plain, same = output(), output(unchanged)
+            assert _equal(plain, same)
+            assert not torch.equal(plain.logits, output(zeroed).logits)
+        assert len(shapes[0]) >= 2
+        assert all(len(shape) == 4 and shape[0] == 2 for shape in shapes[0])
+
+    def test_gradients_reach_the_encoder_through_perturbed_features(
+        self, config: ModelConfig
+    ) -> None:
+        network = config.build(CLASSES)
+
+        def halved(features: FeatureMaps) -> FeatureMaps:
+            return tuple(0.5 * feature for feature in features)
+
+        network(torch.rand(2, 3, 64, 64), perturb=halved).logits.square().mean().backward()
+        first = network.backbone_parameters()[0]
+        assert first.grad is not None
+        assert first.grad.any()
+
+
+def _equal(one: tuple[Tensor | None, ...], other: tuple[Tensor | None, ...]) -> bool:
+    return all(
+        a is b if a is None or b is None else torch.equal(a, b)
+        for a, b in zip(one, other, strict=True)
+    )
