@@ -8,7 +8,7 @@ from typing import Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from uda.models.decoders.heads import initialize_heads

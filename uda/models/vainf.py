@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from uda.models.encoders.resnet import ResNetBackbone, resnet_backbone
 from uda.models.segmenter import FeatureMaps, ResNetConfig, SegmentationOutput, Segmenter
