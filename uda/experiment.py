@@ -168,10 +168,8 @@ def _check_needs(experiment: Experiment) -> None:
 def _check_views(experiment: Experiment) -> None:
     """A view that an objective wants from another is there from the step on in which it is read."""
     for reader, config in experiment.objectives.items():
-        for view in config.reads_views():
-            starts = [
-                o.start_step for o in experiment.objectives.values() if view in o.adds_views()
-            ]
+        for view in sorted((config.reads() | config.joint()) - {"source", "target"}):
+            starts = [o.start_step for o in experiment.objectives.values() if view in o.adds()]
             require(
                 bool(starts) and min(starts) <= config.start_step,
                 f"objective {reader!r} reads the view {view!r} from step {config.start_step} on, "

@@ -23,7 +23,7 @@ from tiny_runs import (
     without_dropout,
 )
 from uda.data.batch import Batch, View
-from uda.objectives.base import Objective, StepContext
+from uda.objectives.base import Objective, ObjectiveConfig, StepContext
 from uda.training.run import Run
 from uda.training.step import train_step
 
@@ -268,7 +268,8 @@ def test_weight_scales_every_term_and_start_step_is_respected(toy_root: Path) ->
 
 
 def test_base_objective_does_nothing() -> None:
-    objective = Objective()
+    objective = Objective(ObjectiveConfig())
     context = StepContext(0, 0, ())
+    assert objective.joint_terms({}, context) == {}
     assert objective.after_backward(context) == {}
     assert flat(objective.state_dict()) == {}

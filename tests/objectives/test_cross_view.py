@@ -142,5 +142,5 @@ def test_settings_of_the_log() -> None:
     config = CrossViewConfig()
     assert config.weight == 0.1
     assert config.needs() == {"target", "teacher", "second_target_view"}
-    assert config.adds_views() == {"cross_view"}
-    assert config.build(CLASSES).reads == ("target", "cross_view")
+    assert config.adds() == {"cross_view"}
+    assert config.build(CLASSES).reads == {"target", "cross_view"}

@@ -62,5 +62,5 @@ def test_the_main_head_alone_needs_no_other() -> None:
     assert EntropyConfig().needs() == {"target"}
     assert EntropyConfig(heads="fused").needs() == {"target", "auxiliary_head"}
     objective = EntropyConfig().build(2)
-    assert objective.reads == ("target",)
+    assert objective.reads == {"target"}
     assert objective.terms(VIEW, output()._replace(auxiliary_logits=None), CONTEXT)

@@ -195,8 +195,8 @@ def test_the_student_learns_and_the_teacher_does_not() -> None:
 def test_needs() -> None:
     assert FixMatchConfig().needs() == {"target", "teacher"}
     assert FixMatchConfig(auxiliary_weight=0.5).needs() == {"target", "teacher", "auxiliary_head"}
-    assert FixMatchConfig().adds_views() == {"fix_match"}
-    assert FixMatchConfig().build(2).reads == ("fix_match",)
+    assert FixMatchConfig().adds() == {"fix_match"}
+    assert FixMatchConfig().build(2).reads == {"fix_match"}
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:

@@ -55,4 +55,4 @@ def test_settings_of_the_log() -> None:
     config = MemoryRegularizationConfig()
     assert config.weight == 0.1
     assert config.needs() == {"target", "auxiliary_head"}
-    assert config.build(5).reads == ("target",)
+    assert config.build(5).reads == {"target"}

@@ -40,7 +40,7 @@ def output() -> SegmentationOutput:
 def test_loss_of_the_labeled_pixels_of_the_target_view() -> None:
     objective = PseudoLabelConfig(auxiliary_weight=0.5).build(4)
     batch, said = device_batch(), output()
-    assert objective.reads == ("target",)
+    assert objective.reads == {"target"}
     assert objective.views(batch, CONTEXT) == ()
     labels = batch.target_pseudo_labels
     assert labels is not None
@@ -63,7 +63,7 @@ def test_images_without_a_single_label_cost_nothing() -> None:
 def test_with_jitter_the_student_sees_a_view_of_its_own() -> None:
     objective = PseudoLabelConfig(jitter=JitterConfig()).build(4)
     batch = device_batch()
-    assert objective.reads == ("pseudo_label",)
+    assert objective.reads == {"pseudo_label"}
     (view,) = objective.views(batch, CONTEXT)
     assert view.name == "pseudo_label"
     assert view.labels is batch.target_pseudo_labels

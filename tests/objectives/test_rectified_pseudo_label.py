@@ -112,15 +112,15 @@ def test_with_jitter_the_student_sees_a_view_of_its_own() -> None:
         source_names=("a",),
         target_names=("b",),
     )
-    assert plain.reads == ("target",)
+    assert plain.reads == {"target"}
     assert plain.views(batch, CONTEXT) == ()
-    assert jittered.reads == ("rectified_pseudo_label",)
+    assert jittered.reads == {"rectified_pseudo_label"}
     (seen,) = jittered.views(batch, CONTEXT)
     assert seen.name == "rectified_pseudo_label"
     assert seen.labels is batch.target_pseudo_labels
     assert not torch.equal(seen.images, images)
-    assert config.adds_views() == {"rectified_pseudo_label"}
-    assert RectifiedPseudoLabelConfig().adds_views() == frozenset()
+    assert config.adds() == {"rectified_pseudo_label"}
+    assert RectifiedPseudoLabelConfig().adds() == frozenset()
 
 
 def test_needs_both_heads_whatever_the_settings() -> None:

@@ -74,3 +74,5 @@ class View:
     images: Tensor  # (N, 3, H, W) float RGB in [0, 1]
     labels: Tensor | None = None  # (N, H, W) int64 train ids, 255 ignored
     weights: Tensor | None = None  # (N, H, W) or (N, 1, 1) float, factor of each pixel's loss
+    # Applied to the encoder's feature maps, each (N, D, h, w), before the decoder reads them.
+    perturb: Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]] | None = None

@@ -16,7 +16,7 @@ from uda.models.discriminators import (
     MultiScaleDiscriminator,
 )
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives.base import Objective, ObjectiveConfig, StepContext
+from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
 from uda.objectives.functional.adversarial import (
     AdversarialKind,
     boundary,
@@ -58,22 +58,19 @@ class AdversarialConfig(ObjectiveConfig):
     # None: the discriminators stay as they were drawn, as one of the log's did.
     optimizer: OptimizerConfig | None = field(default_factory=_adam)
 
-    def needs(self) -> frozenset[str]:
+    def needs(self) -> frozenset[Need]:
         with_auxiliary = self.auxiliary_weight > 0 or self.source_prediction == "fused"
-        domains = self.seen_views() & {"source", "target"}
-        return frozenset(domains | {"auxiliary_head"} if with_auxiliary else domains)
+        domains: tuple[Need, ...] = ("source", "target")
+        needs = {domain for domain in domains if domain in self.reads()}
+        return frozenset(needs | {"auxiliary_head"} if with_auxiliary else needs)
 
-    def reads_views(self) -> frozenset[str]:
-        return frozenset(self.seen_views() - {"source", "target"})
-
-    def seen_views(self) -> set[str]:
-        """Names of the views that are read: to fool fixed discriminators takes no source."""
-        return (
-            {self.target_view} if self.optimizer is None else {self.source_view, self.target_view}
-        )
+    def reads(self) -> frozenset[str]:
+        if self.optimizer is None:  # the discriminators are fixed: the source is not needed
+            return frozenset({self.target_view})
+        return frozenset({self.source_view, self.target_view})
 
     def check(self, path: str) -> None:
-        ObjectiveConfig.check(self, path)
+        super().check(path)
         for name in ("main_weight", "auxiliary_weight", "gradient_penalty"):
             value = getattr(self, name)
             require(value >= 0, f"{path}.{name} is {value}; allowed: 0 or more")
@@ -102,10 +99,8 @@ class Adversarial(Objective):
     config: AdversarialConfig
 
     def __init__(self, config: AdversarialConfig, num_classes: int) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.optimizer = config.optimizer
-        self.reads = tuple(sorted(config.seen_views()))
         weights = {"main": config.main_weight, "auxiliary": config.auxiliary_weight}
         self.weights = {head: weight for head, weight in weights.items() if weight > 0}
         make = _DISCRIMINATORS[config.discriminator]

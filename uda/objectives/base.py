@@ -1,9 +1,10 @@
 """The extension point: an objective adds views to a step and puts loss terms on views."""
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -16,6 +17,19 @@ from uda.objectives.functional.pseudo_labels import PseudoLabels, pseudo_label
 from uda.optim.optimizers import OptimizerConfig
 from uda.utilities.distributed import rank
 from uda.utilities.errors import require
+from uda.utilities.slots import rebind_super
+
+# What the rest of a preset may have to provide for an objective, see `validate`.
+Need = Literal[
+    "source",
+    "target",
+    "teacher",
+    "pseudo_labels",
+    "target_ground_truth",
+    "second_target_view",
+    "auxiliary_head",
+    "queries",
+]
 
 
 class Teacher(Protocol):
@@ -63,22 +77,34 @@ class StepContext:
 
 @dataclass(kw_only=True, slots=True)
 class ObjectiveConfig:
-    """Settings of one objective; `build()` makes it. Subclasses add the idea's own fields."""
+    """Settings of one objective; `build()` makes it. Subclasses add the idea's own fields.
+
+    The declarations below may depend on the fields, and are all that `validate` and the training
+    step know of an objective before its first step. A subclass extends a method with `super()`:
+    `super().check(path)`, `super().needs() | {"teacher"}`.
+    """
 
     weight: float = 1.0  # factor of all the objective's terms
     start_step: int = 0  # the objective takes no part in earlier steps
 
-    def needs(self) -> frozenset[str]:
-        """What the rest of the preset must provide: "source", "target", "teacher", "pseudo_labels",
-        "target_ground_truth", "second_target_view", "auxiliary_head", "queries"."""
+    def __init_subclass__(cls) -> None:
+        rebind_super(cls)
+
+    def needs(self) -> frozenset[Need]:
+        """What the rest of the preset must provide."""
         return frozenset()
 
-    def adds_views(self) -> frozenset[str]:
-        """Names of the views that other objectives may read."""
+    def adds(self) -> frozenset[str]:
+        """The names of the views that `Objective.views` may return."""
         return frozenset()
 
-    def reads_views(self) -> frozenset[str]:
-        """Names of the views that it reads and that another objective has to add."""
+    def reads(self) -> frozenset[str]:
+        """The names of the views that `Objective.terms` gets: "source", "target", its own views
+        or those of other objectives."""
+        return frozenset()
+
+    def joint(self) -> frozenset[str]:
+        """The names of the views whose outputs `Objective.joint_terms` gets together."""
         return frozenset()
 
     def learns_fixed_labels(self) -> bool:
@@ -100,11 +126,25 @@ class Objective(nn.Module):
 
     An objective never calls backward, never changes a tensor it was given, draws randomness from
     `context.generators` only, and keeps what must survive a restart in parameters and buffers.
+    Which views it adds and reads is declared by its config.
     """
 
-    reads: tuple[str, ...] = ()  # names of the views that `terms` wants
     optimizer: OptimizerConfig | None = None  # for the objective's own networks, if it has any
     config: ObjectiveConfig
+
+    def __init__(self, config: ObjectiveConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The names of the views that `terms` gets."""
+        return self.config.reads()
+
+    @property
+    def joint(self) -> frozenset[str]:
+        """The names of the views that `joint_terms` gets."""
+        return self.config.joint()
 
     def restore_beside(self, path: Path, *, auxiliary_head: bool) -> str:
         """Called when a run starts from another project's network in the file `path`, which has an
@@ -123,6 +163,13 @@ class Objective(nn.Module):
         self, view: View, output: SegmentationOutput, context: StepContext
     ) -> dict[str, Tensor]:
         """Scalar losses of the student on `view`, by name; they enter the sum as they are."""
+        return {}
+
+    def joint_terms(
+        self, outputs: Mapping[str, SegmentationOutput], context: StepContext
+    ) -> dict[str, Tensor]:
+        """Scalar losses that compare several views, by name, from the student's output on each
+        view that `config.joint()` names."""
         return {}
 
     def after_backward(self, context: StepContext) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from uda.augmentation.jitter import JitterConfig, jitter
 from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives.base import Objective, ObjectiveConfig, StepContext
+from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
 from uda.objectives.functional.losses import cross_entropy
 from uda.objectives.functional.mixing import half_of_classes, mix_domains
 from uda.objectives.functional.pseudo_labels import ConfidenceRule, confidence_weights
@@ -25,11 +25,17 @@ class ClassMixConfig(ObjectiveConfig):
     confidence: ConfidenceRule = "image_share"  # how sureness becomes the weight of a pixel
     jitter: JitterConfig | None = field(default_factory=JitterConfig)  # of the mixed image
 
-    def needs(self) -> frozenset[str]:
+    def needs(self) -> frozenset[Need]:
         return frozenset({"source", "target", "teacher"})
 
+    def adds(self) -> frozenset[str]:
+        return frozenset({"class_mix"})
+
+    def reads(self) -> frozenset[str]:
+        return frozenset({"class_mix"})
+
     def check(self, path: str) -> None:
-        ObjectiveConfig.check(self, path)
+        super().check(path)
         require_share(f"{path}.threshold", self.threshold)
         if self.jitter is not None:
             self.jitter.check(f"{path}.jitter")
@@ -42,11 +48,6 @@ class ClassMix(Objective):
     """Half of a source image's classes, pasted onto a target image that the teacher labeled."""
 
     config: ClassMixConfig
-    reads = ("class_mix",)
-
-    def __init__(self, config: ClassMixConfig) -> None:
-        super().__init__()
-        self.config = config
 
     def views(self, batch: Batch, context: StepContext) -> tuple[View, ...]:
         pseudo = context.teacher_labels(batch.target_images)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives.base import Objective, ObjectiveConfig, StepContext
+from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
 from uda.objectives.functional.losses import kl_to_reference
 
 
@@ -24,11 +24,14 @@ class CrossViewConfig(ObjectiveConfig):
 
     weight: float = 0.1
 
-    def needs(self) -> frozenset[str]:
+    def needs(self) -> frozenset[Need]:
         return frozenset({"target", "teacher", "second_target_view"})
 
-    def adds_views(self) -> frozenset[str]:
+    def adds(self) -> frozenset[str]:
         return frozenset({"cross_view"})
+
+    def reads(self) -> frozenset[str]:
+        return frozenset({"target", "cross_view"})
 
     def build(self, num_classes: int) -> "CrossView":
         return CrossView(self)
@@ -44,11 +47,9 @@ class CrossView(Objective):
     """
 
     config: CrossViewConfig
-    reads = ("target", "cross_view")
 
     def __init__(self, config: CrossViewConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self._reference: Tensor | None = None  # q of the step under way, (N, C, H, W)
 
     def views(self, batch: Batch, context: StepContext) -> tuple[View, ...]:

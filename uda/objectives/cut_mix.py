@@ -13,7 +13,7 @@ from torch import Tensor
 from uda.augmentation.jitter import JitterConfig, jitter
 from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives.base import Objective, ObjectiveConfig, StepContext
+from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
 from uda.objectives.functional.losses import ClassBalance, cross_entropy
 from uda.objectives.functional.mixing import mix_domains, random_boxes
 from uda.objectives.functional.pseudo_labels import ConfidenceRule, confidence_weights
@@ -35,18 +35,21 @@ class CutMixConfig(ObjectiveConfig):
     class_balance: bool = False  # as in SupervisedConfig, by the mixed labels
     hardest: float = 1.0  # as in SupervisedConfig, of the mixed image's pixels
 
-    def needs(self) -> frozenset[str]:
-        labels = "teacher" if self.labels == "teacher" else "target_ground_truth"
+    def needs(self) -> frozenset[Need]:
+        labels: Need = "teacher" if self.labels == "teacher" else "target_ground_truth"
         return frozenset({"source", "target", labels})
 
-    def adds_views(self) -> frozenset[str]:
+    def adds(self) -> frozenset[str]:
+        return frozenset({"cut_mix"})
+
+    def reads(self) -> frozenset[str]:
         return frozenset({"cut_mix"})
 
     def learns_fixed_labels(self) -> bool:
         return self.labels == "ground_truth"
 
     def check(self, path: str) -> None:
-        ObjectiveConfig.check(self, path)
+        super().check(path)
         require_share(f"{path}.threshold", self.threshold)
         require_share(f"{path}.hardest", self.hardest)
         if self.jitter is not None:
@@ -66,11 +69,9 @@ class CutMix(Objective):
     """One box per image, a third of its area on average, comes from the target."""
 
     config: CutMixConfig
-    reads = ("cut_mix",)
 
     def __init__(self, config: CutMixConfig, num_classes: int) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.balance = ClassBalance(num_classes) if config.class_balance else None
 
     def views(self, batch: Batch, context: StepContext) -> tuple[View, ...]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from uda.data.batch import View
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives.base import Objective, ObjectiveConfig, StepContext
+from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
 from uda.objectives.functional.losses import entropy
 
 
@@ -26,8 +26,11 @@ class EntropyConfig(ObjectiveConfig):
     heads: Literal["main", "fused"] = "main"
     certainty: bool = False  # pixels count by how sure they are, as in the log: see losses.entropy
 
-    def needs(self) -> frozenset[str]:
+    def needs(self) -> frozenset[Need]:
         return frozenset({"target", "auxiliary_head"} if self.heads == "fused" else {"target"})
+
+    def reads(self) -> frozenset[str]:
+        return frozenset({"target"})
 
     def build(self, num_classes: int) -> "Entropy":
         return Entropy(self)
@@ -37,11 +40,6 @@ class Entropy(Objective):
     """Entropy of the target predictions, in nats, averaged over the pixels."""
 
     config: EntropyConfig
-    reads = ("target",)
-
-    def __init__(self, config: EntropyConfig) -> None:
-        super().__init__()
-        self.config = config
 
     def terms(
         self, view: View, output: SegmentationOutput, context: StepContext

@@ -13,7 +13,7 @@ from uda.augmentation.jitter import JitterConfig, jitter
 from uda.augmentation.policies import PolicyName, apply_policy
 from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives.base import Objective, ObjectiveConfig, StepContext
+from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
 from uda.objectives.functional.losses import cross_entropy
 from uda.objectives.functional.pseudo_labels import confidence_weights
 from uda.utilities.errors import require, require_share
@@ -28,15 +28,18 @@ class FixMatchConfig(ObjectiveConfig):
     jitter: JitterConfig | None = field(default_factory=JitterConfig)
     auxiliary_weight: float = 0.0  # of the auxiliary head's loss; 0 leaves that head out
 
-    def needs(self) -> frozenset[str]:
-        needs = {"target", "teacher"}
+    def needs(self) -> frozenset[Need]:
+        needs: set[Need] = {"target", "teacher"}
         return frozenset(needs | {"auxiliary_head"} if self.auxiliary_weight else needs)
 
-    def adds_views(self) -> frozenset[str]:
+    def adds(self) -> frozenset[str]:
+        return frozenset({"fix_match"})
+
+    def reads(self) -> frozenset[str]:
         return frozenset({"fix_match"})
 
     def check(self, path: str) -> None:
-        ObjectiveConfig.check(self, path)
+        super().check(path)
         require_share(f"{path}.threshold", self.threshold)
         require(
             self.auxiliary_weight >= 0,
@@ -63,11 +66,6 @@ class FixMatch(Objective):
     """
 
     config: FixMatchConfig
-    reads = ("fix_match",)
-
-    def __init__(self, config: FixMatchConfig) -> None:
-        super().__init__()
-        self.config = config
 
     def views(self, batch: Batch, context: StepContext) -> tuple[View, ...]:
         pseudo = context.teacher_labels(batch.target_images)

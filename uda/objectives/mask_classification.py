@@ -16,7 +16,7 @@ from uda.data.batch import View
 from uda.labels.spaces import IGNORE_INDEX
 from uda.models.mask2former import MaskLoss
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives.base import Objective, ObjectiveConfig, StepContext
+from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
 from uda.utilities.distributed import mean_over_ranks
 from uda.utilities.errors import require, require_share
 
@@ -37,15 +37,18 @@ class MaskClassificationConfig(ObjectiveConfig):
     oversample: float = 3.0  # candidates for the points of high uncertainty, times `points`
     importance: float = 0.75  # share of the points that are such, the rest is uniform
 
-    def needs(self) -> frozenset[str]:
-        view = {"source"} if self.view == "source" else {"target", "target_ground_truth"}
-        return frozenset({"queries"} | view)
+    def needs(self) -> frozenset[Need]:
+        view: set[Need] = {"source"} if self.view == "source" else {"target", "target_ground_truth"}
+        return frozenset({"queries", *view})
+
+    def reads(self) -> frozenset[str]:
+        return frozenset({self.view})
 
     def learns_fixed_labels(self) -> bool:
         return True
 
     def check(self, path: str) -> None:
-        ObjectiveConfig.check(self, path)
+        super().check(path)
         for name in ("class_weight", "no_object_weight", "mask_weight", "dice_weight", "points"):
             value = getattr(self, name)
             require(value > 0, f"{path}.{name} is {value}; it must be above 0")
@@ -70,9 +73,7 @@ class MaskClassification(Objective):
     config: MaskClassificationConfig
 
     def __init__(self, config: MaskClassificationConfig, num_classes: int) -> None:
-        super().__init__()
-        self.config = config
-        self.reads = (config.view,)
+        super().__init__(config)
         self.loss = MaskLoss(
             num_classes=num_classes,
             no_object_weight=config.no_object_weight,

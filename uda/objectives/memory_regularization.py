@@ -9,7 +9,7 @@ from torch import Tensor
 
 from uda.data.batch import View
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives.base import Objective, ObjectiveConfig, StepContext
+from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
 from uda.objectives.functional.losses import memory_regularization
 
 
@@ -19,8 +19,11 @@ class MemoryRegularizationConfig(ObjectiveConfig):
 
     weight: float = 0.1
 
-    def needs(self) -> frozenset[str]:
+    def needs(self) -> frozenset[Need]:
         return frozenset({"target", "auxiliary_head"})
+
+    def reads(self) -> frozenset[str]:
+        return frozenset({"target"})
 
     def build(self, num_classes: int) -> "MemoryRegularization":
         return MemoryRegularization(self)
@@ -30,11 +33,6 @@ class MemoryRegularization(Objective):
     """KL divergence of each head from the fused prediction."""
 
     config: MemoryRegularizationConfig
-    reads = ("target",)
-
-    def __init__(self, config: MemoryRegularizationConfig) -> None:
-        super().__init__()
-        self.config = config
 
     def terms(
         self, view: View, output: SegmentationOutput, context: StepContext

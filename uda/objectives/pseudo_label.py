@@ -11,7 +11,7 @@ from torch import Tensor
 from uda.augmentation.jitter import JitterConfig, jitter
 from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives.base import Objective, ObjectiveConfig, StepContext
+from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
 from uda.objectives.functional.losses import cross_entropy
 from uda.utilities.errors import require
 
@@ -25,15 +25,21 @@ class PseudoLabelConfig(ObjectiveConfig):
     # plain target view that other objectives may read as well.
     jitter: JitterConfig | None = None
 
-    def needs(self) -> frozenset[str]:
-        needs = {"target", "pseudo_labels"}
+    def needs(self) -> frozenset[Need]:
+        needs: set[Need] = {"target", "pseudo_labels"}
         return frozenset(needs | {"auxiliary_head"} if self.auxiliary_weight else needs)
+
+    def adds(self) -> frozenset[str]:
+        return frozenset() if self.jitter is None else frozenset({"pseudo_label"})
+
+    def reads(self) -> frozenset[str]:
+        return self.adds() or frozenset({"target"})
 
     def learns_fixed_labels(self) -> bool:
         return True
 
     def check(self, path: str) -> None:
-        ObjectiveConfig.check(self, path)
+        super().check(path)
         require(
             self.auxiliary_weight >= 0,
             f"{path}.auxiliary_weight is {self.auxiliary_weight}; allowed: 0 or more",
@@ -51,9 +57,7 @@ class PseudoLabel(Objective):
     config: PseudoLabelConfig
 
     def __init__(self, config: PseudoLabelConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.reads = ("target",) if config.jitter is None else ("pseudo_label",)
+        super().__init__(config)
 
     def views(self, batch: Batch, context: StepContext) -> tuple[View, ...]:
         if self.config.jitter is None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from uda.augmentation.jitter import JitterConfig, jitter
 from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives.base import Objective, ObjectiveConfig, StepContext
+from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
 from uda.objectives.functional.losses import ClassBalance, rectified_cross_entropy
 from uda.utilities.errors import require
 
@@ -26,17 +26,20 @@ class RectifiedPseudoLabelConfig(ObjectiveConfig):
     # plain target view that other objectives may read as well.
     jitter: JitterConfig | None = None
 
-    def needs(self) -> frozenset[str]:
+    def needs(self) -> frozenset[Need]:
         return frozenset({"target", "pseudo_labels", "auxiliary_head"})
 
-    def adds_views(self) -> frozenset[str]:
+    def adds(self) -> frozenset[str]:
         return frozenset() if self.jitter is None else frozenset({"rectified_pseudo_label"})
+
+    def reads(self) -> frozenset[str]:
+        return self.adds() or frozenset({"target"})
 
     def learns_fixed_labels(self) -> bool:
         return True
 
     def check(self, path: str) -> None:
-        ObjectiveConfig.check(self, path)
+        super().check(path)
         require(
             self.auxiliary_weight > 0,
             f"{path}.auxiliary_weight is {self.auxiliary_weight}; it must be above 0, because a "
@@ -55,9 +58,7 @@ class RectifiedPseudoLabel(Objective):
     config: RectifiedPseudoLabelConfig
 
     def __init__(self, config: RectifiedPseudoLabelConfig, num_classes: int) -> None:
-        super().__init__()
-        self.config = config
-        self.reads = ("target",) if config.jitter is None else ("rectified_pseudo_label",)
+        super().__init__(config)
         self.balance = ClassBalance(num_classes) if config.class_balance else None
 
     def views(self, batch: Batch, context: StepContext) -> tuple[View, ...]:

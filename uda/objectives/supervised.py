@@ -7,7 +7,7 @@ from torch import Tensor
 
 from uda.data.batch import View
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives.base import Objective, ObjectiveConfig, StepContext
+from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
 from uda.objectives.functional.losses import ClassBalance, cross_entropy
 from uda.utilities.errors import require, require_share
 
@@ -23,15 +23,20 @@ class SupervisedConfig(ObjectiveConfig):
     class_balance: bool = False  # weigh classes up to 49-fold where they are rare, see ClassBalance
     hardest: float = 1.0  # share of the pixels that are learned from, those with the highest loss
 
-    def needs(self) -> frozenset[str]:
-        needs = {"source"} if self.view == "source" else {"target", "target_ground_truth"}
+    def needs(self) -> frozenset[Need]:
+        needs: set[Need] = (
+            {"source"} if self.view == "source" else {"target", "target_ground_truth"}
+        )
         return frozenset(needs | {"auxiliary_head"} if self.auxiliary_weight else needs)
+
+    def reads(self) -> frozenset[str]:
+        return frozenset({self.view})
 
     def learns_fixed_labels(self) -> bool:
         return True
 
     def check(self, path: str) -> None:
-        ObjectiveConfig.check(self, path)
+        super().check(path)
         require_share(f"{path}.hardest", self.hardest)
         require(
             self.auxiliary_weight >= 0,
@@ -48,9 +53,7 @@ class Supervised(Objective):
     config: SupervisedConfig
 
     def __init__(self, config: SupervisedConfig, num_classes: int) -> None:
-        super().__init__()
-        self.config = config
-        self.reads = (config.view,)
+        super().__init__(config)
         self.balance = ClassBalance(num_classes) if config.class_balance else None
 
     def terms(
