@@ -16,14 +16,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # `experiments`, when run as
 from tiny_runs import tiny_mask2former, tiny_preset, without_dropout
 from uda.data.sampling import batches
 from uda.data.training import open_training_data
+from uda.evaluation.label_free import label_free_criteria
 from uda.experiment import Experiment
 from uda.models.deeplabv2 import DeepLabV2Config
 from uda.objectives.counts import of_all_processes
 from uda.objectives.mask_classification import MaskClassificationConfig
 from uda.optim.optimizers import OptimizerConfig
-from uda.training.records import label_free
 from uda.training.run import start_run
-from uda.training.signals import Stop
 from uda.training.step import train_step
 from uda.utilities.distributed import is_main, mean_over_ranks, process_group
 
@@ -53,7 +52,7 @@ def comparable(name: str, root: Path) -> Experiment:
 
 
 def steps_of(experiment: Experiment) -> dict[str, Any]:
-    """The losses of each step, as means over the processes, what was watched in them, the state
+    """The losses of each step, as means over the processes, their counts, the state
     after the last, and what can be said of the first without labels."""
     data = open_training_data(experiment.data, seed=0, evaluated="cityscapes")
     run = start_run(experiment, num_classes=19, device=torch.device("cpu"))
@@ -64,12 +63,18 @@ def steps_of(experiment: Experiment) -> dict[str, Any]:
         steps=STEPS,
         workers=0,
     )
-    first = label_free(run, data, Stop())
-    losses, watched = [], []
+    first = label_free_criteria(
+        run.student,
+        data.dataset.target,
+        count=experiment.train.unlabeled_images,
+        config=experiment.evaluation,
+        label_space=data.label_space,
+    )
+    losses, counts = [], []
     for batch in stream:
         found = train_step(run, batch)
         losses.append({n: mean_over_ranks(value).item() for n, value in found.losses.items()})
-        watched.append(of_all_processes(found.watched))
+        counts.append(of_all_processes(found.counts))
     state = run.state()
     networks = {"student": run.student, **run.objectives}
     gradients = {
@@ -78,7 +83,7 @@ def steps_of(experiment: Experiment) -> dict[str, Any]:
         for name, parameter in module.named_parameters()
     }
     kept = {name: state[name] for name in ("student", "teacher", "objectives")}
-    said = {"losses": losses, "watched": watched, "label_free": first}
+    said = {"losses": losses, "counts": counts, "label_free": first}
     return {**said, "gradients": gradients, **kept}
 
 

@@ -47,7 +47,7 @@ from uda.models.segmenter import SegmentationOutput, Segmenter
 from uda.objectives.base import StepContext
 from uda.objectives.pseudo_label import PseudoLabelConfig
 from uda.prediction.pseudo_labeling import label_images
-from uda.training.records import evaluate_student
+from uda.training.records import evaluate_network
 from uda.training.signals import Stop
 from uda.utilities.errors import InputError
 
@@ -166,7 +166,10 @@ def statistics_survive_evaluation(toy_root: Path) -> bool:
     before = buffers(run.student)
     assert "backbone.bn1.running_mean" in before
     assert run.student.training
-    evaluate_student(run, CITYSCAPES, validation(toy_root), Stop())
+    evaluate_network(
+        run.student, validation(toy_root), experiment=run.experiment, label_space=CITYSCAPES,
+        stop=Stop(),
+    )  # fmt: skip
     after = buffers(run.student)
     return all(torch.equal(before[name], after[name]) for name in before)
 

@@ -64,7 +64,7 @@ def assert_same(one: dict[str, Any], two: dict[str, Any]) -> None:
     for ours, theirs in zip(one["losses"], two["losses"], strict=True):
         assert theirs == pytest.approx(ours, rel=1e-4, abs=1e-7)
     assert two["label_free"] == one["label_free"], "bit by bit: the weights are still the same"
-    assert_same_counts(one["watched"], two["watched"])
+    assert_same_counts(one["counts"], two["counts"])
     gradients, others = one["gradients"], two["gradients"]
     used = {name for name, gradient in gradients.items() if gradient is not None}
     assert used == {name for name, gradient in others.items() if gradient is not None}

@@ -16,7 +16,7 @@ from uda.labels.spaces import IGNORE_INDEX
 from uda.objectives.counts import Watch, of_all_processes
 from uda.objectives.functional.pseudo_labels import PseudoLabels
 from uda.training.loop import train
-from uda.training.monitors import REST, WINDOW, Monitor, Watched, verdict, watched
+from uda.training.monitors import REST, WINDOW, Figures, Monitor, figures_of, verdict
 from uda.training.run import Run
 from uda.training.step import train_step
 from uda.training.tracking import Tracker
@@ -41,7 +41,7 @@ def test_predictions_beside_the_sources_labels() -> None:
     watch = Watch({}, num_classes=3)
     watch.source(labels([0, 0, 1, 2], [0, 0, 1, IGNORE_INDEX]))
     watch.student("target", logits_of(labels([0, 0, 0, 0], [0, 0, 1, 1])))
-    found = watched(of_all_processes(watch.counts), NAMES)
+    found = figures_of(of_all_processes(watch.counts), NAMES)
     assert found.words == {"predicted_on": "target"}
     assert found.numbers == pytest.approx({
         "source/road": 4 / 7, "source/car": 2 / 7, "source/bus": 1 / 7,
@@ -56,8 +56,8 @@ def test_agreement_of_teacher_and_student() -> None:
     watch = Watch({}, num_classes=3)
     watch.teacher(labels([0, 1, 2, 2]))
     watch.student("target", logits_of(labels([0, 1, 1, 2])))
-    assert watched(watch.counts, NAMES).numbers["agreement"] == 0.75
-    assert "vanished_classes" not in watched(watch.counts, NAMES).numbers, "there is no source"
+    assert figures_of(watch.counts, NAMES).numbers["agreement"] == 0.75
+    assert "vanished_classes" not in figures_of(watch.counts, NAMES).numbers, "there is no source"
 
 
 def test_pixels_that_the_teacher_is_sure_of() -> None:
@@ -65,7 +65,7 @@ def test_pixels_that_the_teacher_is_sure_of() -> None:
     watch = Watch({objective: "mix"}, num_classes=3)
     confidence = torch.tensor([[[0.9, 0.5, 0.8, 0.2]]])
     watch.sure(objective, PseudoLabels(labels([0, 0, 1, 1]), confidence), 0.8)
-    assert watched(watch.counts, NAMES).numbers == {
+    assert figures_of(watch.counts, NAMES).numbers == {
         "kept/mix": 0.5, "kept/mix/road": 0.5, "kept/mix/car": 0.5,
     }, "0.8 is sure enough; of bus, which nobody sees, there is no share"  # fmt: skip
 
@@ -75,7 +75,7 @@ def test_pixels_that_a_folder_labels_count_for_the_students_class() -> None:
     watch = Watch({objective: "folder"}, num_classes=3)
     there = labels([1, IGNORE_INDEX, IGNORE_INDEX, IGNORE_INDEX])
     watch.labeled(objective, there, logits_of(labels([0, 0, 2, 2])))
-    assert watched(watch.counts, NAMES).numbers == {
+    assert figures_of(watch.counts, NAMES).numbers == {
         "kept/folder": 0.25, "kept/folder/road": 0.5, "kept/folder/bus": 0.0,
     }  # fmt: skip
 
@@ -95,7 +95,7 @@ def test_accuracy_of_a_discriminator_over_all_its_maps(
         objective, "main", source_maps=source_maps, target_maps=target_maps,
         source_label=source_label, boundary=boundary,
     )  # fmt: skip
-    found = watched(watch.counts, NAMES)
+    found = figures_of(watch.counts, NAMES)
     name = "discriminator/adversarial/main"
     assert found.numbers == {f"{name}/source": 6 / 8, f"{name}/target": 3 / 4}
     assert found.words == {f"{name}/verdict": "working"}
@@ -138,7 +138,7 @@ def after(log: Mapping[str, Any], *, logs: int = WINDOW) -> dict[str, str]:
     monitor = Monitor(steps=100)
     found = {}
     for index in range(logs):
-        found = monitor.look(20 * (index + 1), log)
+        found = monitor.warnings_after(20 * (index + 1), log)
     return found
 
 
@@ -180,7 +180,7 @@ def test_one_odd_batch_does_not_warn() -> None:
     monitor = Monitor(steps=100)
     odd = {**FINE, "predicted/bus": 0.0, "agreement": 0.0, f"{D}/verdict": "saturated"}
     logs = [FINE] * 15 + [odd] + [FINE] * 15
-    assert all(monitor.look(20 * (i + 1), log) == {} for i, log in enumerate(logs))
+    assert all(monitor.warnings_after(20 * (i + 1), log) == {} for i, log in enumerate(logs))
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_at_most_one_warning_of_a_kind_in_a_thousand_steps(
     steps: int, log_every: int, expected: list[int]
 ) -> None:
     monitor = Monitor(steps=steps)
-    said = {step: monitor.look(step, {"agreement": 0.1, "kept/mix": 0.0})
+    said = {step: monitor.warnings_after(step, {"agreement": 0.1, "kept/mix": 0.0})
             for step in range(log_every, steps + 1, log_every)}  # fmt: skip
     for kind in ("agreement", "kept"):
         times = [step for step, warnings in said.items() if kind in warnings]
@@ -209,7 +209,7 @@ def test_kinds_rest_each_on_its_own() -> None:
     kinds = []
     for index in range(30):
         change = {"agreement": 0.1} if index < 15 else {"agreement": 0.1, "kept/mix": 0.0}
-        kinds.append(set(monitor.look(20 * (index + 1), {**FINE, **change})))
+        kinds.append(set(monitor.warnings_after(20 * (index + 1), {**FINE, **change})))
     assert kinds.count({"agreement"}) == kinds.count({"kept"}) == 1
     assert kinds.count(set()) == 28
 
@@ -224,7 +224,7 @@ def tracker(folder: Path, first_step: int = 0) -> Tracker:
 def watch_all(records: Tracker, first: int, last: int) -> None:
     numbers = {"agreement": 1 / 3, "kept/mix": 0.003}
     for step in range(first, last + 1, 20):
-        records.watch(step, Watched(numbers, {"predicted_on": "target"}))
+        records.record_figures(step, Figures(numbers, {"predicted_on": "target"}))
 
 
 @pytest.mark.parametrize("interrupted_at", [900, 1000, 1900, 2000])
@@ -267,13 +267,13 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_every_kind_of_run_is_watched(name: str, toy_root: Path) -> None:
+def test_every_kind_of_run_is_monitored(name: str, toy_root: Path) -> None:
     experiment = tiny_preset(name, toy_root)
     for objective in experiment.objectives.values():
         objective.start_step = 0
     run = tiny_run(experiment)
     batch = batch_for(experiment)
-    counts = train_step(run, batch).watched
+    counts = train_step(run, batch).counts
     assert counts.keys() == EXPECTED[name]
     pixels = batch.target_images[:, 0].numel() or batch.source_images[:, 0].numel()
     domain = next(name for name in counts if name.startswith("predicted/"))
@@ -286,11 +286,11 @@ def test_every_kind_of_run_is_watched(name: str, toy_root: Path) -> None:
         assert int(counts["source"].sum()) == int((batch.source_labels != IGNORE_INDEX).sum())
 
 
-def test_only_steps_that_are_logged_are_watched(toy_root: Path) -> None:
+def test_only_steps_that_are_logged_are_counted(toy_root: Path) -> None:
     experiment = tiny_preset("toy_class_mix", toy_root, steps=5)
     experiment.train.log_every = 2
     results = steps(tiny_run(experiment), 5)
-    assert [bool(result.watched) for result in results] == [False, True, False, True, True]
+    assert [bool(result.counts) for result in results] == [False, True, False, True, True]
 
 
 def state_after(name: str, toy_root: Path, folder: Path, *, log_every: int) -> dict[str, Any]:
@@ -304,7 +304,7 @@ def state_after(name: str, toy_root: Path, folder: Path, *, log_every: int) -> d
 
 
 @pytest.mark.parametrize("name", ["toy_class_mix", "toy_adversarial_multi", "toy_cross_view"])
-def test_watching_leaves_no_trace(name: str, toy_root: Path, tmp_path: Path) -> None:
+def test_monitors_leave_no_trace(name: str, toy_root: Path, tmp_path: Path) -> None:
     """Neither in weights, nor in batch norm's statistics, nor in dropout's draws."""
     always, at_last = (state_after(name, toy_root, tmp_path, log_every=n) for n in (1, 3))
     assert_same(always, at_last)
@@ -334,12 +334,12 @@ def test_target_images_that_the_student_does_not_see_are_looked_at_as_in_an_eval
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = 0.0  # so that the statistics of the step are those after it
     before = predictions_of(run, batch.target_images)
-    counts = train_step(run, batch).watched["predicted/target"]
+    counts = train_step(run, batch).counts["predicted/target"]
     assert len(before.nonzero()) > 1
     assert int((counts - before).abs().sum()) <= 0.01 * int(before.sum())  # order of sums
 
 
-def test_a_run_records_what_it_watches(toy_root: Path, tmp_path: Path) -> None:
+def test_a_run_records_its_figures(toy_root: Path, tmp_path: Path) -> None:
     experiment = tiny_preset("toy_adversarial", toy_root, steps=3)
     train(experiment, tmp_path / "run", preset="toy_adversarial", device=CPU)
     lines = [line for line in metrics(tmp_path / "run") if "predicted_on" in line]

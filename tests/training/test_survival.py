@@ -43,7 +43,7 @@ from uda.objectives.supervised import Supervised
 from uda.training import loop as engine
 from uda.training.loop import train
 from uda.training.run import Run, StepResult
-from uda.training.signals import Stop, Stopped, resume_line
+from uda.training.signals import Stop, Stopped
 from uda.training.step import train_step
 from uda.training.tracking import Tracker
 from uda.utilities.errors import InputError, WriteError
@@ -141,9 +141,20 @@ def test_a_signal_before_the_first_step_leaves_nothing(
     toy_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "first_weights", sending(signal.SIGTERM))
-    with pytest.raises(Stopped, match="stopped by SIGTERM before the first step; go on with: pyth"):
+    with pytest.raises(Stopped, match="stopped by SIGTERM before the first step: start it again"):
         run_to_end(experiment_of(toy_root), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_from_python_says_what_resumes_it(toy_root: Path, tmp_path: Path) -> None:
+    """sys.argv is that of whatever program has called."""
+    with (
+        before_step(2, sending(signal.SIGTERM)),
+        pytest.raises(
+            Stopped, match=r"after step 3; resume with: uda.train\(\.\.\., resume=True\)$"
+        ),
+    ):
+        run_to_end(experiment_of(toy_root), tmp_path / "run")
 
 
 def test_a_second_signal_ends_the_process_unless_it_is_the_same_wish(
@@ -165,23 +176,6 @@ def test_a_second_signal_ends_the_process_unless_it_is_the_same_wish(
     now[0] = 101.5
     stop.hear(signal.SIGINT, None)
     assert sent == [(os.getpid(), signal.SIGINT)]
-
-
-def test_how_to_go_on_is_the_command_that_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
-    given = ["train_uda.py", "--preset", "toy_aagc", "--set", "data.root=a b"]
-    expected = "go on with: python train_uda.py --preset toy_aagc --set 'data.root=a b' --resume"
-    assert resume_line(given) == expected
-    assert resume_line([*given, "--resume"]) == expected
-    assert resume_line([*given, "--resume=x/resume.pth"]) == expected
-    assert resume_line([*given[:3], "--resume", "x/resume.pth", *given[3:]]) == expected
-    assert resume_line([*given[:3], "--resume", *given[3:]]) == expected
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    assert resume_line(given).startswith("go on with: torchrun --nproc-per-node 4 -- train_uda.py ")
-    monkeypatch.setenv("WORLD_SIZE", "8")
-    assert "torchrun (on 8 processes, as before) -- train_uda.py" in resume_line(given)
 
 
 def long_run(toy_root: Path, *more: str) -> list[str]:
@@ -226,8 +220,8 @@ def test_control_c_in_a_terminal_and_a_second_run(
     assert (process.returncode, error) == (0, "")
     last = out.splitlines()[-1]
     step = read(folder / "resume.pth")["step"]
-    assert last.startswith(f"stopped by SIGINT after step {step}; go on with: python ")
-    python, program, *arguments = shlex.split(last.partition("go on with: ")[2])
+    assert last.startswith(f"stopped by SIGINT after step {step}; resume with: python ")
+    python, program, *arguments = shlex.split(last.partition("resume with: ")[2])
     assert (python, program) == ("python", str(REPOSITORY / "train_uda.py"))
     with before_step(step + 1, sending(signal.SIGTERM)), pytest.raises(SystemExit) as end:
         shell.run("train_uda.py", *arguments)
@@ -270,8 +264,8 @@ def test_processes_stop_after_the_same_step(toy_root: Path, tmp_path: Path) -> N
     out, error = process.communicate(timeout=120)
     assert process.returncode == 0, error
     step = read(resume)["step"]
-    assert f"after step {step}; go on with: torchrun --nproc-per-node 2 -- " in out
-    assert out.count("go on with") == 1
+    assert f"after step {step}; resume with: torchrun --nproc-per-node 2 -- " in out
+    assert out.count("resume with") == 1
 
 
 # --- disks and files

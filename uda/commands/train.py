@@ -1,6 +1,9 @@
 """Trains a preset: python train_uda.py --preset aagc_640x360_b2_student"""
 
 import argparse
+import os
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,6 +58,42 @@ def main(given: Sequence[str] | None = None) -> None:
             preset=arguments.preset,
             device=device,
             resume=arguments.resume,
+            resume_with=resume_command(sys.argv),
         )
         print(compare(scores, arguments.preset, experiment.train.steps, scored).text, end="")
         print(format_scores("log", scores, space, {}))
+
+
+def resume_command(arguments: Sequence[str]) -> str:
+    """The command that resumes the run of a program with these `arguments` (its name first)."""
+    program, *rest = [*_without_resume(arguments), "--resume"]
+    path = Path(program)
+    installed = path.name == "uda"  # the console command
+    as_module = path.parts[-2:] == ("uda", "__main__.py")
+    local, world = os.environ.get("LOCAL_WORLD_SIZE"), os.environ.get("WORLD_SIZE")
+    if local is None and installed:
+        launcher = "uda"
+    elif installed or as_module:
+        launcher = f"{_launcher(local, world)} -m uda"
+    else:
+        launcher = f"{_launcher(local, world)}{' --' if local else ''} {shlex.quote(program)}"
+    return f"{launcher} {shlex.join(rest)}"
+
+
+def _launcher(local: str | None, world: str | None) -> str:
+    """What starts as many processes as there are: `local` ones of `world` on this machine."""
+    if local is None:
+        return "python"
+    count = f"--nproc-per-node {local}" if local == world else f"(on {world} processes, as before)"
+    return f"torchrun {count}"
+
+
+def _without_resume(arguments: Sequence[str]) -> list[str]:
+    """The arguments without `--resume` and its path, if it had one."""
+    kept: list[str] = []
+    dropping = False
+    for argument in arguments:
+        value, dropping = dropping and not argument.startswith("-"), argument == "--resume"
+        if not (value or dropping or argument.startswith("--resume=")):
+            kept.append(argument)
+    return kept

@@ -1,7 +1,7 @@
 """Has a run collapsed? Counts of a logged step -> figures and verdicts; many of them -> warnings.
 
-The figures are those of one step. A warning needs the mean over the last logs, and no more than the
-figures: so a resumed run, whose monitor reads them again, says what an undisturbed one says.
+The figures describe one step. A warning depends on their mean over the last logs and on nothing
+else: a resumed run, whose monitor reads them again, warns as an uninterrupted one does.
 """
 
 import math
@@ -17,31 +17,33 @@ WINDOW = 10  # logs that a warning is a mean over
 REST = 1000  # steps between two warnings of one kind
 _QUIET = 1000  # first steps without warnings; of a run of less than five times as many, a fifth
 
-_RARE = 1e-5  # share of the source's pixels below which nobody expects a class
+_RARE = 1e-5  # share of the source's pixels below which a class is not expected
 _VANISHED = 0.01  # predicted share over source share below which a class has vanished
-_SATURATED = 0.99  # accuracy on either domain from which a discriminator has won
-_CHANCE = 0.55  # mean accuracy of both domains up to which it tells nothing apart; guessing: 0.5
+_SATURATED = 0.99  # accuracy on each domain from which a discriminator has won
+_CHANCE = 0.55  # mean accuracy over both domains up to which it only guesses; chance: 0.5
 _NOTHING_KEPT = 0.01  # share of all pixels
 _CLASS_NEVER_KEPT = 0.001  # share of a class's pixels
 _DISAGREEMENT = 0.5  # share of the target's pixels on which teacher and student agree
-_DISTANCE = 0.5  # share of the pixels that would have to change their class
+_DISTANCE = 0.5  # total variation distance: share of the pixels that would have to change class
 
 
-class Watched(NamedTuple):
-    """What a log says beside losses: numbers and words, both by name."""
+class Figures(NamedTuple):
+    """What a log holds besides losses: numbers and words, both by name."""
 
     numbers: dict[str, float]
     words: dict[str, str]
 
 
-def watched(counts: Mapping[str, Tensor], names: Sequence[str]) -> Watched:
-    """The figures of `Watch.counts`, on the host; shares in [0, 1], classes by `names`.
+def figures_of(counts: Mapping[str, Tensor], names: Sequence[str]) -> Figures:
+    """The figures of a step's counts (see uda/objectives/counts.py), which are on the host; shares
+    in [0, 1], classes by `names`.
 
     source/<class>, predicted/<class>: shares of the labeled source pixels and of all predictions;
     vanished_classes, histogram_distance: how these compare, where there is a source;
-    kept/<objective>, kept/<objective>/<class>: what is learned of all pixels, of a class's;
-    agreement: of teacher and student; discriminator/<objective>/<head>/source, .../target: its
-    accuracies. Shares of nothing are left out. Words: what the predictions are of, and verdicts.
+    kept/<objective>, kept/<objective>/<class>: the share of all pixels, or of a class's pixels,
+    that the objective learns from; agreement: of teacher and student;
+    discriminator/<objective>/<head>/source, .../target: its accuracies. Shares of nothing are left
+    out. Words: the domain of the predictions, and verdicts.
     """
     numbers: dict[str, float] = {}
     words: dict[str, str] = {}
@@ -65,14 +67,14 @@ def watched(counts: Mapping[str, Tensor], names: Sequence[str]) -> Watched:
             numbers |= {f"{name}/source": source, f"{name}/target": target}
             words[f"{name}/verdict"] = verdict(source, target)
     numbers = {name: value for name, value in numbers.items() if not math.isnan(value)}
-    return Watched(numbers | _comparison(numbers), words)
+    return Figures(numbers | _comparison(numbers), words)
 
 
 def verdict(source: float, target: float) -> Verdict:
     """What a discriminator's accuracies on source and target mean for the student.
 
-    "saturated": it is always right, and its scores have hardly a gradient to follow. "inactive": it
-    says the same of both domains, guesses, or is mostly wrong, so there is nothing to follow.
+    "saturated": it is always right, and its scores have almost no gradient. "inactive": it gives
+    both domains the same answer, guesses, or is mostly wrong, so it teaches the student nothing.
     """
     if min(source, target) >= _SATURATED:
         return "saturated"
@@ -80,40 +82,40 @@ def verdict(source: float, target: float) -> Verdict:
 
 
 class Monitor:
-    """Looks at the figures of one log after the other and warns."""
+    """Reads the figures of one log after the other and warns."""
 
     def __init__(self, *, steps: int) -> None:
-        """`steps` of the whole run: its first ones are no surprise."""
+        """`steps`: of the whole run; there are no warnings in the first of them."""
         self._quiet_until = min(_QUIET, steps // 5)
         self._logs: deque[Mapping[str, Any]] = deque(maxlen=WINDOW)
         self._last: dict[str, int] = {}  # step of the last warning of each kind
 
-    def look(self, step: int, log: Mapping[str, Any]) -> dict[str, str]:
-        """The warnings, by kind, that are due after this log of `watched` numbers and words: at
-        most one of a kind in REST steps."""
+    def warnings_after(self, step: int, log: Mapping[str, Any]) -> dict[str, str]:
+        """The warnings, by kind, that are due after this log of numbers and words: at most one of a
+        kind in REST steps."""
         self._logs.append(log)
         if len(self._logs) < WINDOW or step < self._quiet_until:
             return {}
         found: dict[str, str] = {}
-        for kind, text in self._complaints():
+        for kind, text in self._findings():
             if kind not in self._last or step - self._last[kind] >= REST:
                 found[kind] = f"{found[kind]}; {text}" if kind in found else text
         self._last |= dict.fromkeys(found, step)
         return found
 
-    def _complaints(self) -> Iterator[tuple[str, str]]:
+    def _findings(self) -> Iterator[tuple[str, str]]:
         means = self._means()
-        yield from _histogram_complaints(_part(means, "source"), _part(means, "predicted"))
+        yield from _histogram_findings(_part(means, "source"), _part(means, "predicted"))
         if means.get("agreement", 1.0) < _DISAGREEMENT:
             share = f"{means['agreement']:.1%}"
             yield "agreement", f"teacher and student agree on {share} of the target's pixels"
-        yield from _kept_complaints(means)
+        yield from _kept_findings(means)
         for name, found in self._verdicts():
             right = [f"{means[f'{name}/{d}']:.1%} of the {d}" for d in ("source", "target")]
             yield f"discriminator {found}", f"{name} is {found}: right on {' and '.join(right)}"
 
     def _means(self) -> dict[str, float]:
-        """Of each number that most logs of the window have."""
+        """The mean of each number that most logs of the window have."""
         found: dict[str, list[float]] = {}
         for log in self._logs:
             for name, value in log.items():
@@ -122,7 +124,7 @@ class Monitor:
         return {n: sum(v) / len(v) for n, v in found.items() if 2 * len(v) > WINDOW}
 
     def _verdicts(self) -> Iterator[tuple[str, str]]:
-        """Discriminators that are not working, as every log of the window has it."""
+        """Discriminators that are not working according to every log of the window."""
         for name, first in self._logs[0].items():
             if not name.endswith("/verdict") or first == "working":
                 continue
@@ -130,7 +132,7 @@ class Monitor:
                 yield name.removesuffix("/verdict"), first
 
 
-def _histogram_complaints(
+def _histogram_findings(
     source: Mapping[str, float], predicted: Mapping[str, float]
 ) -> Iterator[tuple[str, str]]:
     gone = _vanished(source, predicted)
@@ -142,7 +144,7 @@ def _histogram_complaints(
         yield "histogram", f"predictions are far from the source's labels: {most} has {shares}"
 
 
-def _kept_complaints(means: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+def _kept_findings(means: Mapping[str, float]) -> Iterator[tuple[str, str]]:
     for name in means:
         if not name.startswith("kept/") or name.count("/") > 1:
             continue
@@ -165,7 +167,7 @@ def _comparison(numbers: Mapping[str, float]) -> dict[str, float]:
 
 
 def _vanished(source: Mapping[str, float], predicted: Mapping[str, float]) -> list[str]:
-    """Classes that the source has, and that are predicted a hundred times less often."""
+    """Classes that are predicted a hundred times less often than the source has them."""
     if not predicted:
         return []
     return [
@@ -176,7 +178,8 @@ def _vanished(source: Mapping[str, float], predicted: Mapping[str, float]) -> li
 
 
 def _distance(source: Mapping[str, float], predicted: Mapping[str, float]) -> float:
-    """Total variation distance: half the sum of the differences; 0 unless both are known."""
+    """Total variation distance: half the sum of the absolute differences; 0 unless both are
+    known."""
     if not source or not predicted:
         return 0.0
     names = source.keys() | predicted.keys()
@@ -199,5 +202,5 @@ def _shares(counts: Tensor) -> list[float]:
 
 
 def _ratio(part: int, whole: int) -> float:
-    """NaN of nothing."""
+    """part / whole; NaN when `whole` is 0."""
     return part / whole if whole else math.nan

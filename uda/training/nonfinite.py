@@ -1,4 +1,4 @@
-"""Losses that are not finite: noticed late without waiting for the device, told as they were."""
+"""Losses that are not finite: found without a wait in every step, reported in full."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,54 +25,57 @@ Losses = Mapping[str, Tensor]
 
 
 def is_finite(losses: Losses, gradients: Sequence[Tensor]) -> bool:
-    """Whether all of them are, on every rank; waits for the device. The gradients have been
-    exchanged, so that one rank knows those of all."""
+    """Whether all of them are finite on every rank; waits for the device. The gradients were
+    exchanged before, so every rank has the mean over all of them."""
     loss = mean_over_ranks(torch.stack(list(losses.values())))
     parts = [loss.isfinite().all(), *(gradient.isfinite().all() for gradient in gradients)]
     return bool(torch.stack(parts).all())
 
 
-class LossWatch:
-    """Keeps the losses of every step on their device until somebody looks at them."""
+class FiniteCheck:
+    """Keeps the losses of a run's steps on their device until the next check reads them."""
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, run: Run, folder: RunFolder, tracker: Tracker) -> None:
+        self._run = run
         self._folder = folder
-        self._seen: list[tuple[int, Losses]] = []
+        self._tracker = tracker
+        self._unchecked: list[tuple[int, Losses]] = []
 
-    def see(self, run: Run, result: StepResult, tracker: Tracker) -> None:
-        """Takes the losses of the step just made. A step that was skipped is recorded; the first
-        one beyond what is tolerated raises FloatingPointError as `check` does."""
+    def add(self, result: StepResult) -> None:
+        """Takes the losses of the step just made. A skipped step is recorded; the first one more
+        than --skip-nonfinite allows raises FloatingPointError as `check` does."""
+        run = self._run
         if not result.skipped:
-            self._seen.append((run.step, result.losses))
+            self._unchecked.append((run.step, result.losses))
             return
         values = _on_the_host([result.losses])[0]
-        report = self._report(run, run.step, values)
+        report = self._report(run.step, values)
         allowed = run.experiment.train.skip_nonfinite
         if run.skipped > allowed:
             raise FloatingPointError(f"{report}; --skip-nonfinite {allowed} is used up")
-        tracker.record_skip(run.step, count=run.skipped, losses=_spelled(values))
-        tracker.say(f"skipped, {run.skipped} of at most {allowed}: {report}")
+        self._tracker.record_skip(run.step, count=run.skipped, losses=_spelled(values))
+        self._tracker.say(f"skipped, {run.skipped} of at most {allowed}: {report}")
 
-    def check(self, run: Run) -> None:
+    def check(self) -> None:
         """Raises FloatingPointError, the same on all ranks, when a loss since the last check was
         not finite: with the first such step, every term and the batch, which is saved."""
-        seen, self._seen = self._seen, []
-        found = _on_the_host([losses for _, losses in seen])
-        for (step, _), values in zip(seen, found, strict=True):
+        unchecked, self._unchecked = self._unchecked, []
+        found = _on_the_host([losses for _, losses in unchecked])
+        for (step, _), values in zip(unchecked, found, strict=True):
             if not all(map(math.isfinite, values.values())):
                 raise FloatingPointError(
-                    f"{self._report(run, step, values)}; nothing was saved since: go on from the "
-                    "last resume.pth with the same command and --resume, and with --skip-nonfinite "
-                    "1 to leave such a step out"
+                    f"{self._report(step, values)}; nothing was saved since: resume from the last "
+                    "resume.pth with the same command and --resume, and add --skip-nonfinite 1 to "
+                    "skip such a step"
                 )
 
-    def _report(self, run: Run, step: int, values: Mapping[str, float]) -> str:
-        """What there is to know of the step that led to `step`; its batch is saved."""
+    def _report(self, step: int, values: Mapping[str, float]) -> str:
+        """All that is known about the update that led to `step`; its batch is saved."""
         what = f"a loss is not finite at step {step}: {_spelled(values)}"
         if all(map(math.isfinite, values.values())):
             what = f"a gradient is not finite at step {step}, the losses are: {_spelled(values)}"
         try:
-            batch = _whole_batch(self._folder, step, run.experiment.train.batch_size)
+            batch = _whole_batch(self._folder, step, self._run.experiment.train.batch_size)
             names = _names(batch)
             path = self._save(batch, step, values)
         except InputError as error:
@@ -87,8 +90,8 @@ class LossWatch:
                 folder.mkdir(exist_ok=True)
             tensors = {field.name: getattr(batch, field.name) for field in fields(batch)}
             save({"step": step, "losses": dict(values)} | tensors, path)
-            picture = comparison(*_rows(batch, self._folder.data.label_space),
-                                 self._folder.data.label_space)  # fmt: skip
+            space = self._folder.data.label_space
+            picture = comparison(*_rows(batch, space), space)
             with replacing(path.with_suffix(".png")) as file:
                 picture.save(file, format="png")
         return f"{path} (and .png)"
@@ -106,8 +109,8 @@ def _spelled(values: Mapping[str, float]) -> str:
 
 
 def _whole_batch(folder: RunFolder, step: int, batch_size: int) -> Batch:
-    """The batch, of all ranks, of the update that led to `step`: read again, as it is a function of
-    (seed, step)."""
+    """The batch, of all ranks, of the update that led to `step`: it is read again, since it is a
+    function of (seed, step)."""
     dataset = folder.data.dataset
     batch = collate([dataset[k] for k in range((step - 1) * batch_size, step * batch_size)])
     if isinstance(batch, InputError):

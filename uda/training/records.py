@@ -1,52 +1,52 @@
-"""What a run leaves behind: losses, scores, pictures and files, as they are due."""
+"""What a run leaves behind: losses, scores, pictures and files, each when it is due."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import partial
 
 from torch import Tensor
 
 from uda.data.batch import View
 from uda.data.samples import Sample
-from uda.data.training import TrainingData
 from uda.evaluation.evaluate import Views, evaluate, predictions, protocol_line
 from uda.evaluation.inference import Prediction
 from uda.evaluation.label_free import label_free_criteria
 from uda.evaluation.measures import Measured
 from uda.evaluation.metrics import Scores
 from uda.evaluation.reports import fact_lines, scores_json
+from uda.experiment import Experiment
 from uda.labels.spaces import LabelSpace
+from uda.models.segmenter import Segmenter
 from uda.objectives.counts import of_all_processes
-from uda.training.monitors import watched
-from uda.training.nonfinite import LossWatch
-from uda.training.run import STUDENT, Run, StepResult
-from uda.training.run_folder import RunFolder
+from uda.training.monitors import figures_of
+from uda.training.run import STUDENT, StepResult
+from uda.training.session import Session
 from uda.training.signals import Stop
 from uda.training.summary import summarized, summary_text, write_summary
-from uda.training.tracking import Tracker, prediction_panel, progress_bar, view_panel
+from uda.training.tracking import prediction_panel, progress_bar, view_panel
 from uda.utilities.distributed import is_main, own_share, world_size
 
 _PANEL_ROWS = 3  # validation images in TensorBoard
 
 
-def describe(run: Run, folder: RunFolder, validation: Sequence[Sample]) -> str:
-    """What is about to happen, for a person to check."""
+def describe(session: Session) -> str:
+    """What is about to happen, one line for each thing to check before a run of days."""
+    run, folder, experiment = session.run, session.folder, session.experiment
     dataset = folder.data.dataset
     domains = {"source": dataset.source, "target": dataset.target}
     data = [_count(samples, name) for name, samples in domains.items() if samples]
-    data.append(f"{len(validation)} images to evaluate")
+    data.append(f"{len(session.validation)} images to evaluate")
     parameters = sum(parameter.numel() for parameter in run.student.parameters()) / 1e6
     return "\n".join(
         [
-            f"preset           {folder.preset}, seed {run.experiment.train.seed}",
+            f"preset           {folder.preset}, seed {experiment.train.seed}",
             f"data             {', '.join(data)}",
             f"supervision      {folder.supervision} (of the target)",
-            f"network          {type(run.student).__name__} on {run.experiment.model.backbone}, "
+            f"network          {type(run.student).__name__} on {experiment.model.backbone}, "
             f"{parameters:.2f} M parameters",
             f"initial weights  {folder.initial_weights}",
             f"objectives       {', '.join(run.objectives)}",
-            f"evaluation       {protocol_line(run.experiment.evaluation)}",
-            f"steps            {run.step} to {run.experiment.train.steps}, on {run.device.type}"
+            f"evaluation       {protocol_line(experiment.evaluation)}",
+            f"steps            {run.step} to {experiment.train.steps}, on {run.device.type}"
             + (f", {world_size()} processes" if world_size() > 1 else ""),
             f"folder           {folder.path}",
         ]
@@ -58,81 +58,73 @@ def _count(samples: Sequence[Sample], domain: str) -> str:
     return f"{len(samples)} {domain} images {labels}"
 
 
-def keep_records(
-    run: Run,
-    folder: RunFolder,
-    result: StepResult,
-    tracker: Tracker,
-    validation: Sequence[Sample],
-    *,
-    watch: LossWatch,
-    stop: Stop,
-) -> Scores | None:
+def keep_records(session: Session, result: StepResult) -> Scores | None:
     """Losses, scores and files of the step just made, where they are due; its scores, if any.
 
     Raises FloatingPointError when a loss is not finite, and EvaluationCutOff at a signal.
     """
-    train = run.experiment.train
-    due = partial(train.is_due, run.step)
-    watch.see(run, result, tracker)
-    # Also before anything is saved: a run that has gone wrong must not replace one that had not.
-    if any(map(due, (train.log_every, train.snapshot_every, train.resume_every))):
-        watch.check(run)
+    run, train, tracker = session.run, session.experiment.train, session.tracker
+    session.finite.add(result)
+    # Also before anything is saved: weights that are not finite must not replace good ones.
+    if any(map(session.is_due, (train.log_every, train.snapshot_every, train.resume_every))):
+        session.finite.check()
         if not result.skipped:
             lr = run.optimizers[STUDENT].param_groups[0]["lr"]
             tracker.log(run.step, result.losses, lr=lr)
-    if result.watched and not result.skipped:
-        counts = of_all_processes(result.watched)
-        tracker.watch(run.step, watched(counts, folder.data.label_space.report_names))
-    return finish_records(run, folder, tracker, validation, views=result.views, stop=stop)
+    if result.counts and not result.skipped:
+        counts = of_all_processes(result.counts)
+        tracker.record_figures(run.step, figures_of(counts, session.label_space.report_names))
+    return finish_records(session, views=result.views)
 
 
-def finish_records(
-    run: Run,
-    folder: RunFolder,
-    tracker: Tracker,
-    validation: Sequence[Sample],
-    *,
-    stop: Stop,
-    views: Sequence[View] = (),
-) -> Scores | None:
+def finish_records(session: Session, *, views: Sequence[View] = ()) -> Scores | None:
     """What `keep_records` does once the losses are recorded: scores, pictures, files."""
-    train = run.experiment.train
-    due = partial(train.is_due, run.step)
+    train = session.experiment.train
     scores, plain = None, None
-    if due(run.experiment.evaluation.every):
-        space = folder.data.label_space
-        scores, facts = evaluate_student(run, space, validation, stop)
-        criteria = label_free(run, folder.data, stop)
-        way = protocol_line(run.experiment.evaluation)
-        plain = scores_json(scores, space.report_names, protocol=way, **facts)
-        tracker.record_scores(run.step, scores, space.report_names, protocol=way, facts=facts)
-        tracker.record_label_free(run.step, criteria)
-        _ask_plateau(run, scores, tracker)
-        tracker.say(
-            f"step {run.step}: mIoU {100 * scores.miou:.2f} (supervision: {folder.supervision})"
-        )
-        for line in fact_lines(facts):
-            tracker.say(f"step {run.step}: {line}")
+    if session.is_due(session.experiment.evaluation.every):
+        measured = evaluate_student(session)
+        scores, plain = measured.scores, _record_scores(session, measured)
         if is_main():
-            if views:  # gone with the process that made the step when a signal came in between
-                tracker.picture(run.step, "views", view_panel(views, space))
-            tracker.picture(run.step, "predictions", _prediction_panel(run, space, validation))
-    if due(train.snapshot_every):
-        folder.save_snapshot(run.state(), plain)
-    if due(train.resume_every):
-        folder.save_resume(run.state())
+            _record_pictures(session, views)
+    if session.is_due(train.snapshot_every):
+        session.folder.save_snapshot(session.run.state(), plain)
+    if session.is_due(train.resume_every):
+        session.save_resume()
     return scores
 
 
-def _ask_plateau(run: Run, scores: Scores, tracker: Tracker) -> None:
-    """Shows the evaluation to the plateau, while it sets the rate, and records what it found."""
-    plateau = run.plateau
-    if plateau is None or run.step >= run.experiment.train.plateau_end:
+def _record_scores(session: Session, measured: Measured) -> dict[str, object]:
+    """Records and prints an evaluation of the student; the scores as plain values."""
+    step, tracker, names = session.run.step, session.tracker, session.label_space.report_names
+    scores, facts = measured
+    criteria = _label_free(session)
+    protocol = protocol_line(session.experiment.evaluation)
+    tracker.record_scores(step, scores, names, protocol=protocol, facts=facts)
+    tracker.record_label_free(step, criteria)
+    _update_plateau(session, scores)
+    supervision = session.folder.supervision
+    tracker.say(f"step {step}: mIoU {100 * scores.miou:.2f} (supervision: {supervision})")
+    for line in fact_lines(facts):
+        tracker.say(f"step {step}: {line}")
+    return scores_json(scores, names, protocol=protocol, **facts)
+
+
+def _record_pictures(session: Session, views: Sequence[View]) -> None:
+    """Panels of what the student was trained on and of what it predicts."""
+    step, space = session.run.step, session.label_space
+    if views:  # none where a signal ended the process that made the step
+        session.tracker.picture(step, "views", view_panel(views, space))
+    session.tracker.picture(step, "predictions", _prediction_panel(session))
+
+
+def _update_plateau(session: Session, scores: Scores) -> None:
+    """Shows the scores to the plateau, while it sets the rate, and records what it found."""
+    run, tracker, plateau = session.run, session.tracker, session.run.plateau
+    if plateau is None or run.step >= session.experiment.train.plateau_end:
         return
     before = plateau.factor
-    seen = plateau.observe(scores.miou)
-    tracker.record_plateau(run.step, seen, plateau)
+    value = plateau.observe(scores.miou)
+    tracker.record_plateau(run.step, value, plateau)
     if plateau.factor < before:
         tracker.say(
             f"step {run.step}: {plateau.config.watches} has not improved: the learning rate is now "
@@ -140,57 +132,76 @@ def _ask_plateau(run: Run, scores: Scores, tracker: Tracker) -> None:
         )
 
 
-def evaluate_student(
-    run: Run, label_space: LabelSpace, validation: Sequence[Sample], stop: Stop
-) -> Measured:
-    """Scores and measures of the student; its training goes on as if it had not been evaluated.
+def evaluate_student(session: Session) -> Measured:
+    """Scores and measures of the student, which keep training as it was.
     Raises EvaluationCutOff when a signal asks the run to stop."""
-    total = len(own_share(validation))
+    return evaluate_network(
+        session.run.student,
+        session.validation,
+        experiment=session.experiment,
+        label_space=session.label_space,
+        stop=session.stop,
+    )
+
+
+def evaluate_network(
+    network: Segmenter,
+    samples: Sequence[Sample],
+    *,
+    experiment: Experiment,
+    label_space: LabelSpace,
+    stop: Stop,
+) -> Measured:
+    """Scores and measures of a network as `experiment` evaluates it, with a progress bar.
+    Raises EvaluationCutOff when a signal asks the run to stop."""
+    total = len(own_share(samples))
 
     def progress(found: Iterable[tuple[Views, Prediction]]) -> Iterable[tuple[Views, Prediction]]:
         return progress_bar(stop.cut_off(found), total=total, description="evaluate")
 
     return evaluate(
-        run.student,
-        validation,
-        config=run.experiment.evaluation,
+        network,
+        samples,
+        config=experiment.evaluation,
         label_space=label_space,
-        workers=run.experiment.data.workers,
+        workers=experiment.data.workers,
         progress=progress,
     )
 
 
-def label_free(run: Run, data: TrainingData, stop: Stop) -> dict[str, float]:
-    """The label-free criteria of the student on target images; {} where a run has none of them.
+def _label_free(session: Session) -> dict[str, float]:
+    """The label-free criteria of the student on target images; {} for a run without a target.
     Raises EvaluationCutOff when a signal asks the run to stop."""
+    experiment = session.experiment
     return label_free_criteria(
-        run.student,
-        data.dataset.target,
-        count=run.experiment.train.unlabeled_images,
-        config=run.experiment.evaluation,
-        label_space=data.label_space,
-        workers=run.experiment.data.workers,
-        progress=stop.cut_off,
+        session.run.student,
+        session.folder.data.dataset.target,
+        count=experiment.train.unlabeled_images,
+        config=experiment.evaluation,
+        label_space=session.label_space,
+        workers=experiment.data.workers,
+        progress=session.stop.cut_off,
     )
 
 
-def summarize(folder: RunFolder, tracker: Tracker) -> None:
-    """Writes summary.json and prints what each way of choosing a step would have come to."""
+def summarize(session: Session) -> None:
+    """Writes summary.json and prints which step each selection criterion would have chosen."""
     if not is_main():
         return
+    folder, tracker = session.folder, session.tracker
     summary = summarized(tracker.lines(), folder.snapshot_path)
     if summary.steps:
         write_summary(folder.path / "summary.json", summary)
         tracker.say(summary_text(summary))
 
 
-def _prediction_panel(run: Run, label_space: LabelSpace, validation: Sequence[Sample]) -> Tensor:
-    config = replace(run.experiment.evaluation, scales=(1.0,), flip=False)
+def _prediction_panel(session: Session) -> Tensor:
+    config = replace(session.experiment.evaluation, scales=(1.0,), flip=False)
     found = predictions(
-        run.student,
-        validation[:_PANEL_ROWS],
+        session.run.student,
+        session.validation[:_PANEL_ROWS],
         config=config,
-        label_space=label_space,
+        label_space=session.label_space,
         workers=0,
     )
-    return prediction_panel(found, label_space)
+    return prediction_panel(found, session.label_space)

@@ -159,5 +159,5 @@ class StepResult(NamedTuple):
     losses: dict[str, Tensor]  # scalars, detached, by "loss/<objective>/<term>"
     views: list[View]  # what the student saw
     # Counts of this process, see uda/objectives/counts.py; none if none are due.
-    watched: dict[str, Tensor]
+    counts: dict[str, Tensor]
     skipped: bool = False  # no weight has moved: a loss or gradient was not finite

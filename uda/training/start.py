@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,15 +11,16 @@ from uda.checkpoints.snapshots import load as load_snapshot
 from uda.checkpoints.snapshots import load_weights
 from uda.data.registry import layout_named, root_of
 from uda.data.training import open_labeled_split
-from uda.evaluation.evaluate import evaluate, protocol_line
+from uda.evaluation.evaluate import protocol_line
 from uda.evaluation.metrics import Scores
 from uda.evaluation.reports import scores_json
 from uda.experiment import Experiment
+from uda.training.records import evaluate_network
 from uda.training.run import Run, start_run
 from uda.training.run_folder import RunFolder
-from uda.training.tracking import progress_bar
+from uda.training.signals import Stop
 from uda.utilities.atomic_files import clear_write_errors, replacing
-from uda.utilities.distributed import is_main, own_share
+from uda.utilities.distributed import is_main
 from uda.utilities.errors import require
 from uda.utilities.weight_files import identity
 
@@ -74,7 +74,7 @@ def first_weights(
 
 
 def evaluate_first_weights(
-    experiment: Experiment, path: Path, *, preset: str, device: torch.device
+    experiment: Experiment, path: Path, *, preset: str, device: torch.device, stop: Stop
 ) -> Scores:
     """The scores of a preset that trains nothing, kept in `path/scores.json` with their facts."""
     config, initial = experiment.evaluation, experiment.train.initial_snapshot
@@ -95,13 +95,8 @@ def evaluate_first_weights(
         "images": len(validation),
     }
     print("\n".join(f"{name:<16} {fact}" for name, fact in facts.items()))
-    scores, measured = evaluate(
-        student,
-        validation,
-        config=config,
-        label_space=space,
-        workers=experiment.data.workers,
-        progress=partial(progress_bar, total=len(own_share(validation)), description="evaluate"),
+    scores, measured = evaluate_network(
+        student, validation, experiment=experiment, label_space=space, stop=stop
     )
     if not is_main():
         return scores

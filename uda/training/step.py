@@ -66,7 +66,7 @@ def train_step(run: Run, batch: Batch) -> StepResult:
             buffer.copy_(copy)
         run.skipped += 1
     run.step += 1
-    return StepResult(losses, seen, watched=watch.counts, skipped=skipped)
+    return StepResult(losses, seen, counts=watch.counts, skipped=skipped)
 
 
 def _on_fixed_labels(losses: Mapping[str, Tensor], active: Mapping[str, Objective]) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""The end of a run in one table: its last step, and the steps that others would have chosen."""
+"""The end of a run in one table: its last step, and the steps that other criteria would choose."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -13,26 +13,26 @@ ORACLE = "best by labels (oracle selection)"
 
 
 class Choice(NamedTuple):
-    """One way to choose among the steps that were evaluated."""
+    """The step that one selection criterion chooses among those that were evaluated."""
 
     way: str
     step: int
     miou: float  # a fraction
-    criterion: float | None  # what the choice was made by, if by a figure without labels
+    criterion: float | None  # the value of a label-free criterion, if the choice was made by one
     snapshot: str | None  # file of that step; None: it was not kept
 
 
 class Summary(NamedTuple):
-    """What the evaluations of a run say."""
+    """The choices among a run's evaluations."""
 
-    steps: tuple[int, ...]  # that were evaluated
+    steps: tuple[int, ...]  # those that were evaluated
     choices: tuple[Choice, ...]  # none if there is no evaluation
 
 
 def summarized(log: Sequence[Mapping[str, Any]], snapshot_of: Callable[[int], Path]) -> Summary:
-    """Last, best by each label-free criterion, best by labels.
+    """The last step, the best by each label-free criterion, the best by labels.
 
-    log: the lines of metrics.jsonl. Of equals the later step is taken. Evaluations that lack a
+    log: the lines of metrics.jsonl. Among equals the later step is chosen. Evaluations without a
     criterion cannot be the best by it.
     """
     by_step: dict[int, dict[str, Any]] = {}
@@ -59,7 +59,7 @@ def summarized(log: Sequence[Mapping[str, Any]], snapshot_of: Callable[[int], Pa
 
 
 def summary_text(summary: Summary) -> str:
-    """The choices side by side, for a person; one line when there was nothing to choose from."""
+    """The choices as a table; one line when there was nothing to choose from."""
     if len(summary.steps) == 1:
         return f"evaluated once, at step {summary.steps[0]}: there was nothing to select"
     rows = [["selection", "step", "mIoU", "criterion", "snapshot"], ["---", *["---:"] * 3, "---"]]

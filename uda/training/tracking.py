@@ -1,4 +1,4 @@
-"""What a person sees of a run: progress bar, metrics.jsonl, TensorBoard."""
+"""What a run shows: progress bar, metrics.jsonl, TensorBoard."""
 
 import json
 import math
@@ -23,7 +23,7 @@ from uda.evaluation.inference import Prediction
 from uda.evaluation.metrics import Scores
 from uda.labels.spaces import IGNORE_INDEX, LabelSpace
 from uda.optim.plateau import Plateau
-from uda.training.monitors import Monitor, Watched
+from uda.training.monitors import Figures, Monitor
 from uda.utilities.atomic_files import clear_write_errors, replacing
 from uda.utilities.distributed import is_main, mean_over_ranks
 from uda.utilities.errors import WriteError
@@ -36,8 +36,8 @@ def progress_bar(
 ) -> "tqdm[T]":
     """A bar over `items`, or one to move by hand when there are none.
 
-    Where nobody watches a terminal it is a line every ten seconds, and none before: an error that
-    ends a command at once stands alone.
+    Where output does not go to a terminal, it is a line every ten seconds, and none before that: an
+    error that ends a command at once is then the only line.
     """
     seconds = 0.2 if sys.stderr.isatty() else 10.0
     return tqdm(
@@ -62,8 +62,8 @@ class Tracker:
         batch_size: int,
         unfinished: bool = False,
     ) -> None:
-        """Picks the records up at `first_step`: what an interrupted run wrote beyond it goes, and
-        its scores of that step, too, if the step is `unfinished`."""
+        """Continues the records at `first_step`: what an interrupted run wrote beyond it is
+        removed, and so are its scores of that step if the step is `unfinished`."""
         self._batch_size = batch_size
         self._metrics = folder / "metrics.jsonl"
         self._monitor = Monitor(steps=steps)
@@ -73,7 +73,7 @@ class Tracker:
                 _drop_lines_after(self._metrics, first_step, unfinished=unfinished)
                 for line in self.lines():
                     if "predicted_on" in line:
-                        self._monitor.look(line["step"], line)
+                        self._monitor.warnings_after(line["step"], line)
                 self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
         self._bar: tqdm[None] = progress_bar(
             (),
@@ -100,25 +100,25 @@ class Tracker:
             with clear_write_errors(self._metrics.with_name("tensorboard")):
                 self._writer.close()
         except WriteError:
-            if kind is None:  # otherwise the error under way says more
+            if kind is None:  # otherwise the error being raised says more
                 raise
         finally:
             threading.excepthook = self._hook
 
     def _hear_thread(self, error: threading.ExceptHookArgs) -> None:
-        """TensorBoard's thread need not show a traceback: its next write raises the same here."""
+        """Hides the traceback of TensorBoard's thread: its next write raises the error here."""
         if not isinstance(error.exc_value, OSError):
             self._hook(error)
 
     def say(self, text: str) -> None:
-        """Prints lines without tearing the bar."""
+        """Prints lines without breaking the bar."""
         if sys.stderr.isatty():
             self._bar.write(text, file=sys.stdout)
         else:
             print(text, flush=True)
 
     def advance(self) -> None:
-        """One step is done."""
+        """Moves the bar by one step."""
         self._bar.update(self._batch_size)
 
     def log(self, step: int, losses: Mapping[str, Tensor], *, lr: float) -> None:
@@ -136,11 +136,11 @@ class Tracker:
         shown = {name.split("/", 1)[-1]: f"{value:.3f}" for name, value in values.items()}
         self._bar.set_postfix(shown, refresh=False)
 
-    def watch(self, step: int, found: Watched) -> None:
-        """Records what the step that led to `step` says of collapse, and warns."""
-        warnings = self._monitor.look(step, found.numbers | found.words)
-        words = found.words | {f"warning/{kind}": text for kind, text in warnings.items()}
-        self._record(step, found.numbers, **words)
+    def record_figures(self, step: int, figures: Figures) -> None:
+        """Records the figures of the update that led to `step`, and warns of a collapse."""
+        warnings = self._monitor.warnings_after(step, figures.numbers | figures.words)
+        words = figures.words | {f"warning/{kind}": text for kind, text in warnings.items()}
+        self._record(step, figures.numbers, **words)
         for text in warnings.values():
             self.say(f"step {step}: warning: {text}")
 
@@ -154,7 +154,7 @@ class Tracker:
         facts: Mapping[str, object],
     ) -> None:
         """Records the scores of an evaluation by `protocol`, and the values and warnings among its
-        `facts`, all scores as fractions; NaN, of an absent class, stays out."""
+        `facts`, all scores as fractions; NaN, that of an absent class, is left out."""
         values = {"miou": scores.miou} | {
             f"iou/{name}": iou for name, iou in zip(names, scores.iou, strict=True)
         }
@@ -168,20 +168,20 @@ class Tracker:
         self._timed_from = (time.perf_counter(), step)  # evaluation is not training time
 
     def record_skip(self, step: int, *, count: int, losses: str) -> None:
-        """Records that the update that would have led to `step` was left out, the `count`-th of the
-        run, for its `losses`."""
+        """Records that the update that would have led to `step` was skipped because of its
+        `losses`, as the `count`-th of the run."""
         self._record(step, {"skipped": count}, losses=losses)
 
     def record_label_free(self, step: int, criteria: Mapping[str, float]) -> None:
-        """Records the figures of an evaluation that needed no labels, if there are any."""
+        """Records the label-free criteria of an evaluation, if there are any."""
         known = {f"label_free/{n}": v for n, v in criteria.items() if not math.isnan(v)}
         if known:
             self._record(step, known)
         self._timed_from = (time.perf_counter(), step)
 
-    def record_plateau(self, step: int, seen: float, plateau: Plateau) -> None:
-        """Records what the plateau has `seen` of an evaluation, and what it now remembers."""
-        numbers = {plateau.config.watches: seen, "best": plateau.best, "bad": plateau.bad,
+    def record_plateau(self, step: int, value: float, plateau: Plateau) -> None:
+        """Records the `value` that the plateau took from an evaluation, and its state since."""
+        numbers = {plateau.config.watches: value, "best": plateau.best, "bad": plateau.bad,
                    "factor": plateau.factor}  # fmt: skip
         known = {n: v for n, v in numbers.items() if v is not None and not math.isnan(v)}
         self._record(step, {f"plateau/{name}": value for name, value in known.items()})
@@ -209,7 +209,7 @@ class Tracker:
 
 
 def view_panel(views: Sequence[View], label_space: LabelSpace) -> Tensor:
-    """The first sample of each view beside its labels, one row per view: (3, rows*H, 2*W)."""
+    """The first sample of each view next to its labels, one row per view: (3, rows*H, 2*W)."""
     rows = []
     for view in views:
         image = view.images[0].detach().float().cpu()
@@ -221,9 +221,9 @@ def view_panel(views: Sequence[View], label_space: LabelSpace) -> Tensor:
 
 
 def prediction_panel(found: Iterable[tuple[Views, Prediction]], label_space: LabelSpace) -> Tensor:
-    """Images beside their labels and the predictions, one row each: (3, rows*h, 3*w).
+    """Images next to their labels and the predictions, one row each: (3, rows*h, 3*w).
 
-    found: labeled images with their predictions; all are drawn in the size of the first, reduced to
+    found: labeled images with their predictions; all are shown in the size of the first, reduced to
     at most 512 pixels of height
     """
     rows: list[Tensor] = []
@@ -248,7 +248,7 @@ def _colors(labels: Tensor, label_space: LabelSpace) -> Tensor:
 
 
 def _drop_lines_after(path: Path, step: int, *, unfinished: bool) -> None:
-    """Keeps the lines up to `step`; of an unfinished one only its losses."""
+    """Keeps the lines up to `step`; if that step is unfinished, only its losses."""
     if not path.exists():
         return
     kept = []
@@ -256,7 +256,7 @@ def _drop_lines_after(path: Path, step: int, *, unfinished: bool) -> None:
         try:
             entry: dict[str, Any] = json.loads(line)
         except ValueError:
-            continue  # the line under the pen when the run was killed
+            continue  # the line that was being written when the run was killed
         again = unfinished and entry["step"] == step and "protocol" in entry
         if entry["step"] <= step and not again:
             kept.append(line + "\n")
