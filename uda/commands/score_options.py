@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from uda.commands.common import positive, print_facts
-from uda.evaluation.boundaries import CITYSCAPES_RATIO
+from uda.evaluation.boundaries import DEFAULT_RATIO
 from uda.evaluation.metrics import Scores
 from uda.evaluation.named_measures import MEASURES
 from uda.evaluation.report_formats import FORMATS, HOLDS_FACTS, format_scores
@@ -25,7 +25,7 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
         help="also average over these classes: miou16_subset, miou16_restricted, ...",
     )  # fmt: skip
     parser.add_argument(
-        "--boundary", metavar="RATIO", nargs="?", type=positive, const=CITYSCAPES_RATIO,
+        "--boundary", metavar="RATIO", nargs="?", type=positive, const=DEFAULT_RATIO,
         help="also boundary IoU; RATIO of the image's diagonal (default: %(const)s)",
     )  # fmt: skip
     parser.add_argument(

@@ -1,9 +1,9 @@
-"""Boundary IoU: the IoU of the pixels near edges, where large areas do not hide what is missed.
+"""Boundary IoU: the IoU of the pixels near edges, where large areas do not hide errors.
 
-Cheng et al., CVPR 2021, arXiv 2103.16562. Of a class, the pixels count that lie within a distance d
-of a pixel of another class or of the image's border: those that d erosions of its mask by a 3x3
-square would take away. They are found for all classes at once, as the pixels around which a window
-of 2d + 1 pixels holds more than one class.
+Cheng et al., CVPR 2021, arXiv 2103.16562. The pixels of a class that count are those within a
+distance d of a pixel of another class or of the image's border: those that d erosions of its mask
+by a 3x3 square would remove. They are found for all classes at once, as the pixels around which a
+window of 2d + 1 pixels has more than one class.
 """
 
 import math
@@ -16,7 +16,7 @@ from uda.evaluation.metrics import ConfusionMatrix
 from uda.labels.spaces import IGNORE_INDEX
 from uda.utilities.errors import require
 
-CITYSCAPES_RATIO = 0.005  # of the image's diagonal: the authors' distance for Cityscapes
+DEFAULT_RATIO = 0.005  # of the image's diagonal: the authors' distance for Cityscapes
 
 _MOST_CLASSES = 253  # so that id + 1 and 255 - id are bytes, and 255 is free for the border
 
@@ -28,7 +28,7 @@ def boundary_distance(size: tuple[int, int], ratio: float) -> int:
 
 
 def boundary_definition(ratio: float) -> str:
-    """What boundary scores are, in a sentence, to be published with them."""
+    """What boundary scores are, in one sentence, to be published with them."""
     return (
         f"mean boundary IoU (Cheng et al., CVPR 2021): IoU of the pixels within {ratio:g} of the "
         "image's diagonal of another class or of the image's border, found in labels and "
@@ -37,11 +37,11 @@ def boundary_definition(ratio: float) -> str:
 
 
 def to_boundaries(labels: Tensor, ignored: Tensor, *, distance: int, interior: int) -> Tensor:
-    """`labels` (..., H, W) with `interior` instead of every class that is not near an edge.
+    """`labels` (..., H, W) with `interior` at every pixel that is not near an edge.
 
-    An edge is the image's border or a pixel of another class, near is at most `distance` pixels
+    An edge is the image's border or a pixel of another class; near means at most `distance` pixels
     away, diagonals included. labels: integers 0..252, anything where `ignored`, which is bool of
-    the same shape. Ignored pixels are no edge, and keep what they hold.
+    the same shape. Ignored pixels are not an edge, and keep their values.
     """
     ids = labels.to(torch.uint8)
     highest = _window_max(torch.where(ignored, 0, ids + 1), distance, outside=255) - 1
@@ -50,9 +50,9 @@ def to_boundaries(labels: Tensor, ignored: Tensor, *, distance: int, interior: i
 
 
 class BoundaryMatrix(ConfusionMatrix):
-    """Counts of pixels by label and prediction, where what is not near an edge is the rest.
+    """Counts of pixels by label and prediction; pixels that are not near an edge are the rest.
 
-    `scores` makes boundary scores of it: a pixel near an edge of its class in the labels only, or
+    `scores` turns it into boundary scores: a pixel near an edge of its class in the labels only, or
     in the predictions only, is in the class's union.
     """
 
@@ -71,7 +71,7 @@ class BoundaryMatrix(ConfusionMatrix):
     def update(self, predictions: Tensor, labels: Tensor) -> None:
         """Counts the pixels near edges, both (N, H, W) integers of num_classes classes.
 
-        Predictions may be num_classes, which is no class: an edge for its neighbors and a miss
+        Predictions may be num_classes, for "no class": an edge for its neighbors and a miss
         itself. Raises InputError as ConfusionMatrix does.
         """
         self._check(predictions, labels)
@@ -95,8 +95,8 @@ def _window_max(values: Tensor, distance: int, *, outside: int) -> Tensor:
 def _running_max(values: Tensor, window: int, *, dim: int) -> Tensor:
     """The largest of `window` neighbors along `dim`, which gets window - 1 shorter.
 
-    Two windows side by side or overlapping make a longer one, so a few steps do for any length:
-    tens of times faster than max_pool2d, which looks at every neighbor.
+    Two adjacent or overlapping windows make a longer one, so a few steps are enough for any length:
+    tens of times faster than max_pool2d, which reads every neighbor.
     """
     length = 1
     while length < window:

@@ -39,17 +39,16 @@ class EvaluationConfig(Protocol):
     dataset: str
     split: str = "val"
     every: int = 5000  # steps between evaluations; the last step is always evaluated
-    measures: tuple[
-        MeasureName, ...
-    ] = ()  # of uda/evaluation/named_measures.py, beside IoU and accuracy
+    # Of uda/evaluation/named_measures.py, in addition to IoU and accuracy.
+    measures: tuple[MeasureName, ...] = ()
 
     @classmethod
     def following(cls, name: str, *, dataset: str) -> Self:
-        """By the protocol called `name`; InputError when there is none."""
+        """Settings with the protocol called `name`; InputError when there is none."""
         return cls(dataset=dataset, **protocol_fields(protocol_named(name)))
 
     def follow(self, name: str) -> None:
-        """Takes over the protocol called `name`; InputError when there is none."""
+        """Takes the settings of the protocol called `name`; InputError when there is none."""
         for field, value in protocol_fields(protocol_named(name)).items():
             setattr(self, field, value)
 
@@ -58,13 +57,13 @@ class EvaluationConfig(Protocol):
         require(self.every > 0, f"{path}.every is {self.every}; it must be above 0")
         require(
             len(set(self.measures)) == len(self.measures),
-            f"{path}.measures is {self.measures}: name each once",
+            f"{path}.measures is {self.measures}: name each measure once",
         )
         Protocol.check(self, path)
 
 
 def protocol_line(config: EvaluationConfig) -> str:
-    """The way of scoring in one line, to stand beside every number."""
+    """The protocol in one line, to be printed with every score."""
     return (
         f"{protocol_name(config)} on {config.dataset} {config.split}: {input_line(config)}; "
         f"{labels_line(config)}"
@@ -72,7 +71,7 @@ def protocol_line(config: EvaluationConfig) -> str:
 
 
 class Views(NamedTuple):
-    """One image as the network will see it, and its labels."""
+    """One image as the network reads it, and its labels."""
 
     stem: str
     images: list[Tensor]  # (3, h, w) uint8, one per scale
@@ -119,7 +118,7 @@ class EvaluationDataset(Dataset[Views | InputError]):
 
 
 def _only(items: list[Views | InputError]) -> Views | InputError:
-    """The one item of a batch, untouched: the loader's own conversion makes a list of its size."""
+    """The one item of a batch, unchanged: the loader's own conversion would make lists of it."""
     (item,) = items
     return item
 
@@ -161,8 +160,8 @@ def predictions(
 ) -> Iterator[tuple[Views, Prediction]]:
     """Each image of `samples` with its prediction (see inference.py) at the labels' size.
 
-    `soft`: with the sums of probabilities by the labels, which must be there. The network is put
-    into evaluation mode. Raises the InputError of a file that cannot be used.
+    `soft`: with the sums of probabilities by the labels, which all samples must have. The network
+    is put into evaluation mode. Raises the InputError of a file that cannot be used.
     """
     segmenter.eval()
     for views in read_views(samples, config, label_space, workers=workers):
@@ -194,13 +193,14 @@ def evaluate(
     workers: int = 0,
     progress: Progress = iter,
 ) -> Measured:
-    """Scores of the network on labeled samples, and the measures that `config` names; it is left in
-    evaluation mode.
+    """Scores of the network on labeled samples (see `open_labeled_split`), and the measures that
+    `config` names. The network stays on its device and is left in evaluation mode.
 
-    With the means over `sets` of classes, and with boundary scores if there is a `boundary_ratio`
-    (of the image's diagonal; see boundaries.py). `progress` may wrap the iteration over images
-    to draw a bar. Of several processes each sees its share of the samples, and all return the
-    scores of them all.
+    `sets`: of classes, to average over; `boundary_ratio`: of the image's diagonal, for boundary
+    scores (see boundaries.py); `progress` may wrap the iteration over images to draw a bar. With
+    several processes each evaluates its share of the samples, and all return the scores of all.
+    Raises InputError when a file cannot be used, or the network does not fit the labels or the
+    protocol.
     """
     tally = Tally(label_space, sets=sets, boundary_ratio=boundary_ratio, measures=config.measures)
     found = predictions(

@@ -1,9 +1,9 @@
 """One image through a network -> the classes of its pixels, strip by strip.
 
-Probabilities of 19 classes for 1024x2048 pixels take 160 MB, and averaging views takes several of
-them. So what is held is the network's own output, at its stride; everything that follows
-(resizing, averaging, the largest class) is linear in the rows or looks at single pixels, and is
-done for a few rows at a time.
+Probabilities of 19 classes for 1024x2048 pixels take 160 MB, and averaging views takes several such
+maps. So only the network's own output, at its stride, is kept; everything that follows (resizing,
+averaging, the most probable class) is linear in the rows or works on single pixels, and is done for
+a few rows at a time.
 """
 
 from abc import ABC, abstractmethod
@@ -24,14 +24,14 @@ _STRIP_VALUES = 2**22  # numbers in a strip, all classes together: 16 MiB
 
 
 class Prediction(NamedTuple):
-    """What a network makes of one image."""
+    """What a network predicts for one image."""
 
     labels: Tensor  # (H, W) int64, the most probable class
-    confidence: Tensor | None  # (H, W) float32, its probability, if it was asked for
-    # (H, W) int64 for each group of classes asked for: the position in it of the most probable one.
+    confidence: Tensor | None  # (H, W) float32, its probability, if requested
+    # (H, W) int64 for each requested group of classes: the position of the most probable one in it.
     among: tuple[Tensor, ...]
-    # (3C + 2) float64: what it adds to scores of probabilities (see soft_scores.py), if labels
-    # were given.
+    # (3C + 2) float64: what the image adds to scores of probabilities (see soft_scores.py), if
+    # labels were given.
     soft_sums: Tensor | None = None
 
 
@@ -51,9 +51,9 @@ def predict(
     """The classes of one image's pixels at `size` (H, W).
 
     images: (3, h, w) uint8 RGB, the image at each scale of the protocol. `among`: groups of classes
-    of which the most probable one is wanted, too, as if there were no others. `mirrored`: what each
-    class is called in the mirror image, where that is not itself; see `LabelSpace.mirrored`.
-    `soft_labels`: (H, W) train ids to sum up probabilities by. Raises InputError when the network
+    whose most probable one is wanted, too, as if there were no other classes. `mirrored`: the class
+    that each class becomes in a mirror image; see `LabelSpace.mirrored`. `soft_labels`: (H, W)
+    train ids to sum up probabilities by. Raises InputError when the network
     has not `num_classes` classes, or lacks a head of the protocol.
     """
     sums: Tensor | None = None
@@ -75,7 +75,7 @@ def predict(
         for group, found in zip(among, restricted, strict=True):
             found.append(strip[:, list(group)].max(dim=1).indices[0])
         if soft_labels is not None:
-            # Only now, so that no class changes by what else is asked for.
+            # Only now, so that the predicted classes do not depend on what else is requested.
             probabilities = strip.softmax(dim=1) if are_logits else strip
             rows = slice(first_row, first_row := first_row + strip.shape[2])
             added = soft_sums(probabilities[0], soft_labels[rows].to(strip.device))
@@ -97,7 +97,7 @@ def probability_strips(
     protocol: Protocol,
     mirrored: Sequence[int] | None = None,
 ) -> Iterator[Tensor]:
-    """Class probabilities of one image, from top to bottom in pieces (C, rows, W) float32 that
+    """Class probabilities of one image, from top to bottom in strips (C, rows, W) float32 that
     together are (C, H, W); averaged over scales and, if the protocol says so, mirror images.
 
     images, mirrored: as in `predict`
@@ -110,8 +110,8 @@ def probability_strips(
 def _strips(
     views: Sequence["_Rows"], protocol: Protocol, *, probabilities: bool
 ) -> Iterator[Tensor]:
-    """(1, C, rows, W) of every pixel: the mean probability over all views; of a single one, where
-    it is all the same, logits, which are in the same order."""
+    """(1, C, rows, W) of every pixel: the mean probability over all views. Of a single view logits
+    will do unless probabilities are requested: their order is the same."""
     height, width = views[0].size
     step = max(1, _STRIP_VALUES // (views[0].classes * width))
     are_logits = protocol.upsample != "probabilities"
@@ -134,22 +134,22 @@ def _views(
     protocol: Protocol,
     mirrored_classes: Sequence[int] | None,
 ) -> list["_Rows"]:
-    """What the network says of each scale and, if wanted, its mirror image, at `size`."""
+    """The network's output for each scale and, if wanted, its mirror image, at `size`."""
     device = next(segmenter.parameters()).device
     views = []
     for image in images:
         pixels = image.to(device).float().div_(255)[None]
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         for mirrored in (False, True) if protocol.flip else (False,):
-            seen: _Rows = _seen(segmenter, pixels.flip(3) if mirrored else pixels, protocol)
-            seen = _Mirrored(seen, mirrored_classes) if mirrored else seen
-            views.append(_resized(seen, size, align_corners=protocol.align_corners))
+            rows = _output_rows(segmenter, pixels.flip(3) if mirrored else pixels, protocol)
+            rows = _Mirrored(rows, mirrored_classes) if mirrored else rows
+            views.append(_resized(rows, size, align_corners=protocol.align_corners))
     return views
 
 
-def _seen(segmenter: Segmenter, pixels: Tensor, protocol: Protocol) -> "_Rows":
-    """What the network says of an image (1, 3, h, w): at that size, or at its own stride where the
-    protocol resizes from there."""
+def _output_rows(segmenter: Segmenter, pixels: Tensor, protocol: Protocol) -> "_Rows":
+    """The network's output for an image (1, 3, h, w): at that size, or at the network's own stride
+    where the protocol resizes from there."""
     if protocol.upsample != "via_input":
         coarse = coarse_logits(segmenter, pixels, protocol)
         return _Map(coarse if protocol.upsample == "logits" else coarse.softmax(dim=1))
@@ -198,14 +198,14 @@ def check_heads(segmenter: Segmenter, protocol: Protocol) -> None:
 
 
 def _window_starts(size: int, window: int, overlap: float) -> list[int]:
-    """Where windows begin along one side: evenly, but the last one ends with the image."""
+    """Where windows start along one side: evenly spaced, but the last one ends with the image."""
     stride = max(1, round(window * (1 - overlap)))
     last = max(0, size - window)
     return [*range(0, last, stride), last]
 
 
 class _Rows(ABC):
-    """A map (1, C, H, W) whose rows are made when they are asked for."""
+    """A map (1, C, H, W) whose rows are computed when they are needed."""
 
     size: Size
     classes: int
@@ -216,7 +216,7 @@ class _Rows(ABC):
 
 
 class _Map(_Rows):
-    """A map that is there."""
+    """A map in memory."""
 
     def __init__(self, values: Tensor) -> None:
         self.values = values
@@ -228,7 +228,7 @@ class _Map(_Rows):
 
 
 class _Mirrored(_Rows):
-    """Left and right exchanged, and with them the classes that have a side."""
+    """Left and right swapped, and with them the classes that have a side."""
 
     def __init__(self, inner: _Rows, names: Sequence[int] | None) -> None:
         self.inner, self.classes, self.size = inner, inner.classes, inner.size
@@ -241,7 +241,7 @@ class _Mirrored(_Rows):
 
 
 class _Cropped(_Rows):
-    """Without what lies below and to the right of `size`."""
+    """The upper left part of `size`."""
 
     def __init__(self, inner: _Rows, size: Size) -> None:
         self.inner, self.classes, self.size = inner, inner.classes, size
@@ -251,7 +251,7 @@ class _Cropped(_Rows):
 
 
 class _Pasted(_Rows):
-    """The mean of maps that each cover a part."""
+    """The mean of maps that each cover a part of the image."""
 
     def __init__(self, parts: Sequence[tuple[int, int, _Rows]], size: Size) -> None:
         self.parts, self.classes, self.size = parts, parts[0][2].classes, size
@@ -275,7 +275,7 @@ class _Pasted(_Rows):
 
 
 class _Resized(_Rows):
-    """Bilinearly resized: torch.nn.functional.interpolate, of which only some rows are wanted."""
+    """Bilinearly resized as by torch.nn.functional.interpolate, but only the rows needed."""
 
     def __init__(self, inner: _Rows, size: Size, *, align_corners: bool) -> None:
         self.inner, self.classes, self.size = inner, inner.classes, size
@@ -310,7 +310,7 @@ def _interpolate(values: Tensor, size: Size, *, align_corners: bool) -> Tensor:
 
 
 def _places(old: int, new: int, *, align_corners: bool) -> Tensor:
-    """Where the centers of `new` rows lie among `old` ones, (new) float32, as PyTorch has them."""
+    """The positions of `new` row centers among `old` rows, (new) float32, as in PyTorch."""
     index = torch.arange(new, dtype=torch.float32)
     if align_corners:
         return index * ((old - 1) / max(new - 1, 1))

@@ -1,8 +1,8 @@
-"""Criteria that tell one network from another without a label, on target images.
+"""Criteria that compare networks on target images without labels.
 
-Each of them can be fooled: a network that predicts one class everywhere and is sure of it has the
-best entropy and the best density that there are, and no mutual information. Nothing here decides
-anything; what a run reports is its last step.
+Each of them can be fooled: a network that confidently predicts one class everywhere has the best
+possible entropy and density, and no mutual information. So they decide nothing: a run reports its
+last step.
 """
 
 import math
@@ -26,10 +26,10 @@ _TEMPERATURE = 0.05  # the paper's
 
 
 class Criterion(NamedTuple):
-    """Which of two networks is the better one, according to a figure."""
+    """A figure that ranks networks."""
 
     title: str
-    highest: bool  # or else the lowest is the best
+    highest: bool  # whether the highest value is the best; otherwise the lowest is
 
 
 CRITERIA = {
@@ -50,12 +50,12 @@ def label_free_criteria(
     workers: int = 0,
     progress: Callable[[Iterable[Views]], Iterable[Views]] = iter,
 ) -> dict[str, float]:
-    """The figures of CRITERIA, in nats, on `count` of the samples, evenly spaced; {} without any.
+    """The values of CRITERIA, in nats, on `count` of the samples, evenly spaced; {} for none.
 
-    `progress` may wrap the iteration over images, of which no label is looked at. The network sees
-    each at the protocol's input size once, whole, and is looked at where it puts its logits, at its
-    own stride: resizing them adds no information. It is left in evaluation mode. Of several
-    processes each sees a share, and all return the same.
+    No label is read. `progress` may wrap the iteration over images. The network is applied once to
+    each whole image at the protocol's input size, and its logits are used at its own stride:
+    resizing them adds no information. It is left in evaluation mode. With several processes each
+    takes a share, and all return the same.
 
     Sources: mean entropy of the pixels' predictions, as in Vu et al., "ADVENT", CVPR 2019, arXiv
     1811.12833. Information maximization: entropy of the mean prediction minus the mean entropy,
@@ -73,7 +73,7 @@ def label_free_criteria(
     for index, image in zip(own, progress(views), strict=True):
         pixels = image.images[0].to(device).float().div_(255)[None]
         found[index] = _of_image(coarse_logits(segmenter, pixels, once)).cpu()
-    # A row is of one process, so this sum rounds nothing; the one over rows has a fixed order.
+    # Each row comes from one process, so this sum is exact; the mean over rows has a fixed order.
     found = sum_over_ranks(found)
     mean = found.mean(dim=0)
     marginal = mean[2:]
@@ -83,14 +83,14 @@ def label_free_criteria(
 
 
 def soft_neighborhood_density(probabilities: Tensor, temperature: float = _TEMPERATURE) -> Tensor:
-    """Scalar in nats: how many like it a prediction has around it; log(P - 1) if all are alike.
+    """Scalar in nats: how many similar neighbors a prediction has; log(P - 1) if all are equal.
 
     The entropy of each prediction's softmax over its cosine similarities to the others, averaged.
 
     probabilities: (P, C) float
     Source: Saito et al., "Tune it the Right Way: Unsupervised Validation of Domain Adaptation via
-    Soft Neighborhood Density", ICCV 2021, arXiv 2108.10860; a prediction is kept from being its own
-    neighbor by a similarity of -1 to itself, as in the authors' code.
+    Soft Neighborhood Density", ICCV 2021, arXiv 2108.10860; a similarity of -1 to itself keeps a
+    prediction from being its own neighbor, as in the authors' code.
     """
     directions = F.normalize(probabilities, dim=1)
     similarities = directions @ directions.T
@@ -107,6 +107,6 @@ def _of_image(logits: Tensor) -> Tensor:
     height, width = logits.shape[2:]
     step = math.ceil(math.sqrt(height * width / _DENSITY_PIXELS))
     grid = probabilities.view(-1, height, width)[:, step // 2 :: step, step // 2 :: step]
-    # In float32: a density is a mean over a thousand rows, and nobody reads its seventh digit.
+    # float32 is enough: a density is a mean over a thousand rows, and is read to a few digits.
     density = soft_neighborhood_density(grid.flatten(1).T.float())
     return torch.cat([torch.stack([entropy, density.double()]), probabilities.mean(dim=1)])

@@ -1,4 +1,4 @@
-"""All that is counted while predictions pass by once."""
+"""Everything that is counted in one pass over predictions."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -16,10 +16,10 @@ from uda.utilities.distributed import sum_over_ranks
 
 
 class Measured(NamedTuple):
-    """What can be said of predictions."""
+    """Scores and further measures of predictions."""
 
     scores: Scores
-    facts: dict[str, object]  # whatever was asked for beyond them, for `scores_json`
+    facts: dict[str, object]  # further measures and warnings, for `scores_json`
 
 
 class Tally:
@@ -36,7 +36,7 @@ class Tally:
     ) -> None:
         """`sets`: of classes, to be averaged over; `boundary_ratio`: of the image's diagonal, for
         boundary scores (see boundaries.py); `measures`: names of named_measures.py;
-        `no_class`: predictions may be num_classes, which is no class and a miss."""
+        `no_class`: predictions may be num_classes, for "no class": a miss."""
         self.names = label_space.report_names
         self.unscored = label_space.unscored
         self.sets = sets
@@ -49,7 +49,7 @@ class Tally:
 
     @property
     def groups(self) -> list[tuple[int, ...]]:
-        """The classes among which `add` needs the most probable one: `among` of `predict`."""
+        """The groups in which `add` needs the most probable class: `among` of `predict`."""
         return [group.classes for group in self.restricted]
 
     @property
@@ -80,14 +80,14 @@ class Tally:
             self.edges.update(predicted[None], labels)
 
     def merge(self, other: "Tally") -> None:
-        """Adds what another tally of the same kind has counted."""
+        """Adds the counts of another tally of the same kind."""
         for ours, theirs in zip(self._matrices(), other._matrices(), strict=True):
             ours.counts = ours.counts + theirs.counts.to(ours.counts.device)
         for name, measure in self.named.items():
             measure.merge(other.named[name])
 
     def gather(self) -> None:
-        """Adds what the tallies of all other processes have counted."""
+        """Adds the counts of all other processes."""
         for matrix in self._matrices():
             matrix.counts = sum_over_ranks(matrix.counts)
         for measure in self.named.values():

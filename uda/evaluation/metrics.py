@@ -1,4 +1,4 @@
-"""From predictions and labels to a confusion matrix, and from there to scores."""
+"""From predictions and labels to a confusion matrix, and from that to scores."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ class ConfusionMatrix:
     """Counts of pixels by label and prediction.
 
     counts: (C, C) int64, row = label, column = prediction. On `device`, or else on the device of
-    the first predictions. Float counts would stop growing at 16.8 million pixels, eight images.
+    the first predictions. float32 counts would stop growing at 16.8 million pixels, eight images.
     """
 
     def __init__(self, num_classes: int, *, device: torch.device | None = None) -> None:
@@ -49,7 +49,7 @@ class ConfusionMatrix:
             )
         for name, values in (("predictions", predictions), ("labels", labels)):
             if values.is_floating_point():
-                raise InputError(f"{name} are train ids, integers, but {values.dtype} came")
+                raise InputError(f"{name} must be integer train ids, got {values.dtype}")
         last = self.num_classes - 1
         _refuse(predictions, _outside(predictions, last), f"predictions outside 0..{last}")
         unknown = _outside(labels, last) & (labels != IGNORE_INDEX)
@@ -65,28 +65,28 @@ def _refuse(values: Tensor, wrong: Tensor, what: str) -> None:
         strangers = values[wrong].unique().tolist()
         shown = ", ".join(str(value) for value in strangers[:5])
         raise InputError(
-            f"{what}: {shown}{', ...' if len(strangers) > 5 else ''}; both must hold train ids of "
-            "the same classes, so map raw label ids first"
+            f"{what}: {shown}{', ...' if len(strangers) > 5 else ''}; both must be train ids of "
+            "the same classes: map raw label ids first"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a confusion matrix says; every score is a fraction in [0, 1]."""
+    """The scores of a confusion matrix, each a fraction in [0, 1]."""
 
-    iou: tuple[float, ...]  # of each class; NaN where neither labels nor predictions have it
+    iou: tuple[float, ...]  # of each class; NaN if neither labels nor predictions have it
     miou: float  # mean over the classes that are scored and not NaN
     pixel_accuracy: float  # share of the labeled pixels that are right
     absent: tuple[str, ...]  # names of the classes whose IoU is NaN
     # Pixels, row = label, column = prediction; where the rest was counted, it is the last of both.
     confusion: tuple[tuple[int, ...], ...]
-    # Train ids of `LabelSpace.unscored`: they have an IoU and an accuracy, but no part in a mean.
+    # Train ids of `LabelSpace.unscored`: they have an IoU and an accuracy, but are in no mean.
     unscored: tuple[int, ...] = ()
 
     @property
     def accuracy(self) -> tuple[float, ...]:
-        """Of each class, the share of the pixels labeled so that are right, also called recall;
-        NaN where no pixel is labeled so."""
+        """Recall of each class: the share of the pixels labeled as it that are predicted as it; NaN
+        if there are none."""
         rows = self.confusion[: len(self.iou)]
         return tuple(_ratio(row[index], sum(row)) for index, row in enumerate(rows))
 
@@ -99,14 +99,13 @@ class Scores:
 def scores(
     matrix: ConfusionMatrix, classes: Sequence[str], *, unscored: Sequence[int] = ()
 ) -> Scores:
-    """The scores of `matrix`, whose rows are named `classes`; those of the train ids `unscored` are
-    left out of the means. Their pixels count for the others: a scored class predicted there has a
-    larger union.
+    """The scores of `matrix`, whose rows are named `classes`. The train ids `unscored` are left out
+    of the means, but their pixels count: a scored class predicted there has a larger union.
 
     IoU = true positives / (labeled or predicted as the class), over all counted pixels at once. A
-    matrix may have one class more than there are names: the rest, which is counted, so that a
-    class predicted for it or missed for it has a larger union, but not scored. Raises InputError
-    when there is neither one name for each class nor one for each but the rest.
+    matrix may have one class more than there are names: the rest, which is not scored, but enlarges
+    the union of a class predicted there or missed for it. Raises InputError for any other number of
+    names.
     """
     scored = len(classes)
     if matrix.num_classes not in (scored, scored + 1):
@@ -146,16 +145,16 @@ def set_miou(scores: Scores, class_set: ClassSet) -> float:
 
 
 def mean_of_present(values: Iterable[float]) -> float:
-    """Of the values that are not NaN; NaN when there is none."""
+    """The mean of the values that are not NaN; NaN when there are none."""
     present = [value for value in values if not math.isnan(value)]
-    return _ratio(sum(present), len(present))  # in this order and way, as cityscapesScripts does
+    return _ratio(sum(present), len(present))  # in this order, as cityscapesScripts does
 
 
 def mean_of_scored(values: Sequence[float], unscored: Sequence[int]) -> float:
-    """Of the values, by train id, that are not NaN and no `unscored` class's."""
+    """The mean of the values, by train id, that are not NaN and not of an `unscored` class."""
     return mean_of_present(v for index, v in enumerate(values) if index not in unscored)
 
 
 def _ratio(part: float, whole: int) -> float:
-    """part / whole, NaN when there is nothing to divide by."""
+    """part / whole; NaN when `whole` is 0."""
     return part / whole if whole else math.nan

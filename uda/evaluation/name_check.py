@@ -1,24 +1,23 @@
-"""Class names against a confusion matrix: whether other names would explain it far better.
+"""Class names against a confusion matrix: would other names explain it far better?
 
-A network whose class list is not that of the labels is no bad network, but its scores are those of
-one. What gives it away is that the classes are told apart, under the wrong names: each row of the
-matrix has its pixels in one column, which is not its own. Where rows and columns bear the same
-wrong names nothing of this is seen; that is what `uda.data.class_range` looks for.
+A network whose class list differs from that of the labels may be good, but scores like a bad one.
+The sign is that it separates the classes under the wrong names: each row of the matrix has its
+pixels in one column, but not in its own. If rows and columns have the same wrong names, this is
+invisible; `uda.data.class_range` checks for that.
 
-What a bad network does is something else. It gives one class the pixels of several, so that no
-class is left for those labeled as the one; it spreads the pixels of a class over many columns; or
-it knows a few classes and predicts them everywhere. Hence the rule, of the assignment of columns
-to rows that has the highest sum of IoU:
+A bad network does something else. It predicts one class for the pixels of several; it spreads the
+pixels of a class over many columns; or it predicts a few classes everywhere. Hence this rule, for
+the assignment of columns to rows with the highest sum of IoU:
 
 - a class has moved if its IoU with another column is at least 0.2, and four times its own IoU and
   that of the class that the column is named after, with 1000 pixels or more in the cell.
 - the names are shifted if four classes or more have moved by the same number of places, and these
   are two thirds of all classes with as much IoU and as many pixels in the assignment, moved or not:
-  no training comes to that by chance, not even where most classes are not learned at all.
-- classes are exchanged if they have moved in a circle, each to the place of the next: a class
-  whose pixels another has taken is then found elsewhere. As two classes may be taken for each
-  other, they need an IoU of 0.5 in the assignment and a tenth of that as they are named; and as a
-  bad network may do even that, two thirds of the labeled classes need an IoU of 0.2.
+  training does not arrive there by chance, not even where most classes are not learned at all.
+- classes are exchanged if they have moved in a cycle, each to the place of the next: a class whose
+  pixels another one got is then found elsewhere. Since two classes may be confused with each other,
+  they need an IoU of 0.5 in the assignment and at most a tenth of that as named; since even a bad
+  network may do that, two thirds of the labeled classes need an IoU of 0.2.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +33,7 @@ _LEAST_IOU = 0.2
 _TIMES_BETTER = 4.0
 _LEAST_IOU_IN_CIRCLE = 0.5
 _TIMES_BETTER_IN_CIRCLE = 10.0
-_LEAST_PIXELS = 1000  # labeled, and predicted: a few objects prove nothing
+_LEAST_PIXELS = 1000  # in a cell of the matrix: a few objects prove nothing
 _LEAST_SHIFTED = 4  # classes
 _SHOWN = 3  # classes in the warning
 
@@ -43,7 +42,7 @@ _NUMBERS = {1: "one", 2: "two", 3: "three"}
 
 
 class _Assignment(NamedTuple):
-    """The columns that explain the rows best."""
+    """The assignment of columns to rows with the highest sum of IoU."""
 
     column_of: Mapping[int, int]  # by row, both among the classes that occur
     iou: Matrix  # (C, C) of each row with each column; 0 for classes that do not occur
@@ -56,7 +55,7 @@ class _Assignment(NamedTuple):
         return [r for r, c in self.column_of.items() if self.iou[r, c] >= _LEAST_IOU]
 
     def moved(self, *, least_iou: float, times_better: float) -> dict[int, int]:
-        """The rows that another column explains so much better than their own, with it."""
+        """The rows that another column explains that much better than their own, with it."""
         return {
             row: column
             for row, column in self.column_of.items()
@@ -71,7 +70,7 @@ class _Assignment(NamedTuple):
 def name_warning(scores: Scores, names: Sequence[str]) -> str:
     """One line when other names would explain the confusion matrix far better, else "".
 
-    names: of the classes, one for each IoU; the matrix may have a row and column more, the rest.
+    names: of the classes, one for each IoU; the matrix may have one more row and column, the rest.
     """
     best = _assignment(scores, len(names))
     moved = _shifted(best)
@@ -106,7 +105,7 @@ def _assignment(scores: Scores, classes: int) -> _Assignment:
 
 
 def _shifted(best: _Assignment) -> dict[int, int]:
-    """The classes that have moved by the same number of places; none if that may be chance."""
+    """The classes that have moved by the same number of places; {} if that may be chance."""
     moved = best.moved(least_iou=_LEAST_IOU, times_better=_TIMES_BETTER)
     offsets = [column - row for row, column in moved.items()]
     common = max(offsets, key=offsets.count, default=0)
@@ -118,7 +117,7 @@ def _shifted(best: _Assignment) -> dict[int, int]:
 
 
 def _exchanged(best: _Assignment) -> dict[int, int]:
-    """The classes that have moved each to the place of another of them, in a good matrix."""
+    """The classes that have moved in a cycle, in the matrix of a good network."""
     if 3 * len(best.strong) < 2 * len(best.labeled):
         return {}
     left = best.moved(least_iou=_LEAST_IOU_IN_CIRCLE, times_better=_TIMES_BETTER_IN_CIRCLE)

@@ -1,7 +1,7 @@
-"""Numbers beside the confusion matrix, by name: each published with the sentence that defines it.
+"""Further measures by name, each published with the sentence that defines it.
 
 Papers print "F1" or "mean IoU" for sums over a data set, means over images and means over batches,
-which differ by points. So a preset or `eval_single.py --measures` asks for one of them by name.
+which differ by points. So `evaluation.measures` names the ones to compute.
 """
 
 from abc import ABC, abstractmethod
@@ -19,44 +19,43 @@ from uda.utilities.distributed import in_dealt_order, sum_over_ranks
 
 MeasureName = Literal["f1", "per_image_union_miou", "soft_batch"]
 
-_UNITS = 2**40  # parts of 1 that means of images are counted in
+_UNITS = 2**40  # means over images are counted in units of 1 / _UNITS
 
 
 class NamedMeasure(ABC):
-    """What is counted while predictions pass by once."""
+    """A measure that is counted in one pass over predictions."""
 
     definition: ClassVar[str]  # one sentence, published with every value
-    # Then no folder of label maps holds what it needs.
-    needs_probabilities: ClassVar[bool] = False
+    needs_probabilities: ClassVar[bool] = False  # if so, it cannot be computed from label maps
 
     def __init__(self, label_space: LabelSpace) -> None:
         self.label_space = label_space
 
     def add(self, predicted: Tensor, labels: Tensor) -> None:
         """Counts one image's pixels: the classes predicted and the labels, both (H, W) integers on
-        one device, labels with 255 where nothing is known."""
+        one device; labels of 255 are ignored."""
         return
 
     def add_soft(self, sums: Tensor) -> None:
-        """Counts the same image by what soft_scores.py sums up of its probabilities; called
-        where `needs_probabilities`."""
+        """Counts the same image by the sums of its probabilities (see soft_scores.py); called if
+        `needs_probabilities`."""
         return
 
     def merge(self, other: Self) -> None:
-        """Adds what another one of the same kind has counted."""
+        """Adds the counts of another measure of the same kind."""
         return
 
     def gather(self) -> None:
-        """Adds what all other processes have counted."""
+        """Adds the counts of all other processes."""
         return
 
     @abstractmethod
     def fact(self, scores: Scores) -> dict[str, object]:
-        """The value and whatever belongs to it; `scores` are those of the whole pass."""
+        """The value, its definition and details; `scores` are those of the whole pass."""
 
 
 class F1(NamedMeasure):
-    """Of the confusion matrix, also called Dice coefficient."""
+    """F1 of the confusion matrix, also called Dice coefficient."""
 
     definition = (
         "percent; per class 2 TP / (2 TP + FP + FN) over all pixels of the data set, averaged over "
@@ -73,7 +72,7 @@ class F1(NamedMeasure):
 
 
 class PerImageUnionMiou(NamedMeasure):
-    """What the NoonBody challenge ranked by: every image counts alike."""
+    """The ranking measure of the NoonBody challenge: every image has the same weight."""
 
     definition = (
         "percent; per image, the mean IoU of the scored classes that its labels or its prediction "
@@ -83,12 +82,12 @@ class PerImageUnionMiou(NamedMeasure):
 
     def __init__(self, label_space: LabelSpace) -> None:
         super().__init__(label_space)
-        # The sum, in parts of 1 / _UNITS, and the number of images: whole numbers add up alike
-        # in every order and in every number of processes.
+        # The sum, in units of 1 / _UNITS, and the number of images: integers have the same sum in
+        # every order and with any number of processes.
         self.counts = torch.zeros(2, dtype=torch.int64)
 
     def add(self, predicted: Tensor, labels: Tensor) -> None:
-        # One class more: a folder of label maps may say nothing of a pixel.
+        # One class more: label maps may have pixels without a class.
         matrix = ConfusionMatrix(self.label_space.num_classes + 1)
         matrix.update(predicted[None], labels[None])
         counts = matrix.counts.cpu()
@@ -116,7 +115,7 @@ class PerImageUnionMiou(NamedMeasure):
 
 
 class SoftBatch(NamedMeasure):
-    """What segmentation_models prints after an epoch: mean IoU, F1 and loss of probabilities."""
+    """Mean IoU, F1 and loss of probabilities, as segmentation_models prints after an epoch."""
 
     definition = (
         f"percent, iou_score and f1-score of segmentation_models: probabilities in place of "
@@ -130,7 +129,7 @@ class SoftBatch(NamedMeasure):
 
     def __init__(self, label_space: LabelSpace) -> None:
         super().__init__(label_space)
-        self.images: list[Tensor] = []  # of each, in the order of the data set
+        self.images: list[Tensor] = []  # sums of each image, in the order of the data set
 
     def add_soft(self, sums: Tensor) -> None:
         self.images.append(sums)

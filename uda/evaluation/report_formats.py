@@ -29,7 +29,7 @@ def format_scores(name: str, scores: Scores, label_space: LabelSpace, facts: Fac
     """The scores in the format called `name`, one of FORMATS, without a line break at the end.
 
     facts: what the scores are published with, plain values and dicts of them (see `fact_lines`).
-    The formats in HOLDS_FACTS contain them; print `fact_lines` before the others. Raises
+    The formats in HOLDS_FACTS include them; print `fact_lines` before the others. Raises
     InputError, with the nearest name, when there is no such format.
     """
     if name not in FORMATS:
@@ -38,14 +38,14 @@ def format_scores(name: str, scores: Scores, label_space: LabelSpace, facts: Fac
 
 
 def _log(scores: Scores, label_space: LabelSpace, facts: Facts) -> str:
-    """The experiment log's lines, after those on the classes that the mean leaves out."""
+    """The experiment log's lines, after those on classes that are left out of the mean."""
     lines = fact_lines(unscored_fact(scores, label_space.report_names))
     lines += [absent_line(scores)] if scores.absent else []
     return "\n".join([*lines, iou_lines(scores, label_space.report_names)])
 
 
 def _segmentron(scores: Scores, label_space: LabelSpace, facts: Facts) -> str:
-    """What LikeLy-Journey/SegmenTron logs, but nan for absent classes, which it counts as 0."""
+    """As LikeLy-Journey/SegmenTron logs it, but nan for absent classes, which it counts as 0."""
     rows = [
         (str(train_id), name, f"{iou:g}")
         for train_id, (name, iou) in enumerate(zip(label_space.classes, scores.iou, strict=True))
@@ -57,7 +57,7 @@ def _segmentron(scores: Scores, label_space: LabelSpace, facts: Facts) -> str:
 
 
 def _mmseg(scores: Scores, label_space: LabelSpace, facts: Facts) -> str:
-    """What mmsegmentation's IoUMetric logs; it begins the table on a line of its own."""
+    """As mmsegmentation's IoUMetric logs it; the table starts on a line of its own."""
     columns = zip(label_space.report_names, scores.iou, scores.accuracy, strict=True)
     rows = [(name, str(rounded(iou)), str(rounded(accuracy))) for name, iou, accuracy in columns]
     summary = "  ".join(
@@ -82,7 +82,7 @@ def _markdown(scores: Scores, label_space: LabelSpace, facts: Facts) -> str:
 
 
 def _json(scores: Scores, label_space: LabelSpace, facts: Facts) -> str:
-    """`scores_json`; what is no number is null."""
+    """`scores_json`, with null for NaN."""
     values = scores_json(scores, label_space.report_names, **facts)
     return json.dumps(_without_nan(values), indent=2, allow_nan=False)
 
@@ -124,7 +124,7 @@ def _two_decimals(fraction: float) -> str:
 
 
 def _grid(header: Sequence[str], rows: _Table) -> str:
-    """The table that tabulate draws with tablefmt="grid" and everything centered."""
+    """The table that tabulate prints with tablefmt="grid" and everything centered."""
     widths = [max(len(h) + 2, *map(len, column)) for h, *column in zip(header, *rows, strict=True)]
     rule = _rule(widths)
     lines = [rule, _line(f"{h:^{w}}" for h, w in zip(header, widths, strict=True))]
@@ -135,7 +135,7 @@ def _grid(header: Sequence[str], rows: _Table) -> str:
 
 
 def _box(header: Sequence[str], rows: _Table) -> str:
-    """The table that PrettyTable draws. Its odd space goes where str.center puts it."""
+    """The table that PrettyTable prints. An odd space goes where str.center puts it."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     rule = _rule(widths)
     first, *others = [
@@ -154,7 +154,7 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _without_nan(value: object) -> object:
-    """Plain values with None where they hold a number that JSON does not know."""
+    """Plain values with None for the numbers that JSON does not have, NaN and infinities."""
     if isinstance(value, Mapping):
         return {name: _without_nan(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):

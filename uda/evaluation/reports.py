@@ -10,7 +10,7 @@ from uda.labels.class_sets import ClassSet
 
 
 def iou_lines(scores: Scores, names: Sequence[str]) -> str:
-    """IoU of each class and mIoU in percent, one line each, byte for byte as the log prints them.
+    """IoU of each class and mIoU in percent, one line each, byte for byte as in the experiment log.
 
     No padding zeros (`20.5`, `0.0`); absent classes print `nan`.
     """
@@ -19,21 +19,22 @@ def iou_lines(scores: Scores, names: Sequence[str]) -> str:
 
 
 def absent_line(scores: Scores) -> str:
-    """The classes that no score exists for, as a sentence; empty when there is none."""
+    """The classes without a score, as a sentence; "" when there are none."""
     if not scores.absent:
         return ""
     return f"absent from labels and predictions, not in the mean: {', '.join(scores.absent)}"
 
 
 def unscored_fact(scores: Scores, names: Sequence[str]) -> dict[str, str]:
-    """The classes that no mean includes, as a fact for `scores_json`; {} when there is none."""
+    """The classes that are left out of the means, as a fact for `scores_json`; {} when there are
+    none."""
     unscored = ", ".join(names[train_id] for train_id in scores.unscored)
     return {"not_scored": unscored} if unscored else {}
 
 
 def markdown_table(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """A table with a column per result; down the side what each saw of the target's labels, if the
-    results say so, then mIoU and each class.
+    """A table with a column per result and a row for the supervision, if the results name it, for
+    mIoU and for each class.
 
     results: values of `scores_json` by name, or files that hold them. Percent with two decimals;
     `-` for absent classes. Raises ValueError when the results have different classes.
@@ -57,7 +58,7 @@ def comparison_table(
     published_miou: float,
     published_per_class: Mapping[str, float] | None,
 ) -> str:
-    """A table of our scores, published ones, and ours minus theirs: mIoU, then each class.
+    """A table of our scores, published ones, and the difference: mIoU, then each class.
 
     published_miou, published_per_class: percent, classes by the names in `names`; without classes
     the table is its mIoU row. Percent with two decimals; `-` where a side has no score. Raises
@@ -69,7 +70,7 @@ def comparison_table(
     ]
     lines = [["class", "ours", "published", "difference"], ["---", "---:", "---:", "---:"]]
     for name, iou, theirs in pairs if per_class else pairs[:1]:
-        # Rounded once, like the log's lines: both may stand in one output.
+        # Rounded once, like the experiment log's lines: both may be printed together.
         ours = None if math.isnan(iou) else rounded(iou)
         cells = (_two_decimals(ours), _two_decimals(theirs), _difference(ours, theirs))
         lines.append([name, *cells])
@@ -79,8 +80,8 @@ def comparison_table(
 def scores_json(scores: Scores, names: Sequence[str], **facts: object) -> dict[str, object]:
     """The scores as plain values for a JSON file, in percent with four decimals, absent None.
 
-    facts: whatever belongs beside them (run, step, protocol, supervision). Raises TypeError when
-    a fact is named like a score.
+    facts: what the scores are published with (run, step, protocol, supervision). Raises TypeError
+    when a fact has the name of a score.
     """
     return dict(
         **unscored_fact(scores, names) | facts,
@@ -114,8 +115,8 @@ def boundary_fact(scores: Scores, names: Sequence[str], *, ratio: float) -> dict
 def fact_lines(facts: Mapping[str, object]) -> list[str]:
     """What a score is published with, as lines `name: value`, with spaces for underscores.
 
-    A dict of plain values is one line, and so is a `value` with its `definition`; dicts that hold
-    others have a line for each, which begins with all its keys.
+    A dict of plain values is one line, and so is a `value` with its `definition`; nested dicts have
+    one line each, which begins with all its keys.
     """
     return [
         line for name, fact in facts.items() for line in _fact_lines(name.replace("_", " "), fact)
@@ -138,7 +139,7 @@ def _fact_lines(name: str, fact: object) -> Iterator[str]:
 
 
 def _spelled(value: object) -> str:
-    """On one line; "-" for what is not known."""
+    """The value on one line; "-" for None."""
     return "-" if value is None else " ".join(str(value).split())
 
 
@@ -153,7 +154,7 @@ def markdown_rows(lines: Sequence[Sequence[str]]) -> str:
 
 
 def _difference(ours: float | None, theirs: float | None) -> str:
-    """Of the rounded numbers, so that it is the difference of what is printed beside it."""
+    """The difference of the rounded numbers, so that it agrees with those printed next to it."""
     if ours is None or theirs is None:
         return "-"
     return f"{round(ours, 2) - round(theirs, 2):+.2f}"

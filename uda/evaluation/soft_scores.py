@@ -1,7 +1,7 @@
-"""IoU and F1 of probabilities in place of predicted classes, averaged over batches of images.
+"""IoU and F1 of probabilities instead of predicted classes, averaged over batches of images.
 
-They are what networks trained with segmentation_models report after an epoch (its `iou_score` and
-`f1-score`), and differ by points from those of a data set's confusion matrix.
+Networks trained with segmentation_models report them after an epoch (its `iou_score` and
+`f1-score`). They differ by points from those of a data set's confusion matrix.
 """
 
 from typing import NamedTuple
@@ -12,8 +12,8 @@ from torch import Tensor
 from uda.labels.spaces import IGNORE_INDEX
 
 BATCH_SIZE = 8  # images, in the order of the data set; the last batch may have fewer
-SMOOTH = 1e-5  # added to both sides of every ratio: a class that is nowhere has 1
-_LOWEST = 1e-7  # probability that the loss takes for anything below, as Keras does
+SMOOTH = 1e-5  # added to both sides of every ratio: an absent class scores 1
+_LOWEST = 1e-7  # the loss clamps probabilities from below at this, as Keras does
 
 
 class SoftScores(NamedTuple):
@@ -27,9 +27,9 @@ class SoftScores(NamedTuple):
 def soft_sums(probabilities: Tensor, labels: Tensor) -> Tensor:
     """(3C + 2) float64 on the CPU: what an image, or a part of it, adds to its batch's scores.
 
-    probabilities: (C, H, W) float; labels: (H, W) train ids, pixels of 255 count for nothing.
-    The sums are, by class, of the probability where it is labeled, of the probability everywhere,
-    and of the labeled pixels; then the losses of all labeled pixels, and their number.
+    probabilities: (C, H, W) float; labels: (H, W) train ids, pixels of 255 are ignored.
+    The sums are, by class: the probability where the class is labeled, the probability everywhere,
+    and the labeled pixels; then the losses of all labeled pixels, and their number.
     """
     known = labels != IGNORE_INDEX
     masks = [labels == train_id for train_id in range(len(probabilities))]
@@ -50,5 +50,5 @@ def soft_scores(sums: Tensor) -> SoftScores:
     iou = (right + SMOOTH) / (everywhere + labeled - right + SMOOTH)
     f1 = (2 * right + SMOOTH) / (everywhere + labeled + SMOOTH)
     loss, pixels = batches[:, -2:].sum(dim=0)
-    # Every class of every batch weighs the same.
+    # Every class of every batch has the same weight.
     return SoftScores(float(iou.mean()), float(f1.mean()), float(loss / pixels.clamp(min=1)))
