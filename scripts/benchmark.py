@@ -20,7 +20,9 @@ from benchmark_data import FULL, QUICK, measure_evaluation, measure_loader, writ
 from benchmark_limits import measure_limits
 from benchmark_report import Figure, Row, machine, markdown, plain_values
 from benchmark_training import measure_processes, measure_training
-from uda.commands.common import add_device, at_least, clear_errors, device_named
+from uda.commands.endings import clear_errors
+from uda.commands.options import add_device, at_least
+from uda.utilities.distributed import device_named
 from uda.utilities.errors import InputError
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"

@@ -16,7 +16,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from uda.commands.common import clear_errors, device_named
+from uda.commands.endings import clear_errors
 from uda.data.batch import Batch, View
 from uda.experiment import Experiment
 from uda.experiments import load_preset
@@ -26,7 +26,7 @@ from uda.models.segmenter import SegmentationOutput, Segmenter
 from uda.objectives.base import StepContext
 from uda.training.run import Run, start_run
 from uda.training.step import train_step
-from uda.utilities.distributed import own_batch, process_group
+from uda.utilities.distributed import device_named, own_batch, process_group
 from uda.utilities.host_memory import keep_freed_memory
 
 Way = Literal["plain", "ours"]

@@ -1,71 +1,7 @@
-"""Writes a snapshot of ours from a file that --restore-from opens, or that torch refuses.
+"""Writes a snapshot from a file of another project: python scripts/convert_checkpoint.py IN OUT"""
 
-python scripts/convert_checkpoint.py GTA2Cityscapes_multi.pth adaptsegnet.pth
-
-A file that holds more than tensors and plain values, such as numbers of numpy or a class's options,
-could run code when loaded. Its tensors are read here without running any; the rest is left out.
-"""
-
-import argparse
-from pathlib import Path
-
-from torch import Tensor
-
-from uda.checkpoints.recovery import recover_tensors
-from uda.checkpoints.snapshots import load, save, snapshot_values
-from uda.commands.common import clear_errors, print_facts
-from uda.utilities.errors import require
-from uda.utilities.weight_files import listed, unwrapped
-
-
-def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("source", metavar="IN", type=Path, help="file of ours or of another project")
-    add("output", metavar="OUT", type=Path, help="new file, a snapshot for --restore-from")
-    drawn = "tensors that may be missing and are drawn at random: names, or how they begin"
-    how = add("--partial", metavar="NAME", nargs="+", default=[], help=drawn)
-    alone = "write the tensors alone, of whatever network: for discriminators and initial weights"
-    add("--tensors", action="store_true", help=alone)
-    options = parser.parse_args(arguments)
-    if options.tensors and options.partial:
-        parser.error(f"{how.option_strings[0]} is for networks: leave it with --tensors")
-    return options
-
-
-def convert_tensors(source: Path, output: Path) -> dict[str, object]:
-    """Writes the tensors of the state dict in `source`; says what there was."""
-    content, dropped = recover_tensors(source)
-    entries = unwrapped(content, prefixes=())
-    tensors = {name: value for name, value in entries.items() if isinstance(value, Tensor)}
-    require(bool(tensors), f"{source} holds no state dict: there is no tensor to write")
-    save(tensors, output)
-    facts: dict[str, object] = {"tensors": len(tensors)}
-    return facts | ({"dropped": listed(dropped)} if dropped else {})
-
-
-def convert_network(source: Path, output: Path, partial: list[str]) -> dict[str, object]:
-    """Writes a snapshot of the network in `source`; says what there was."""
-    snapshot = load(source, partial=partial, recover=True)
-    snapshot.build()  # refuses what would be refused when the snapshot is used
-    save(snapshot_values(snapshot), output)
-    facts: dict[str, object] = {"network": snapshot.preset}
-    return facts | snapshot.report | {"supervision": snapshot.supervision}
-
-
-def main(arguments: list[str] | None = None) -> None:
-    options = parse_arguments(arguments)
-    source, output = options.source, options.output
-    require(not output.exists(), f"{output} exists already: give another name for OUT")
-    require(output.parent.is_dir(), f"{output.parent} is no folder: make it, or give another OUT")
-    if options.tensors:
-        facts = convert_tensors(source, output)
-    else:
-        facts = convert_network(source, output, options.partial)
-    print_facts({"written": output, **facts})
-
+from uda.commands.convert import main
+from uda.commands.endings import clear_errors
 
 if __name__ == "__main__":
     with clear_errors():

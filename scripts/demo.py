@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from uda.checkpoints import snapshots
-from uda.commands.common import at_least, clear_errors
+from uda.commands.endings import clear_errors
+from uda.commands.options import at_least
 from uda.data.files import read_image
 from uda.data.registry import list_dataset
 from uda.evaluation.evaluate import predictions

@@ -22,7 +22,8 @@ from typing import Any
 
 from ladder_chart import SOURCE_ONLY, check_matplotlib, draw, supervision_of
 from uda.checkpoints import snapshots
-from uda.commands.common import at_least, clear_errors
+from uda.commands.endings import clear_errors
+from uda.commands.options import at_least
 from uda.experiments.toy_city import TOY_ROOT
 from uda.utilities.errors import InputError
 

@@ -1,52 +1,7 @@
-"""Writes DensePose-COCO's people as label maps of 14 body parts: the data set `noonbody`.
+"""Writes the data set noonbody: see uda/commands/data/prepare_densepose.py"""
 
-python scripts/prepare_densepose.py --annotations densepose_train2014.json --images train2014 \
-    --output data/NoonBody
-python scripts/prepare_densepose.py --annotations densepose_minival2014.json --images val2014 \
-    --output data/NoonBody --split val
-"""
-
-import argparse
-from pathlib import Path
-
-from tqdm import tqdm
-
-from uda.commands.common import clear_errors
-from uda.data.datasets.body_parts import NOONBODY
-from uda.data.preparation.densepose import prepare
-
-
-def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="DensePose-COCO to label maps of body parts.")
-    add = parser.add_argument
-    add("--annotations", type=Path, required=True, metavar="FILE",
-        help="densepose_train2014.json, also called densepose_coco_2014_train.json")  # fmt: skip
-    add("--images", type=Path, required=True, metavar="DIR", help="COCO's train2014 or val2014")
-    add("--output", type=Path, required=True, metavar="DIR", help="DATA_ROOT/NoonBody")
-    add("--split", choices=NOONBODY.splits, default="train", help="default: %(default)s")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    options = parse_arguments(arguments)
-    with tqdm(unit="img", leave=False, delay=1) as bar:
-
-        def advance(count: int) -> None:
-            bar.update(count)
-
-        done = prepare(
-            options.annotations,
-            options.images,
-            options.output,
-            split=options.split,
-            progress=advance,
-        )
-    print(
-        f"{options.output}: {done.written} images of {options.split} with {done.people} people; "
-        f"{done.ignored_people} more people in them without annotated parts are ignored (255); "
-        f"{done.left_out} images without annotated people were left out"
-    )
-
+from uda.commands.data.prepare_densepose import main
+from uda.commands.endings import clear_errors
 
 if __name__ == "__main__":
     with clear_errors():

@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from uda.checkpoints import snapshots
-from uda.commands.common import at_least, clear_errors
+from uda.commands.endings import clear_errors
+from uda.commands.options import at_least
 from uda.data.config import DomainConfig
 from uda.data.pseudo_label_folder import ID_SPACE, Manifest, PseudoLabelWriter
 from uda.data.registry import list_dataset

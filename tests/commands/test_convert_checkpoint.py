@@ -149,7 +149,7 @@ def test_tensors_alone_are_taken_out_of_whatever_there_is(
     assert not (tmp_path / "sprung").exists()
     assert "tensors: 2" in capsys.readouterr().out.splitlines()
     path.unlink()
-    with pytest.raises(InputError, match="holds no state dict: there is no tensor to write"):
+    with pytest.raises(InputError, match="has no state dict: there is no tensor to write"):
         converted(tmp_path, {"best": 0.5}, "--tensors")
     assert not path.exists()
     with pytest.raises(SystemExit):

@@ -170,7 +170,7 @@ def test_a_file_is_not_overwritten_unasked(shell: Shell) -> None:
     folder = write_plain(shell.cwd / "data")
     drafted(shell, folder)
     (folder / "dataset.toml").write_text("my own work")
-    assert "or say --overwrite" in shell.refused(COMMAND, str(folder))
+    assert "or add --overwrite" in shell.refused(COMMAND, str(folder))
     shell.run(COMMAND, str(folder), "--overwrite")
     elsewhere = shell.cwd / "files/own.toml"
     elsewhere.parent.mkdir()

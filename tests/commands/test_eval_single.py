@@ -250,11 +250,11 @@ def test_predictions_are_exported_without_a_label(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--json", "s.json"), "--export writes predictions and scores nothing: leave --json"),
-        (("--sets", "miou19"), "leave --sets"),
-        (("--boundary",), "leave --boundary"),
-        (("--measures", "f1"), "leave --measures"),
-        (("--format", "csv"), "leave --format"),
+        (("--json", "s.json"), "--export writes predictions and scores nothing: omit --json"),
+        (("--sets", "miou19"), "omit --sets"),
+        (("--boundary",), "omit --boundary"),
+        (("--measures", "f1"), "omit --measures"),
+        (("--format", "csv"), "omit --format"),
         (("--protocol", "dacs"), "the server wants the images' stored size"),
         (("--split", "vall"), "no split 'vall'"),
     ],

@@ -181,7 +181,9 @@ def test_a_folder_of_predictions_is_scored(
     assert "has no prediction" in shell.refused(*score, "source.toml", "--split", "train")
     for odd in (("p/ids",), ("p/ids", "gtFine", "--dataset", "target.toml")):
         assert "one of them" in shell.refused("scripts/score_folder.py", *odd)
-    assert "--split is of" in shell.refused("scripts/score_folder.py", "p", "l", "--split", "val")
+    assert "--split is an option for data sets" in shell.refused(
+        "scripts/score_folder.py", "p", "l", "--split", "val"
+    )
 
 
 def test_a_split_without_labels_is_no_problem(shell: Shell, described: list[str]) -> None:

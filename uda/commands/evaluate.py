@@ -1,12 +1,17 @@
-"""Scores a snapshot: python eval_single.py --restore-from snapshots/RUN/GTA5_40000.pth"""
+"""Score a snapshot: %(prog)s --restore-from snapshots/RUN/GTA5_40000.pth"""
 
 import argparse
 from collections.abc import Sequence
 from functools import partial
 
-from uda.commands.common import clear_errors, device_named, print_facts
-from uda.commands.network_options import add_network_options, network_from
-from uda.commands.score_options import add_score_options, check_score_options, publish
+from uda.commands.endings import clear_errors, print_facts, publish
+from uda.commands.options import (
+    add_network_options,
+    add_score_options,
+    check_score_options,
+    network_from,
+    new_parser,
+)
 from uda.data.class_range import range_facts
 from uda.data.training import open_labeled_split
 from uda.evaluation.evaluate import evaluate, protocol_line
@@ -14,11 +19,11 @@ from uda.experiments.published import compare
 from uda.labels.class_sets import class_set_named
 from uda.prediction.export import EXPORTS, export_predictions
 from uda.training.tracking import progress_bar
-from uda.utilities.distributed import own_share, process_group
+from uda.utilities.distributed import device_named, own_share, process_group
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
+    parser = new_parser(__doc__, prog=prog)
     add_network_options(parser)
     parser.add_argument("--split", help="of the data set (default: the snapshot's, usually val)")
     add_score_options(parser)
@@ -28,8 +33,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main(given: Sequence[str] | None = None) -> None:
-    arguments = parse_arguments(given)
+def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None:
+    arguments = parse_arguments(given, prog)
     with clear_errors(), process_group(device_named(arguments.device)) as device:
         check_score_options(arguments)
         network = network_from(arguments, device)

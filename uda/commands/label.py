@@ -1,32 +1,35 @@
-"""Labels target images: python pseudo_label.py --restore-from FILE --threshold 0.5"""
+"""Write pseudo-labels of target images: %(prog)s --restore-from FILE --threshold 0.5"""
 
 import argparse
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from uda.commands.common import at_least, clear_errors, device_named, print_facts
-from uda.commands.network_options import add_network_options, network_from
+from uda.commands.endings import clear_errors, print_facts
+from uda.commands.options import add_network_options, at_least, network_from, new_parser
 from uda.prediction.pseudo_labeling import label_images, labeling_report, list_target
 from uda.training.tracking import progress_bar
-from uda.utilities.distributed import own_share, process_group
+from uda.utilities.distributed import device_named, own_share, process_group
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_network_options(parser)
-    parser.add_argument(
+def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
+    parser = new_parser(__doc__, prog=prog)
+    labels = parser.add_argument_group("pseudo-labels")
+    labels.add_argument(
         "--threshold", required=True, type=float, metavar="P",
-        help="pixels whose softmax probability is below P stay unlabeled (0 labels all)",
+        help="leave pixels below this softmax probability unlabeled (0 labels all)",
     )  # fmt: skip
-    parser.add_argument("--output", metavar="DIR", type=Path, help="default: beside the snapshot")
-    parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="default: the snapshot's")
-    parser.add_argument("--first", type=at_least(1), metavar="N", help="only the first N images")
+    labels.add_argument(
+        "--output", metavar="DIR", type=Path, help="default: pseudo_labels/ next to FILE"
+    )
+    labels.add_argument("--splits", nargs="+", metavar="SPLIT", help="default: the snapshot's")
+    labels.add_argument("--first", type=at_least(1), metavar="N", help="only the first N images")
+    add_network_options(parser)
     return parser.parse_args(arguments)
 
 
-def main(given: Sequence[str] | None = None) -> None:
-    arguments = parse_arguments(given)
+def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None:
+    arguments = parse_arguments(given, prog)
     with clear_errors(), process_group(device_named(arguments.device)) as device:
         folder = arguments.output or arguments.restore_from.parent / "pseudo_labels"
         network = network_from(arguments, device, target=True)

@@ -1,4 +1,4 @@
-"""Predicts a folder of images: python predict.py --restore-from FILE --images DIR"""
+"""Segment a folder of images: %(prog)s --restore-from FILE --images DIR"""
 
 import argparse
 import sys
@@ -6,33 +6,37 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from uda.commands.common import clear_errors, device_named, print_facts, printable
-from uda.commands.network_options import add_network_options, network_from
+from uda.commands.endings import clear_errors, print_facts, printable
+from uda.commands.options import add_network_options, network_from, new_parser
 from uda.prediction.folder import predict_folder
 from uda.prediction.writer import KINDS
 from uda.training.tracking import progress_bar
-from uda.utilities.distributed import is_main, process_group
+from uda.utilities.distributed import device_named, is_main, process_group
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog="Exit status: 0; 1 when images could not be read, which are named; 2 when nothing "
-        "was written.",
+def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
+    parser = new_parser(
+        __doc__,
+        prog=prog,
+        epilog="Exit status: 0; 1 when some images could not be read (they are named); 2 when\n"
+        "nothing was written.",
     )
-    add_network_options(parser, data_sets=False)
-    parser.add_argument(
+    pictures = parser.add_argument_group("pictures")
+    pictures.add_argument(
         "--images", required=True, metavar="DIR", type=Path, help="folder of PNG and JPEG files"
     )
-    parser.add_argument("--output", metavar="DIR", type=Path, help="default: beside the snapshot")
-    parser.add_argument(
+    pictures.add_argument(
+        "--output", metavar="DIR", type=Path, help="default: predictions/ next to FILE"
+    )
+    pictures.add_argument(
         "--kinds", choices=KINDS, nargs="+", default=tuple(KINDS), help="default: all"
     )
+    add_network_options(parser, data_sets=False)
     return parser.parse_args(arguments)
 
 
-def main(given: Sequence[str] | None = None) -> int:
-    arguments = parse_arguments(given)
+def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> int:
+    arguments = parse_arguments(given, prog)
     with clear_errors(), process_group(device_named(arguments.device)) as device:
         output = arguments.output or arguments.restore_from.parent / "predictions"
         network = network_from(arguments, device)

@@ -1,4 +1,4 @@
-"""Trains a preset: python train_uda.py --preset aagc_640x360_b2_student"""
+"""Train a preset: %(prog)s --preset aagc_640x360_b2_student"""
 
 import argparse
 import os
@@ -7,25 +7,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from uda.commands.common import (
-    add_device,
-    add_overrides,
-    clear_errors,
-    device_named,
-    folder_of_run,
-    root_among,
-)
+from uda.commands.endings import clear_errors
+from uda.commands.options import add_device, add_overrides, folder_of_run, new_parser, root_among
 from uda.data.registry import datasets_of, layout_named, refuse_unused_root
 from uda.evaluation.report_formats import format_scores
 from uda.experiments import list_presets, load_preset
 from uda.experiments.published import compare
 from uda.training.loop import train
 from uda.utilities.config_tree import apply_override
-from uda.utilities.distributed import process_group
+from uda.utilities.distributed import device_named, process_group
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
+    parser = new_parser(__doc__, prog=prog)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--preset", metavar="NAME", help="a listed one, or FILE.py:NAME")
     what.add_argument("--list", action="store_true", help="show the presets and exit")
@@ -39,8 +33,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main(given: Sequence[str] | None = None) -> None:
-    arguments = parse_arguments(given)
+def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None:
+    arguments = parse_arguments(given, prog)
     with clear_errors(), process_group(device_named(arguments.device)) as device:
         if arguments.list:
             print(list_presets())

@@ -66,6 +66,26 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
     leave_group()
 
 
+def default_device() -> str:
+    """The name of the device to compute on where none is given."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def device_named(name: str) -> torch.device:
+    """The device called `name`, or this process's own GPU where torchrun started several.
+
+    Raises InputError when torch does not know it or it is not there.
+    """
+    name = local_device(name)
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).split("\n")[0]
+        raise InputError(f"--device {name}: {reason}; allowed: cpu, cuda, cuda:N") from None
+    return device
+
+
 def local_device(name: str) -> str:
     """`name`, or, where torchrun started several processes, the GPU of this one for "cuda".
 

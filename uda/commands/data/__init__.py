@@ -1,0 +1,1 @@
+"""uda data ...: checks, descriptions and preparation of data sets."""

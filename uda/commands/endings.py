@@ -1,0 +1,78 @@
+"""How commands end: with scores and their facts, or with one line that says what to fix."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from uda.evaluation.metrics import Scores
+from uda.evaluation.report_formats import HOLDS_FACTS, format_scores
+from uda.evaluation.reports import fact_lines, unscored_fact
+from uda.labels.spaces import LabelSpace
+from uda.training.signals import Stopped
+from uda.utilities.distributed import is_main, leave_group
+from uda.utilities.errors import InputError
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """What the user can fix ends the program with one line and status 2, without a traceback. A
+    run that a signal has stopped in good order ends with a line on how to resume and status 0."""
+    try:
+        yield
+    except Stopped as stopped:
+        if is_main():
+            print(stopped, flush=True)
+        leave_group()
+        sys.exit(0)
+    except InputError as error:
+        sys.exit(_fail(str(error), status=2))
+    except FloatingPointError as error:
+        sys.exit(_fail(str(error), status=1))
+    except KeyboardInterrupt:  # where training does not listen itself
+        sys.exit(_fail("interrupted", status=130))
+    except BrokenPipeError:  # the reader of our output, e.g. `head`, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _fail(message: str, *, status: int) -> int:
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
+    return status
+
+
+def printable(text: str) -> str:
+    """`text` with everything escaped that a terminal would obey or could not show: file names can
+    hold anything."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def print_facts(facts: Mapping[str, object]) -> None:
+    """One line for each, so that no score is printed without them."""
+    print("\n".join(fact_lines(facts)))
+
+
+def publish(
+    scores: Scores,
+    label_space: LabelSpace,
+    facts: Mapping[str, object],
+    options: argparse.Namespace,
+    *,
+    aside: str = "",
+    aside_facts: Mapping[str, object] | None = None,
+) -> None:
+    """Prints the scores with their facts in the format asked for, and writes the JSON file.
+
+    `aside`: whole lines to print before the scores, in formats made for reading; `aside_facts`:
+    the same for formats made for programs.
+    """
+    absent = {"absent": ", ".join(scores.absent)} if scores.absent else {}
+    absent |= unscored_fact(scores, label_space.report_names)
+    all_facts = {**facts, **absent, **(aside_facts or {})}
+    if options.format not in HOLDS_FACTS:
+        print_facts(facts if options.format == "log" else {**facts, **absent})  # log has them
+        print(aside, end="")
+    print(format_scores(options.format, scores, label_space, all_facts))
+    if options.json is not None and is_main():
+        options.json.write_text(format_scores("json", scores, label_space, all_facts) + "\n")
