@@ -21,7 +21,7 @@ class _Command(NamedTuple):
 _NETWORKS = {
     "train": _Command("train", "train a preset", "--preset toy_class_mix"),
     "eval": _Command("evaluate", "score a snapshot", "--restore-from snapshots/RUN/GTA5_500.pth"),
-    "label": _Command("label", "write pseudo-labels", "--restore-from FILE --threshold 0.5"),
+    "label": _Command("label", "label images", "--restore-from FILE --threshold 0.5"),
     "predict": _Command("predict", "segment a folder", "--restore-from FILE --images DIR"),
     "convert": _Command("convert", "convert weights", "IN.pth OUT.pth"),
 }
