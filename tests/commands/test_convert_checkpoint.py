@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-import convert_checkpoint
 import uda
 from factories import file_of, tiny_snapshot
 from tiny_runs import assert_same, start_process
 from uda.checkpoints.formats import SEGMENTRON
 from uda.checkpoints.snapshots import load, save, snapshot_values
+from uda.commands import convert
 from uda.experiments import load_preset
 from uda.utilities.errors import InputError
 
@@ -44,7 +44,7 @@ def weights() -> dict[str, Tensor]:
 
 def converted(folder: Path, content: object, *options: str) -> Path:
     torch.save(content, folder / "in.pth")
-    convert_checkpoint.main([str(folder / "in.pth"), str(folder / "out.pth"), *options])
+    convert.main([str(folder / "in.pth"), str(folder / "out.pth"), *options])
     return folder / "out.pth"
 
 
@@ -108,7 +108,7 @@ def test_what_may_be_missing_is_drawn_once_and_for_all(
 def test_a_snapshot_of_ours_stays_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     values = snapshot_values(tiny_snapshot(load_preset("gc_640x360_b2_class_mix")))
     save(values, tmp_path / "ours.pth")
-    convert_checkpoint.main([str(tmp_path / "ours.pth"), str(tmp_path / "out.pth")])
+    convert.main([str(tmp_path / "ours.pth"), str(tmp_path / "out.pth")])
     assert "network: tiny\n" in capsys.readouterr().out
     assert_same(snapshot_values(load(tmp_path / "out.pth")), values)
 
@@ -125,7 +125,7 @@ def test_what_cannot_be_converted_writes_nothing(
         tmp_path / "out.pth": r"591 of 592 .* 1 \(head.block.2.bias, ...\) missing",
     }.items():
         with pytest.raises(InputError, match=complaint):
-            convert_checkpoint.main([str(source), str(output)])
+            convert.main([str(source), str(output)])
     assert taken.read_text() == "something"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.pth", "taken.pth"]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import prepare_fashionpedia
 from fashion_files import Box, coco, picture, write_coco, write_images, write_kaggle
+from uda.commands.data import prepare_fashionpedia
 from uda.data.datasets.fashion_classes import FASHION_CLASSES, GROUPS
 from uda.data.files import read_header
 from uda.data.preparation.fashion_annotations import Instance, KaggleTable, read_annotations

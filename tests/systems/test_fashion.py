@@ -10,10 +10,10 @@ import torch
 from every_objective import OBJECTIVES, steps_with
 from PIL import Image
 
-import prepare_fashionpedia
 from fashion_files import write_coco, write_images, write_kaggle
 from shells import Shell
 from uda.checkpoints.snapshots import load
+from uda.commands.data import prepare_fashionpedia
 from uda.data.config import DataConfig, DomainConfig
 from uda.data.datasets.fashion import FASHION5
 from uda.data.files import read_header

@@ -10,11 +10,11 @@ import torch
 from every_objective import OBJECTIVES, steps_with
 from PIL import Image
 
-import prepare_vaihingen
 from shells import Shell
 from tiny_runs import CPU, assert_same, metrics, tiny_mask2former
 from uda.checkpoints import snapshots
 from uda.checkpoints.snapshots import read
+from uda.commands.data import prepare_vaihingen
 from uda.data.batch import Batch
 from uda.data.datasets.isprs import ISPRS6
 from uda.data.datasets.isprs_areas import AREAS, Area, IsprsName
