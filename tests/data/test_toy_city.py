@@ -223,7 +223,7 @@ def test_nothing_is_left_of_a_run_that_fails(tmp_path: Path) -> None:
 
 
 def test_contact_sheet() -> None:
-    sheet = contact_sheet(rows=2, size=(64, 96))
+    sheet = np.asarray(contact_sheet(rows=2, size=(64, 96)))
     assert sheet.shape == (2 * 64, 6 * 96, 3)
     assert np.array_equal(sheet[:64, :96], toy_image("source", 0, seed=0, size=(64, 96)).image)
 

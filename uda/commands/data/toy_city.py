@@ -9,7 +9,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
 from tqdm import tqdm
 
 from uda.commands.options import new_parser, size_from
@@ -85,5 +84,5 @@ def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> 
     if options.sheet is not None:
         sheet = contact_sheet(seed=options.seed, size=options.size, gap=options.gap)
         options.sheet.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(sheet).save(options.sheet)
+        sheet.save(options.sheet)
     print(f"{options.output}: toy city of {scenes} scenes")

@@ -140,8 +140,8 @@ def toy_image(
 
 def contact_sheet(
     *, rows: int = 6, seed: int = 0, size: tuple[int, int] = (128, 256), gap: float = 0.5
-) -> Bytes:
-    """A picture (rows * H, 6 * W, 3) of both domains, one street per cell.
+) -> Image.Image:
+    """An RGB picture, rows * H high and 6 * W wide, of both domains, one street per cell.
 
     Columns: source, its labels, target, its labels, another target, the source in the colors of
     that other target.
@@ -160,7 +160,7 @@ def contact_sheet(
             match_colors(source.image, color_statistics(other.image)),
         )
         sheet.append(np.concatenate(cells, axis=1))
-    return np.concatenate(sheet)
+    return Image.fromarray(np.concatenate(sheet))
 
 
 def _check(*, seed: int, size: tuple[int, int], gap: float) -> None:
