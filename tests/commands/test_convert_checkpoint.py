@@ -121,7 +121,7 @@ def test_what_cannot_be_converted_writes_nothing(
     taken.write_text("something")
     for output, complaint in {
         taken: "taken.pth exists already: give another name for OUT",
-        tmp_path / "nowhere" / "out.pth": "nowhere is no folder",
+        tmp_path / "nowhere" / "out.pth": "nowhere is not a folder",
         tmp_path / "out.pth": r"591 of 592 .* 1 \(head.block.2.bias, ...\) missing",
     }.items():
         with pytest.raises(InputError, match=complaint):
