@@ -327,7 +327,7 @@ def start_process(cwd: Path, name: str, *arguments: str) -> "subprocess.Popen[st
     return subprocess.Popen(
         [sys.executable, str(REPOSITORY / name), *arguments],
         cwd=cwd,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
