@@ -1,27 +1,249 @@
-"""Unsupervised domain adaptation for semantic segmentation, in plain PyTorch."""
+"""Unsupervised domain adaptation for semantic segmentation, in plain PyTorch.
 
-from collections.abc import Sequence
+The functions here are all that most programs need; docs/python.md shows them at work. `import uda`
+is light: a function imports what it needs when it is called.
+"""
+
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
+
+from uda.utilities.errors import InputError
 
 if TYPE_CHECKING:
+    import torch
+
+    from uda.evaluation.evaluate import EvaluationConfig
+    from uda.experiment import Experiment
     from uda.models.segmenter import Segmenter
+    from uda.prediction.folder import Predicted
+    from uda.prediction.images import Pictures, PixelLabels
+    from uda.prediction.scoring import Evaluation
 
 __version__ = "0.1.0"
+__all__ = ["InputError", "evaluate", "load", "predict", "train"]
+
+_Path = str | PathLike[str]
 
 
-def load(path: str | PathLike[str], *, partial: str | Sequence[str] = ()) -> "Segmenter":
-    """The network in a snapshot of ours or in a file of a project in uda/checkpoints/formats.py, in
+def load(
+    path: _Path,
+    *,
+    partial: str | Sequence[str] = (),
+    weights: Literal["student", "teacher"] = "student",
+) -> "Segmenter":
+    """The network in a snapshot, or in a file of a project listed in uda/checkpoints/formats.py, in
     evaluation mode on the CPU.
 
     Raises InputError when the file is missing, damaged, of no known format, or lacks a tensor whose
-    name does not begin as one of `partial`; those that may be missing are drawn at random, the same
-    in every call.
+    name does not begin as one of `partial`. Missing tensors are randomly initialized, the same in
+    every call.
     """
-    from uda.checkpoints.snapshots import (
-        load as load_snapshot,  # here, so that a part of uda loads by itself
-    )
+    from uda.checkpoints.snapshots import load as load_snapshot
 
     names = [partial] if isinstance(partial, str) else partial
-    return load_snapshot(Path(path), partial=names).build()
+    return load_snapshot(Path(path), partial=names).build(weights)
+
+
+def evaluate(
+    network: "_Path | Segmenter",
+    dataset: str | None = None,
+    *,
+    split: str | None = None,
+    protocol: str | None = None,
+    data_root: _Path | None = None,
+    device: "str | torch.device | None" = None,
+    workers: int = 2,
+) -> "Evaluation":
+    """Scores of a network on a labeled split: `miou`, `iou` by class, `protocol`, `facts`; `print`
+    shows what `uda eval` prints.
+
+    network: the path of a snapshot or of a file that `load` opens, whose data set, split and
+    protocol are the defaults; or a network, which needs a `dataset` and is scored on "val" by the
+    protocol "native" unless told otherwise. `dataset`: the name of a data set below `data_root`
+    (default: the snapshot's, then the variable UDA_DATA), or the path of a TOML file.
+    Raises InputError when the data or the file cannot be used, or the classes differ.
+    """
+    from uda.data.registry import layout_named, refuse_unused_root, root_of
+    from uda.prediction.opened import open_network
+    from uda.prediction.scoring import score_network
+
+    root = None if data_root is None else str(data_root)
+    if isinstance(network, (str, PathLike)):
+        opened = open_network(
+            Path(network),
+            device=_device(device),
+            protocol=protocol,
+            data_root=root,
+            dataset=dataset,
+        )
+        opened.config.split = split or opened.config.split
+        return score_network(
+            opened.segmenter,
+            config=opened.config,
+            label_space=opened.snapshot.label_space,
+            root=opened.root,
+            facts=opened.facts,
+            workers=workers,
+        )
+    if dataset is None:
+        raise InputError("evaluate(network, dataset): a network alone has no data set: name one")
+    refuse_unused_root(root, [dataset])
+    return score_network(
+        _on(network, device),
+        config=_config(network, dataset, split or "val", protocol),
+        label_space=layout_named(dataset).label_space,
+        root=root_of(root or "", [dataset]),
+        facts={"network": type(network).__name__},
+        workers=workers,
+    )
+
+
+@overload
+def predict(
+    network: "_Path | Segmenter",
+    images: "Pictures",
+    *,
+    output: None = None,
+    protocol: str | None = None,
+    device: "str | torch.device | None" = None,
+) -> "list[PixelLabels]": ...
+
+
+@overload
+def predict(
+    network: _Path,
+    images: _Path,
+    *,
+    output: _Path,
+    protocol: str | None = None,
+    device: "str | torch.device | None" = None,
+) -> "Predicted": ...
+
+
+def predict(
+    network: "_Path | Segmenter",
+    images: "Pictures",
+    *,
+    output: _Path | None = None,
+    protocol: str | None = None,
+    device: "str | torch.device | None" = None,
+) -> "list[PixelLabels] | Predicted":
+    """The classes of images' pixels: for each image its `name`, `labels` (H, W) and `confidence`
+    (H, W), at the image's own size.
+
+    images: one or several pictures of Pillow, arrays (H, W, 3) uint8, tensors (3, H, W), paths; a
+    batch (N, 3, H, W); or the path of a folder, whose images are taken in sorted order. Tensors are
+    uint8 or float in [0, 1]. `network`: as in `evaluate`; a path brings its protocol.
+
+    With `output`, the images of a folder are written there as ids, colors, overlays and confidence,
+    as `uda predict` does, and what was written is returned: of a folder that does not fit into
+    memory, too. Raises InputError when images or files cannot be used.
+    """
+    from uda.prediction.folder import predict_folder
+    from uda.prediction.images import label_pictures
+    from uda.prediction.opened import open_network
+    from uda.prediction.writer import KINDS
+
+    if isinstance(network, (str, PathLike)):
+        path = Path(network)
+        opened = open_network(path, device=_device(device), protocol=protocol, data=False)
+        if output is None:
+            mirrored = opened.snapshot.label_space.mirrored
+            return label_pictures(opened.segmenter, images, config=opened.config, mirrored=mirrored)
+        if not isinstance(images, (str, PathLike)):
+            raise InputError("predict(..., output=): give images as the path of a folder")
+        return predict_folder(opened, Path(images), Path(output), snapshot=path, kinds=tuple(KINDS))
+    if output is not None:
+        raise InputError(
+            "predict(..., output=): give the network as the path of its file, which knows the "
+            "names and colors of its classes"
+        )
+    config = _config(network, "images", "", protocol)
+    return label_pictures(_on(network, device), images, config=config)
+
+
+def train(
+    experiment: "str | Experiment",
+    *,
+    run: _Path | None = None,
+    overrides: Mapping[str, object] | Sequence[str] = (),
+    device: "str | torch.device | None" = None,
+    resume: bool | _Path = False,
+) -> "Evaluation":
+    """Trains to the last step and returns its scores, as `evaluate` does; `facts["snapshot"]` is
+    the file that `evaluate`, `predict` and `load` open.
+
+    experiment: a preset's name, FILE.py:NAME, or an Experiment, which is not changed. `run`: the
+    folder of its snapshots, by default snapshots/<preset>. `overrides`: fields to set, such as
+    {"train.steps": 100} or ["train.steps=100"]. `resume`: continue an interrupted run, or continue
+    from the resume.pth given. Raises InputError before anything is written when the experiment, its
+    data or the folder cannot be used; FloatingPointError when a loss is not finite.
+    """
+    from copy import deepcopy
+
+    from uda.data.registry import layout_named
+    from uda.evaluation.evaluate import protocol_line
+    from uda.experiments import load_preset
+    from uda.prediction.scoring import Evaluation
+    from uda.training.loop import train as train_experiment
+    from uda.utilities.config_tree import apply_override
+
+    if isinstance(experiment, str):
+        preset, made = experiment, load_preset(experiment)
+    else:
+        preset, made = "an Experiment from Python", deepcopy(experiment)
+        if run is None:
+            raise InputError("train(experiment, run=): an Experiment has no name: give a folder")
+    pairs = overrides.items() if isinstance(overrides, Mapping) else None
+    for override in overrides if pairs is None else (f"{name}={value}" for name, value in pairs):
+        apply_override(made, override)
+    folder = Path("snapshots") / Path(preset.rpartition(":")[2]).stem if run is None else Path(run)
+    space = layout_named(made.evaluation.dataset).label_space
+    scores = train_experiment(
+        made,
+        folder,
+        preset=preset,
+        device=_device(device),
+        resume=resume if isinstance(resume, bool) else Path(resume),
+    )
+    (last,) = folder.glob(f"*_{made.train.steps}.pth") if made.train.steps else [None]
+    facts: dict[str, object] = {
+        "snapshot": str(last or made.train.initial_snapshot),
+        "preset": preset,
+        "step": made.train.steps,
+        "protocol": protocol_line(made.evaluation),
+    }
+    return Evaluation(scores=scores, label_space=space, facts=facts)
+
+
+def _device(device: "str | torch.device | None") -> "torch.device":
+    from uda.utilities.distributed import default_device, device_named
+
+    return device_named(default_device() if device is None else str(device))
+
+
+def _on(network: "Segmenter", device: "str | torch.device | None") -> "Segmenter":
+    """The network, moved if a device is given; InputError when it is not one of this library."""
+    from uda.models.segmenter import Segmenter
+
+    if not isinstance(network, Segmenter):
+        raise InputError(
+            f"the network is a {type(network).__name__}; allowed: a Segmenter, as uda.load returns "
+            "it, or the path of a file"
+        )
+    return network if device is None else network.to(_device(device))
+
+
+def _config(
+    network: "Segmenter", dataset: str, split: str, protocol: str | None
+) -> "EvaluationConfig":
+    """The protocol for a network that comes without its file."""
+    from uda.evaluation.evaluate import EvaluationConfig
+    from uda.evaluation.inference import check_heads
+
+    config = EvaluationConfig.following(protocol or "native", dataset=dataset)
+    config.split = split
+    check_heads(network, config)
+    return config

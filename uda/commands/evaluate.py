@@ -12,14 +12,13 @@ from uda.commands.options import (
     network_from,
     new_parser,
 )
-from uda.data.class_range import range_facts
-from uda.data.training import open_labeled_split
-from uda.evaluation.evaluate import evaluate, protocol_line
+from uda.evaluation.evaluate import protocol_line
 from uda.experiments.published import compare
 from uda.labels.class_sets import class_set_named
 from uda.prediction.export import EXPORTS, export_predictions
+from uda.prediction.scoring import score_network
 from uda.training.tracking import progress_bar
-from uda.utilities.distributed import device_named, own_share, process_group
+from uda.utilities.distributed import device_named, process_group
 
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
@@ -41,31 +40,30 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
         space, config, snapshot = network.snapshot.label_space, network.config, network.snapshot
         config.split = arguments.split or config.split
         config.measures = tuple(dict.fromkeys((*config.measures, *arguments.measures)))
-        facts = network.facts | {"protocol": protocol_line(config)}
         if arguments.export is not None:
-            print_facts(
-                facts
-                | export_predictions(
-                    network,
-                    arguments.export,
-                    snapshot=arguments.restore_from,
-                    workers=arguments.workers,
-                    progress=lambda total: partial(progress_bar, total=total, description="export"),
-                )
+            written = export_predictions(
+                network,
+                arguments.export,
+                snapshot=arguments.restore_from,
+                workers=arguments.workers,
+                progress=lambda total: partial(progress_bar, total=total, description="export"),
             )
+            print_facts(network.facts | {"protocol": protocol_line(config)} | written)
             return
         sets = [class_set_named(name, label_space=space.name) for name in arguments.sets]
-        samples = open_labeled_split(network.root, config.dataset, config.split, label_space=space)
-        scores, measured = evaluate(
+        found = score_network(
             network.segmenter,
-            samples,
             config=config,
             label_space=space,
+            root=network.root,
+            facts=network.facts,
             sets=sets,
             boundary_ratio=arguments.boundary,
             workers=arguments.workers,
-            progress=partial(progress_bar, total=len(own_share(samples)), description="evaluate"),
+            progress=lambda total: partial(progress_bar, total=total, description="evaluate"),
         )
-        beside = compare(scores, snapshot.preset, snapshot.step, config)
-        facts |= {"images": len(samples)} | range_facts(samples) | measured
-        publish(scores, space, facts, arguments, aside=beside.text, aside_facts=beside.facts)
+        beside = compare(found.scores, snapshot.preset, snapshot.step, config)
+        publish(
+            found.scores, space, found.facts, arguments,
+            aside=beside.text, aside_facts=beside.facts,
+        )  # fmt: skip

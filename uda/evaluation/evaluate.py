@@ -79,6 +79,21 @@ class Views(NamedTuple):
     size: Size  # (H, W) of the labels: the stored image's, unless the protocol says otherwise
 
 
+def view_sizes(stored: Size, config: EvaluationConfig) -> list[Size]:
+    """What the network sees an image of size `stored` at: one (height, width) per scale.
+
+    Raises InputError when a scale leaves no pixel of it.
+    """
+    base = input_size_of(stored, config)
+    sizes = [(round(base[0] * s), round(base[1] * s)) for s in config.scales]
+    require(
+        min(map(min, sizes)) > 0,
+        f"evaluation.scales {config.scales}: {base[1]}x{base[0]} times the lowest leaves no pixel; "
+        "use larger scales",
+    )
+    return sizes
+
+
 class EvaluationDataset(Dataset[Views | InputError]):
     """Images at every scale of the protocol, in the order of `samples`."""
 
@@ -98,13 +113,7 @@ class EvaluationDataset(Dataset[Views | InputError]):
         try:
             image = read_image(sample.image, upright=sample.upright)
             size = (image.height, image.width)
-            base = input_size_of(size, self.config)
-            sizes = [(round(base[0] * s), round(base[1] * s)) for s in self.config.scales]
-            if min(map(min, sizes)) < 1:
-                raise InputError(
-                    f"evaluation.scales {self.config.scales}: {base[1]}x{base[0]} times the lowest "
-                    "leaves no pixel; use larger scales"
-                )
+            sizes = view_sizes(size, self.config)
             images = [torch.from_numpy(resize_image(image, scaled)) for scaled in sizes]
             labels = None
             if sample.labels is not None:
