@@ -16,6 +16,7 @@ from factories import ColorSegmenter, colors_of, noise, write_png
 from shells import Shell, Trained, table
 from tiny_runs import CPU, REPOSITORY, tiny_preset
 from uda.experiment import Experiment
+from uda.prediction.images import Pictures
 
 PAGE = REPOSITORY / "docs/python.md"
 
@@ -58,7 +59,7 @@ def test_what_goes_in_does_not_matter(tmp_path: Path) -> None:
     write_png(tmp_path / "in/a.png", pixels)
     tensor = torch.from_numpy(pixels).permute(2, 0, 1)
     network = ColorSegmenter()
-    for images in (
+    several: tuple[Pictures, ...] = (
         tmp_path / "in/a.png",
         str(tmp_path / "in"),
         [tmp_path / "in/a.png"],
@@ -68,8 +69,9 @@ def test_what_goes_in_does_not_matter(tmp_path: Path) -> None:
         tensor,
         tensor[None],
         tensor.float() / 255,
-        [tensor, pixels][:1],
-    ):
+        [tensor],
+    )
+    for images in several:
         (found,) = uda.predict(network, images)
         assert found.labels.dtype == torch.int64
         assert np.array_equal(found.labels.numpy(), ids)
