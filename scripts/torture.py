@@ -23,20 +23,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trials import equip, kinds, small_mask2former, write_random_pseudo_labels
 from uda.checkpoints import snapshots
 from uda.commands.endings import clear_errors
 from uda.commands.options import at_least
 from uda.data.config import DomainConfig
-from uda.data.pseudo_label_folder import ID_SPACE, Manifest, PseudoLabelWriter
 from uda.data.registry import list_dataset
 from uda.data.toy_city.city import write_toy_city
 from uda.experiment import Experiment
 from uda.experiments import PRESETS, load_preset
 from uda.labels.spaces import CITYSCAPES
 from uda.models.deeplabv3plus import DeepLabV3PlusConfig
-from uda.models.mask2former import Mask2FormerConfig
-from uda.models.segmenter import ModelConfig
-from uda.objectives.registry import objective_configs
 from uda.training.loop import train
 from uda.utilities.errors import InputError
 
@@ -70,14 +67,14 @@ class Kill(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=at_least(1), default=12, help="at least, per objective")
-    parser.add_argument("--only", nargs="+", choices=sorted(presets()), metavar="OBJECTIVE")
+    parser.add_argument("--only", nargs="+", choices=sorted(kinds()), metavar="OBJECTIVE")
     parser.add_argument("--seed", type=at_least(0), default=0, help="of the moments of the kills")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     with clear_errors(), tempfile.TemporaryDirectory() as folder:
         found = torture(
-            Path(folder), options.only or sorted(presets()), kills=options.kills, seed=options.seed
+            Path(folder), options.only or sorted(kinds()), kills=options.kills, seed=options.seed
         )
         if options.json is not None:
             options.json.write_text(json.dumps(found, indent=2) + "\n")
@@ -90,7 +87,8 @@ def torture(folder: Path, names: Sequence[str], *, kills: int, seed: int) -> dic
     write_toy_city(
         folder / "city", source_images=6, target_images=6, validation_images=3, size=SIZE
     )
-    _write_pseudo_labels(folder)
+    target = list_dataset(folder / "city", "cityscapes", "train", labeled=False)
+    write_random_pseudo_labels(folder / "pseudo_labels", target, CITYSCAPES)
     rng = np.random.default_rng(seed)
     found = {}
     for name in names:
@@ -109,10 +107,10 @@ def torture(folder: Path, names: Sequence[str], *, kills: int, seed: int) -> dic
 
 def torture_one(folder: Path, name: str, *, kills: int, rng: np.random.Generator) -> Figures:
     """Runs of one objective, each to its end, until they have been killed `kills` times."""
-    done = Figures(preset=presets()[name])
+    done = Figures(preset=experiment_of(name)[0])
     undisturbed = folder / f"{name}_undisturbed"
     started = time.monotonic()
-    run(folder, done.preset, undisturbed)
+    run(folder, name, undisturbed)
     length = time.monotonic() - started
     expected = left_behind(undisturbed)
     while done.kills < kills:
@@ -123,7 +121,7 @@ def torture_one(folder: Path, name: str, *, kills: int, rng: np.random.Generator
             kill = None
             if done.kills < kills:
                 kill = Kill(rng.uniform(0, LATEST_KILL * length), while_saving=rng.random() < 0.5)
-            ended = run(folder, done.preset, disturbed, kill)
+            ended = run(folder, name, disturbed, kill)
             done.kills += not ended
             done.kills_while_saving += not ended and any(disturbed.glob("*.partial"))
         done.runs += 1
@@ -131,26 +129,28 @@ def torture_one(folder: Path, name: str, *, kills: int, rng: np.random.Generator
     return done
 
 
-def presets() -> dict[str, str]:
-    """A preset for every objective that `uda.objectives` has, by the objective's name: a toy one,
-    or one that `shrunk` brings to the toy city."""
-    kinds = list(objective_configs().values())
-    toys = {
-        name: load_preset(name).objectives.values()
-        for name in (*(name for name in PRESETS if "toy_" in name), MASKS)
-    }
-    chosen = {}
-    for kind in kinds:
-        users = [name for name, used in toys.items() if any(type(o) is kind for o in used)]
-        if not users:
-            raise InputError(f"no toy preset has {kind.__name__}: add one, so that it can be tried")
-        chosen[kind.__name__.removesuffix("Config")] = users[0]
-    return chosen
+def experiment_of(name: str) -> tuple[str, Experiment]:
+    """The preset that objective `name` is tried in, and its name: the first one of the toy city, or
+    one that `shrunk` brings there, that has the objective. Without one, the objective is added to
+    "toy_source_only"."""
+    kind = kinds()[name]
+    for preset in (*(name for name in PRESETS if "toy_" in name), MASKS):
+        experiment = load_preset(preset)
+        if any(type(objective) is kind for objective in experiment.objectives.values()):
+            return preset, experiment
+    experiment = load_preset("toy_source_only")
+    equip(
+        experiment,
+        experiment.objectives | {"objective": kind()},
+        target=DomainConfig(datasets=("cityscapes",)),
+        pseudo_labels=Path("pseudo_labels"),
+    )
+    return f"toy_source_only + {name}", experiment
 
 
-def shrunk(preset: str, folder: Path) -> Experiment:
-    """The preset as a run of a few seconds that often writes and evaluates."""
-    experiment = load_preset(preset)
+def shrunk(name: str, folder: Path) -> Experiment:
+    """A run of a few seconds with objective `name` that often writes and evaluates."""
+    preset, experiment = experiment_of(name)
     data, settings = experiment.data, experiment.train
     data.root, data.crop = str(folder / "city"), SIZE
     data.workers = 1
@@ -162,7 +162,13 @@ def shrunk(preset: str, folder: Path) -> Experiment:
     if preset == MASKS:
         experiment.data.source = DomainConfig(datasets=("gta5",), size=SIZE)
         experiment.evaluation.dataset = "cityscapes"
-    experiment.model = _shrunk_model(experiment.model)
+    if experiment.model.has_queries:
+        experiment.model = small_mask2former()
+    elif isinstance(experiment.model, DeepLabV3PlusConfig):
+        experiment.model = replace(
+            experiment.model,
+            backbone_width=8, aspp_channels=8, decoder_channels=8, low_level_channels=4,
+        )  # fmt: skip
     for objective in experiment.objectives.values():
         objective.start_step = min(objective.start_step, STEPS // 4)
     settings.steps, settings.batch_size, settings.warmup_steps = STEPS, 2, 2
@@ -172,20 +178,7 @@ def shrunk(preset: str, folder: Path) -> Experiment:
     return experiment
 
 
-def _shrunk_model(model: ModelConfig) -> ModelConfig:
-    if isinstance(model, Mask2FormerConfig):
-        return Mask2FormerConfig(
-            backbone="resnet18", backbone_weights="none", backbone_width=8, queries=8, channels=64,
-            attention_heads=2, encoder_layers=1, encoder_width=32, decoder_layers=2,
-            decoder_width=32,
-        )  # fmt: skip
-    assert isinstance(model, DeepLabV3PlusConfig)
-    return replace(
-        model, backbone_width=8, aspp_channels=8, decoder_channels=8, low_level_channels=4
-    )
-
-
-def run(folder: Path, preset: str, path: Path, kill: Kill | None = None) -> bool:
+def run(folder: Path, name: str, path: Path, kill: Kill | None = None) -> bool:
     """Starts or resumes the run in `path` in a process of its own; whether it came to its end.
 
     Raises InputError when it ended otherwise than by the kill.
@@ -193,14 +186,14 @@ def run(folder: Path, preset: str, path: Path, kill: Kill | None = None) -> bool
     log = path.with_suffix(".log")
     process = os.fork()
     if process == 0:
-        _be_the_run(folder, preset, path, log)
+        _be_the_run(folder, name, path, log)
     status = _outcome(process, path, kill)
     if status not in (ENDED, KILLED):
-        raise InputError(f"a run of {preset} ended with status {status}: {log.read_text()[-500:]}")
+        raise InputError(f"a run of {name} ended with status {status}: {log.read_text()[-500:]}")
     return status == ENDED
 
 
-def _be_the_run(folder: Path, preset: str, path: Path, log: Path) -> NoReturn:
+def _be_the_run(folder: Path, name: str, path: Path, log: Path) -> NoReturn:
     """What the forked process does; nothing of its parent's is done twice."""
     status = 1
     try:
@@ -208,9 +201,7 @@ def _be_the_run(folder: Path, preset: str, path: Path, log: Path) -> NoReturn:
         os.dup2(words, 1)
         os.dup2(words, 2)
         resume = any(path.glob("resume*.pth"))
-        train(
-            shrunk(preset, folder), path, preset=preset, device=torch.device("cpu"), resume=resume
-        )
+        train(shrunk(name, folder), path, preset=name, device=torch.device("cpu"), resume=resume)
         status = 0
     except BaseException:
         traceback.print_exc()
@@ -278,24 +269,6 @@ def _as_bits(value: object) -> np.ndarray[Any, np.dtype[np.uint8]]:
         plain = np.ascontiguousarray(value.detach().cpu().contiguous().numpy())
         return np.unpackbits(np.frombuffer(plain.tobytes(), np.uint8))
     return np.unpackbits(np.frombuffer(repr(value).encode(), np.uint8))
-
-
-def _write_pseudo_labels(folder: Path) -> None:
-    """Pseudo-labels of the target, drawn at random."""
-    samples = list_dataset(folder / "city", "cityscapes", "train", labeled=False)
-    rng = np.random.default_rng(0)
-    manifest = Manifest(
-        id_space=ID_SPACE, label_space=CITYSCAPES.name, classes=CITYSCAPES.classes,
-        rule="drawn at random", threshold=0.0, protocol="none", snapshot="none",
-        snapshot_sha256="0" * 64, supervision="none", image_count=len(samples),
-        images=tuple(sorted(sample.stem for sample in samples)), share_kept=1.0,
-        share_kept_per_class=dict.fromkeys(CITYSCAPES.classes, 1.0),
-    )  # fmt: skip
-    with PseudoLabelWriter(folder / "pseudo_labels") as writer:
-        for sample in samples:
-            blocks = rng.integers(0, CITYSCAPES.num_classes, size=(8, 16), dtype=np.uint8)
-            writer.write(sample.stem, blocks.repeat(8, axis=0).repeat(8, axis=1))
-        writer.finish(manifest)
 
 
 if __name__ == "__main__":

@@ -9,15 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from trials import write_random_pseudo_labels
 from uda.data.batch import Batch
 from uda.data.config import DataConfig
-from uda.data.files import image_size
-from uda.data.pseudo_label_folder import ID_SPACE, Manifest, PseudoLabelWriter
 from uda.data.registry import list_dataset
 from uda.experiment import Experiment
 from uda.experiments import PRESETS, load_preset
@@ -25,7 +23,6 @@ from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX
 from uda.models.decoders.pyramid_pooling import HeadNorm
 from uda.models.deeplabv2 import DeepLabV2Config
 from uda.models.deeplabv3plus import DeepLabV3PlusConfig
-from uda.models.mask2former import Mask2FormerConfig
 from uda.models.segmenter import BatchNormMode, ModelConfig
 from uda.training import loop as engine
 from uda.training.run import Run, StepResult, start_run
@@ -127,21 +124,6 @@ def tiny_model(
     )
 
 
-def tiny_mask2former() -> Mask2FormerConfig:
-    return Mask2FormerConfig(
-        backbone="resnet18",
-        backbone_weights="none",
-        backbone_width=8,
-        queries=8,
-        channels=64,
-        attention_heads=4,
-        encoder_layers=1,
-        encoder_width=32,
-        decoder_layers=2,
-        decoder_width=32,
-    )
-
-
 def _of_streets(experiment: Experiment) -> bool:
     """Whether the toy city has its data; other tasks have tests of their own in tests/systems."""
     data = experiment.data
@@ -165,34 +147,11 @@ def without_dropout(experiment: Experiment) -> Experiment:
 
 
 def write_pseudo_labels(folder: Path, root: Path, *, supervision: str = "none") -> None:
-    """Pseudo-labels for the target's training images, drawn at random, unless they are there."""
-    if folder.exists():
-        return
-    samples = list_dataset(root, "cityscapes", "train", labeled=False)
-    rng = np.random.default_rng(0)
-    manifest = Manifest(
-        id_space=ID_SPACE,
-        label_space=CITYSCAPES.name,
-        classes=CITYSCAPES.classes,
-        rule="drawn at random",
-        threshold=0.5,
-        protocol="none",
-        snapshot="GTA5_1.pth",
-        snapshot_sha256="0" * 64,
-        supervision=supervision,
-        image_count=len(samples),
-        images=tuple(sorted(sample.stem for sample in samples)),
-        share_kept=0.75,
-        share_kept_per_class=dict.fromkeys(CITYSCAPES.classes, 0.75),
-    )
-    with PseudoLabelWriter(folder) as writer:
-        for sample in samples:
-            blocks = rng.choice([0, 2, 10, IGNORE_INDEX], size=(8, 16)).astype(np.uint8)
-            height, width = image_size(sample.image)
-            writer.write(
-                sample.stem, np.kron(blocks, np.ones((height // 8, width // 16), np.uint8))
-            )
-        writer.finish(manifest)
+    """Random pseudo-labels for the target's training images, unless the folder exists."""
+    if not folder.exists():
+        samples = list_dataset(root, "cityscapes", "train", labeled=False)
+        ids = (0, 2, 10, IGNORE_INDEX)
+        write_random_pseudo_labels(folder, samples, CITYSCAPES, ids=ids, supervision=supervision)
 
 
 def random_batch(

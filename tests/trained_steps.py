@@ -13,7 +13,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # `experiments`, when run as a script
 
-from tiny_runs import tiny_mask2former, tiny_preset, without_dropout
+from tiny_runs import tiny_preset, without_dropout
+from trials import small_mask2former
 from uda.data.sampling import batches
 from uda.data.training import open_training_data
 from uda.evaluation.label_free import label_free_criteria
@@ -36,7 +37,7 @@ def comparable(name: str, root: Path) -> Experiment:
     """The preset without what is drawn per process, and with steps as small as their gradients."""
     experiment = tiny_preset("toy_source_only" if name == MASKS else name, root, steps=STEPS)
     if name == MASKS:
-        experiment.model = tiny_mask2former()
+        experiment.model = small_mask2former()
         experiment.objectives = {"masks": MaskClassificationConfig(points=64)}
         experiment.train.max_grad_norm = 0.01
     without_dropout(experiment)

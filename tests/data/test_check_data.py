@@ -26,6 +26,7 @@ from factories import (
 )
 from shells import CLASS_MIX, Shell
 from tiny_runs import start_process, tiny_options
+from trials import any_manifest
 from uda.data.config import DataConfig, DomainConfig
 from uda.data.datasets.cityscapes import CITYSCAPES as LAYOUT
 from uda.data.doctor import file_facts
@@ -38,9 +39,7 @@ from uda.data.doctor.plan import Plan, plan_of_preset, plan_of_root
 from uda.data.files import MAX_PIXELS, image_size, read_image, read_raw_labels
 from uda.data.prediction_folder import check_files, pair_files
 from uda.data.pseudo_label_folder import (
-    ID_SPACE,
     MANIFEST,
-    Manifest,
     PseudoLabelFolder,
     PseudoLabelWriter,
     file_name,
@@ -383,14 +382,7 @@ def write_pseudo_labels(folder: Path, stems: tuple[str, ...] = CITYSCAPES_STEMS)
             ids = np.random.default_rng(seed).integers(0, 19, SIZE, dtype=np.uint8)
             ids[: SIZE[0] // 4] = 255
             writer.write(stem, ids)
-        writer.finish(
-            Manifest(
-                id_space=ID_SPACE, label_space=CITYSCAPES.name, classes=CITYSCAPES.classes,
-                rule="drawn", threshold=0.5, protocol="none", snapshot="GTA5_10.pth",
-                snapshot_sha256="0" * 64, supervision="none", image_count=len(stems), images=stems,
-                share_kept=0.75, share_kept_per_class=dict.fromkeys(CITYSCAPES.classes, 0.5),
-            )
-        )  # fmt: skip
+        writer.finish(any_manifest(stems, CITYSCAPES))
     return folder
 
 

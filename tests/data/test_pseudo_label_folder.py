@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from factories import SIZE, Bytes, noise, write_cityscapes, write_gta5, write_png
+from trials import any_manifest
 from uda.data.config import DataConfig, DomainConfig
 from uda.data.pseudo_label_folder import (
-    ID_SPACE,
     MANIFEST,
     Manifest,
     PseudoLabelFolder,
@@ -25,21 +25,8 @@ from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX
 from uda.utilities.errors import InputError
 
 STEMS = ("aachen_000000_000019", "bremen_000000_000019", "ulm_000005_000019")
-MADE = Manifest(
-    id_space=ID_SPACE,
-    label_space=CITYSCAPES.name,
-    classes=CITYSCAPES.classes,
-    rule="drawn",
-    threshold=0.5,
-    protocol="none",
-    snapshot="GTA5_10.pth",
-    snapshot_sha256="0" * 64,
-    supervision="none",
-    image_count=len(STEMS),
-    images=STEMS,
-    share_kept=0.75,
-    share_kept_per_class=dict.fromkeys(CITYSCAPES.classes, 0.5) | {"train": None},
-)
+MADE = any_manifest(STEMS, CITYSCAPES)
+MADE.share_kept_per_class["train"] = None
 
 
 def train_ids(seed: int) -> Bytes:

@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tiny_runs import CPU, flat, metrics, tiny_mask2former, tiny_model, write_pseudo_labels
+from tiny_runs import CPU, flat, metrics, tiny_model, write_pseudo_labels
+from trials import small_mask2former
 from uda.augmentation.jitter import JitterConfig
 from uda.augmentation.policies import PolicyName
 from uda.checkpoints import snapshots
@@ -264,7 +265,7 @@ def torchvision_deeplabv3(root: Path) -> Experiment:
 
 def mask2former(root: Path) -> Experiment:
     experiment = small(root, steps=2)
-    experiment.model = tiny_mask2former()
+    experiment.model = small_mask2former()
     experiment.objectives = {"masks": MaskClassificationConfig(points=64)}
     return experiment
 

@@ -12,8 +12,8 @@ from fuzz_guard import Tally, attempt, both_runs, drive
 from fuzz_mutations import mutated_bytes
 from hypothesis import strategies as st
 
+from trials import any_manifest
 from uda.data.pseudo_label_folder import (
-    ID_SPACE,
     MANIFEST,
     Manifest,
     PseudoLabelFolder,
@@ -23,14 +23,7 @@ from uda.labels.spaces import CITYSCAPES
 
 SIZE = (4, 8)  # pixels (height, width)
 STEMS = ("aachen_000000_000019", "ulm_000005_000019")
-VALUES: dict[str, Any] = asdict(
-    Manifest(
-        id_space=ID_SPACE, label_space=CITYSCAPES.name, classes=CITYSCAPES.classes, rule="drawn",
-        threshold=0.5, protocol="none", snapshot="GTA5_10.pth", snapshot_sha256="0" * 64,
-        supervision="none", image_count=len(STEMS), images=STEMS, share_kept=0.75,
-        share_kept_per_class=dict.fromkeys(CITYSCAPES.classes, 0.5),
-    )
-)  # fmt: skip
+VALUES: dict[str, Any] = asdict(any_manifest(STEMS, CITYSCAPES))
 
 NAMES = st.one_of(
     st.sampled_from(

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from factories import Bytes, write_png
+from trials import any_manifest
 from uda.data.batch import Batch
 from uda.data.config import DataConfig, DomainConfig, SecondViewConfig
 from uda.data.datasets.body_parts import BODY_PARTS, NOONBODY
-from uda.data.pseudo_label_folder import ID_SPACE, Manifest, PseudoLabelWriter
+from uda.data.pseudo_label_folder import PseudoLabelWriter
 from uda.data.registry import LAYOUTS, list_dataset
 from uda.data.samples import Sample
 from uda.data.sampling import batches
@@ -48,16 +49,10 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataConfig:
             path = tmp_path / folder / "images/train" / f"{stem}.png"
             write_png(path, picture(seed)).rename(path.with_suffix(".jpg"))  # without JPEG's noise
             write_png(tmp_path / folder / "labels/train" / f"{stem}.png", LABELS)
-    manifest = Manifest(
-        id_space=ID_SPACE, label_space=BODY_PARTS.name, classes=BODY_PARTS.classes, rule="drawn",
-        threshold=0.5, protocol="none", snapshot="A_1.pth", snapshot_sha256="0" * 64,
-        supervision="none", image_count=4, images=tuple(stems), share_kept=1.0,
-        share_kept_per_class=dict.fromkeys(BODY_PARTS.classes, 1.0),
-    )  # fmt: skip
     with PseudoLabelWriter(tmp_path / "pseudo") as writer:
         for stem in stems:
             writer.write(stem, LABELS)
-        writer.finish(manifest)
+        writer.finish(any_manifest(stems, BODY_PARTS))
     return DataConfig(
         root=str(tmp_path),
         source=DomainConfig(datasets=("noonbody",), size=LABELS.shape, mirror=True),

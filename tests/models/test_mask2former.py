@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tiny_runs import tiny_mask2former
+from trials import small_mask2former
 from uda.models.encoders.resnet import resnet_backbone
 from uda.models.mask2former import Mask2FormerConfig, log_scores
 from uda.models.segmenter import BatchNormMode
 from uda.utilities.errors import InputError
 
-TINY = replace(tiny_mask2former(), backbone_width=4, queries=6, encoder_width=16, decoder_width=16)
+TINY = replace(small_mask2former(), backbone_width=4, queries=6, encoder_width=16, decoder_width=16)
 
 
 @pytest.fixture(autouse=True, scope="module")

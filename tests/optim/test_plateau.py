@@ -258,9 +258,8 @@ def own() -> Experiment:
 def own_preset(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The options of train_uda.py for `scheduled`."""
     (folder / "own.py").write_text(OWN.format(root=root, folder=folder))
-    monkeypatch.setenv(
-        "PYTHONPATH", f"{REPOSITORY / 'tests'}:{REPOSITORY / 'tests/optim'}:{REPOSITORY}"
-    )
+    folders = (REPOSITORY, *(REPOSITORY / name for name in ("scripts", "tests", "tests/optim")))
+    monkeypatch.setenv("PYTHONPATH", ":".join(str(folder) for folder in folders))
     return ["--preset", f"{folder / 'own.py'}:own", "--device", "cpu"]
 
 

@@ -11,7 +11,8 @@ from every_objective import OBJECTIVES, steps_with
 from PIL import Image
 
 from shells import Shell
-from tiny_runs import CPU, assert_same, metrics, tiny_mask2former
+from tiny_runs import CPU, assert_same, metrics
+from trials import small_mask2former
 from uda.checkpoints import snapshots
 from uda.checkpoints.snapshots import read
 from uda.commands.data import prepare_vaihingen
@@ -39,7 +40,7 @@ from uda.training.step import train_step
 from uda.utilities.errors import InputError
 
 TILE = 64  # pixels
-MASK2FORMER = tiny_mask2former()
+MASK2FORMER = small_mask2former()
 SMALL: dict[str, object] = {  # what makes a preset's run a matter of seconds
     "data.workers": 0, "data.crop": "64,64", "data.source.size": "64,64",
     "model.backbone": "resnet18", "model.backbone_weights": "none", "model.backbone_width": 8,
