@@ -16,7 +16,7 @@ from uda.data.samples import Sample
 from uda.experiment import Experiment
 from uda.labels.spaces import IGNORE_INDEX, LabelSpace
 from uda.models.mask2former import Mask2FormerConfig
-from uda.objectives.base import ObjectiveConfig
+from uda.objectives.base import Need, ObjectiveConfig
 from uda.objectives.registry import objective_configs
 from uda.optim.teacher import TeacherConfig
 
@@ -49,13 +49,16 @@ def equip(
     adds it.
     """
     chosen = dict(objectives)
-    for view in {view for config in objectives.values() for view in config.reads_views()}:
-        if not any(view in config.adds_views() for config in chosen.values()):
-            chosen[view] = next(c() for c in kinds().values() if view in c().adds_views())
-    needs = frozenset[str]().union(*(config.needs() for config in chosen.values()))
+    read = {view for config in objectives.values() for view in config.reads() | config.joint()}
+    for view in read - {"source", "target"}:
+        if not any(view in config.adds() for config in chosen.values()):
+            chosen[view] = next(c() for c in kinds().values() if view in c().adds())
+    needs = frozenset[Need]().union(*(config.needs() for config in chosen.values()))
     data = experiment.data
     data.source = data.source if "source" in needs else None
-    of_target = {"target", "pseudo_labels", "target_ground_truth", "second_target_view"}
+    of_target = frozenset[Need](
+        ["target", "pseudo_labels", "target_ground_truth", "second_target_view"]
+    )
     data.target = target if needs & of_target else None
     data.pseudo_labels = str(pseudo_labels) if "pseudo_labels" in needs else None
     data.target_ground_truth = "target_ground_truth" in needs
