@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from dataclasses import fields, replace
+from typing import Any
 
 from tiny_runs import tiny_model
 from trials import small_mask2former
@@ -12,7 +13,7 @@ from uda.models.smp import SmpConfig
 
 # Where a class has such a field. A new network needs no entry, unless it is slow or its encoders
 # have other names.
-_SMALL: dict[str, object] = {
+_SMALL: dict[str, Any] = {
     "backbone": "resnet18",
     "backbone_weights": "none",
     "backbone_width": 8,
