@@ -280,7 +280,7 @@ def test_an_export_refuses_what_it_would_ignore(
         (("--sets", "miou16"), "cityscapes19 has no set of classes 'miou16'; did you mean"),
         (("--boundary", "2"), "a boundary ratio of 2"),
         (("--overlap", "0.5"), "there is no protocol.window to overlap"),
-        (("--protocol", "single", "--window", "64x64"), "knows no window and no padding"),
+        (("--protocol", "single", "--window", "64x64"), "supports neither a window nor padding"),
         (("--partial", "backbone"), "--partial"),
     ],
 )

@@ -177,7 +177,7 @@ def test_a_folder_of_predictions_is_scored(
     source = ("--dataset", "source.toml", "--split", "train")
     ours = ious(shell.run("eval_single.py", *common, *source))
     assert ious(shell.run("scripts/score_folder.py", "l", *source)) == ours
-    assert "leave --ids" in shell.refused("scripts/score_folder.py", "l", *source, "--ids", "raw")
+    assert "omit --ids" in shell.refused("scripts/score_folder.py", "l", *source, "--ids", "raw")
     assert "has no prediction" in shell.refused(*score, "source.toml", "--split", "train")
     for odd in (("p/ids",), ("p/ids", "gtFine", "--dataset", "target.toml")):
         assert "one of them" in shell.refused("scripts/score_folder.py", *odd)

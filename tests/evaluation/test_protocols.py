@@ -83,8 +83,11 @@ def test_an_unknown_name_is_refused() -> None:
         (Protocol(window=(4, 4), overlap=1.0), r"p\.overlap is 1\.0; allowed: 0 up to, not"),
         (Protocol(keep_ratio=True), r"p\.keep_ratio is set, but there is no p\.input_size"),
         (Protocol(overlap=0.5), r"p\.overlap is 0\.5, but there is no p\.window"),
-        (Protocol(window=(4, 4), upsample="logits"), r"knows no window and no padding"),
-        (Protocol(pad_to=(4, 4), upsample="probabilities"), r"knows no window and no padding"),
+        (Protocol(window=(4, 4), upsample="logits"), r"supports neither a window nor padding"),
+        (
+            Protocol(pad_to=(4, 4), upsample="probabilities"),
+            r"supports neither a window nor padding",
+        ),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(protocol: Protocol, message: str) -> None:

@@ -245,5 +245,5 @@ def test_processes_do_not_share_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"--device cuda:0: 2 processes on this machine take a GP"):
         distributed.local_device("cuda:0")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(InputError, match=r"there are 1; give torchrun --nproc-per-node as many"):
+    with pytest.raises(InputError, match=r"there are 1; use torchrun --nproc-per-node 1 and"):
         distributed.local_device("cuda")

@@ -1,4 +1,4 @@
-"""Batch-norm statistics re-estimated on unlabeled images, without touching a weight.
+"""Batch-norm statistics re-estimated on unlabeled images; the weights stay as they are.
 
 Source: Li et al., "Revisiting Batch Normalization For Practical Domain Adaptation", 2016,
 arXiv 1603.04779 (AdaBN).
@@ -25,10 +25,10 @@ _BATCH_NORM_BATCH = 8
 
 @torch.no_grad()
 def reestimate_batch_norm(segmenter: Segmenter, batches: Iterable[Tensor]) -> None:
-    """Running means and variances become the plain average over `batches`, each (N, 3, H, W) float
-    RGB in [0, 1]; the network ends in evaluation mode.
+    """Sets running means and variances to their average over `batches`, each (N, 3, H, W) float RGB
+    in [0, 1]; the network is left in evaluation mode.
 
-    Raises InputError when the network has no batch norm: there is nothing to re-estimate.
+    Raises InputError when the network has no batch norm.
     """
     layers = [layer for layer in segmenter.modules() if isinstance(layer, _BatchNorm)]
     if not layers:
@@ -47,17 +47,17 @@ def reestimate_batch_norm(segmenter: Segmenter, batches: Iterable[Tensor]) -> No
 
 
 def adapt_batch_norm(segmenter: Segmenter, folder: Path, protocol: Protocol) -> str:
-    """Re-estimates batch norm on images found below `folder` and says so in one line.
+    """Re-estimates batch norm on images found below `folder`; returns one line that says so.
 
-    At most BATCH_NORM_IMAGES of them are used, evenly spaced over the sorted list and resized as
-    the protocol wants it. Raises InputError when there are none or they cannot be batched.
+    At most BATCH_NORM_IMAGES of them are used, evenly spaced over the sorted list and resized by
+    the protocol. Raises InputError when there are none or they cannot be batched.
     """
     files = [folder / name for name in pictures_below(folder)] if folder.is_dir() else []
     if not files:
         raise InputError(f"--adapt-bn {folder}: there are no .png or .jpg images below this folder")
     count = min(len(files), BATCH_NORM_IMAGES)
     if count > _BATCH_NORM_BATCH:
-        count -= count % _BATCH_NORM_BATCH  # a small last batch would weigh as much as a full one
+        count -= count % _BATCH_NORM_BATCH  # a small last batch would get the weight of a full one
     chosen = [files[i] for i in np.linspace(0, len(files) - 1, count).round().astype(int)]
     device = next(segmenter.parameters()).device
 
@@ -66,7 +66,7 @@ def adapt_batch_norm(segmenter: Segmenter, folder: Path, protocol: Protocol) -> 
             group = [_pixels(path, protocol) for path in chosen[start : start + _BATCH_NORM_BATCH]]
             if any(image.shape != group[0].shape for image in group):
                 raise InputError(
-                    f"--adapt-bn {folder}: images of different sizes cannot share a batch; give "
+                    f"--adapt-bn {folder}: images of different sizes cannot be batched; give "
                     "--input-size WxH"
                 )
             yield torch.stack(group).to(device).float().div_(255)

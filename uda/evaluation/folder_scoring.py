@@ -26,7 +26,7 @@ class Counted(NamedTuple):
     """One image, counted."""
 
     tally: Tally
-    largest: tuple[int, int]  # value in the file of predictions, and in that of labels
+    largest: tuple[int, int]  # largest value in the file of predictions, and in that of labels
 
 
 Progress = Callable[[Iterable[Counted]], Iterable[Counted]]
@@ -42,25 +42,24 @@ def score_pairs(
     measures: Sequence[MeasureName] = (),
     progress: Progress = iter,
 ) -> Measured:
-    """Scores of files of predictions, whose values are `ids`, against raw label files; among its
-    facts is the share of the labeled pixels that are predicted as no class.
+    """Scores of files of predictions, whose values are `ids`, against raw label files; the facts
+    include the share of the labeled pixels that are predicted as no class.
 
-    A pixel predicted as no class is missed by the class it is labeled as, and counts against no
+    A pixel predicted as no class is a miss of the class it is labeled as, and counts against no
     other. `sets`: of classes, from `sets_of_maps`; `boundary_ratio`: of the image's diagonal, for
     boundary scores; `measures`: names of named_measures.py. `progress` may wrap the iteration
     over images to draw a bar. Raises InputError when a file cannot be read or used. Files that look
-    like train ids where raw ones belong, which no value in them proves, are a warning among the
-    facts.
+    like train ids instead of raw ids, which cannot be proved, are a warning among the facts.
     """
     for name in measures:
         require(
             not MEASURES[name].needs_probabilities,
-            f"{name} needs a network's probabilities, not its label maps: score the network with "
-            "eval_single.py",
+            f"{name} is computed from a network's probabilities, not from label maps: score the "
+            "network with eval_single.py",
         )
     require(
         ids == "train" or not space.raw_colors,
-        f"label files of {space.name} hold colors, no ids: predictions are train ids, leave --ids",
+        f"label files of {space.name} hold colors: predictions must be train ids, omit --ids",
     )
     check_files(pairs)
     empty = partial(
@@ -90,13 +89,13 @@ def score_pairs(
 
 
 def sets_of_maps(names: Iterable[str], *, space: LabelSpace) -> list[ClassSet]:
-    """The sets of classes called `names`; InputError when there is none of a name, or when label
-    maps cannot tell its value."""
+    """The sets of classes called `names`; InputError when a name is unknown, or when its value
+    cannot be computed from label maps."""
     sets = [class_set_named(name, label_space=space.name) for name in names]
     for class_set in sets:
         require(
             not class_set.restricted,
-            f"{class_set.name} needs a network's probabilities, not its label maps "
+            f"{class_set.name} is computed from a network's probabilities, not from label maps "
             f"({class_set.definition}): score the network with eval_single.py",
         )
     return sets
@@ -113,9 +112,9 @@ def _count(pair: Pair, *, empty: Callable[[], Tally], ids: Ids, space: LabelSpac
 
 
 def _suspicions(largest: tuple[int, int], *, ids: Ids, space: LabelSpace) -> dict[str, object]:
-    """What a reader should know where raw ids are no larger than train ids: sky and car are not
-    there, or these are train ids, each of which is a raw id of something else. What ids are, a
-    file of the user's says."""
+    """A warning if raw ids are no larger than train ids: either the highest raw ids are absent, or
+    these are train ids, each of which is the raw id of another class. Data sets that a user's file
+    describes declare their ids, so they are not checked."""
     if space.name not in LABEL_SPACES:
         return {}
     highest = space.num_classes - 1
@@ -125,5 +124,5 @@ def _suspicions(largest: tuple[int, int], *, ids: Ids, space: LabelSpace) -> dic
         return {}
     return {
         "warning": f"no value of the {' and '.join(odd)} is above {highest}: if these are train "
-        "ids and not raw ids, the scores mean nothing"
+        "ids and not raw ids, the scores are meaningless"
     }

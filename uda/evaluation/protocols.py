@@ -1,6 +1,6 @@
-"""Protocols of evaluation by name: what a network sees of an image, and what is compared.
+"""Evaluation protocols by name: the network's input, and what its output is compared with.
 
-Published numbers differ by points because these settings do; here they stand side by side.
+Published numbers differ by points because these settings do.
 """
 
 from dataclasses import dataclass, fields
@@ -19,21 +19,21 @@ class Protocol:
     """How a network is scored. The defaults are the protocol `native`: everything as stored."""
 
     input_size: Size | None = None  # images are resized to this; none: as stored
-    # They keep their shape: `input_size` is a box, upright or lying as the image is, into which
-    # each is made to fit.
+    # Images keep their aspect ratio: each is resized to fit into a box of `input_size`, which is
+    # turned to portrait or landscape as the image is.
     keep_ratio: bool = False
     scales: tuple[float, ...] = (1.0,)  # of the input size; probabilities are averaged over them
-    flip: bool = False  # average over each image and its mirror image, too
+    flip: bool = False  # average over each image and its mirror image
     # "fused": main + 0.5 * auxiliary logits, as in Seg-Uncertainty.
     heads: Literal["main", "fused"] = "main"
-    # What reaches the labels' size, and how: logits by way of the input's size, as in training; or,
-    # straight from the network's own stride, logits (AdaptSegNet) or probabilities
+    # What is resized to the labels' size: logits that were first resized to the input's size, as in
+    # training; or, directly from the network's own stride, logits (AdaptSegNet) or probabilities
     # (Seg-Uncertainty).
     upsample: Literal["via_input", "logits", "probabilities"] = "via_input"
     align_corners: bool = False  # of the last resizing, the one to the labels' size
-    pad_to: Size | None = None  # the resized image gets black rows below, columns to the right
-    window: Size | None = None  # the network sees windows of this size; overlaps are averaged
-    overlap: float = 0.0  # share of a window that its neighbor sees, too
+    pad_to: Size | None = None  # the resized image is padded with black below and to the right
+    window: Size | None = None  # the network reads windows of this size; overlaps are averaged
+    overlap: float = 0.0  # share of a window that the next one covers, too
     label_size: Size | None = None  # labels are resized to this by nearest; none: as stored
 
     def check(self, path: str) -> None:
@@ -48,8 +48,8 @@ class Protocol:
                 require_size(f"{path}.{name}", size)
         require(
             self.input_size is not None or not self.keep_ratio,
-            f"{path}.keep_ratio is set, but there is no {path}.input_size to fit images into: give "
-            "one, or leave it false",
+            f"{path}.keep_ratio is set, but there is no {path}.input_size to fit images into: set "
+            f"{path}.input_size=HEIGHT,WIDTH or {path}.keep_ratio=false",
         )
         side = min(self.input_size or (1,)) * min(self.scales)
         require(
@@ -62,21 +62,21 @@ class Protocol:
         )
         require(
             self.window is not None or self.overlap == 0,
-            f"{path}.overlap is {self.overlap}, but there is no {path}.window to overlap: give "
-            "one, or leave it 0",
+            f"{path}.overlap is {self.overlap}, but there is no {path}.window to overlap: set "
+            f"{path}.window=HEIGHT,WIDTH or {path}.overlap=0",
         )
         require(
             self.upsample == "via_input" or (self.window is None and self.pad_to is None),
-            f"{path}.upsample is {self.upsample!r}, which knows no window and no padding; allowed "
-            "with them: 'via_input', as in the protocols native, half_input and segmentron",
+            f"{path}.upsample is {self.upsample!r}, which supports neither a window nor padding; "
+            "allowed with them: 'via_input', as in the protocols native, half_input and segmentron",
         )
 
 
-_HALF = (512, 1024)  # Cityscapes at half its size
+_HALF = (512, 1024)  # half of 1024x2048
 
 PROTOCOLS = {
     "native": Protocol(),
-    # What the presets of this library for Cityscapes are scored by.
+    # The protocol of this library's presets for street scenes.
     "half_input": Protocol(input_size=_HALF),
     # wasidennis/AdaptSegNet: one view, the main head.
     "adaptsegnet": Protocol(input_size=_HALF, upsample="logits", align_corners=True),
@@ -91,14 +91,14 @@ PROTOCOLS = {
     ),
     # The experiment log's networks with one head.
     "single": Protocol(input_size=_HALF, upsample="probabilities", align_corners=True),
-    # vikolss/DACS: labels at half their size, which flatters by two to three points.
+    # vikolss/DACS: labels at half their size, which raises scores by two to three points.
     "dacs": Protocol(input_size=_HALF, upsample="logits", align_corners=True, label_size=_HALF),
-    # mberkay0/clothing-segmentation: images and masks of 256x256, whatever their shape was.
+    # mberkay0/clothing-segmentation: images and masks of 256x256, whatever their aspect ratio.
     "clothing_segmentation": Protocol(input_size=(256, 256), label_size=(256, 256)),
-    # LikeLy-Journey/SegmenTron, on images of 1024x2048. Its pixAcc is of logits cut to whole
-    # numbers, and its classes that are nowhere count as 0: neither is repeated.
+    # LikeLy-Journey/SegmenTron, on images of 1024x2048. Not repeated here: its pixAcc is computed
+    # from logits truncated to integers, and absent classes count as 0.
     "segmentron": Protocol(pad_to=(1025, 2049)),
-    # open-mmlab/mmsegmentation on ADE20K and what is configured after it: whole images.
+    # open-mmlab/mmsegmentation on ADE20K and configurations like it: whole images.
     "mmsegmentation": Protocol(input_size=(512, 2048), keep_ratio=True),
 }
 
@@ -111,25 +111,25 @@ def protocol_named(name: str) -> Protocol:
 
 
 def protocol_name(protocol: Protocol) -> str:
-    """What a protocol with all of these settings is called, or "own settings"."""
+    """The name of the protocol with exactly these settings, or "own settings"."""
     settings = protocol_fields(protocol)
     return next((n for n, p in PROTOCOLS.items() if protocol_fields(p) == settings), "own settings")
 
 
 def protocol_fields(protocol: Protocol) -> dict[str, Any]:
-    """The settings of a protocol, or of a class that adds others to them, by name."""
+    """The settings of a protocol by name, without those that a subclass adds."""
     return {field.name: getattr(protocol, field.name) for field in fields(Protocol)}
 
 
 def input_size_of(stored: Size, protocol: Protocol) -> Size:
-    """What an image of size `stored` is resized to, before any of the scales."""
+    """The size that an image of size `stored` is resized to, before any of the scales."""
     if protocol.input_size is None:
         return stored
     return fitted_size(stored, protocol.input_size) if protocol.keep_ratio else protocol.input_size
 
 
 def input_line(protocol: Protocol) -> str:
-    """What a network sees of an image, in words."""
+    """The network's input, in words."""
     parts = [
         f"input {_size(protocol.input_size)}" + (", shape kept" if protocol.keep_ratio else ""),
         "scale " + ", ".join(f"{scale:g}" for scale in protocol.scales),

@@ -1,6 +1,6 @@
-"""Several processes as one: what a rank has to know of the others.
+"""Several processes as one: what a rank has to know about the others.
 
-torchrun starts the processes. Where it did not there is one, and nothing here does anything.
+torchrun starts the processes. Without it there is one, and nothing here does anything.
 """
 
 import os
@@ -19,7 +19,7 @@ from uda.utilities.errors import InputError, require
 
 T = TypeVar("T")
 
-_PATIENCE = timedelta(minutes=30)  # rank 0 may be writing a snapshot to a slow disk
+_TIMEOUT = timedelta(minutes=30)  # rank 0 may be writing a snapshot to a slow disk
 
 
 def rank() -> int:
@@ -39,17 +39,16 @@ def is_main() -> bool:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[torch.device]:
-    """Joins the processes that torchrun started, if it did; gives the device of this one.
+    """Joins the processes that torchrun started, if there are any; yields this one's device.
 
-    What other ranks than the first print is dropped. Raises InputError when another process ends
-    before the work is done.
+    Only the first rank prints. Raises InputError when another process ends before the work is done.
     """
     if "LOCAL_RANK" not in os.environ:
         yield device
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
     with open(os.devnull, "w") as nowhere:  # noqa: PTH123
         try:
             with redirect_stdout(sys.stdout if is_main() else nowhere):
@@ -59,10 +58,10 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
                 raise
             raise InputError(
                 f"rank {rank()} lost the others ({' '.join(str(error).split())[:100]}): another "
-                "process of this job has ended, and its own message says why; go on from the last "
+                "process of this job has ended, and its own message says why; resume from the last "
                 "resume.pth with the same command and --resume"
             ) from error
-    # Not after an error: the others may be waiting for what will never come.
+    # Not after an error: the others may be waiting for a message that is never sent.
     leave_group()
 
 
@@ -87,9 +86,9 @@ def device_named(name: str) -> torch.device:
 
 
 def local_device(name: str) -> str:
-    """`name`, or, where torchrun started several processes, the GPU of this one for "cuda".
+    """`name`; for "cuda" in a process of torchrun's, the name of its own GPU.
 
-    Raises InputError when they would share one.
+    Raises InputError when several processes would share a GPU.
     """
     local = os.environ.get("LOCAL_RANK")
     if local is None or not name.startswith("cuda"):
@@ -97,25 +96,25 @@ def local_device(name: str) -> str:
     count = torch.cuda.device_count()
     require(
         name == "cuda" and int(local) < count,
-        f"--device {name}: {os.environ['LOCAL_WORLD_SIZE']} processes on this machine take a GPU "
-        f"each, and there are {count}; give torchrun --nproc-per-node as many, and --device cuda",
+        f"--device {name}: {os.environ['LOCAL_WORLD_SIZE']} processes on this machine need one GPU "
+        f"each, and there are {count}; use torchrun --nproc-per-node {count} and --device cuda",
     )
     return f"cuda:{local}"
 
 
 def _is_of_the_group(error: RuntimeError) -> bool:
-    """Whether it tells of the connection to other processes: gloo raises plain RuntimeErrors."""
+    """Whether the connection to other processes failed: gloo raises plain RuntimeErrors."""
     text = str(error).lower()
     return isinstance(error, dist.DistError) or "gloo" in text or "connection" in text
 
 
 def own_share(items: Sequence[T]) -> Sequence[T]:
-    """Every world_size-th of `items`, this rank's own: together the ranks have each once."""
+    """Every world_size-th of `items`, this rank's own: together the ranks have each item once."""
     return items[rank() :: world_size()]
 
 
 def own_batch(batch_size: int) -> range:
-    """The places in a global batch that this rank computes; all ranks have equally many."""
+    """The positions in a global batch that this rank computes; all ranks have equally many."""
     size = batch_size // world_size()
     return range(rank() * size, (rank() + 1) * size)
 
@@ -125,7 +124,7 @@ def check_batch_size(batch_size: int) -> None:
     require(
         batch_size % world_size() == 0,
         f"train.batch_size is {batch_size}, the batch of all processes together, but there are "
-        f"{world_size()}: give a multiple, e.g. --set train.batch_size={world_size()}",
+        f"{world_size()}: use a multiple, e.g. --set train.batch_size={world_size()}",
     )
 
 
@@ -144,7 +143,7 @@ def sum_over_ranks(counts: Tensor) -> Tensor:
     """The sum of each rank's `counts`, of any numbers, the same on all."""
     if world_size() == 1:
         return counts
-    on_gpus = dist.get_backend() == "nccl"  # which knows nothing of the host's memory
+    on_gpus = dist.get_backend() == "nccl"  # which cannot read the host's memory
     total = counts.to("cuda" if on_gpus else "cpu", copy=True)
     dist.all_reduce(total)
     return total.to(counts.device)
@@ -162,8 +161,8 @@ def of_all_ranks(values: Tensor) -> Tensor:
 
 @torch.no_grad()
 def in_dealt_order(rows: Tensor) -> Tensor:
-    """The rows (n, ...) of all ranks, in the order in which `own_share` dealt out what they are of;
-    the same on all."""
+    """The rows (n, ...) of all ranks, in the order of the items that `own_share` distributed; the
+    same on all."""
     if world_size() == 1:
         return rows
     total = int(sum_over_ranks(torch.tensor(len(rows))))
@@ -175,7 +174,7 @@ def in_dealt_order(rows: Tensor) -> Tensor:
 
 
 def wait_for_all() -> None:
-    """Returns when every rank has come here."""
+    """Returns when every rank has called it."""
     if world_size() > 1:
         dist.barrier()
 
@@ -199,14 +198,14 @@ def joined(items: Sequence[T]) -> list[T]:
 
 
 class HostVote:
-    """Asks all ranks a question through the hosts' memory: no GPU is waited for."""
+    """A vote of all ranks through the hosts' memory, without waiting for a GPU."""
 
     def __init__(self) -> None:
-        """To be called on all ranks."""
+        """Must be called on all ranks."""
         self._group: Any = dist.new_group(backend="gloo") if world_size() > 1 else None
 
     def any(self, vote: bool) -> bool:
-        """Whether any rank votes for it, the same on all; all have to come here."""
+        """Whether any rank votes yes, the same on all; must be called on all ranks."""
         if self._group is None:
             return vote
         votes = torch.tensor([float(vote)])
@@ -215,36 +214,36 @@ class HostVote:
 
 
 def leave_group() -> None:
-    """Leaves the other processes, if there are any, when all have come to a common end."""
+    """Leaves the process group, if there is one; for ranks that have all reached the same end."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 class GradientExchange:
-    """Averages over the ranks the gradients that a step has gathered in several backward passes.
+    """Averages over the ranks the gradients that a step has added up in several backward passes.
 
-    DistributedDataParallel exchanges what one backward pass through it reaches. Here this is a pass
-    that adds nothing, at the end of the step, and reaches every parameter: also those that only an
-    earlier view used, such as an auxiliary head's.
+    DistributedDataParallel exchanges the gradients that one backward pass through it reaches. Here
+    this is an extra pass at the end of the step, which adds zeros and reaches every parameter: also
+    those that only an earlier view used, such as an auxiliary head's.
     """
 
     def __init__(self, networks: Iterable[nn.Module]) -> None:
-        """Every rank's networks become those of the first."""
+        """Every rank's networks get the weights of the first rank's."""
         networks = nn.ModuleList(networks)
         self._parameters = [p for p in networks.parameters() if p.requires_grad]
-        # Parameters only: buffers follow from them and from the batch of all ranks.
+        # Parameters only: buffers are a function of them and of the batch of all ranks.
         self._all = DistributedDataParallel(_Reach(nn.ParameterList(self._parameters)))
 
     def __call__(self) -> None:
-        """To be called on all ranks after the last backward pass of a step."""
+        """Must be called on all ranks after the last backward pass of a step."""
         unused = [parameter for parameter in self._parameters if parameter.grad is None]
         self._all().backward()
-        for parameter in unused:  # none of the ranks has used them: no optimizer may touch them
+        for parameter in unused:  # no rank has used them: no optimizer may change them
             parameter.grad = None
 
 
 class _Reach(nn.Module):
-    """A zero that depends on every one of some parameters."""
+    """A zero that depends on each of some parameters."""
 
     def __init__(self, reached: nn.ParameterList) -> None:
         super().__init__()

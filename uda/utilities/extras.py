@@ -1,4 +1,4 @@
-"""Packages that only some networks need: imported when one is asked for, or named in one line."""
+"""Optional packages that only some networks need: imported on use, or named in one line."""
 
 from importlib import import_module
 from types import ModuleType
@@ -12,10 +12,10 @@ _PACKAGES = {"timm": "timm", "smp": "segmentation_models_pytorch", "transformers
 
 
 def require_extra(extra: Extra, *, needed_by: str) -> ModuleType:
-    """The package of an optional extra; InputError, with what installs it, when it is not there
-    or refuses to be imported.
+    """The package of an optional extra; InputError, with the command that installs it, when it is
+    missing or cannot be imported.
 
-    needed_by: what cannot be had without it, in words, e.g. "a backbone of timm"
+    needed_by: what needs it, in words, e.g. "a backbone of timm"
     """
     package = _PACKAGES[extra]
     try:

@@ -1,4 +1,4 @@
-"""Loader processes: images read ahead, in order, without a draw from the global generator."""
+"""Loader processes: images are read ahead, in order, without using the global generator."""
 
 import os
 import signal
@@ -18,8 +18,8 @@ def read_ahead(
     collate: Callable[[list[Any]], Any],
     pin_memory: bool = False,
 ) -> "DataLoader[Any]":
-    """What `collate` makes of the samples of `dataset` whose numbers are in `batches`, in order;
-    without `batches`, of each sample alone. `workers`: loader processes, 0 for none."""
+    """The result of `collate` for the samples of `dataset` with the indices in `batches`, in order;
+    without `batches`, for each sample alone. `workers`: loader processes, 0 for none."""
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -27,26 +27,27 @@ def read_ahead(
         collate_fn=collate,
         pin_memory=pin_memory,
         worker_init_fn=leave_signals_to_the_main_process,
-        generator=torch.Generator(),  # the loader would draw from the global one otherwise
+        generator=torch.Generator(),  # otherwise the loader would use the global one
     )
 
 
 def leave_signals_to_the_main_process(worker: int = 0) -> None:
-    """For a loader process, number `worker`: a terminal and a scheduler send signals to all.
+    """Makes loader process number `worker` ignore the signals that a terminal or a scheduler sends
+    to all processes.
 
-    SIGTERM from the main process itself ends it all the same: so Python ends loaders that are left
-    over when the main process exits, and waits for them.
+    SIGTERM from the main process itself still ends it: that is how Python ends the loaders that are
+    left over when the main process exits, and it waits for them.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not hasattr(signal, "sigwaitinfo"):  # macOS does not say who sent a signal
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(
-        target=_end_when_the_main_process_says, args=(os.getppid(),), daemon=True
+        target=_end_when_the_main_process_asks, args=(os.getppid(),), daemon=True
     ).start()
 
 
-def _end_when_the_main_process_says(main_process: int) -> None:
+def _end_when_the_main_process_asks(main_process: int) -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main_process:
         pass
     os._exit(0)
