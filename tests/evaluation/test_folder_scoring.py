@@ -315,7 +315,7 @@ def test_means_over_sets_of_classes(tmp_path: Path) -> None:
 
 
 def test_a_restricted_set_needs_the_network() -> None:
-    with pytest.raises(InputError, match=r"miou16_restricted needs a network.s probabilities"):
+    with pytest.raises(InputError, match=r"miou16_restricted is computed from a network.s probabilities"):
         sets_of_maps(["miou19", "miou16_restricted"], space=CITYSCAPES)
 
 

@@ -232,7 +232,7 @@ def test_each_rank_has_its_own_part(monkeypatch: pytest.MonkeyPatch) -> None:
         batches.append(list(distributed.own_batch(6)))
     assert shares == [[0, 3, 6], [1, 4, 7], [2, 5]]
     assert batches == [[0, 1], [2, 3], [4, 5]]
-    with pytest.raises(InputError, match=r"train.batch_size is 4, .* but there are 3: give a mult"):
+    with pytest.raises(InputError, match=r"train.batch_size is 4, .* but there are 3: use a mult"):
         distributed.check_batch_size(4)
 
 
@@ -242,8 +242,8 @@ def test_processes_do_not_share_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert distributed.local_device("cuda") == "cuda:1"
     assert distributed.local_device("cpu") == "cpu"
-    with pytest.raises(InputError, match=r"--device cuda:0: 2 processes on this machine take a GP"):
+    with pytest.raises(InputError, match=r"--device cuda:0: 2 processes on this machine need one "):
         distributed.local_device("cuda:0")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(InputError, match=r"there are 1; use torchrun --nproc-per-node 1 and"):
+    with pytest.raises(InputError, match=r"there are 1; use as many .torchrun"):
         distributed.local_device("cuda")

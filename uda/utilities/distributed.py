@@ -97,7 +97,7 @@ def local_device(name: str) -> str:
     require(
         name == "cuda" and int(local) < count,
         f"--device {name}: {os.environ['LOCAL_WORLD_SIZE']} processes on this machine need one GPU "
-        f"each, and there are {count}; use torchrun --nproc-per-node {count} and --device cuda",
+        f"each, and there are {count}; use as many (torchrun --nproc-per-node) and --device cuda",
     )
     return f"cuda:{local}"
 
