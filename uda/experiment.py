@@ -1,25 +1,36 @@
 """Experiment: everything that decides what a run computes, as one tree of dataclasses."""
 
-from dataclasses import dataclass, field, replace
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from itertools import chain
+from typing import NamedTuple, get_args
 
 from uda.data.config import DataConfig, require_workers
 from uda.evaluation.evaluate import EvaluationConfig
 from uda.models.deeplabv3plus import DeepLabV3PlusConfig
 from uda.models.segmenter import ModelConfig
-from uda.objectives.base import ObjectiveConfig
+from uda.objectives.agreement import (
+    check_start_steps,
+    check_views,
+    check_watched_loss,
+    needs_of,
+)
+from uda.objectives.base import Need, ObjectiveConfig
 from uda.optim.settings import RestartConfig, TrainConfig
 from uda.optim.teacher import TeacherConfig
-from uda.utilities.config_tree import check_types, differences, to_plain
-from uda.utilities.errors import require
+from uda.utilities.config_tree import apply_override, check_types, differences, to_plain
+from uda.utilities.errors import Problems, require
+from uda.utilities.idle import Idle, idle_fields, switch_off
 
-__all__ = ["Experiment", "RestartConfig", "TrainConfig", "validate"]
+__all__ = ["Experiment", "RestartConfig", "TrainConfig", "Validated", "validate"]
 
 
 @dataclass(kw_only=True, slots=True)
 class Experiment:
     """A preset: data, network, objectives, training and evaluation."""
 
-    data: DataConfig = field(default_factory=DataConfig)  # none is needed to evaluate only
+    data: DataConfig = field(default_factory=DataConfig)  # not needed to evaluate only
     model: ModelConfig = field(default_factory=DeepLabV3PlusConfig)
     objectives: dict[str, ObjectiveConfig] = field(default_factory=dict)
     teacher: TeacherConfig | None = None
@@ -27,151 +38,266 @@ class Experiment:
     evaluation: EvaluationConfig
 
 
-def validate(experiment: Experiment) -> None:
-    """Raises InputError when a value has the wrong type, is out of range, or would be ignored."""
-    check_types(experiment, origin="experiment")
-    experiment.train.check("train")
-    experiment.evaluation.check("evaluation")
-    fused = experiment.evaluation.heads == "fused"
-    require(
-        experiment.model.has_auxiliary_head or not fused,
-        "evaluation.heads is fused, but the network has no auxiliary head: use main",
-    )
-    if experiment.train.steps == 0:
-        _check_evaluation_only(experiment)
-        return
-    experiment.data.check("data")
+class Validated(NamedTuple):
+    """What will be run."""
+
+    experiment: Experiment  # a copy, without the parts that are not used
+    remarks: tuple[str, ...]  # on each such part, one line
+
+
+def validate(experiment: Experiment, *, typed: Sequence[str] = ()) -> Validated:
+    """The experiment that can be run, without what this one brings but would not use.
+
+    `typed` are the dotted names that the user has set. Raises InputError with all problems at once:
+    values of a wrong type or out of range, objectives that lack something or can never act, and
+    typed values that would change nothing.
+    """
+    problems = Problems()
+    with problems.part():
+        check_types(experiment, origin="experiment")
+    problems.raise_all()
+    experiment = copy.deepcopy(experiment)
+    only_evaluates = experiment.train.steps == 0
+    remove_idle = _keep_evaluation if only_evaluates else _remove_idle
+    remarks: list[str] = []
+    with problems.part():
+        remarks = remove_idle(experiment, typed)
+    with problems.part():
+        experiment.train.check("train")
+    with problems.part():
+        experiment.evaluation.check("evaluation")
+    with problems.part():
+        fused = experiment.evaluation.heads == "fused"
+        require(
+            experiment.model.has_auxiliary_head or not fused,
+            "evaluation.heads is fused, but the network has no auxiliary head: "
+            "add --set evaluation.heads=main",
+        )
+    with problems.part():
+        experiment.model.check(num_classes=1)
+    if only_evaluates:
+        with problems.part():
+            require_workers("data.workers", experiment.data.workers)
+    else:
+        _check_training(experiment, problems)
+        with problems.part():
+            remarks += _check_plateau(experiment, typed)
+    problems.raise_all()
+    return Validated(experiment, tuple(remarks))
+
+
+def _check_training(experiment: Experiment, problems: Problems) -> None:
+    with problems.part():
+        experiment.data.check("data")
     if experiment.teacher is not None:
-        experiment.teacher.check("teacher")
+        with problems.part():
+            experiment.teacher.check("teacher")
     for name, objective in experiment.objectives.items():
-        objective.check(f"objectives.{name}")
-    _check_start_steps(experiment)
-    _check_needs(experiment)
-    _check_plateau(experiment)
-    images, default = experiment.train.unlabeled_images, TrainConfig(steps=0, batch_size=1)
-    require(
-        experiment.data.target is not None or images == default.unlabeled_images,
-        f"train.unlabeled_images is {images}, but without data.target there are no such images: "
-        "leave it as it is",
-    )
+        with problems.part():
+            objective.check(f"objectives.{name}")
+    with problems.part():
+        check_start_steps(experiment.objectives, steps=experiment.train.steps)
+    with problems.part():
+        check_views(experiment.objectives)
+    with problems.part():
+        _check_needs(experiment)
+    with problems.part():
+        _check_sanity(experiment)
 
 
-def _check_evaluation_only(experiment: Experiment) -> None:
-    """Without a step there are weights to read, and nothing is there that only training uses."""
+def _keep_evaluation(experiment: Experiment, typed: Sequence[str]) -> list[str]:
+    """Without a step there are weights to read, and nothing of what only training uses."""
+    data, train = experiment.data, experiment.train
     require(
-        experiment.train.initial_snapshot is not None,
-        "train.steps is 0: nothing is trained, so give --restore-from FILE to evaluate",
+        train.initial_snapshot is not None,
+        "train.steps is 0: nothing is trained, so add --restore-from FILE to evaluate it",
     )
-    data, evaluation = experiment.data, experiment.evaluation
-    require_workers("data.workers", data.workers)
+    every = EvaluationConfig(dataset="").every
     used = Experiment(
         data=DataConfig(root=data.root, workers=data.workers),
         model=experiment.model,
-        train=TrainConfig(
-            steps=0, batch_size=1, initial_snapshot=experiment.train.initial_snapshot
+        train=TrainConfig(steps=0, batch_size=1, initial_snapshot=train.initial_snapshot),
+        evaluation=replace(experiment.evaluation, every=every),
+    )
+    unused = differences(to_plain(experiment), to_plain(used))
+    for path in typed:
+        vain = any(f"{path}.".startswith(f"{idle}.") or idle.startswith(f"{path}.") or path == idle
+                   for idle in unused)  # fmt: skip
+        require(
+            not vain,
+            f"{path} changes nothing: train.steps is 0, so nothing is trained; omit --set {path}",
+        )
+    for part in fields(Experiment):
+        setattr(experiment, part.name, getattr(used, part.name))
+    reason = "train.steps is 0, so nothing is trained"
+    return [f"{', '.join(unused)}: not used, because {reason}"] if unused else []
+
+
+def _remove_idle(experiment: Experiment, typed: Sequence[str]) -> list[str]:
+    """Removes what changes nothing, and says so; what was typed in vain is a problem."""
+    remarks = []
+    # One by one, as what is removed may take others with it, or leave others idle.
+    while (idle := next(chain(_unneeded(experiment), idle_fields(experiment)), None)) is not None:
+        said, vain = switch_off(experiment, idle, typed)
+        require(not vain, said)
+        remarks += [said] * (not vain)
+    return remarks
+
+
+def _unneeded(experiment: Experiment) -> Iterator[Idle]:
+    """The parts that exist for objectives, where no objective needs them."""
+    needed = {need for config in experiment.objectives.values() for need in needs_of(config)}
+    for need, part in _parts(experiment).items():
+        # Objectives that read logits also train a network with queries.
+        if part.present and need not in needed | {"queries"} and experiment.objectives:
+            yield Idle(part.path, "no objective needs it", part.off)
+    if experiment.data.target is None:
+        images, default = experiment.train.unlabeled_images, TrainConfig(steps=0, batch_size=1)
+        if images != default.unlabeled_images:
+            yield Idle(
+                "train.unlabeled_images",
+                "there are no target images, as data.target is none",
+                default.unlabeled_images,
+            )
+
+
+class _Part(NamedTuple):
+    """What meets a need."""
+
+    path: str  # dotted
+    present: bool
+    add: str  # what to type for it
+    off: object = None  # the value without it
+
+
+def _parts(experiment: Experiment) -> dict[Need, _Part]:
+    data, model = experiment.data, experiment.model
+    switch, without = model.auxiliary_switch
+    without_head: object = None
+    if model.has_auxiliary_head:
+        bare = copy.deepcopy(model)
+        apply_override(bare, f"{switch}={without}")
+        without_head = getattr(bare, switch)
+    domains: dict[Need, _Part] = {
+        "source": _Part("data.source", data.source is not None, "--set data.source=gta5"),
+        "target": _Part(
+            "data.target",
+            data.target is not None,
+            f"--set data.target={experiment.evaluation.dataset}",
         ),
-        evaluation=replace(evaluation, every=EvaluationConfig(dataset="").every),
-    )
-    ignored = differences(to_plain(experiment), to_plain(used))
-    require(
-        not ignored,
-        f"train.steps is 0, so {', '.join(ignored)} would be ignored: leave the defaults",
-    )
-
-
-def _check_plateau(experiment: Experiment) -> None:
-    """What it watches is there often enough, and selects nothing by labels that are not there."""
-    train, every = experiment.train, experiment.evaluation.every
-    plateau = train.plateau
-    if plateau is None:
-        return
-    require(
-        plateau.watches == "loss" or experiment.data.target is None,
-        "train.plateau.watches is miou, which would choose the learning rate by the labels that "
-        "the preset is scored on, but data.target is to be learned without labels: watch loss",
-    )
-    if plateau.watches == "loss":
-        _check_watched_loss(experiment)
-    # One evaluation to be the best, then one more than the patience.
-    first = (plateau.patience + 2) * every
-    require(
-        first < train.plateau_end,
-        f"train.plateau could change the rate at step {first} at the earliest ((patience "
-        f"{plateau.patience} + 2) * evaluation.every {every}), but ends at {train.plateau_end}: "
-        "evaluate more often, or lower train.plateau.patience",
-    )
-
-
-def _check_watched_loss(experiment: Experiment) -> None:
-    """There is one, and nothing joins it that would make it rise."""
-    objectives = experiment.objectives
-    fixed = {n: o.start_step for n, o in objectives.items() if o.learns_fixed_labels()}
-    what = "train.plateau.watches is loss, that on labels which stay as they are, but"
-    require(
-        bool(fixed),
-        f"{what} no objective of this preset learns such labels: use another schedule, with "
-        "--set train.plateau=none",
-    )
-    for name, start in fixed.items():
-        require(
-            start == 0,
-            f"{what} objective {name!r} joins at step {start}, where it would rise: set "
-            f"objectives.{name}.start_step=0",
-        )
-
-
-def _check_start_steps(experiment: Experiment) -> None:
-    steps = experiment.train.steps
-    starts = {name: objective.start_step for name, objective in experiment.objectives.items()}
-    require(bool(starts), "experiment.objectives is empty: there is nothing to learn from")
-    require(0 in starts.values(), "every objective has a start_step above 0: nothing is learned "
-            "before")  # fmt: skip
-    for name, start in starts.items():
-        require(
-            start < steps,
-            f"objectives.{name}.start_step is {start}: the run ends at step {steps}, so the "
-            "objective would never take part",
-        )
+    }
+    return domains | {
+        "teacher": _Part("teacher", experiment.teacher is not None, "--set teacher=default"),
+        "pseudo_labels": _Part(
+            "data.pseudo_labels",
+            data.pseudo_labels is not None,
+            "--set data.pseudo_labels=FOLDER, a folder that pseudo_label.py wrote",
+        ),
+        "target_ground_truth": _Part(
+            "data.target_ground_truth",
+            data.target_ground_truth,
+            "--set data.target_ground_truth=true, which makes the run a supervised one",
+            off=False,
+        ),
+        "second_target_view": _Part(
+            "data.second_target_view",
+            data.second_target_view is not None,
+            "--set data.second_target_view=default",
+        ),
+        "auxiliary_head": _Part(f"model.{switch}", model.has_auxiliary_head, "", off=without_head),
+        "queries": _Part(
+            "a network with queries, such as Mask2Former",
+            model.has_queries,
+            "--set model=mask2former",
+        ),
+    }
 
 
 def _check_needs(experiment: Experiment) -> None:
-    """Everything an objective needs is there, and nothing is there that no objective needs."""
-    auxiliary, without = experiment.model.auxiliary_switch
-    have = {
-        "source": ("data.source", experiment.data.source is not None),
-        "target": ("data.target", experiment.data.target is not None),
-        "teacher": ("teacher", experiment.teacher is not None),
-        "pseudo_labels": ("data.pseudo_labels", experiment.data.pseudo_labels is not None),
-        "target_ground_truth": ("data.target_ground_truth", experiment.data.target_ground_truth),
-        "second_target_view": (
-            "data.second_target_view",
-            experiment.data.second_target_view is not None,
-        ),
-        "auxiliary_head": (f"model.{auxiliary}", experiment.model.has_auxiliary_head),
-        "queries": ("a network with queries, such as Mask2Former", experiment.model.has_queries),
-    }
-    _check_views(experiment)
-    for need, (field_name, present) in have.items():
-        users = [name for name, o in experiment.objectives.items() if need in o.needs()]
-        if users:
-            require(present, f"objective {users[0]!r} needs {field_name}, which this preset lacks")
-        off = {"auxiliary_head": without, "target_ground_truth": "false"}.get(need, "none")
-        if need == "queries":  # objectives that read logits train such a network, too
+    """Everything that an objective needs is there."""
+    parts = _parts(experiment)
+    known = get_args(Need)
+    for name, config in experiment.objectives.items():
+        for unknown in sorted(config.needs() - set(known)):
+            require(
+                False, f"objective {name!r} needs {unknown!r}, an unknown need; known: "
+                f"{', '.join(known)}"
+            )  # fmt: skip
+    for need, part in parts.items():
+        users = [name for name, config in experiment.objectives.items() if need in needs_of(config)]
+        if part.present or not users:
             continue
+        if need == "auxiliary_head":
+            for user in users:
+                advice = _without_auxiliary_head(experiment, user)
+                require(
+                    False,
+                    f"objective {user!r} needs {part.path}, which this preset lacks: {advice}",
+                )
+            continue
+        others = f" (so does {', '.join(map(repr, users[1:]))})" if len(users) > 1 else ""
         require(
-            bool(users) or not present,
-            f"{field_name} is set, but no objective uses it; set {field_name}={off} or add an "
-            "objective that does",
+            False,
+            f"objective {users[0]!r} needs {part.path}, which this preset lacks{others}: "
+            f"add {part.add}",
         )
 
 
-def _check_views(experiment: Experiment) -> None:
-    """A view that an objective wants from another is there from the step on in which it is read."""
-    for reader, config in experiment.objectives.items():
-        for view in sorted((config.reads() | config.joint()) - {"source", "target"}):
-            starts = [o.start_step for o in experiment.objectives.values() if view in o.adds()]
-            require(
-                bool(starts) and min(starts) <= config.start_step,
-                f"objective {reader!r} reads the view {view!r} from step {config.start_step} on, "
-                "which no other objective adds from then on",
-            )
+def _without_auxiliary_head(experiment: Experiment, user: str) -> str:
+    """What to type where objective `user` needs an auxiliary head that the network lacks."""
+    config, path = experiment.objectives[user], f"objectives.{user}"
+    ways = []
+    switch, without = experiment.model.auxiliary_switch
+    if switch.isidentifier():
+        ways.append(f"--set model.{switch}={'true' if without == 'false' else 2}")
+    without_weight = copy.copy(config)
+    if hasattr(without_weight, "auxiliary_weight"):
+        without_weight.auxiliary_weight = 0.0
+        if "auxiliary_head" not in needs_of(without_weight):
+            ways.append(f"--set {path}.auxiliary_weight=0")
+    return "add " + " or ".join([*ways, f"--set {path}=none"])
+
+
+def _check_plateau(experiment: Experiment, typed: Sequence[str]) -> list[str]:
+    """What the plateau watches is there, and does not select by labels that are not there. Says so
+    where a shorter run leaves it no time to act."""
+    plateau = experiment.train.plateau
+    if plateau is None:
+        return []
+    require(
+        plateau.watches == "loss" or experiment.data.target is None,
+        "train.plateau.watches is miou, which would choose the learning rate by the labels that "
+        "the preset is scored on, but data.target is to be learned without labels: "
+        "add --set train.plateau.watches=loss",
+    )
+    if plateau.watches == "loss":
+        check_watched_loss(experiment.objectives)
+    # One evaluation to be the best, then one more than the patience.
+    every, end = experiment.evaluation.every, experiment.train.plateau_end
+    first = (plateau.patience + 2) * every
+    said = (
+        f"train.plateau could change the rate at step {first} at the earliest ((patience "
+        f"{plateau.patience} + 2) * evaluation.every {every}), but ends at {end}"
+    )
+    shortened = "train.steps" in typed and not any(
+        path.startswith("train.plateau") for path in typed
+    )
+    often = max((end - 1) // (plateau.patience + 2), 1)
+    require(
+        first < end or shortened,
+        f"{said}: evaluate more often, with --set evaluation.every={often}, or lower "
+        "train.plateau.patience",
+    )
+    return [] if first < end else [f"{said}: it will not act"]
+
+
+def _check_sanity(experiment: Experiment) -> None:
+    """A sanity check is scored on images that are trained on."""
+    source, scored = experiment.data.source, experiment.evaluation
+    require(
+        not experiment.train.sanity_check
+        or (source is not None and (source.datasets, source.splits)
+            == ((scored.dataset,), (scored.split,))),
+        "train.sanity_check is true, but the images of evaluation.dataset and evaluation.split are "
+        "not those of data.source: start it with --sanity-check",
+    )  # fmt: skip

@@ -303,7 +303,10 @@ def test_links_lead_to_files_of_the_folder_only(tmp_path: Path) -> None:
         ({"threshold": float("nan")}, "threshold is nan; allowed: a finite number"),
         ({"share_kept": -1}, "a share is -1; allowed: 0 to 1"),
         ({"share_kept_per_class": {"road": 2}}, "a share is 2; allowed: 0 to 1"),
-        ({"images": [["a"]]}, "images is (['a'],); allowed: any number of text, with commas"),
+        (
+            {"images": [["a"]]},
+            "images is (['a'],); allowed: any number of text, separated by commas",
+        ),
     ],
 )
 def test_odd_values_are_refused(tmp_path: Path, changes: dict[str, object], complaint: str) -> None:

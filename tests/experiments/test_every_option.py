@@ -401,6 +401,7 @@ OTHERS: dict[tuple[type, str], tuple[Any, ...]] = {
     (TrainConfig, "unlabeled_images"): (0, 3, -1),
     (TrainConfig, "restart"): (None, RestartConfig(at_step=1, schedule_steps=9)),
     (TrainConfig, "schedule_steps"): (None, 6, 2),
+    (TrainConfig, "extended_from"): ((1,), (9,)),
     (EvaluationConfig, "dataset"): ("gta5", "nothing"),
     (EvaluationConfig, "split"): ("train", "test"),
     (EvaluationConfig, "scales"): ((0.5,), (1.0, 0.5), ()),
@@ -595,6 +596,7 @@ def ignored(option: Option, root: Path, folder: Path) -> list[object]:
     for index, value in enumerate(option.others):
         experiment = changed(CASES[option.case], option.path, value, root)
         try:
+            validate(experiment, typed=[option.path])
             if option.path.startswith(SEEN_IN_WHOLE_RUNS):
                 before = unchanged_whole_run(option.case, root)
                 after = whole_run(experiment, folder / f"{index}")
@@ -754,7 +756,9 @@ def test_a_preset_that_trains_nothing_uses_or_refuses_every_option(
     for option in options_of("evaluation_only", case):
         for value in option.others:
             try:
-                after = scores(changed(case, option.path, value, root))
+                experiment = changed(case, option.path, value, root)
+                validate(experiment, typed=[option.path])
+                after = scores(experiment)
             except InputError:
                 continue
             if after == before:

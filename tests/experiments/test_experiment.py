@@ -1,13 +1,14 @@
 """Presets validate, share nothing, and what would not run is refused before anything is."""
 
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import pytest
 
-from uda.data.config import DomainConfig
-from uda.experiment import Experiment, validate
+from uda.experiment import Experiment, Validated, validate
 from uda.experiments import PRESETS, list_presets, load_preset
+from uda.experiments.overrides import change
+from uda.objectives.base import Objective, ObjectiveConfig
 from uda.objectives.class_mix import ClassMixConfig
 from uda.objectives.pseudo_label import PseudoLabelConfig
 from uda.optim.teacher import TeacherConfig
@@ -17,9 +18,22 @@ from uda.utilities.errors import InputError
 
 def experiment(*overrides: str) -> Experiment:
     preset = load_preset("aagc_640x360_b2")
-    for override in overrides:
-        apply_override(preset, override)
+    change(preset, overrides)
     return preset
+
+
+def checked(name: str, *overrides: str) -> Validated:
+    """The preset with overrides, as the command line validates it."""
+    preset = load_preset(name)
+    return validate(preset, typed=change(preset, overrides).typed)
+
+
+def refused(name: str, *overrides: str) -> str:
+    """What `checked` says when it refuses the overrides."""
+    with pytest.raises(InputError) as refusal:
+        checked(name, *overrides)
+    assert "\n" not in str(refusal.value)
+    return str(refusal.value)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -91,12 +105,15 @@ def test_every_preset_is_described() -> None:
         ("train.optimizer.momentum=-0.1", "train.optimizer.momentum is -0.1"),
         ("objectives.adversarial.optimizer.betas=1,0.9", "its betas are (1.0, 0.9); allowed: 0"),
         ("objectives.adversarial.optimizer.betas=0.9,-1", "its betas are (0.9, -1.0)"),
-        ("train.optimizer.betas=0.5,0.9", "train.optimizer.betas is set, but sgd has none"),
-        ("objectives.adversarial.optimizer.momentum=0.5", "momentum is set, but adam has none"),
+        (
+            "train.optimizer.betas=0.5,0.9",
+            "train.optimizer.betas is set, but is not used, as sgd has no betas; "
+            "omit --set train.optimizer.betas",
+        ),
+        ("objectives.adversarial.optimizer.momentum=0.5", "as adam has no momentum"),
         ("objectives.adversarial.gradient_penalty=-1", "adversarial.gradient_penalty is -1.0"),
         ("objectives.supervised.hardest=20", "supervised.hardest is 20.0; allowed: 0 to 1"),
         ("objectives.supervised.auxiliary_weight=-1", "supervised.auxiliary_weight is -1.0"),
-        ("train.optimizer.momentum=0", "train.optimizer.nesterov needs a momentum above 0"),
         ("train.warmup_steps=45000", "train.warmup_steps is 45000; it must be below train.steps"),
         ("train.warmup_steps=-1", "train.warmup_steps is -1"),
         ("objectives.memory.start_step=45000", "the objective would never take part"),
@@ -107,17 +124,20 @@ def test_every_preset_is_described() -> None:
         ("data.crop=513,640", "data.crop (513, 640) does not fit data.target"),
         ("data.source.first=0", "data.source.first is 0; allowed: none or at least 1"),
         ("data.target.first=0", "data.target.first is 0"),
-        ("data.target.crop_label_values=1", "target images have no labels"),
+        (
+            "data.target.crop_label_values=1",
+            "crop_label_values is set, but is not used, as target images have no labels",
+        ),
         ("data.target=none", "objective 'adversarial' needs data.target"),
         ("model.auxiliary_head=false", "objective 'supervised' needs model.auxiliary_head"),
-        ("data.pseudo_labels=folder", "data.pseudo_labels is set, but no objective uses it"),
+        (
+            "data.pseudo_labels=folder",
+            "data.pseudo_labels is set, but is not used, as no objective needs it",
+        ),
     ],
 )
 def test_what_cannot_run_is_refused(override: str, message: str) -> None:
-    with pytest.raises(InputError) as refusal:
-        validate(experiment(override))
-    assert message in str(refusal.value)
-    assert "\n" not in str(refusal.value)
+    assert message in refused("aagc_640x360_b2", override)
 
 
 def test_the_largest_crop_that_fits_is_allowed() -> None:
@@ -141,27 +161,26 @@ def test_nothing_to_learn_from_is_refused() -> None:
 def test_an_objective_gets_what_it_needs() -> None:
     without_teacher = experiment()
     without_teacher.objectives["class_mix"] = ClassMixConfig()
-    with pytest.raises(InputError, match="'class_mix' needs teacher, which this preset lacks"):
+    with pytest.raises(InputError, match=r"'class_mix' needs teacher, which .* --set teacher=def"):
         validate(without_teacher)
     without_folder = experiment()
     without_folder.objectives["pseudo_label"] = PseudoLabelConfig()
-    with pytest.raises(InputError, match=r"'pseudo_label' needs data\.pseudo_labels"):
+    with pytest.raises(InputError, match=r"'pseudo_label' needs data\.pseudo_labels, .* add --set"):
         validate(without_folder)
 
 
-def test_what_no_objective_uses_is_refused() -> None:
+def test_what_no_objective_needs_is_not_used_and_said() -> None:
     idle_teacher = experiment()
     idle_teacher.teacher = TeacherConfig()
-    with pytest.raises(InputError, match="teacher is set, but no objective uses it; set teacher"):
-        validate(idle_teacher)
-    idle_target = load_preset("gc_640x360_b2_source_only")
-    idle_target.data.target = DomainConfig(datasets=("cityscapes",))
-    with pytest.raises(InputError, match=r"data\.target is set, but .* set data\.target=none"):
-        validate(idle_target)
+    found = validate(idle_teacher)
+    assert found.remarks == ("teacher is not used, as no objective needs it",)
+    assert found.experiment == experiment()
+    assert idle_teacher.teacher is not None  # the user's own is left alone
     idle_head = load_preset("gc_640x360_b2_source_only")
     apply_override(idle_head, "objectives.supervised.auxiliary_weight=0")
-    with pytest.raises(InputError, match=r"set model\.auxiliary_head=false"):
-        validate(idle_head)
+    found = validate(idle_head)
+    assert found.remarks == ("model.auxiliary_head (True) is not used, as no objective needs it",)
+    assert not found.experiment.model.has_auxiliary_head
 
 
 @pytest.mark.parametrize("momentum", [-0.1, 1.0])
@@ -197,54 +216,55 @@ def test_what_class_mix_cannot_use_is_refused(override: str, message: str) -> No
         ("toy_cut_mix_ground_truth", "data.target_ground_truth=false",
          "'cut_mix' needs data.target_ground_truth, which this preset lacks"),
         ("toy_class_mix", "data.target_ground_truth=true",
-         "no objective uses it; set data.target_ground_truth=false or add"),
+         "data.target_ground_truth is set, but is not used, as no objective needs it"),
         ("toy_class_mix_student", "data.target_ground_truth=true",
-         "data.pseudo_labels and data.target_ground_truth are both set"),
+         "data.target_ground_truth is set, but is not used"),
         ("toy_class_mix", "data.pseudo_labels_mapped_twice=true",
-         "data.pseudo_labels_mapped_twice is set, but there are no data.pseudo_labels"),
+         "data.pseudo_labels_mapped_twice is set, but is not used, as there are no pseudo-labels"),
         ("toy_cross_view", "data.second_target_view=none", "needs data.second_target_view"),
         ("toy_cut_mix_ground_truth", "objectives.cut_mix.threshold=0.5",
-         "objectives.cut_mix.threshold is set, but ground truth is always sure"),
+         "objectives.cut_mix.threshold is set, but is not used, as ground truth has no confid"),
         ("toy_adversarial", "objectives.adversarial.source_view=cut_mix",
          "reads the view 'cut_mix' from step 150 on, which no other objective adds"),
         ("logged_aagc_640x360_b2_single_cutmix", "objectives.cut_mix.start_step=5",
          "reads the view 'cut_mix' from step 0 on"),
         ("toy_adversarial", "objectives.adversarial.optimizer=none", ""),
-        ("aagc_640x360_b2", "objectives.adversarial.optimizer=none",
-         "objectives.adversarial.gradient_penalty is set, but without"),
         ("toy_source_only", "train.schedule_steps=499", "train.schedule_steps is 499; it must not"),
         ("logged_aagc_640x360_b2_single_cutmix", "train.restart.at_step=40000",
          "train.restart.at_step is 40000; allowed: above 0 and below the run's 40000"),
         ("logged_aagc_640x360_b2_single_cutmix", "train.restart.schedule_steps=39999",
          "train.restart.schedule_steps is 39999; the run has 40000 steps"),
         ("aagc_640x360_b2_single", "evaluation.heads=fused", "the network has no auxiliary head"),
-        ("logged_aagc_640x360_b2_single", "model.levels=2", "set model.levels=1"),
+        ("logged_aagc_640x360_b2_single", "model.levels=2",
+         "model.levels is set, but is not used, as no objective needs it; omit --set model.levels"),
         ("toy_source_only", "train.backbone_lr_factor=0", "train.backbone_lr_factor is 0"),
         ("logged_segmentron_deeplabv3plus_r101_cityscapes", "train.initial_snapshot=none",
          "train.steps is 0: nothing is trained"),
-        ("toy_class_mix_student", "train.steps=0", "warmup_steps is 50"),
+        ("toy_source_only", "train.steps=0", "train.steps is 0: nothing is trained, so add --res"),
     ],
 )  # fmt: skip
 def test_what_would_be_ignored_or_is_missing_is_refused(
     name: str, override: str, message: str
 ) -> None:
-    changed = load_preset(name)
-    apply_override(changed, override)
-    if not message:
-        validate(changed)
-        return
-    with pytest.raises(InputError) as refusal:
-        validate(changed)
-    assert message in str(refusal.value)
+    if message:
+        assert message in refused(name, override)
+    else:
+        checked(name, override)
 
 
-def test_evaluation_only_takes_no_data_and_no_objectives() -> None:
-    changed = load_preset("toy_source_only")
-    apply_override(changed, "train.steps=0")
-    apply_override(changed, "train.warmup_steps=0")
-    apply_override(changed, "train.initial_snapshot=some.pth")
-    with pytest.raises(InputError, match=r"steps is 0, so data\.crop, data\.source, .* would"):
-        validate(changed)
+def test_evaluation_only_uses_no_data_and_no_objectives() -> None:
+    weights = "train.initial_snapshot=some.pth"
+    found = checked("toy_class_mix", "train.steps=0", weights)
+    (remark,) = found.remarks
+    assert remark.startswith("data.crop, data.source, data.target, evaluation.every, objectives.")
+    assert remark.endswith("not used, because train.steps is 0, so nothing is trained")
+    assert found.experiment.objectives == {}
+    assert found.experiment.evaluation.dataset == "cityscapes"
+    for vain in ("train.seed=3", "data.source.mirror=false", "teacher.momentum=0.5"):
+        name = vain.partition("=")[0]
+        message = refused("toy_class_mix", "train.steps=0", weights, vain)
+        assert message.startswith(f"{name} changes nothing: train.steps is 0")
+        assert message.endswith(f"omit --set {name}")
 
 
 @pytest.mark.parametrize(
@@ -278,3 +298,109 @@ def test_networks_have_a_largest_width(field: str) -> None:
     setattr(model, field, 10**9)
     with pytest.raises(InputError, match=rf"model\.{field} is 1000000000; allowed: up to 8192"):
         model.build(19)
+
+
+# --- all problems at once
+
+
+def test_all_problems_are_told_at_once() -> None:
+    preset = load_preset("toy_class_mix")
+    typed = change(
+        preset,
+        ["train.seed=-1", "train.batch_size=0", "objectives.supervised.hardest=3",
+         "data.crop=0,0", "data.target=none", "train.optimizer.momentum=0.5"],
+    ).typed  # fmt: skip
+    with pytest.raises(InputError) as refusal:
+        validate(preset, typed=typed)
+    found = refusal.value.problems
+    assert len(found) == 6, found
+    parts = ("train.optimizer.momentum is set", "train.batch_size is 0", "train.seed is -1",
+             "data.crop is (0, 0)", "objectives.supervised.hardest is 3.0",
+             "'class_mix' needs data.target")  # fmt: skip
+    assert all(part in problem for part, problem in zip(parts, found, strict=True)), found
+    assert str(refusal.value).startswith("6 problems: 1. ")
+
+
+def test_all_wrong_types_are_told_at_once() -> None:
+    odd: Any = experiment()
+    odd.train.steps, odd.data.crop, odd.objectives["memory"].weight = "many", None, "much"
+    with pytest.raises(InputError) as refusal:
+        validate(odd)
+    assert len(refusal.value.problems) == 3
+
+
+# --- objectives that do not fit each other
+
+
+def with_objectives(**objectives: ObjectiveConfig) -> Experiment:
+    preset = load_preset("toy_class_mix")
+    preset.objectives |= objectives
+    return preset
+
+
+@dataclass(kw_only=True, slots=True)
+class OddConfig(ObjectiveConfig):
+    """An objective with declarations of the test's choice."""
+
+    needed: tuple[str, ...] = ()
+    read: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+
+    def needs(self) -> frozenset[Any]:
+        return frozenset(self.needed)
+
+    def reads(self) -> frozenset[str]:
+        return frozenset(self.read)
+
+    def adds(self) -> frozenset[str]:
+        return frozenset(self.added)
+
+    def build(self, num_classes: int) -> Objective:
+        return Objective(self)
+
+
+@pytest.mark.parametrize(
+    ("odd", "complaint"),
+    [
+        (ClassMixConfig(start_step=300), "'odd' adds the view 'class_mix', as objective 'class_m"),
+        (OddConfig(added=("source",), read=("source",)), "adds the view 'source', as the data"),
+        (
+            OddConfig(needed=("teachr",), read=("source",)),
+            "'odd' needs 'teachr', an unknown need; ",
+        ),
+        (OddConfig(read=("clas_mix",)), "'odd' reads the view 'clas_mix' from step 0 on, which no"),
+        (
+            OddConfig(read=("class_mix",)),
+            "before step 150: add --set objectives.odd.start_step=150",
+        ),
+        (OddConfig(), "'odd' reads no view and adds none that is read: it can never act"),
+        (
+            OddConfig(added=("unread",)),
+            "it can never act; remove it, with --set objectives.odd=none",
+        ),
+    ],
+)
+def test_an_objective_that_cannot_act_is_refused(odd: ObjectiveConfig, complaint: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        validate(with_objectives(odd=odd))
+    assert complaint in str(refusal.value)
+
+
+def test_an_objective_may_add_a_view_for_others() -> None:
+    validate(
+        with_objectives(
+            giver=OddConfig(added=("given",)), taker=OddConfig(read=("given",), start_step=3)
+        )
+    )
+
+
+def test_reading_a_domain_is_a_need_for_it() -> None:
+    preset = load_preset("gc_640x360_b2_source_only")
+    preset.objectives["odd"] = OddConfig(read=("target",))
+    with pytest.raises(
+        InputError, match=r"'odd' needs data\.target, .* --set data\.target=citysca"
+    ):
+        validate(preset)
+    preset = load_preset("toy_entropy")
+    preset.objectives["entropy"] = OddConfig(read=("target",))
+    assert validate(preset).experiment.data.target is not None

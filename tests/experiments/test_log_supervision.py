@@ -25,7 +25,6 @@ from uda.experiments import load_preset
 from uda.training import loop as engine
 from uda.training.run import Run, StepResult
 from uda.training.step import train_step
-from uda.utilities.errors import InputError
 
 
 def watched_run(
@@ -117,13 +116,17 @@ def test_c5b_students_learn_from_their_pseudo_labels(name: str, toy_root: Path) 
     assert learns_from_pseudo_labels(from_the_start(name, toy_root))
 
 
-def test_c5b_the_logs_student_is_caught_and_refused(toy_root: Path) -> None:
+def test_c5b_the_logs_student_is_caught_and_said(toy_root: Path) -> None:
     """It loaded its pseudo-labels, and no loss used them."""
     experiment = from_the_start("aagc_640x360_b2_student", toy_root)
     del experiment.objectives["pseudo_label"]
     assert not learns_from_pseudo_labels(experiment)
-    with pytest.raises(InputError, match=r"data\.pseudo_labels is set, but no objective uses it"):
-        validate(experiment)
+    found = validate(experiment)
+    assert found.remarks == (
+        f"data.pseudo_labels ({experiment.data.pseudo_labels}) is not used, as no objective needs "
+        "it",
+    )
+    assert found.experiment.data.pseudo_labels is None
 
 
 @pytest.mark.parametrize("name", STUDENTS)

@@ -132,10 +132,6 @@ def test_a_run_follows_the_plateau_and_then_the_cosines(toy_root: Path, tmp_path
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"power": 0.5}, "power is set, but belongs to the polynomial decay"),
-        ({"final_lr_factor": 0.1}, "final_lr_factor is set"),
-        ({"schedule_steps": 50}, "schedule_steps is set"),
-        ({"warmup_steps": 1}, "warmup_steps is set"),
         ({"plateau": None}, "from_step is 8; allowed: 0, or"),
         ({"cosine_restarts": CosineRestartsConfig(period=2)}, "from_step is 0; allowed"),
         ({"cosine_restarts": CosineRestartsConfig(period=2, from_step=12)}, "must be below the ru"),
@@ -144,7 +140,7 @@ def test_a_run_follows_the_plateau_and_then_the_cosines(toy_root: Path, tmp_path
         ({"plateau": PlateauConfig(factor=1.0, patience=0)}, "factor is 1.0; allowed"),
     ],
 )
-def test_what_would_be_ignored_is_refused(
+def test_what_cannot_be_scheduled_is_refused(
     toy_root: Path, changes: dict[str, object], message: str
 ) -> None:
     experiment = scheduled(toy_root)
@@ -152,6 +148,23 @@ def test_what_would_be_ignored_is_refused(
         setattr(experiment.train, name, value)
     with pytest.raises(InputError, match=message):
         validate(experiment)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("power", 0.5), ("final_lr_factor", 0.1), ("schedule_steps", 50), ("warmup_steps", 1)],
+)
+def test_of_the_polynomial_decay_nothing_is_used(toy_root: Path, name: str, value: float) -> None:
+    experiment = scheduled(toy_root)
+    setattr(experiment.train, name, value)
+    (remark,) = validate(experiment).remarks
+    assert remark.startswith(f"train.{name} ({value}) is not used, as it belongs to the polynomial")
+    with pytest.raises(InputError, match=f"{name} is set, but is not used"):
+        validate(experiment, typed=[f"train.{name}"])
+    short = scheduled(toy_root, steps=9)
+    short.train.plateau = PlateauConfig(patience=2)
+    (remark,) = validate(short, typed=["train.steps"]).remarks
+    assert remark.endswith("but ends at 8: it will not act")
 
 
 def test_scores_of_a_target_do_not_choose_the_rate(toy_root: Path) -> None:

@@ -243,3 +243,10 @@ def test_a_state_of_another_run_is_refused(
 
 def test_snapshot_fields_and_schema_are_the_same(values: dict[str, Any]) -> None:
     assert {"format", *Snapshot.__dataclass_fields__} - {"report"} == set(values)
+
+
+def test_a_list_that_is_shared_often_is_read_once() -> None:
+    shared: object = 0
+    for _ in range(18):
+        shared = [shared] * 30  # 30**18 values in all
+    assert fault(shared, Plain) == ""

@@ -15,7 +15,8 @@ from uda.checkpoints.formats import FORMATS, ForeignFormat
 from uda.models.encoders.resnet import BackboneName, CaffeResNetBackbone, ResNetBackbone
 from uda.models.segmenter import ModelConfig
 from uda.utilities.errors import InputError, require, tally
-from uda.utilities.weight_files import PREFIXES, Comparison, compare, is_real, listed, unwrapped
+from uda.utilities.schema import is_real
+from uda.utilities.weight_files import PREFIXES, Comparison, compare, listed, unwrapped
 
 _OURS = ("mean", "std")  # of the colors: saved by every Segmenter, and in no foreign file
 _MOST_ROWS = 10_000

@@ -5,16 +5,18 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from uda.commands.endings import clear_errors
 from uda.commands.options import add_device, add_overrides, folder_of_run, new_parser, root_among
 from uda.data.registry import datasets_of, layout_named, refuse_unused_root
 from uda.evaluation.report_formats import format_scores
+from uda.experiment import validate
 from uda.experiments import list_presets, load_preset
+from uda.experiments.overrides import change
 from uda.experiments.published import compare
 from uda.training.loop import train
-from uda.utilities.config_tree import apply_override
 from uda.utilities.distributed import device_named, process_group
 
 
@@ -24,10 +26,20 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     what.add_argument("--preset", metavar="NAME", help="a listed one, or FILE.py:NAME")
     what.add_argument("--list", action="store_true", help="show the presets and exit")
     add_overrides(parser)
+    parser.add_argument(
+        "--smoke",
+        action="store_true",
+        help="train 10 steps only; schedules and start steps follow",
+    )
+    parser.add_argument(
+        "--sanity-check",
+        action="store_true",
+        help="train on the first batch of source images and score the same images",
+    )
     parser.add_argument("--run", metavar="NAME", help="folder in snapshots/ (default: the preset)")
     parser.add_argument(
         "--resume", nargs="?", const=True, default=False, type=Path, metavar="PATH",
-        help="go on with an interrupted run; with a path, from that copy of its resume.pth",
+        help="continue an interrupted run; with a path, from that copy of its resume.pth",
     )  # fmt: skip
     add_device(parser)
     return parser.parse_args(arguments)
@@ -39,22 +51,29 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
         if arguments.list:
             print(list_presets())
             return
-        experiment = load_preset(arguments.preset)
-        for override in arguments.set:
-            apply_override(experiment, override)
+        loaded = load_preset(arguments.preset)
+        changed = change(
+            loaded, arguments.set, smoke=arguments.smoke, sanity_check=arguments.sanity_check
+        )
+        experiment, remarks = validate(loaded, typed=changed.typed)
         scored = experiment.evaluation
         used = [scored.dataset, *datasets_of(experiment.data)]
         refuse_unused_root(root_among(arguments.set), used)
         space = layout_named(scored.dataset).label_space  # a file may be another after days
+        preset, folder = arguments.preset, folder_of_run(arguments.run, arguments.preset)
+        for kind in filter(partial(getattr, arguments), ("smoke", "sanity_check")):
+            preset = f"{preset} ({kind.replace('_', ' ')})"
+            folder = folder.with_name(f"{folder.name}_{kind}") if arguments.run is None else folder
         scores = train(
             experiment,
-            folder_of_run(arguments.run, arguments.preset),
-            preset=arguments.preset,
+            folder,
+            preset=preset,
             device=device,
             resume=arguments.resume,
             resume_with=resume_command(sys.argv),
+            remarks=(*changed.remarks, *remarks),
         )
-        print(compare(scores, arguments.preset, experiment.train.steps, scored).text, end="")
+        print(compare(scores, preset, experiment.train.steps, scored).text, end="")
         print(format_scores("log", scores, space, {}))
 
 

@@ -55,11 +55,13 @@ class DomainConfig:
             f"{path}.crop_label_values is {self.crop_label_values}; it must not be negative",
         )
         require_share(f"{path}.crop_max_share", self.crop_max_share)
-        require(
-            not (self.center_crop and self.chooses_crops),
-            f"{path}.center_crop is set, so no crop is drawn by its labels: leave "
-            f"{path}.crop_label_values and {path}.crop_max_share as they are",
-        )
+
+    def idle(self) -> dict[str, str]:
+        """The fields that change nothing, each with the reason."""
+        if not self.center_crop:
+            return {}
+        names = ("crop_label_values", "crop_max_share")
+        return dict.fromkeys(names, "with center_crop, no crop is chosen by its labels")
 
     @property
     def chooses_crops(self) -> bool:
@@ -103,23 +105,21 @@ class DataConfig:
             self.source.check(f"{path}.source", crop=self.crop)
         if self.target is not None:
             self.target.check(f"{path}.target", crop=self.crop)
-            require(
-                not self.target.chooses_crops or self._target_has_labels(),
-                f"{path}.target.crop_label_values, crop_max_share: target images have no labels to "
-                "choose crops by",
-            )
         require(
             self.pseudo_labels is None or not self.target_ground_truth,
             f"{path}.pseudo_labels and {path}.target_ground_truth are both set: target images have "
             "one kind of labels; choose",
         )
-        require(
-            self.pseudo_labels is not None or not self.pseudo_labels_mapped_twice,
-            f"{path}.pseudo_labels_mapped_twice is set, but there are no {path}.pseudo_labels",
-        )
 
-    def _target_has_labels(self) -> bool:
-        return self.pseudo_labels is not None or self.target_ground_truth
+    def idle(self) -> dict[str, str]:
+        """The fields that change nothing, each with the reason."""
+        found = {}
+        if self.pseudo_labels is None:
+            found["pseudo_labels_mapped_twice"] = "there are no pseudo-labels"
+        if self.target is not None and self.pseudo_labels is None and not self.target_ground_truth:
+            reason = "target images have no labels to choose crops by"
+            found |= dict.fromkeys(("target.crop_label_values", "target.crop_max_share"), reason)
+        return found
 
 
 def require_workers(name: str, workers: int) -> None:

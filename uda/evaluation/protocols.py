@@ -71,6 +71,15 @@ class Protocol:
             "allowed with them: 'via_input', as in the protocols native, half_input and segmentron",
         )
 
+    def idle(self) -> dict[str, str]:
+        """The fields that change nothing, each with the reason."""
+        found = {}
+        if self.input_size is None:
+            found["keep_ratio"] = "there is no input_size to fit images into"
+        if self.window is None:
+            found["overlap"] = "there is no window"
+        return found
+
 
 _HALF = (512, 1024)  # half of 1024x2048
 

@@ -81,13 +81,13 @@ class AdversarialConfig(ObjectiveConfig):
         )
         if self.optimizer is not None:
             self.optimizer.check(f"{path}.optimizer")
-        defaults = AdversarialConfig()
-        for name in ("gradient_penalty", "source_prediction", "source_view"):
-            require(
-                self.optimizer is not None or getattr(self, name) == getattr(defaults, name),
-                f"{path}.{name} is set, but without {path}.optimizer no discriminator learns: "
-                "leave it as it is",
-            )
+
+    def idle(self) -> dict[str, str]:
+        """The fields that change nothing, each with the reason."""
+        if self.optimizer is not None:
+            return {}
+        names = ("gradient_penalty", "source_prediction", "source_view")
+        return dict.fromkeys(names, "without an optimizer, no discriminator learns")
 
     def build(self, num_classes: int) -> "Adversarial":
         return Adversarial(self, num_classes)

@@ -4,7 +4,7 @@ Source: Yun et al., "CutMix", ICCV 2019, arXiv 1905.04899; for segmentation Fren
 2020, arXiv 1906.01916.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -17,9 +17,7 @@ from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
 from uda.objectives.functional.losses import ClassBalance, cross_entropy
 from uda.objectives.functional.mixing import mix_domains, random_boxes
 from uda.objectives.functional.pseudo_labels import ConfidenceRule, confidence_weights
-from uda.utilities.errors import require, require_share
-
-_TEACHERS_FIELDS = ("threshold", "confidence")
+from uda.utilities.errors import require_share
 
 
 @dataclass(kw_only=True, slots=True)
@@ -54,12 +52,12 @@ class CutMixConfig(ObjectiveConfig):
         require_share(f"{path}.hardest", self.hardest)
         if self.jitter is not None:
             self.jitter.check(f"{path}.jitter")
-        defaults = {field.name: field.default for field in fields(CutMixConfig)}
-        for name in _TEACHERS_FIELDS:
-            require(
-                self.labels == "teacher" or getattr(self, name) == defaults[name],
-                f"{path}.{name} is set, but ground truth is always sure: leave it as it is",
-            )
+
+    def idle(self) -> dict[str, str]:
+        """The fields that change nothing, each with the reason."""
+        if self.labels == "teacher":
+            return {}
+        return dict.fromkeys(("threshold", "confidence"), "ground truth has no confidence")
 
     def build(self, num_classes: int) -> "CutMix":
         return CutMix(self, num_classes)

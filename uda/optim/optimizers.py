@@ -1,14 +1,14 @@
 """Optimizers by name, with a multiple of the learning rate per group of parameters."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NotRequired, TypedDict
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from uda.utilities.errors import require
+from uda.utilities.errors import InputError, require, shown
 
 
 @dataclass(kw_only=True, slots=True)
@@ -23,8 +23,7 @@ class OptimizerConfig:
     weight_decay: float = 0.0
 
     def check(self, path: str) -> None:
-        """Raises InputError, naming the field below `path`, when a figure is out of its range or
-        when this optimizer would ignore it."""
+        """Raises InputError, naming the field below `path`, when a figure is out of its range."""
         require(self.lr > 0, f"{path}.lr is {self.lr}; it must be above 0")
         require(
             self.weight_decay >= 0,
@@ -35,13 +34,32 @@ class OptimizerConfig:
             f"{path}.momentum is {self.momentum}, its betas are {self.betas}; allowed: 0 up to, "
             "not including, 1",
         )
-        require(self.momentum > 0 or not self.nesterov, f"{path}.nesterov needs a momentum above 0")
-        default = OptimizerConfig()
-        for name in ("betas",) if self.name == "sgd" else ("momentum", "nesterov"):
-            require(
-                getattr(self, name) == getattr(default, name),
-                f"{path}.{name} is set, but {self.name} has none: leave it as it is",
-            )
+
+    def idle(self) -> dict[str, str]:
+        """The fields that change nothing, each with the reason."""
+        if self.name != "sgd":
+            return {name: f"{self.name} has no {name}" for name in ("momentum", "nesterov")}
+        found = {"betas": "sgd has no betas"}
+        return found if self.momentum else found | {"nesterov": "nesterov needs a momentum above 0"}
+
+
+# Figures of adam and radam: torch's; of adamw: SegFormer's, arXiv 2105.15203.
+_BY_NAME = {
+    "sgd": OptimizerConfig(),
+    "adam": OptimizerConfig(name="adam", lr=1e-3),
+    "adamw": OptimizerConfig(name="adamw", lr=6e-5, weight_decay=0.01),
+    "radam": OptimizerConfig(name="radam", lr=1e-3),
+}
+
+
+def optimizer_named(name: str, default: object = None) -> OptimizerConfig:
+    """The optimizer called `name` with figures that suit it: those of `default`, a field's, where
+    that is of the same name. InputError, with the known names, when there is none."""
+    if isinstance(default, OptimizerConfig) and default.name == name:
+        return default
+    if name not in _BY_NAME:
+        raise InputError(f"{shown(name)} is not an optimizer; known: {', '.join(_BY_NAME)}")
+    return replace(_BY_NAME[name])
 
 
 class ParameterGroup(TypedDict):

@@ -1,6 +1,7 @@
 """TrainConfig: how long a run trains, and how its weights move."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 from uda.optim.optimizers import OptimizerConfig
@@ -58,6 +59,12 @@ class TrainConfig:
     # the other.
     cosine_restarts: CosineRestartsConfig | None = None
     plateau: PlateauConfig | None = None
+    # The lengths, in ascending order, at which the run was to end before it was extended. Up to
+    # each of them the schedule is the one of a run of that length.
+    extended_from: tuple[int, ...] = ()
+    # Train on the first images of the source and score the network on the same ones, to see that
+    # it can learn them. Every result says so.
+    sanity_check: bool = False
     initial_snapshot: str | None = None  # snapshot of ours whose student the run starts from
     log_every: int = 20  # steps between logs of losses and collapse monitors
     # Target images that each evaluation computes the label-free criteria on; 0: none are computed.
@@ -91,29 +98,32 @@ class TrainConfig:
             self.max_grad_norm is None or self.max_grad_norm > 0,
             f"{path}.max_grad_norm is {self.max_grad_norm}; allowed: none, or above 0",
         )
-        require(
-            self.decay_norms or self.optimizer.weight_decay > 0,
-            f"{path}.decay_norms is false, but {path}.optimizer.weight_decay is 0: leave it true",
-        )
         require_share(f"{path}.final_lr_factor", self.final_lr_factor)
+        lengths = (0, *self.extended_from, self.steps)
+        require(
+            not self.extended_from or all(a < b for a, b in pairwise(lengths)),
+            f"{path}.extended_from is {self.extended_from}; allowed: ascending numbers of steps "
+            f"above 0 and below {path}.steps ({self.steps})",
+        )
         if self.restart is not None:
             self.restart.check(f"{path}.restart", steps=self.steps)
         self._check_schedules(path)
         self.optimizer.check(f"{path}.optimizer")
 
+    def idle(self) -> dict[str, str]:
+        """The fields that change nothing, each with the reason."""
+        found = {}
+        if self.optimizer.weight_decay == 0:
+            found["decay_norms"] = "the optimizer's weight_decay is 0"
+        if self.cosine_restarts is not None or self.plateau is not None:
+            other = "cosine_restarts" if self.plateau is None else "plateau"
+            reason = f"it belongs to the polynomial decay, which {other} replaces"
+            found |= dict.fromkeys(_OF_POLYNOMIAL_DECAY, reason)
+        return found
+
     def _check_schedules(self, path: str) -> None:
-        """All of cosines and plateau is used, and nothing is set of the decay they replace."""
+        """The cosines and the plateau share the run."""
         cosine, plateau = self.cosine_restarts, self.plateau
-        if cosine is None and plateau is None:
-            return
-        used = "cosine_restarts" if plateau is None else "plateau"
-        default = TrainConfig(steps=0, batch_size=1)
-        for name in _OF_POLYNOMIAL_DECAY:
-            require(
-                getattr(self, name) == getattr(default, name),
-                f"{path}.{name} is set, but belongs to the polynomial decay, which {path}.{used} "
-                "takes the place of: leave it as it is",
-            )
         if plateau is not None:
             plateau.check(f"{path}.plateau")
         if cosine is not None:
@@ -131,10 +141,11 @@ class TrainConfig:
 
     def is_due(self, step: int, every: int) -> bool:
         """Whether what happens every so many steps does after `step` updates; at the last, all."""
-        return step % every == 0 or step == self.steps
+        return step % every == 0 or step in (self.steps, *self.extended_from)
 
     def decay_steps(self, step: int) -> int:
         """The length of the schedule that sets the learning rate of `step`."""
         if self.restart is not None and step >= self.restart.at_step:
             return self.restart.schedule_steps
-        return self.schedule_steps or self.steps
+        ends = (end for end in self.extended_from if step < end)
+        return self.schedule_steps or next(ends, self.steps)

@@ -2,6 +2,7 @@
 or a signal."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -39,22 +40,26 @@ def train(
     device: torch.device,
     resume: bool | Path = False,
     resume_with: str = FROM_PYTHON,
+    remarks: Sequence[str] = (),
 ) -> Scores:
     """Runs `experiment` to its end in the folder `path` and returns the scores of the last step.
 
     A preset of 0 steps is only evaluated. With `resume` the run continues from `path/resume.pth`,
     or from the file or folder given, and computes, bit for bit on the CPU, what it would have
     computed without the interruption. `resume_with`: the command or call that resumes it, for the
-    message of a run that is stopped. Raises InputError before anything is written when the
-    experiment, its data or the folder cannot be used; FloatingPointError when a loss is not finite;
-    Stopped when SIGTERM or SIGINT has ended the run, once it can be resumed.
+    message of a run that is stopped. `remarks` on the experiment are printed at start, with those
+    that `validate` makes. Raises InputError before anything is written when the experiment, its
+    data or the folder cannot be used; FloatingPointError when a loss is not finite; Stopped when
+    SIGTERM or SIGINT has ended the run, once it can be resumed.
     """
-    validate(experiment)
+    experiment, found = validate(experiment)
+    remarks = [f"remark: {remark}" for remark in (*remarks, *found)]
     if device.type == "cpu":
         keep_freed_memory()
     with stop_on_signals(resume_with) as stop:
         if experiment.train.steps == 0:
             require(not resume, "train.steps is 0: there is nothing to resume; omit --resume")
+            print("".join(f"{remark}\n" for remark in remarks), end="")
             return evaluate_first_weights(experiment, path, preset=preset, device=device, stop=stop)
         data, validation = _open_data(experiment)
         check_batch_size(experiment.train.batch_size)
@@ -66,11 +71,12 @@ def train(
                 experiment, folder, device=device, resume=resume
             )
             with open_session(run, folder, validation, stop, unfinished=unfinished) as session:
-                return _run_to_end(session, unfinished=unfinished)
+                return _run_to_end(session, remarks, unfinished=unfinished)
 
 
 def _open_data(experiment: Experiment) -> tuple[TrainingData, Sequence[Sample]]:
-    """What the run trains on and what it is scored on, which share no image."""
+    """What the run trains on and what it is scored on: images that are not trained on, or, in a
+    sanity check, those of the source alone."""
     scored = experiment.evaluation
     data = open_training_data(experiment.data, seed=experiment.train.seed, evaluated=scored.dataset)
     validation = open_labeled_split(
@@ -79,15 +85,25 @@ def _open_data(experiment: Experiment) -> tuple[TrainingData, Sequence[Sample]]:
         scored.split,
         label_space=data.label_space,
     )
-    _refuse_overlap(data, validation)
+    trained = [data.dataset.target]
+    if experiment.train.sanity_check:
+        source = {sample.name for sample in data.dataset.source}
+        validation = [sample for sample in validation if sample.name in source]
+        said = f"{data.supervision}; sanity check: scored on training images"
+        data = replace(data, supervision=said)
+    else:
+        trained.append(data.dataset.source)
+    for samples in trained:
+        _refuse_overlap(samples, validation)
     return data, validation
 
 
-def _run_to_end(session: Session, *, unfinished: bool) -> Scores:
+def _run_to_end(session: Session, remarks: Sequence[str], *, unfinished: bool) -> Scores:
     """Makes the remaining steps and their records; the scores of the last step."""
     session.tracker.say(describe(session))
-    for remark in _remarks(session.experiment):
-        session.tracker.say(f"warning: {remark}")
+    warnings = (f"warning: {remark}" for remark in _remarks(session.experiment))
+    for line in (*remarks, *warnings):
+        session.tracker.say(line)
     scores = None
     if unfinished or session.run.step < session.experiment.train.steps:
         scores = _make_steps(session, unfinished=unfinished)
@@ -137,14 +153,14 @@ def _remarks(experiment: Experiment) -> list[str]:
     return [*count_remarks(data, root, **used), *range_remarks(data, root, **used)]
 
 
-def _refuse_overlap(data: TrainingData, validation: Sequence[Sample]) -> None:
+def _refuse_overlap(trained: Sequence[Sample], validation: Sequence[Sample]) -> None:
     """Raises InputError when an image is both trained on and scored, by whatever name."""
     scored = {sample.name for sample in validation}
     files = {sample.image.absolute() for sample in validation}
-    for domain in (data.dataset.source, data.dataset.target):
-        both = sorted(s.name for s in domain if s.name in scored or s.image.absolute() in files)
-        require(
-            not both,
-            f"{len(both)} images are both trained on and scored, the first is {both[:1]}: choose "
-            "other splits in data.source, data.target or evaluation.split",
-        )
+    both = sorted(s.name for s in trained if s.name in scored or s.image.absolute() in files)
+    require(
+        not both,
+        f"{len(both)} images are both trained on and scored, the first is {both[:1]}: choose other "
+        "splits with --set data.source.splits=..., --set data.target.splits=... or "
+        "--set evaluation.split=...; to score training images on purpose, add --sanity-check",
+    )

@@ -35,6 +35,7 @@ def describe(session: Session) -> str:
     domains = {"source": dataset.source, "target": dataset.target}
     data = [_count(samples, name) for name, samples in domains.items() if samples]
     data.append(f"{len(session.validation)} images to evaluate")
+    extended = experiment.train.extended_from
     parameters = sum(parameter.numel() for parameter in run.student.parameters()) / 1e6
     return "\n".join(
         [
@@ -47,7 +48,8 @@ def describe(session: Session) -> str:
             f"objectives       {', '.join(run.objectives)}",
             f"evaluation       {protocol_line(experiment.evaluation)}",
             f"steps            {run.step} to {experiment.train.steps}, on {run.device.type}"
-            + (f", {world_size()} processes" if world_size() > 1 else ""),
+            + (f", {world_size()} processes" if world_size() > 1 else "")
+            + (f", extended from {', '.join(map(str, extended))}" if extended else ""),
             f"folder           {folder.path}",
         ]
     )

@@ -82,6 +82,7 @@ class RunFolder:
             for name in differences(self.experiment, values["experiment"])
             if not name.startswith(self._free())
         ]
+        changed = self._not_extended(changed, values["experiment"]["train"], path)
         if changed:
             raise InputError(
                 f"{path} was written with other values of {', '.join(changed)}: resume with the "
@@ -99,6 +100,21 @@ class RunFolder:
             values["initial_weights"],
             unfinished=values.get("unfinished", False),
         )
+
+    def _not_extended(self, changed: list[str], theirs: Mapping[str, Any], path: Path) -> list[str]:
+        """What of the `changed` values is not a declared extension of the run that wrote `path`,
+        whose values of `train` are `theirs`."""
+        ours, extended = self.experiment["train"], ("train.steps", "train.extended_from")
+        before = (*theirs.get("extended_from", ()), theirs["steps"])
+        if ours["steps"] > theirs["steps"] and ours["extended_from"] == before:
+            return [name for name in changed if name not in extended]
+        require(
+            changed != ["train.steps"] or ours["steps"] < theirs["steps"],
+            f"{path} is of a run of {theirs['steps']} steps, the preset has {ours['steps']}: to "
+            "extend the run, under a new schedule from there on, add --set train.extended_from="
+            + ",".join(map(str, before)),
+        )
+        return changed
 
     def _free(self) -> tuple[str, ...]:
         """What may differ; with a plateau not the evaluation, which then sets the rate."""

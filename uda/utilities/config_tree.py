@@ -2,24 +2,36 @@
 
 import dataclasses
 import difflib
-import sys
-import types
 import typing
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType, NoneType
+from typing import (
+    Any,
+    Literal,
+    NamedTuple,
+    NoReturn,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
-from uda.utilities.errors import InputError, shortened, shown
+from uda.utilities.annotations import matches, options_of, spell
+from uda.utilities.errors import InputError, require, shortened, shown
 
 T = TypeVar("T")
 
-_INT_LIMIT = 2**63  # what torch and numpy count with
 _LONGEST_NAME = 100  # characters
+
+# By the class of a field: what makes its value from a name and the field's default, which is None
+# where there is none. It raises InputError for an unknown name.
+Makers = Mapping[Any, Callable[[str, Any], Any]]
 
 
 def to_plain(config: Any) -> Any:
-    """Dicts, tuples, numbers, strings and None that say the same as a dataclass tree.
+    """A dataclass tree as dicts, tuples, numbers, strings and None.
 
-    Where several classes are possible, the class name stands under "type": in a member of a dict of
+    Where several classes are possible, "type" holds the class name: in a member of a dict of
     dataclasses (an objective), and in a field that holds a subclass of its annotation (a network).
     """
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
@@ -42,12 +54,12 @@ def to_plain(config: Any) -> Any:
 
 
 def from_plain(cls: type[T], values: Mapping[str, Any], *, origin: str) -> T:
-    """The dataclass `cls` that `to_plain` was given; its fields hold plain values or dataclasses.
+    """The instance of `cls` from the values that `to_plain` made of it.
 
-    A dict of dataclasses cannot be made again: where its members' classes live is not known here.
-    A field that has a default may be missing: it is younger than the file, and without it all was
-    as by default. Raises InputError, naming `origin`, for unknown or wrongly typed fields, and for
-    missing ones without a default.
+    A dict of dataclasses cannot be read: the classes of its members are not known here. A field
+    with a default may be missing: the file is older than the field, which then has its default.
+    Raises InputError, naming `origin`, for unknown or wrongly typed fields, and for missing ones
+    without a default.
     """
     hints = get_type_hints(cls)
     own = dataclasses.fields(typing.cast(Any, cls))
@@ -77,44 +89,122 @@ def check_types(config: Any, *, origin: str) -> None:
         value, path = getattr(config, field.name), f"{origin}.{field.name}"
         if dataclasses.is_dataclass(value):
             expected = _dataclass_in(hints[field.name])
-            if expected is None or not isinstance(value, expected):
-                raise InputError(f"{path} cannot be a {type(value).__name__}")
+            fits = expected is not None and isinstance(value, expected)
+            require(fits, f"{path} cannot be a {type(value).__name__}")
             check_types(value, origin=path)
             continue
-        if not _matches(value, hints[field.name]):
-            raise InputError(f"{path} is {shown(value)}; allowed: {_spell(hints[field.name])}")
+        fits = matches(value, hints[field.name])
+        require(fits, f"{path} is {shown(value)}; allowed: {spell(hints[field.name])}")
         if isinstance(value, dict):
             for name, member in value.items():
                 if dataclasses.is_dataclass(member):
                     check_types(member, origin=f"{path}.{name}")
 
 
-def apply_override(config: Any, assignment: str) -> None:
+def apply_override(config: Any, assignment: str, makers: Makers = MappingProxyType({})) -> None:
     """Sets one field of a dataclass tree from text such as `train.optimizer.lr=1e-4`.
 
-    `none` empties an optional field and removes a member of a dict. Raises InputError when the
-    name is unknown (the nearest known one is named) or the text does not fit the annotation.
+    A field that holds a dataclass takes `default`, or a name that the maker of its class knows;
+    `none` empties an optional field. So do the members of a dict of dataclasses: a name adds or
+    replaces one, and `none` removes it. Raises InputError when a field is unknown (the nearest
+    known one is named) or the text does not fit its annotation.
     """
-    path, equals, text = assignment.partition("=")
-    if not equals or not path.strip():
+    path, equals, text = (part.strip() for part in assignment.partition("="))
+    if not equals or not path:
         raise InputError(f"--set {shown(assignment)}: write it as name=value, e.g. train.seed=1")
-    assignment = shortened(assignment)  # from here on it is only quoted
-    *parents, last = path.strip().split(".")
-    for name in parents:
-        config = _child(config, name, path)
+    place = _Place(shortened(assignment), shortened(path), makers)
+    *parents, last = path.split(".")
+    annotation: Any = type(config)
+    for depth, name in enumerate(parents, 1):
+        annotation = place.annotation_below(config, annotation, name)
+        config = config[name] if isinstance(config, dict) else getattr(config, name)
         if config is None:
-            raise InputError(f"--set {assignment}: {shortened(name)} is none in this preset")
-    if isinstance(config, dict):
-        _child(config, last, path)
-        if text.strip().lower() != "none":
-            raise InputError(
-                f"--set {assignment}: only {shortened(path)}=none is allowed; set its fields"
-            )
-        del config[last]
+            place.refuse_none(".".join(parents[:depth]), annotation)
+    if isinstance(config, dict) and text.lower() != "none":
+        config[last] = place.made(text, get_args(annotation)[1], None, in_dict=True)
         return
-    _child(config, last, path)
-    annotation = get_type_hints(type(config))[last]
-    setattr(config, last, _parse(text.strip(), annotation, assignment))
+    annotation = place.annotation_below(config, annotation, last)
+    if isinstance(config, dict):
+        del config[last]
+    elif _dataclass_in(annotation) is None:
+        setattr(config, last, _parse(text, annotation, place.assignment))
+    else:
+        setattr(config, last, place.made(text, annotation, default_of(type(config), last)))
+
+
+class _Place(NamedTuple):
+    """Where an override leads, and how its refusals quote it."""
+
+    assignment: str
+    path: str
+    makers: Makers
+
+    def annotation_below(self, config: Any, annotation: Any, name: str) -> Any:
+        """That of a member of a dict or of a dataclass; InputError when there is no such member."""
+        if isinstance(config, dict):
+            known, cls = list(config), get_args(annotation)[1]
+        elif dataclasses.is_dataclass(config):
+            known, cls = [field.name for field in dataclasses.fields(config)], None
+        else:
+            raise InputError(
+                f"--set {self.path}: {shown(name)} is below a value that has no fields"
+            )
+        if name not in known:
+            advice = suggest(name, known)
+            if cls in self.makers and self._knows(cls, name):
+                advice += f"; to add it: --set {self.path.partition('.')[0]}.{name}={name}"
+            raise InputError(f"--set {self.path}: there is no {shown(name)}; {advice}")
+        return cls or get_type_hints(type(config))[name]
+
+    def _knows(self, cls: Any, name: str) -> bool:
+        try:
+            self.makers[cls](name, None)
+        except InputError:
+            return False
+        return True
+
+    def refuse_none(self, path: str, annotation: Any) -> NoReturn:
+        """What was to be set lies below an optional dataclass that is none."""
+        value = "default" if _has_default(_dataclass_in(annotation)) else "NAME"
+        raise InputError(
+            f"--set {self.assignment}: {path} is none in this preset; before it, add "
+            f"--set {path}={value}"
+        )
+
+    def made(self, text: str, annotation: Any, default: Any, *, in_dict: bool = False) -> Any:
+        """The dataclass that `text` names for a field of this annotation and default."""
+        cls, optional = _dataclass_in(annotation), NoneType in options_of(annotation)
+        maker = self.makers.get(cls)
+        plain = maker is None and not in_dict and _has_default(cls)
+        if optional and text.lower() == "none":
+            return None
+        if text.lower() == "default" and (default is not None or plain):
+            return cls() if default is None else default
+        if maker is not None:
+            try:
+                return maker(text, default)
+            except InputError as error:
+                raise InputError(f"--set {self.assignment}: {error}") from None
+        words = ["default"] * plain + ["none"] * (optional or in_dict)
+        raise InputError(
+            f"--set {self.assignment}: {shown(text)} is not {spell(annotation)}; "
+            + (f"allowed: {' or '.join(words)}; " if words else "")
+            + f"fields are set one by one: --set {self.path}.FIELD=VALUE"
+        )
+
+
+def default_of(owner: Any, name: str) -> Any:
+    """A fresh default of a field; None without one."""
+    field = next(field for field in dataclasses.fields(owner) if field.name == name)
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return None if field.default is dataclasses.MISSING else field.default
+
+
+def _has_default(cls: Any) -> bool:
+    """Whether every field of the dataclass has a default."""
+    missing = dataclasses.MISSING
+    return not any(f.default is f.default_factory is missing for f in dataclasses.fields(cls))
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -140,71 +230,22 @@ def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
     return [] if same else [path]
 
 
-def _child(config: Any, name: str, path: str) -> Any:
-    if isinstance(config, dict):
-        known = list(config)
-    elif dataclasses.is_dataclass(config):
-        known = [field.name for field in dataclasses.fields(config)]
-    else:
-        raise InputError(
-            f"--set {shortened(path)}: {shown(name)} is below a value that has no fields"
-        )
-    if name not in known:
-        raise InputError(
-            f"--set {shortened(path)}: there is no {shown(name)}; {suggest(name, known)}"
-        )
-    return config[name] if isinstance(config, dict) else getattr(config, name)
-
-
-def _union(annotation: Any) -> tuple[Any, ...] | None:
-    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else None
-
-
 def _dataclass_in(annotation: Any) -> Any:
-    options = _union(annotation) or (annotation,)
+    options = options_of(annotation)
     return next((option for option in options if dataclasses.is_dataclass(option)), None)
-
-
-def _matches(value: Any, annotation: Any) -> bool:
-    if (options := _union(annotation)) is not None:
-        return any(_matches(value, option) for option in options)
-    if annotation is type(None):
-        return value is None
-    if get_origin(annotation) is Literal:
-        return any(value == allowed and type(value) is type(allowed)
-                   for allowed in get_args(annotation))  # fmt: skip
-    if get_origin(annotation) is dict:
-        of_key, of_item = get_args(annotation)
-        return isinstance(value, dict) and all(
-            _matches(key, of_key) and _matches(item, of_item) for key, item in value.items()
-        )
-    if get_origin(annotation) is tuple:
-        items = get_args(annotation)
-        if not isinstance(value, tuple):
-            return False
-        if len(items) == 2 and items[1] is Ellipsis:
-            return all(_matches(item, items[0]) for item in value)
-        return len(value) == len(items) and all(map(_matches, value, items))
-    if annotation is float:
-        # A whole number that float() would refuse is compared, not converted.
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return number and abs(value) <= sys.float_info.max
-    if annotation is int:
-        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _INT_LIMIT
-    return isinstance(annotation, type) and isinstance(value, annotation)
 
 
 def _parse(text: str, annotation: Any, assignment: str) -> Any:
     value = _read(text, annotation)
-    if not _matches(value, annotation):
-        wanted = "a number of 64 bits" if isinstance(value, int) else _spell(annotation)
+    if not matches(value, annotation):
+        wanted = "a number of 64 bits" if isinstance(value, int) else spell(annotation)
         raise InputError(f"--set {assignment}: {shown(text)} is not {wanted}")
     return value
 
 
 def _read(text: str, annotation: Any) -> Any:
     """`text` as the annotation would have it; the text itself where it does not fit."""
-    if (options := _union(annotation)) is not None:
+    if len(options := options_of(annotation)) > 1:
         if type(None) in options and text.lower() == "none":
             return None
         return _read(text, next(option for option in options if option is not type(None)))
@@ -226,21 +267,3 @@ def _read(text: str, annotation: Any) -> Any:
         except ValueError:
             return text
     return text
-
-
-def _spell(annotation: Any) -> str:
-    if (options := _union(annotation)) is not None:
-        return " or ".join(_spell(option) for option in options)
-    if annotation is type(None):
-        return "none"
-    if get_origin(annotation) is Literal:
-        return "one of " + ", ".join(map(str, get_args(annotation)))
-    if get_origin(annotation) is tuple:
-        items = get_args(annotation)
-        if len(items) == 2 and items[1] is Ellipsis:
-            return f"any number of {_spell(items[0])}, with commas"
-        return f"{len(items)} values, with commas: " + ", ".join(map(_spell, items))
-    if get_origin(annotation) is dict:
-        return f"names, each with a {_spell(get_args(annotation)[1])}"
-    names = {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}
-    return names.get(annotation, getattr(annotation, "__name__", str(annotation)))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from uda.utilities.errors import InputError, tally
+from uda.utilities.schema import is_real
 
 # How torch words what it will not build: a class or function, by name.
 _REFUSED = (
@@ -158,17 +159,6 @@ def compare(entries: Mapping[str, object], shapes: Mapping[str, torch.Size]) -> 
         missing=[n for n in shapes if n not in entries and n not in counters],
         unexpected=[name for name in entries if name not in shapes],
         misshapen=misshapen,
-    )
-
-
-def is_real(tensor: Tensor) -> bool:
-    """Whether it holds real numbers, every one of them, where every network can take them from."""
-    return (
-        not tensor.is_nested  # which has no shape to ask for
-        and tensor.layout == torch.strided
-        and tensor.device.type == "cpu"  # not "meta", which holds none
-        and not tensor.is_quantized
-        and not tensor.is_complex()
     )
 
 

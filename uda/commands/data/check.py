@@ -18,8 +18,8 @@ from uda.data.doctor.report_text import format_json, format_report
 from uda.data.registry import data_root, datasets_of, refuse_unused_root, root_of
 from uda.experiment import validate
 from uda.experiments import load_preset
+from uda.experiments.overrides import change
 from uda.training.tracking import progress_bar
-from uda.utilities.config_tree import apply_override
 from uda.utilities.errors import require
 
 
@@ -54,20 +54,18 @@ def plan_and_root(options: argparse.Namespace) -> tuple[Plan, Path]:
         root = data_root(options.data_root)
         return plan_of_root(root, options.pseudo_labels), root
     experiment = load_preset(options.preset)
-    for override in options.set:
-        apply_override(experiment, override)
     require(
         len(options.pseudo_labels) < 2,
         "--pseudo-labels: a preset reads one folder; give one, or omit --preset",
     )
-    if options.pseudo_labels:
-        apply_override(experiment, f"data.pseudo_labels={options.pseudo_labels[-1]}")
     require(not options.dataset, "--dataset: a preset names its own; omit --dataset or --preset")
+    labels = [f"data.pseudo_labels={folder}" for folder in options.pseudo_labels]
+    changed = change(experiment, [*options.set, *labels])
+    experiment = validate(experiment, typed=changed.typed).experiment
     data, scored = experiment.data, experiment.evaluation
     used = [scored.dataset, *datasets_of(data)]
     refuse_unused_root(options.data_root or root_among(options.set), used)
     root = root_of(options.data_root or data.root, used)
-    validate(experiment)
     plan = plan_of_preset(experiment.data, root, dataset=scored.dataset, split=scored.split)
     return plan, root
 

@@ -1,0 +1,197 @@
+"""What a command line changes in a preset: its fields, its length, and what it is scored on."""
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
+
+from uda.data.config import DomainConfig
+from uda.experiment import Experiment
+from uda.models.registry import model_configs
+from uda.models.segmenter import ModelConfig
+from uda.objectives.base import ObjectiveConfig
+from uda.objectives.registry import objective_configs
+from uda.optim.optimizers import OptimizerConfig, optimizer_named
+from uda.utilities.config_tree import Makers, apply_override
+from uda.utilities.errors import InputError, require, shown
+
+_SMOKE_STEPS = 10
+_Config = TypeVar("_Config", ModelConfig, ObjectiveConfig)
+
+
+class Changed(NamedTuple):
+    """What became of the preset, beside its changed fields."""
+
+    typed: tuple[str, ...]  # dotted names of the fields that were set
+    remarks: tuple[str, ...]  # on lengths that followed
+
+
+def change(
+    experiment: Experiment,
+    overrides: Sequence[str],
+    *,
+    smoke: bool = False,
+    sanity_check: bool = False,
+) -> Changed:
+    """Sets fields of `experiment` from texts such as `train.seed=1`, in their order.
+
+    With fewer or more steps, lengths that no longer fit follow. `smoke` makes the run a few steps
+    long, `sanity_check` scores it on the first images of the source, and trains on no others.
+    Raises InputError with every override that cannot be applied.
+    """
+    length = experiment.train.steps
+    typed = tuple(override.partition("=")[0].strip() for override in overrides)
+    problems = list(_replaced(typed))
+    for override in overrides:
+        try:
+            apply_override(experiment, override, _MAKERS)
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(*problems)
+    if sanity_check:
+        typed += _score_on_first_batch(experiment, typed)
+    if smoke:
+        require(length > 0, "--smoke shortens training, but this preset trains nothing: omit it")
+        if "train.steps" not in typed:
+            experiment.train.steps = _SMOKE_STEPS
+            typed += ("train.steps",)
+        experiment.train.log_every = 1
+    return Changed(typed, tuple(_follow(experiment, length, typed, all_lengths=smoke)))
+
+
+def _replaced(typed: Sequence[str]) -> Iterator[str]:
+    """What to say of fields below a part that a later override replaces."""
+    for place, path in enumerate(typed):
+        for later in typed[place + 1 :]:
+            if path.startswith(f"{later}."):
+                yield (
+                    f"--set {path} changes nothing: a later --set {later} replaces it; omit it, or "
+                    "put it after that"
+                )
+
+
+def _score_on_first_batch(experiment: Experiment, typed: Sequence[str]) -> tuple[str, ...]:
+    """The fields that a sanity check sets."""
+    source = experiment.data.source
+    require(
+        source is not None and len(source.datasets) == len(source.splits) == 1,
+        "--sanity-check scores the labeled source images that it trains on: set data.source to one "
+        "data set and split, such as --set data.source=gta5",
+    )
+    assert source is not None
+    if "data.source.first" not in typed:
+        source.first = experiment.train.batch_size
+    experiment.evaluation.dataset, experiment.evaluation.split = *source.datasets, *source.splits
+    experiment.train.sanity_check = True
+    return ("train.sanity_check",)
+
+
+# --- lengths that follow the number of steps
+
+
+class _Length(NamedTuple):
+    path: str
+    owner: object
+    name: str
+    lowest: int  # what it may be ...
+    highest: int | None  # ... up to this, with it; None: without end
+
+
+def _lengths(experiment: Experiment) -> Iterator[_Length]:
+    train = experiment.train
+    last = train.steps - 1
+    yield _Length("train.warmup_steps", train, "warmup_steps", 0, last)
+    yield _Length("train.schedule_steps", train, "schedule_steps", train.steps, None)
+    if (restart := train.restart) is not None:
+        yield _Length("train.restart.at_step", restart, "at_step", 1, last)
+        path = "train.restart.schedule_steps"
+        yield _Length(path, restart, "schedule_steps", train.steps, None)
+    if (cosine := train.cosine_restarts) is not None:
+        path = "train.cosine_restarts"
+        lowest = min(cosine.from_step, 1)  # 0 means that no plateau comes first
+        yield _Length(f"{path}.from_step", cosine, "from_step", lowest, last)
+        yield _Length(f"{path}.period", cosine, "period", 1, None)
+    for name, config in experiment.objectives.items():
+        yield _Length(f"objectives.{name}.start_step", config, "start_step", 0, last)
+
+
+def _follow(
+    experiment: Experiment, before: int, typed: Sequence[str], *, all_lengths: bool
+) -> Iterator[str]:
+    """Scales the lengths that do not fit the number of steps, which was `before`; or all of them.
+
+    Says what it did. What was typed stays.
+    """
+    steps = experiment.train.steps
+    if not steps or not before or steps == before:
+        return
+    for path, owner, name, lowest, highest in _lengths(experiment):
+        value = getattr(owner, name)
+        if value is None or path in typed:
+            continue
+        fits = lowest <= value and (highest is None or value <= highest)
+        scaled = max(value * steps // before, lowest)
+        if highest is not None:
+            scaled = min(scaled, highest)
+        if scaled != value and (all_lengths or not fits):
+            setattr(owner, name, scaled)
+            yield f"{path} is {scaled} instead of {value}, as train.steps is {steps}, not {before}"
+
+
+# --- what is chosen by name
+
+
+def _objective(name: str, _: object) -> ObjectiveConfig:
+    return _named(name, objective_configs(), ObjectiveConfig, "an objective")
+
+
+def _model(name: str, _: object) -> ModelConfig:
+    return _named(name, model_configs(), ModelConfig, "a network")
+
+
+def _named(name: str, ours: dict[str, type[_Config]], base: type[_Config], kind: str) -> _Config:
+    """The configuration called `name` with its defaults, one of ours or of a user's file."""
+    known = ours | dict(_of_users(base))
+    require(name in known, f"{shown(name)} is not {kind}; known: {', '.join(sorted(known))}")
+    make: Callable[[], _Config] = known[name]
+    try:
+        return make()
+    except TypeError as error:
+        missing = str(error).rpartition(":")[2].strip()
+        raise InputError(
+            f"{name} has no default for {missing}: take a preset that has it"
+        ) from None
+
+
+def _of_users(base: type[_Config]) -> Iterator[tuple[str, type[_Config]]]:
+    """The classes below `base` that were imported from files outside of the library, by name:
+    `MaskedImageConfig` is masked_image."""
+    for cls in base.__subclasses__():
+        yield from _of_users(cls)
+        module = sys.modules.get(cls.__module__)
+        # `@dataclass(slots=True)` leaves the class behind that it was applied to.
+        current = getattr(module, cls.__name__, None) is cls
+        if current and cls.build is not base.build and cls.__module__.partition(".")[0] != "uda":
+            words = re.findall(
+                r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", cls.__name__.removesuffix("Config")
+            )
+            yield "_".join(words).lower(), cls
+
+
+def _domain(names: str, _: object) -> DomainConfig:
+    """All training images of the data sets, with the defaults of DomainConfig."""
+    datasets = tuple(name.strip() for name in names.split(",") if name.strip())
+    require(
+        bool(datasets) and datasets != ("default",),
+        "name the data sets, such as --set data.target=cityscapes",
+    )
+    return DomainConfig(datasets=datasets)
+
+
+_MAKERS: Makers = {
+    ObjectiveConfig: _objective,
+    ModelConfig: _model,
+    OptimizerConfig: optimizer_named,
+    DomainConfig: _domain,
+}
