@@ -170,7 +170,8 @@ class _Part(NamedTuple):
     off: object = None  # the value without it
 
 
-def _parts(experiment: Experiment) -> dict[Need, _Part]:
+def _parts(experiment: Experiment) -> dict[str, _Part]:
+    """What meets each need."""
     data, model = experiment.data, experiment.model
     switch, without = model.auxiliary_switch
     without_head: object = None
@@ -178,15 +179,13 @@ def _parts(experiment: Experiment) -> dict[Need, _Part]:
         bare = copy.deepcopy(model)
         apply_override(bare, f"{switch}={without}")
         without_head = getattr(bare, switch)
-    domains: dict[Need, _Part] = {
-        "source": _Part("data.source", data.source is not None, "--set data.source=gta5"),
+    return {
+        "source": _Part("data.source", data.source is not None, "--set data.source=NAME"),
         "target": _Part(
             "data.target",
             data.target is not None,
             f"--set data.target={experiment.evaluation.dataset}",
         ),
-    }
-    return domains | {
         "teacher": _Part("teacher", experiment.teacher is not None, "--set teacher=default"),
         "pseudo_labels": _Part(
             "data.pseudo_labels",
@@ -216,31 +215,20 @@ def _parts(experiment: Experiment) -> dict[Need, _Part]:
 def _check_needs(experiment: Experiment) -> None:
     """Everything that an objective needs is there."""
     parts = _parts(experiment)
-    known = get_args(Need)
     for name, config in experiment.objectives.items():
-        for unknown in sorted(config.needs() - set(known)):
-            require(
-                False, f"objective {name!r} needs {unknown!r}, an unknown need; known: "
-                f"{', '.join(known)}"
-            )  # fmt: skip
-    for need, part in parts.items():
-        users = [name for name, config in experiment.objectives.items() if need in needs_of(config)]
-        if part.present or not users:
-            continue
-        if need == "auxiliary_head":
-            for user in users:
-                advice = _without_auxiliary_head(experiment, user)
+        for need in sorted(needs_of(config)):
+            if need not in parts:
+                known = ", ".join(get_args(Need))
                 require(
-                    False,
-                    f"objective {user!r} needs {part.path}, which this preset lacks: {advice}",
+                    False, f"objective {name!r} needs {need!r}, an unknown need; known: {known}"
                 )
-            continue
-        others = f" (so does {', '.join(map(repr, users[1:]))})" if len(users) > 1 else ""
-        require(
-            False,
-            f"objective {users[0]!r} needs {part.path}, which this preset lacks{others}: "
-            f"add {part.add}",
-        )
+                continue
+            part = parts[need]
+            advice = part.add or _without_auxiliary_head(experiment, name)
+            require(
+                part.present,
+                f"objective {name!r} needs {part.path}, which this preset lacks: add {advice}",
+            )
 
 
 def _without_auxiliary_head(experiment: Experiment, user: str) -> str:
@@ -255,7 +243,7 @@ def _without_auxiliary_head(experiment: Experiment, user: str) -> str:
         without_weight.auxiliary_weight = 0.0
         if "auxiliary_head" not in needs_of(without_weight):
             ways.append(f"--set {path}.auxiliary_weight=0")
-    return "add " + " or ".join([*ways, f"--set {path}=none"])
+    return " or ".join([*ways, f"--set {path}=none"])
 
 
 def _check_plateau(experiment: Experiment, typed: Sequence[str]) -> list[str]:

@@ -26,7 +26,7 @@ NETWORK_OPTIONS = {
 OPTIONS = {
     "train_uda.py": {
         "--preset", "--list", "--data-root", "--set", "--restore-from", "--skip-nonfinite", "--run",
-        "--resume", "--device",
+        "--smoke", "--sanity-check", "--resume", "--device",
     },
     "eval_single.py": NETWORK_OPTIONS
     | {"--split", "--format", "--sets", "--boundary", "--measures", "--json", "--export"},

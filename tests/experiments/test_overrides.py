@@ -14,10 +14,9 @@ from uda.experiments.overrides import change
 from uda.models.deeplabv2 import DeepLabV2Config
 from uda.models.registry import model_configs
 from uda.objectives.adversarial import AdversarialConfig
-from uda.objectives.base import Objective
+from uda.objectives.base import Objective, ObjectiveConfig
 from uda.objectives.entropy import EntropyConfig
 from uda.objectives.registry import objective_configs
-from uda.objectives.supervised import SupervisedConfig
 from uda.optim.optimizers import OptimizerConfig
 from uda.optim.plateau import PlateauConfig
 from uda.optim.teacher import TeacherConfig
@@ -148,7 +147,7 @@ def test_all_overrides_that_do_not_fit_are_told_at_once() -> None:
 
 
 @dataclass(kw_only=True, slots=True)
-class MaskedImageLossConfig(SupervisedConfig):
+class MaskedImageLossConfig(ObjectiveConfig):
     """An objective of a user's own file, as far as names are concerned."""
 
     def build(self, num_classes: int) -> Objective:

@@ -27,7 +27,7 @@ def clear_errors() -> Iterator[None]:
         leave_group()
         sys.exit(0)
     except InputError as error:
-        sys.exit(_fail(str(error), status=2))
+        sys.exit(_fail(*error.problems, status=2))
     except FloatingPointError as error:
         sys.exit(_fail(str(error), status=1))
     except KeyboardInterrupt:  # where training does not listen itself
@@ -37,8 +37,13 @@ def clear_errors() -> Iterator[None]:
         sys.exit(1)
 
 
-def _fail(message: str, *, status: int) -> int:
-    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
+def _fail(*problems: str, status: int) -> int:
+    """Prints one line for each problem, numbered if there are several."""
+    lines = [printable(" ".join(problem.split())) for problem in problems]
+    if len(lines) > 1:
+        numbered = (f"{number}. {line}" for number, line in enumerate(lines, 1))
+        lines = [f"{len(lines)} problems:", *numbered]
+    print("error: " + "\n  ".join(lines), file=sys.stderr)
     return status
 
 
