@@ -16,7 +16,7 @@ from uda.objectives.counts import Watch
 from uda.objectives.functional.pseudo_labels import PseudoLabels, pseudo_label
 from uda.optim.optimizers import OptimizerConfig
 from uda.utilities.distributed import rank
-from uda.utilities.errors import require
+from uda.utilities.errors import InputError, require
 from uda.utilities.slots import rebind_super
 
 # What the rest of a preset may have to provide for an objective, see `validate`.
@@ -49,14 +49,26 @@ class StepContext:
     indices: tuple[int, ...]  # global number of each sample of the batch
     teacher: Teacher | None = None  # present when an objective of the preset needs one
     watch: Watch = field(default_factory=Watch)  # what the log will say beside the losses
+    # What `teacher_labels` found, by identity and version of the images. They are kept with it, so
+    # that no other tensor gets the same identity.
+    _labeled: dict[tuple[int, int], tuple[Tensor, PseudoLabels]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def teacher_labels(self, images: Tensor) -> PseudoLabels:
         """What the teacher takes for the labels of the target images (N, 3, H, W) float RGB in
-        [0, 1]."""
-        assert self.teacher is not None, "validate() has seen to it that there is a teacher"
-        found = pseudo_label(self.teacher(images))
-        self.watch.teacher(found.labels)
-        return found
+        [0, 1]. In a step it labels the same tensor once, however many objectives ask.
+
+        Raises InputError when the preset has no teacher.
+        """
+        if self.teacher is None:
+            raise InputError('an objective asks for a teacher: it has to name "teacher" in needs()')
+        key = id(images), images._version
+        if key not in self._labeled:
+            found = pseudo_label(self.teacher(images))
+            self._labeled[key] = images, found
+            self.watch.teacher(found.labels)
+        return self._labeled[key][1]
 
     def batch_generator(self, purpose: str) -> torch.Generator:
         """The generator of the first sample of the whole batch, whichever process has it."""

@@ -1,27 +1,28 @@
 """One step: every view seen once by the student, every network updated once."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from uda.data.batch import Batch, View
-from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Objective, StepContext
 from uda.objectives.counts import Watch
 from uda.optim.optimizers import set_learning_rate
 from uda.optim.schedules import cosine_restarts_factor, learning_rate_factor
+from uda.training.learning import Learning, autocast
 from uda.training.nonfinite import is_finite
 from uda.training.run import STUDENT, Run, StepResult
 from uda.utilities.distributed import rank
-from uda.utilities.errors import InputError
+from uda.utilities.errors import require
 
 
 def train_step(run: Run, batch: Batch) -> StepResult:
     """One update of every network; the only place that calls backward().
 
-    Each view that an objective reads is seen by the student once, see `_learn_from`.
+    Each view that an objective reads is seen by the student once, see `Learning`.
     """
     train = run.experiment.train
     # What is drawn from torch's global generator (dropout) follows from (seed, step) alone.
@@ -38,19 +39,13 @@ def train_step(run: Run, batch: Batch) -> StepResult:
     for optimizer in run.optimizers.values():
         optimizer.zero_grad(set_to_none=True)
 
-    losses: dict[str, Tensor] = {}
-    seen = []
+    learning = Learning(run, active, context)
     for view in _collect_views(run, active, batch, context):
-        readers = {name: o for name, o in active.items() if view.name in o.reads}
-        if not readers:
-            continue
-        seen.append(view)
-        _learn_from(view, readers, run, context, losses)
+        learning.learn_from(view)
     _watch_domains(run, batch, watch)
     for name, objective in active.items():
-        with _autocast(run):
-            own = objective.after_backward(context)
-        _backward({f"loss/{name}/{term}": value for term, value in own.items()}, losses)
+        learning.learn(name, partial(objective.after_backward, context))
+    losses = learning.losses
 
     if run.exchange is not None:
         run.exchange()
@@ -66,7 +61,7 @@ def train_step(run: Run, batch: Batch) -> StepResult:
             buffer.copy_(copy)
         run.skipped += 1
     run.step += 1
-    return StepResult(losses, seen, counts=watch.counts, skipped=skipped)
+    return StepResult(losses, learning.views, counts=watch.counts, skipped=skipped)
 
 
 def _on_fixed_labels(losses: Mapping[str, Tensor], active: Mapping[str, Objective]) -> list[Tensor]:
@@ -97,7 +92,7 @@ def _watch_domains(run: Run, batch: Batch, watch: Watch) -> None:
     watch.source(batch.source_labels)
     if len(batch.target_images) and "predicted/target" not in watch.counts:
         run.student.eval()
-        with torch.no_grad(), _autocast(run):
+        with torch.no_grad(), autocast(run):
             watch.student("target", run.student(batch.target_images).logits)
         run.student.train()
     if "predicted/target" in watch.counts:  # then what is said of the source does not matter
@@ -107,73 +102,46 @@ def _watch_domains(run: Run, batch: Batch, watch: Watch) -> None:
 def _collect_views(
     run: Run, active: Mapping[str, Objective], batch: Batch, context: StepContext
 ) -> list[View]:
-    """The step's views in order: source, target, then those of the objectives."""
-    views = []
+    """The step's views in order: source, target, then those of the objectives.
+
+    Raises InputError, naming the objective, when one adds a view that it does not declare, or when
+    one reads a view that is not there.
+    """
+    views = {}
     if len(batch.source_images):
-        views.append(View("source", batch.source_images, batch.source_labels))
+        views["source"] = View("source", batch.source_images, batch.source_labels)
     if len(batch.target_images):
         labels = batch.target_pseudo_labels
         labels = batch.target_ground_truth if labels is None else labels
-        views.append(View("target", batch.target_images, labels))
-    for objective in active.values():
-        with _autocast(run):
-            views += objective.views(batch, context)
-    names = [view.name for view in views]
-    if len(set(names)) != len(names):
-        raise InputError(f"two objectives add a view of the same name: {', '.join(names)}")
-    return views
+        views["target"] = View("target", batch.target_images, labels)
+    for name, objective in active.items():
+        with autocast(run):
+            added = objective.views(batch, context)
+        declared = objective.config.adds()
+        for view in added:
+            require(
+                view.name in declared,
+                f"objective {name!r} adds the view {view.name!r}, but adds() of its config names "
+                f"{_names(declared)}: let it name every view that views() may return",
+            )
+            require(
+                view.name not in views,
+                f"objective {name!r} adds a view of the name {view.name!r}, which another view of "
+                "this step has: give it a name of its own, or remove one of the objectives",
+            )
+            views[view.name] = view
+    for name, objective in active.items():
+        absent = (objective.reads | objective.joint) - views.keys()
+        require(
+            not absent,
+            f"objective {name!r} reads {_names(absent)}, but the views of step {run.step} are "
+            f"{_names(views)}",
+        )
+    return list(views.values())
 
 
-def _learn_from(
-    view: View,
-    readers: Mapping[str, Objective],
-    run: Run,
-    context: StepContext,
-    losses: dict[str, Tensor],
-) -> None:
-    """Adds the gradients of what `readers` make of `view`, and the terms to `losses`.
-
-    The student's forward; each reader's terms, back to the student's output, one after the other;
-    from there backward through the student. So memory holds the graphs of one view and, beyond the
-    student, of one objective at a time.
-    """
-    with _autocast(run):
-        output = run.student(view.images)
-    if view.name in ("source", "target"):
-        context.watch.student(view.name, output.logits)
-    shown = _cut_off(output)
-    for name, objective in readers.items():
-        with _autocast(run):
-            terms = {
-                f"loss/{name}/{term}": objective.config.weight * value
-                for term, value in objective.terms(view, shown, context).items()
-            }
-        _backward(terms, losses)
-        del terms  # and their graph, before the next one is made
-    arrived = [
-        (made, end.grad)
-        for made, end in zip(output, shown, strict=True)
-        if made is not None and end is not None and end.grad is not None
-    ]
-    if arrived:
-        torch.autograd.backward([made for made, _ in arrived], [grad for _, grad in arrived])
-
-
-def _backward(terms: Mapping[str, Tensor], losses: dict[str, Tensor]) -> None:
-    """Adds the gradients of the sum of `terms`, and their values to `losses`."""
-    if terms:
-        torch.stack(list(terms.values())).sum().backward()
-        losses.update({name: value.detach() for name, value in terms.items()})
-
-
-def _cut_off(output: SegmentationOutput) -> SegmentationOutput:
-    """The same values, where the gradients of losses end and are added up."""
-
-    def cut(values: Tensor) -> Tensor:
-        return values.detach().requires_grad_(values.requires_grad)
-
-    parts = {name: part for name, part in output._asdict().items() if part is not None}
-    return output._replace(**{name: cut(part) for name, part in parts.items()})
+def _names(views: Iterable[str]) -> str:
+    return ", ".join(map(repr, sorted(views))) or "none"
 
 
 def _update(run: Run, active: Mapping[str, Objective]) -> None:
@@ -214,11 +182,6 @@ def _learning_rate(run: Run, name: str) -> float:
 def _start_teacher(run: Run) -> None:
     if run.teacher is not None and run.step == run.teacher_start:
         run.teacher.restart(run.student)
-
-
-def _autocast(run: Run) -> torch.autocast:
-    enabled = run.experiment.train.precision == "bfloat16"
-    return torch.autocast(run.device.type, torch.bfloat16, enabled=enabled)
 
 
 def _step_seed(seed: int, step: int) -> int:
