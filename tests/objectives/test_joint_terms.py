@@ -133,7 +133,7 @@ def by_one_backward(run: Run) -> dict[str, Tensor]:
             joint = {name: outputs[name] for name in objective.joint}
             terms += objective.joint_terms(joint, context).values()
         total = total + objective.config.weight * torch.stack(terms).sum()
-    total.backward()  # type: ignore[no-untyped-call]
+    total.backward()
     return gradients(run)
 
 

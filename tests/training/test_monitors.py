@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tiny_runs import CPU, assert_same, batch_for, metrics, steps, tiny_preset, tiny_run
 from uda.evaluation.inference import predict
 from uda.labels.spaces import IGNORE_INDEX
-from uda.objectives.counts import Watch, of_all_processes
+from uda.objectives.counts import StepCounts, of_all_processes
 from uda.objectives.functional.pseudo_labels import PseudoLabels
 from uda.training.loop import train
 from uda.training.monitors import REST, WINDOW, Figures, Monitor, figures_of, verdict
@@ -38,10 +38,10 @@ def labels(*rows: list[int]) -> Tensor:
 
 
 def test_predictions_beside_the_sources_labels() -> None:
-    watch = Watch({}, num_classes=3)
-    watch.source(labels([0, 0, 1, 2], [0, 0, 1, IGNORE_INDEX]))
-    watch.student("target", logits_of(labels([0, 0, 0, 0], [0, 0, 1, 1])))
-    found = figures_of(of_all_processes(watch.counts), NAMES)
+    counts = StepCounts({}, num_classes=3)
+    counts.source(labels([0, 0, 1, 2], [0, 0, 1, IGNORE_INDEX]))
+    counts.student("target", logits_of(labels([0, 0, 0, 0], [0, 0, 1, 1])))
+    found = figures_of(of_all_processes(counts.by_name), NAMES)
     assert found.words == {"predicted_on": "target"}
     assert found.numbers == pytest.approx({
         "source/road": 4 / 7, "source/car": 2 / 7, "source/bus": 1 / 7,
@@ -53,29 +53,29 @@ def test_predictions_beside_the_sources_labels() -> None:
 
 
 def test_agreement_of_teacher_and_student() -> None:
-    watch = Watch({}, num_classes=3)
-    watch.teacher(labels([0, 1, 2, 2]))
-    watch.student("target", logits_of(labels([0, 1, 1, 2])))
-    assert figures_of(watch.counts, NAMES).numbers["agreement"] == 0.75
-    assert "vanished_classes" not in figures_of(watch.counts, NAMES).numbers, "there is no source"
+    counts = StepCounts({}, num_classes=3)
+    counts.teacher(labels([0, 1, 2, 2]))
+    counts.student("target", logits_of(labels([0, 1, 1, 2])))
+    assert figures_of(counts.by_name, NAMES).numbers["agreement"] == 0.75
+    assert "vanished_classes" not in figures_of(counts.by_name, NAMES).numbers, "there is no source"
 
 
 def test_pixels_that_the_teacher_is_sure_of() -> None:
     objective = nn.Identity()
-    watch = Watch({objective: "mix"}, num_classes=3)
+    counts = StepCounts({objective: "mix"}, num_classes=3)
     confidence = torch.tensor([[[0.9, 0.5, 0.8, 0.2]]])
-    watch.sure(objective, PseudoLabels(labels([0, 0, 1, 1]), confidence), 0.8)
-    assert figures_of(watch.counts, NAMES).numbers == {
+    counts.sure(objective, PseudoLabels(labels([0, 0, 1, 1]), confidence), 0.8)
+    assert figures_of(counts.by_name, NAMES).numbers == {
         "kept/mix": 0.5, "kept/mix/road": 0.5, "kept/mix/car": 0.5,
     }, "0.8 is sure enough; of bus, which nobody sees, there is no share"  # fmt: skip
 
 
 def test_pixels_that_a_folder_labels_count_for_the_students_class() -> None:
     objective = nn.Identity()
-    watch = Watch({objective: "folder"}, num_classes=3)
+    counts = StepCounts({objective: "folder"}, num_classes=3)
     there = labels([1, IGNORE_INDEX, IGNORE_INDEX, IGNORE_INDEX])
-    watch.labeled(objective, there, logits_of(labels([0, 0, 2, 2])))
-    assert figures_of(watch.counts, NAMES).numbers == {
+    counts.labeled(objective, there, logits_of(labels([0, 0, 2, 2])))
+    assert figures_of(counts.by_name, NAMES).numbers == {
         "kept/folder": 0.25, "kept/folder/road": 0.5, "kept/folder/bus": 0.0,
     }  # fmt: skip
 
@@ -90,25 +90,25 @@ def test_accuracy_of_a_discriminator_over_all_its_maps(
     toward_target = boundary - (0.1 if source_label else -0.1)
     source_maps = [torch.full((1, 1, 2, 3), toward_source), torch.full((1, 1, 1, 2), toward_target)]
     target_maps = [torch.tensor([[[[toward_target, toward_target, toward_target, toward_source]]]])]
-    watch = Watch({objective: "adversarial"}, num_classes=3)
-    watch.discriminator(
+    counts = StepCounts({objective: "adversarial"}, num_classes=3)
+    counts.discriminator(
         objective, "main", source_maps=source_maps, target_maps=target_maps,
         source_label=source_label, boundary=boundary,
     )  # fmt: skip
-    found = figures_of(watch.counts, NAMES)
+    found = figures_of(counts.by_name, NAMES)
     name = "discriminator/adversarial/main"
     assert found.numbers == {f"{name}/source": 6 / 8, f"{name}/target": 3 / 4}
     assert found.words == {f"{name}/verdict": "working"}
 
 
 def test_who_watches_nobody_counts_nothing() -> None:
-    watch = Watch()
-    watch.source(labels([0]))
-    watch.teacher(labels([0]))
-    watch.student("target", logits_of(labels([0])))
-    watch.labeled(nn.Identity(), labels([0]), logits_of(labels([0])))
-    assert watch.counts == {}
-    assert of_all_processes(watch.counts) == {}
+    counts = StepCounts()
+    counts.source(labels([0]))
+    counts.teacher(labels([0]))
+    counts.student("target", logits_of(labels([0])))
+    counts.labeled(nn.Identity(), labels([0]), logits_of(labels([0])))
+    assert counts.by_name == {}
+    assert of_all_processes(counts.by_name) == {}
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def tracker(folder: Path, first_step: int = 0) -> Tracker:
     return Tracker(folder, name="run", steps=5000, first_step=first_step, batch_size=2)
 
 
-def watch_all(records: Tracker, first: int, last: int) -> None:
+def log_all(records: Tracker, first: int, last: int) -> None:
     numbers = {"agreement": 1 / 3, "kept/mix": 0.003}
     for step in range(first, last + 1, 20):
         records.record_figures(step, Figures(numbers, {"predicted_on": "target"}))
@@ -233,17 +233,17 @@ def test_a_resumed_run_warns_as_an_undisturbed_one(
 ) -> None:
     """Lines, words and their number: also what was said before and lost, is said again."""
     with tracker(tmp_path / "straight") as records:
-        watch_all(records, 20, 2500)
+        log_all(records, 20, 2500)
     straight = capsys.readouterr().out.splitlines()
     assert [line.split(": ")[0] for line in straight] == ["step 1000"] * 2 + ["step 2000"] * 2
     assert straight[0] == (
         "step 1000: warning: teacher and student agree on 33.3% of the target's pixels"
     )
     with tracker(tmp_path / "resumed") as records:
-        watch_all(records, 20, interrupted_at + 40)
+        log_all(records, 20, interrupted_at + 40)
     with tracker(tmp_path / "resumed", interrupted_at) as records:
         capsys.readouterr()
-        watch_all(records, interrupted_at + 20, 2500)
+        log_all(records, interrupted_at + 20, 2500)
     later = [s for s in straight if int(s.split()[1].rstrip(":")) > interrupted_at]
     assert capsys.readouterr().out.splitlines() == later
     texts = [(tmp_path / run / "metrics.jsonl").read_text() for run in ("straight", "resumed")]

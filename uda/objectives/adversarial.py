@@ -158,7 +158,7 @@ class Adversarial(Objective):
             terms[f"discriminator_{head}"] = tell_apart(
                 source_maps, target_maps, self.config.loss, discriminator.convention
             )
-            context.watch.discriminator(
+            context.counts.discriminator(
                 self,
                 head,
                 source_maps=source_maps,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives.counts import Watch
+from uda.objectives.counts import StepCounts
 from uda.objectives.functional.pseudo_labels import PseudoLabels, pseudo_label
 from uda.optim.optimizers import OptimizerConfig
 from uda.utilities.distributed import rank
@@ -48,7 +48,9 @@ class StepContext:
     seed: int
     indices: tuple[int, ...]  # global number of each sample of the batch
     teacher: Teacher | None = None  # present when an objective of the preset needs one
-    watch: Watch = field(default_factory=Watch)  # what the log will say beside the losses
+    counts: StepCounts = field(
+        default_factory=StepCounts
+    )  # what the log will say beside the losses
     # What `teacher_labels` found, by identity and version of the images. They are kept with it, so
     # that no other tensor gets the same identity.
     _labeled: dict[tuple[int, int], tuple[Tensor, PseudoLabels]] = field(
@@ -67,7 +69,7 @@ class StepContext:
         if key not in self._labeled:
             found = pseudo_label(self.teacher(images))
             self._labeled[key] = images, found
-            self.watch.teacher(found.labels)
+            self.counts.teacher(found.labels)
         return self._labeled[key][1]
 
     def batch_generator(self, purpose: str) -> torch.Generator:

@@ -51,7 +51,7 @@ class ClassMix(Objective):
 
     def views(self, batch: Batch, context: StepContext) -> tuple[View, ...]:
         pseudo = context.teacher_labels(batch.target_images)
-        context.watch.sure(self, pseudo, self.config.threshold)
+        context.counts.sure(self, pseudo, self.config.threshold)
         generators = context.generators("class_mix")
         view = mix_domains(
             batch,

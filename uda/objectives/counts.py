@@ -15,7 +15,7 @@ from uda.objectives.functional.pseudo_labels import PseudoLabels
 from uda.utilities.distributed import sum_over_ranks
 
 
-class Watch:
+class StepCounts:
     """Counts of one step by name; one that watches nobody counts nothing and costs nothing.
 
     counts: int64 on the device, of this process:
@@ -34,13 +34,13 @@ class Watch:
         self._names = dict(names or {})
         self._num_classes = num_classes
         self._teachers: Tensor | None = None  # its labels (N, H, W) of the target images
-        self.counts: dict[str, Tensor] = {}
+        self.by_name: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def source(self, labels: Tensor) -> None:
         """labels: (N, H, W) int64 of the source images, 255 ignored."""
         if self.active and len(labels):
-            self.counts["source"] = count_classes(labels, self._num_classes)
+            self.by_name["source"] = count_classes(labels, self._num_classes)
 
     @torch.no_grad()
     def teacher(self, labels: Tensor) -> None:
@@ -54,10 +54,10 @@ class Watch:
         if not self.active:
             return
         predictions = logits.max(dim=1).indices
-        self.counts[f"predicted/{domain}"] = count_classes(predictions, self._num_classes)
+        self.by_name[f"predicted/{domain}"] = count_classes(predictions, self._num_classes)
         if domain == "target" and self._teachers is not None:
             same = (predictions == self._teachers).sum()
-            self.counts["agreement"] = torch.stack([same, torch.full_like(same, _pixels(logits))])
+            self.by_name["agreement"] = torch.stack([same, torch.full_like(same, _pixels(logits))])
 
     @torch.no_grad()
     def sure(self, objective: nn.Module, pseudo: PseudoLabels, threshold: float) -> None:
@@ -91,12 +91,12 @@ class Watch:
         for maps, label in ((source_maps, source_label), (target_maps, 1 - source_label)):
             right = torch.stack([((m > boundary) == (label > 0.5)).sum() for m in maps]).sum()
             rows.append(torch.stack([right, torch.full_like(right, sum(m.numel() for m in maps))]))
-        self.counts[f"discriminator/{self._names[objective]}/{head}"] = torch.stack(rows)
+        self.by_name[f"discriminator/{self._names[objective]}/{head}"] = torch.stack(rows)
 
     def _kept(self, objective: nn.Module, classes: Tensor, kept: Tensor) -> None:
         of_kept = torch.where(kept, classes, IGNORE_INDEX)
         rows = [count_classes(each, self._num_classes) for each in (of_kept, classes)]
-        self.counts[f"kept/{self._names[objective]}"] = torch.stack(rows)
+        self.by_name[f"kept/{self._names[objective]}"] = torch.stack(rows)
 
 
 def _pixels(logits: Tensor) -> int:

@@ -58,8 +58,8 @@ class CrossView(Objective):
         assert context.teacher is not None, "validate() has seen to it that there is a teacher"
         with torch.no_grad():
             first, second = context.teacher(batch.target_images), context.teacher(second_images)
-            if context.watch.active:
-                context.watch.teacher(first.max(dim=1).indices)
+            if context.counts.active:
+                context.counts.teacher(first.max(dim=1).indices)
             # The engine asks for all views before the student sees any: q is ready in time.
             self._reference = torch.softmax(0.5 * first + second, dim=1)
         return (View("cross_view", second_images),)

@@ -106,7 +106,7 @@ class CutMix(Objective):
             labels = batch.target_ground_truth
             return labels, torch.ones(len(labels), 1, 1, device=labels.device)
         pseudo = context.teacher_labels(batch.target_images)
-        context.watch.sure(self, pseudo, self.config.threshold)
+        context.counts.sure(self, pseudo, self.config.threshold)
         return pseudo.labels, confidence_weights(
             pseudo.confidence, self.config.threshold, self.config.confidence
         )

@@ -69,7 +69,7 @@ class FixMatch(Objective):
 
     def views(self, batch: Batch, context: StepContext) -> tuple[View, ...]:
         pseudo = context.teacher_labels(batch.target_images)
-        context.watch.sure(self, pseudo, self.config.threshold)
+        context.counts.sure(self, pseudo, self.config.threshold)
         weights = confidence_weights(pseudo.confidence, self.config.threshold, "pixel")
         generators = context.generators("fix_match")
         images = batch.target_images

@@ -70,7 +70,7 @@ class PseudoLabel(Objective):
         self, view: View, output: SegmentationOutput, context: StepContext
     ) -> dict[str, Tensor]:
         assert view.labels is not None, "validate() has seen to it that there are pseudo-labels"
-        context.watch.labeled(self, view.labels, output.logits)
+        context.counts.labeled(self, view.labels, output.logits)
         terms = {"main": cross_entropy(output.logits, view.labels)}
         if self.config.auxiliary_weight:
             assert output.auxiliary_logits is not None

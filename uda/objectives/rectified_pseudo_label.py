@@ -74,7 +74,7 @@ class RectifiedPseudoLabel(Objective):
         main, auxiliary, labels = output.logits, output.auxiliary_logits, view.labels
         assert auxiliary is not None, "validate() has seen to it that there is an auxiliary head"
         assert labels is not None, "validate() has seen to it that there are pseudo-labels"
-        context.watch.labeled(self, labels, main)
+        context.counts.labeled(self, labels, main)
         # Once per step: both heads share the class weights.
         class_weights = None if self.balance is None else self.balance(labels)
 

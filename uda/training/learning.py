@@ -73,7 +73,7 @@ class Learning:
             f"objective {name!r}: no gradient flows from {', '.join(made)}, so nothing would be "
             "learned; compute terms from the student's output, or return {} in such a step",
         )
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         for gate in self._gates:
             if gate.passed_late:
                 raise InputError(
@@ -89,7 +89,7 @@ class Learning:
         with autocast(self._run):
             output = self._run.student(view.images, perturb=view.perturb)
         if view.name in ("source", "target"):
-            self._context.watch.student(view.name, output.logits)
+            self._context.counts.student(view.name, output.logits)
         gate = _Gate(view.name)
         self._gates.append(gate)
         self._outputs[view.name] = _Output(output, gate)

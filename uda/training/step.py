@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from uda.data.batch import Batch, View
 from uda.objectives.base import Objective, StepContext
-from uda.objectives.counts import Watch
+from uda.objectives.counts import StepCounts
 from uda.optim.optimizers import set_learning_rate
 from uda.optim.schedules import cosine_restarts_factor, learning_rate_factor
 from uda.training.learning import Learning, autocast
@@ -31,8 +31,8 @@ def train_step(run: Run, batch: Batch) -> StepResult:
         run.forget()
     batch = batch.to_device(run.device)
     active = {n: o for n, o in run.objectives.items() if run.step >= o.config.start_step}
-    watch = _watch(run, active)
-    context = StepContext(run.step, train.seed, batch.indices, run.teacher, watch)
+    counts = _step_counts(run, active)
+    context = StepContext(run.step, train.seed, batch.indices, run.teacher, counts)
     _start_teacher(run)
     run.student.train()
     buffers = _copies_of_buffers(run) if train.skip_nonfinite else None
@@ -42,7 +42,7 @@ def train_step(run: Run, batch: Batch) -> StepResult:
     learning = Learning(run, active, context)
     for view in _collect_views(run, active, batch, context):
         learning.learn_from(view)
-    _watch_domains(run, batch, watch)
+    _count_domains(run, batch, counts)
     for name, objective in active.items():
         learning.learn(name, partial(objective.after_backward, context))
     losses = learning.losses
@@ -61,7 +61,7 @@ def train_step(run: Run, batch: Batch) -> StepResult:
             buffer.copy_(copy)
         run.skipped += 1
     run.step += 1
-    return StepResult(losses, learning.views, counts=watch.counts, skipped=skipped)
+    return StepResult(losses, learning.views, counts=counts.by_name, skipped=skipped)
 
 
 def _on_fixed_labels(losses: Mapping[str, Tensor], active: Mapping[str, Objective]) -> list[Tensor]:
@@ -75,28 +75,28 @@ def _copies_of_buffers(run: Run) -> list[tuple[Tensor, Tensor]]:
     return [(buffer, buffer.clone()) for network in run.networks() for buffer in network.buffers()]
 
 
-def _watch(run: Run, active: Mapping[str, Objective]) -> Watch:
+def _step_counts(run: Run, active: Mapping[str, Objective]) -> StepCounts:
     """That of the step under way, which counts only if it will be logged."""
     train = run.experiment.train
     if not train.is_due(run.step + 1, train.log_every):
-        return Watch()
+        return StepCounts()
     names: dict[nn.Module, str] = {objective: name for name, objective in active.items()}
-    return Watch(names, num_classes=run.num_classes)
+    return StepCounts(names, num_classes=run.num_classes)
 
 
-def _watch_domains(run: Run, batch: Batch, watch: Watch) -> None:
+def _count_domains(run: Run, batch: Batch, counts: StepCounts) -> None:
     """Counts the source's labels and, where the student has not seen the plain target images, what
     it takes them for, as it would be evaluated: one forward pass that leaves no trace."""
-    if not watch.active:
+    if not counts.active:
         return
-    watch.source(batch.source_labels)
-    if len(batch.target_images) and "predicted/target" not in watch.counts:
+    counts.source(batch.source_labels)
+    if len(batch.target_images) and "predicted/target" not in counts.by_name:
         run.student.eval()
         with torch.no_grad(), autocast(run):
-            watch.student("target", run.student(batch.target_images).logits)
+            counts.student("target", run.student(batch.target_images).logits)
         run.student.train()
-    if "predicted/target" in watch.counts:  # then what is said of the source does not matter
-        watch.counts.pop("predicted/source", None)
+    if "predicted/target" in counts.by_name:  # then what is said of the source does not matter
+        counts.by_name.pop("predicted/source", None)
 
 
 def _collect_views(
