@@ -172,13 +172,15 @@ def test_whole_networks_and_other_contents_are_refused(tmp_path: Path) -> None:
     ):
         small(weights=str(path))
     torch.save([torch.zeros(1)], path)
-    with pytest.raises(InputError, match="holds a list; allowed: a state dict"):
+    with pytest.raises(InputError, match="holds a list; allowed: a torchvision"):
         small(weights=str(path))
 
 
 @pytest.mark.parametrize("weights", ["imagnet", "/no/such/file.pth", ""])
 def test_a_path_to_nothing_is_refused(weights: str) -> None:
-    with pytest.raises(InputError, match="which is no file; allowed: none, imagenet, or the path"):
+    with pytest.raises(
+        InputError, match="which is not a file; allowed: none, imagenet, or the path"
+    ):
         small(weights=weights)
 
 

@@ -88,7 +88,10 @@ def test_encoders_of_the_training_records(name: str, parameters: int) -> None:
         ({"backbone": "tu-nothing_at_all"}, "cannot be the encoder of a unet: .*choose another"),
         ({"backbone": "vgg16_bn", "architecture": "deeplabv3"}, "cannot be the encoder of a deepl"),
         ({"architecture": "fpn"}, "model.architecture is 'fpn'; allowed: unet, deeplabv3"),
-        ({"backbone_weights": "nowhere.pth"}, "'nowhere.pth', which is no file; allowed: none, im"),
+        (
+            {"backbone_weights": "nowhere.pth"},
+            "'nowhere.pth', which is not a file; allowed: none",
+        ),
         ({"dropout": 1.0}, "model.dropout is 1.0"),
         ({"backbone": "mit_b0", "batch_norm": "frozen"}, "mit_b0 has no batch normalization"),
     ],

@@ -157,7 +157,7 @@ def test_a_preset_with_another_network_is_refused(
         ({"GTA5_5000_D1.pth": 19}, r"GTA5_5000_D2.pth does not exist, but another like it does"),
         (
             {"GTA5_5000_D1.pth": 21, "GTA5_5000_D2.pth": 19},
-            r"GTA5_5000_D1.pth is no fully_convolutional discriminator of this preset: 9 of 10",
+            r"GTA5_5000_D1.pth of a fully_convolutional discriminator of this preset: 9 of 10",
         ),
     ],
 )

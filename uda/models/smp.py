@@ -27,7 +27,7 @@ from uda.models.segmenter import (
 from uda.utilities.config_tree import suggest
 from uda.utilities.errors import InputError, require
 from uda.utilities.extras import require_extra
-from uda.utilities.weight_files import compare, read_weights, reason, sha256, unwrapped
+from uda.utilities.weight_files import fill_from_file, reason
 
 Architecture = Literal["unet", "deeplabv3"]
 
@@ -190,9 +190,7 @@ def _load_weights(
         return downloaded[1], f"segmentation-models-pytorch {name} imagenet"
     if weights == "none":
         return colors, "random"
-    path = Path(weights)
-    _load_file(encoder, path, config.backbone)
-    return colors, f"file {path.name} sha256:{sha256(path)}"
+    return colors, f"file {_load_file(encoder, Path(weights), config.backbone)}"
 
 
 def _colors(package: ModuleType, name: str) -> Normalization:
@@ -220,27 +218,29 @@ def _download(
         ) from error
 
 
-def _load_file(encoder: nn.Module, path: Path, name: str) -> None:
-    """Fills the encoder from a file; InputError when it is missing, damaged, or another's."""
+def _load_file(encoder: nn.Module, path: Path, name: str) -> str:
+    """Fills the encoder from a file and returns its name and SHA-256; InputError when it is
+    missing, damaged, or another's."""
     require(
         path.is_file(),
-        f"model.backbone_weights is {str(path)!r}, which is no file; allowed: none, imagenet, or "
-        f"the path of a {_FILE}",
+        f"model.backbone_weights is {str(path)!r}, which is not a file; allowed: none, imagenet, "
+        f"or the path of a {_FILE}",
     )
-    content = read_weights(
+    return fill_from_file(
+        encoder,
         path,
-        expected=f"a {_FILE}",
-        instead=f"python scripts/convert_checkpoint.py --tensors {path} OUT takes its tensors out, "
-        "and runs nothing",
+        title=name,
+        kind=_FILE,
+        instead=f"give a {_FILE}",
+        prefixes=("module.",),
+        select=_encoder_entries,
     )
-    state = unwrapped(content, ("module.",))
+
+
+def _encoder_entries(state: dict[str, object]) -> dict[str, object]:
+    """The encoder's part of a whole network's state dict; all of an encoder's own."""
     inner = {n.removeprefix("encoder."): v for n, v in state.items() if n.startswith("encoder.")}
-    found = compare(inner or state, {n: t.shape for n, t in encoder.state_dict().items()})
-    require(
-        found.complete and not found.unexpected,
-        f"{path} does not hold the weights of a {name}: {found}; give a {_FILE}",
-    )
-    encoder.load_state_dict(found.fitting | found.counters)
+    return inner or state
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from uda.objectives.functional.adversarial import (
 )
 from uda.optim.optimizers import OptimizerConfig
 from uda.utilities.errors import require
-from uda.utilities.weight_files import compare, identity, read_weights, unwrapped
+from uda.utilities.weight_files import fill_from_file, identity
 
 _DISCRIMINATORS: dict[str, type[FullyConvolutionalDiscriminator | MultiScaleDiscriminator]] = {
     "fully_convolutional": FullyConvolutionalDiscriminator,
@@ -124,7 +124,15 @@ class Adversarial(Objective):
                 f"{file} does not exist, but another like it does: put it there, for the "
                 f"discriminator of the {head} head, or move the other away, and all are drawn",
             )
-            _load(self._discriminator(head), file, kind=self.config.discriminator)
+            fill_from_file(
+                self._discriminator(head),
+                file,
+                title=f"{self.config.discriminator} discriminator of this preset",
+                kind="discriminator's state dict",
+                instead=f"choose one of {', '.join(_DISCRIMINATORS)} with --set "
+                "objectives.NAME.discriminator, or move the file away: discriminators are then "
+                "randomly initialized",
+            )
         return ", ".join(identity(file) for file in sorted(taken.values()))
 
     def terms(
@@ -189,21 +197,3 @@ def _logits(output: SegmentationOutput, head: str) -> Tensor:
     logits = output.logits if head == "main" else output.auxiliary_logits
     assert logits is not None, "validate() has seen to it that there is an auxiliary head"
     return logits
-
-
-def _load(discriminator: Discriminator, file: Path, *, kind: str) -> None:
-    content = read_weights(
-        file,
-        expected="a discriminator's state dict",
-        instead=f"python scripts/convert_checkpoint.py --tensors {file} OUT takes its tensors out, "
-        "and runs nothing; put OUT in its place, or move it away, and discriminators are drawn",
-    )
-    shapes = {name: tensor.shape for name, tensor in discriminator.state_dict().items()}
-    found = compare(unwrapped(content), shapes)
-    require(
-        found.complete and not found.unexpected,
-        f"{file} is no {kind} discriminator of this preset: {found}; choose another of "
-        f"{', '.join(_DISCRIMINATORS)} with --set objectives.NAME.discriminator, or move the file "
-        "away, and discriminators are drawn",
-    )
-    discriminator.load_state_dict(found.fitting)

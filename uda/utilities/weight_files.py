@@ -4,15 +4,15 @@ import hashlib
 import pickle
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from uda.utilities.errors import InputError, tally
+from uda.utilities.errors import InputError, require, tally
 from uda.utilities.schema import is_real
 
 # How torch words what it will not build: a class or function, by name.
@@ -160,6 +160,54 @@ def compare(entries: Mapping[str, object], shapes: Mapping[str, torch.Size]) -> 
         unexpected=[name for name in entries if name not in shapes],
         misshapen=misshapen,
     )
+
+
+def fill(
+    network: nn.Module, entries: Mapping[str, object], *, origin: str, title: str, instead: str
+) -> None:
+    """Loads the entries of a state dict, which must fit the network exactly.
+
+    Raises InputError when they do not: `origin` is not a `title`; `instead` says what to give.
+    """
+    found = compare(entries, {name: t.shape for name, t in network.state_dict().items()})
+    require(
+        found.complete and not found.unexpected,
+        f"{origin} does not hold the weights of a {title}: {found}; {instead}",
+    )
+    network.load_state_dict(found.fitting | found.counters)
+
+
+def fill_from_file(
+    network: nn.Module,
+    path: Path,
+    *,
+    title: str,
+    kind: str,
+    instead: str,
+    prefixes: Sequence[str] = PREFIXES,
+    select: Callable[[dict[str, object]], Mapping[str, object]] = dict,
+) -> str:
+    """Loads a state dict from disk, which must fit the network exactly; returns the file's name
+    and SHA-256.
+
+    `title`: the network in words; `kind`: of file; `instead`: what to do with another; `select`:
+    the network's entries among those of the state dict.
+    Raises InputError when the file is missing, damaged, or of another network.
+    """
+    content = read_weights(
+        path,
+        expected=f"a {kind}",
+        instead=f"python scripts/convert_checkpoint.py --tensors {path} OUT takes its tensors out, "
+        f"and runs nothing; {instead}",
+    )
+    require(
+        isinstance(content, Mapping),
+        f"{path} holds a {type(content).__name__}; allowed: a {kind}, alone or under "
+        f"{', '.join(map(repr, _OUTER))}",
+    )
+    fill(network, select(unwrapped(content, prefixes)), origin=str(path), title=title,
+         instead=instead)  # fmt: skip
+    return f"{path.name} sha256:{sha256(path)}"
 
 
 def _is_like(value: object, shape: torch.Size, *, whole: bool) -> TypeGuard[Tensor]:

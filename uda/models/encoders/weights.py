@@ -1,27 +1,25 @@
-"""Initial weights of ResNet trunks: torchvision's download, or a file that has to fit."""
+"""Initial weights of encoders: torchvision's download, or a file that has to fit."""
 
 from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torchvision.models import WeightsEnum, get_model_weights
 
+from uda.models.encoders.backbone import Backbone
 from uda.utilities.errors import InputError, require
-from uda.utilities.weight_files import compare, read_weights, reason, sha256, unwrapped
-
-if TYPE_CHECKING:
-    from uda.models.encoders.resnet import Backbone, ResNetBackbone
+from uda.utilities.weight_files import fill, fill_from_file, reason
 
 
-def load_imagenet(backbone: "ResNetBackbone", name: str) -> None:
+def load_imagenet(backbone: Backbone, name: str) -> None:
     """Fills `backbone` with torchvision's IMAGENET1K_V1 weights of the network `name`.
 
     Raises InputError when they cannot be downloaded.
     """
     published = get_model_weights(name)["IMAGENET1K_V1"]
-    _load(backbone, _download(name, published), origin=str(published))
+    entries = backbone.entries(_download(name, published))
+    fill(backbone, entries, origin=str(published), title=backbone.title, instead=_instead(backbone))
     backbone.provenance = f"torchvision {published}"
 
 
@@ -38,46 +36,34 @@ def _download(name: str, published: WeightsEnum) -> Mapping[str, object]:
     except Exception as error:  # as in read_weights; a wrong hash is a RuntimeError
         folder = Path(torch.hub.get_dir(), "checkpoints")
         raise InputError(
-            f"the ImageNet weights of {name} came from {published.url} damaged "
+            f"the ImageNet weights of {name} arrived damaged from {published.url} "
             f"({reason(error)}): delete {folder / Path(published.url).name} and try again"
         ) from error
     return state
 
 
-def load_file(backbone: "Backbone", path: Path, *, allowed: str) -> None:
-    """Fills `backbone` from a state dict on disk and writes down which; `allowed` are the other
-    values of model.backbone_weights, for the message.
+def load_file(backbone: Backbone, path: Path, *, allowed: str) -> None:
+    """Fills `backbone` from a state dict on disk and notes which; `allowed` are the other values
+    of model.backbone_weights, for the message.
 
     Raises InputError when the file is missing, damaged, or another network's.
     """
     require(
         path.is_file(),
-        f"model.backbone_weights is {str(path)!r}, which is no file; allowed: {allowed}, or "
+        f"model.backbone_weights is {str(path)!r}, which is not a file; allowed: {allowed}, or "
         f"the path of a {backbone.file_kind}",
     )
-    content = read_weights(
+    file = fill_from_file(
+        backbone,
         path,
-        expected=f"a {backbone.file_kind}",
-        instead=f"python scripts/convert_checkpoint.py --tensors {path} OUT takes its tensors out, "
-        "and runs nothing",
+        title=backbone.title,
+        kind=backbone.file_kind,
+        instead=_instead(backbone),
+        prefixes=backbone.prefixes,
+        select=backbone.entries,
     )
-    require(
-        isinstance(content, Mapping),
-        f"{path} holds a {type(content).__name__}; allowed: a state dict, alone or under "
-        "'state_dict', 'model_state' or 'model'",
-    )
-    _load(backbone, unwrapped(content, backbone.prefixes), origin=str(path))
-    backbone.provenance = f"file {path.name} sha256:{sha256(path)}"
+    backbone.provenance = f"file {file}"
 
 
-def _load(backbone: "Backbone", state: Mapping[str, object], *, origin: str) -> None:
-    """Fills `backbone` from `state`; nothing may be left over but what the backbone leaves out."""
-    found = compare(
-        backbone.entries(state), {name: t.shape for name, t in backbone.state_dict().items()}
-    )
-    require(
-        found.complete and not found.unexpected,
-        f"{origin} does not hold the weights of a {backbone.title}: {found}; give a "
-        f"{backbone.file_kind} of that network",
-    )
-    backbone.load_state_dict(found.fitting | found.counters)
+def _instead(backbone: Backbone) -> str:
+    return f"give a {backbone.file_kind} of that network"
