@@ -18,7 +18,8 @@ from uda.models.decoders.pyramid_pooling import (
     convolution,
     separable_convolution,
 )
-from uda.models.encoders.resnet import IMAGENET_WIDTH, Backbone, BackboneName, resnet_backbone
+from uda.models.encoders.backbone import Backbone
+from uda.models.encoders.resnet import IMAGENET_WIDTH, BackboneName, resnet_backbone
 from uda.models.encoders.timm import TIMM, timm_backbone
 from uda.models.segmenter import (
     IMAGENET,

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from uda.models.encoders.resnet import Backbone, BackboneChannels, BackboneFeatures
+from uda.models.encoders.backbone import Backbone, BackboneChannels, BackboneFeatures
 from uda.models.encoders.weights import load_file
 from uda.models.segmenter import Normalization
 from uda.utilities.config_tree import suggest
