@@ -17,7 +17,8 @@ from uda.data.samples import Sample
 from uda.experiment import Experiment
 from uda.labels.spaces import CITYSCAPES
 from uda.models.discriminators import FullyConvolutionalDiscriminator
-from uda.models.segmenter import FeatureMaps, Normalization, SegmentationOutput, Segmenter
+from uda.models.encoders.base import FeatureMaps, Normalization
+from uda.models.segmenter import SegmentationOutput, Segmenter
 from uda.optim.optimizers import ParameterGroup, build_optimizer
 from uda.training.run import Run
 from uda.utilities.config_tree import to_plain

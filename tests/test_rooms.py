@@ -4,8 +4,6 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tiny_runs import REPOSITORY
 
 # From the street to the cellar: a room may import from itself and from those below it.

@@ -14,9 +14,9 @@ from recipes import recipe_image, recipe_network
 from uda.data.config import DataConfig, DomainConfig
 from uda.evaluation.evaluate import EvaluationConfig
 from uda.experiment import Experiment, TrainConfig, validate
-from uda.models.encoders.resnet import resnet_backbone
+from uda.models.encoders.resnet import ResNetConfig, resnet_backbone
 from uda.models.registry import model_from_plain
-from uda.models.segmenter import BatchNormMode, ResNetConfig, Segmenter
+from uda.models.segmenter import BatchNormMode, Segmenter
 from uda.models.torchvision_deeplabv3 import TorchvisionDeepLabV3Config
 from uda.models.vainf import VainFConfig
 from uda.objectives.supervised import SupervisedConfig

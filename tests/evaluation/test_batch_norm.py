@@ -10,7 +10,8 @@ from factories import ColorSegmenter, noise, write_png
 from tiny_runs import tiny_model
 from uda.evaluation.batch_norm import adapt_batch_norm, reestimate_batch_norm
 from uda.evaluation.protocols import Protocol
-from uda.models.segmenter import FeatureMaps, Normalization, SegmentationOutput, Segmenter
+from uda.models.encoders.base import FeatureMaps, Normalization
+from uda.models.segmenter import SegmentationOutput, Segmenter
 from uda.utilities.errors import InputError
 
 

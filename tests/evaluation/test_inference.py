@@ -19,7 +19,8 @@ from uda.data.transforms import resize_image
 from uda.evaluation import inference
 from uda.evaluation.inference import predict, probability_strips
 from uda.evaluation.protocols import PROTOCOLS, Protocol
-from uda.models.segmenter import FeatureMaps, Normalization, SegmentationOutput, Segmenter
+from uda.models.encoders.base import FeatureMaps, Normalization
+from uda.models.segmenter import SegmentationOutput, Segmenter
 
 SIZE = (22, 38)
 Upsample = Literal["via_input", "logits", "probabilities"]

@@ -19,7 +19,8 @@ from uda.evaluation.label_free import (
     soft_neighborhood_density,
 )
 from uda.labels.spaces import CITYSCAPES
-from uda.models.segmenter import FeatureMaps, SegmentationOutput, Segmenter
+from uda.models.encoders.base import FeatureMaps
+from uda.models.segmenter import SegmentationOutput, Segmenter
 from uda.training.loop import train
 from uda.training.summary import ORACLE, Summary, summarized, summary_text
 from uda.utilities.errors import InputError

@@ -31,8 +31,9 @@ from uda.experiment import Experiment, RestartConfig, TrainConfig, validate
 from uda.labels.spaces import LabelSpace
 from uda.models.deeplabv2 import DeepLabV2Config
 from uda.models.deeplabv3plus import DeepLabV3PlusConfig
+from uda.models.encoders.resnet import ResNetConfig
 from uda.models.mask2former import Mask2FormerConfig
-from uda.models.segmenter import ModelConfig, ResNetConfig, Segmenter
+from uda.models.segmenter import ModelConfig, Segmenter
 from uda.models.segmentron import SegmenTronConfig
 from uda.models.smp import SmpConfig
 from uda.models.torchvision_deeplabv3 import TorchvisionDeepLabV3Config

@@ -19,7 +19,8 @@ from uda.data.samples import Sample
 from uda.data.sampling import batches
 from uda.data.training import open_training_data
 from uda.evaluation.evaluate import EvaluationConfig, evaluate
-from uda.models.segmenter import FeatureMaps, Normalization, SegmentationOutput, Segmenter
+from uda.models.encoders.base import FeatureMaps, Normalization
+from uda.models.segmenter import SegmentationOutput, Segmenter
 
 # Right and left hand, a head, background, and a pixel that is not labeled.
 LABELS = np.array([[0, 2, 2, 0, 0, 3], [14, 2, 0, 0, 255, 3]], np.uint8)

@@ -51,10 +51,11 @@ def test_maps_have_the_promised_strides_and_channels(
     features = backbone(torch.rand(2, 3, 65, 97))
     expansion = 1 if name == "resnet18" else 4
     deep = {8: (9, 13), 16: (5, 7)}[output_stride]  # 65 x 97, rounded up
-    assert features.low_level.shape == (2, 8 * expansion, 17, 25)
-    assert features.middle.shape == (2, 32 * expansion, *deep)
-    assert features.deep.shape == (2, 64 * expansion, *deep)
-    assert backbone.channels == (8 * expansion, 32 * expansion, 64 * expansion)
+    sizes = [(17, 25), (9, 13), deep, deep]
+    channels = tuple(8 * factor * expansion for factor in (1, 2, 4, 8))
+    assert [f.shape for f in features] == [(2, c, *s) for c, s in zip(channels, sizes, strict=True)]
+    assert backbone.channels == channels
+    assert backbone.strides == (4, 8, output_stride, output_stride)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_dilation_is_torchvisions(
     assert missing.missing_keys == ["fc.weight", "fc.bias"]
     assert missing.unexpected_keys == []
     seen: dict[str, Tensor] = {}
-    for layer in ("layer1", "layer3", "layer4"):
+    for layer in ("layer1", "layer2", "layer3", "layer4"):
 
         def keep(_module: nn.Module, _inputs: object, output: Tensor, layer: str = layer) -> None:
             seen[layer] = output
@@ -84,9 +85,7 @@ def test_dilation_is_torchvisions(
     with torch.no_grad():
         features = ours(images)
         theirs(images)
-    torch.testing.assert_close(features.low_level, seen["layer1"])
-    torch.testing.assert_close(features.middle, seen["layer3"])
-    torch.testing.assert_close(features.deep, seen["layer4"])
+    torch.testing.assert_close(list(features), list(seen.values()))
 
 
 @pytest.mark.parametrize(("output_stride", "step"), [(16, 2), (8, 4)])
@@ -99,7 +98,7 @@ def test_dilated_resnet18_computes_what_the_strided_one_does_and_more(
     deepest = nn.Sequential(*list(strided.children())[:-2])
     images = torch.rand(1, 3, 75, 97, dtype=torch.float64)
     with torch.no_grad():
-        deep = dilated.double().eval()(images).deep
+        *_, deep = dilated.double().eval()(images)
         torch.testing.assert_close(deep[:, :, ::step, ::step], deepest(images))
 
 
@@ -279,8 +278,7 @@ def test_caffe_trunks_sizes(
     backbone = caffe_resnet_backbone("resnet18", width=1, weights="none", ceil_mode=ceil_mode)
     with torch.no_grad():
         maps = backbone.eval()(torch.rand(1, 3, *pixels))
-    assert maps.middle.shape == (1, 4, *features)
-    assert maps.deep.shape == (1, 8, *features)
+    assert [m.shape for m in maps[2:]] == [(1, 4, *features), (1, 8, *features)]
 
 
 @pytest.mark.parametrize("prefix", ["", "Scale.", "module.", "module.Scale."])
@@ -314,7 +312,7 @@ def test_a_torchvision_trunk_takes_no_caffe_file(tmp_path: Path) -> None:
 def test_caffe_weights_that_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'imagenet', but torchvision's weights are for other"):
         caffe(weights="imagenet")
-    with pytest.raises(InputError, match="is no file; allowed: none, or the path of a Caffe"):
+    with pytest.raises(InputError, match="is not a file; allowed: none, or the path of a Caffe"):
         caffe(weights="/no/such/file.pth")
     path = tmp_path / "init.pth"
     torch.save({"Scale.conv1.weight": torch.zeros(4, 3, 7, 7)}, path)

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from recipes import recipe_image, recipe_network
 from uda.evaluation.batch_norm import reestimate_batch_norm
 from uda.models.deeplabv2 import DeepLabV2Config
+from uda.models.encoders.base import CAFFE
 from uda.models.encoders.resnet import caffe_resnet_backbone
 from uda.models.registry import model_from_plain
-from uda.models.segmenter import CAFFE
 from uda.utilities.config_tree import to_plain
 from uda.utilities.errors import InputError
 

@@ -11,15 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uda.models.deeplabv3plus import DeepLabV3Plus, DeepLabV3PlusConfig
+from uda.models.encoders.base import CAFFE, FeatureMaps, Normalization
 from uda.models.encoders.resnet import resnet_backbone
-from uda.models.segmenter import (
-    CAFFE,
-    BatchNormMode,
-    FeatureMaps,
-    Normalization,
-    SegmentationOutput,
-    Segmenter,
-)
+from uda.models.segmenter import BatchNormMode, SegmentationOutput, Segmenter
 from uda.utilities.errors import InputError
 
 TINY = DeepLabV3PlusConfig(

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from networks import small_network
 from tiny_runs import tiny_model
+from uda.models.encoders.base import FeatureMaps
 from uda.models.registry import model_configs
-from uda.models.segmenter import FeatureMaps, ModelConfig, Perturbation, SegmentationOutput
+from uda.models.segmenter import ModelConfig, Perturbation, SegmentationOutput
 from uda.models.smp import SmpConfig
 
 CLASSES = 5

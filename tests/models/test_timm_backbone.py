@@ -43,34 +43,40 @@ def test_features_lie_at_their_strides(
 ) -> None:
     backbone = trunk(name, output_stride=output_stride).eval()
     features = backbone(torch.rand(1, 3, *size))
-    strides = (4, output_stride, output_stride)
-    for feature, channels, stride in zip(features, backbone.channels, strides, strict=True):
+    assert backbone.strides == {8: (4, 8, 8), 16: (4, 8, 16, 16)}[output_stride]
+    declared = zip(features, backbone.channels, backbone.strides, strict=True)
+    for feature, channels, stride in declared:
         assert feature.shape[:2] == (1, channels)
         for found, side in zip(feature.shape[2:], size, strict=True):
             # ConvNeXt's patches leave out what does not fill one.
             assert found == (side // stride if name == CONVNEXT else math.ceil(side / stride))
 
 
-@pytest.mark.parametrize("output_stride", [8, 16])
-def test_the_auxiliary_head_has_the_last_but_one_stage(output_stride: int) -> None:
-    assert trunk(RESNET, output_stride=output_stride).channels == (64, 256, 512)
+@pytest.mark.parametrize(
+    ("output_stride", "channels"),
+    [(8, (64, 256, 512)), (16, (64, 128, 256, 512)), (32, (64, 128, 256, 512))],
+)
+def test_the_auxiliary_head_has_the_last_but_one_stage(
+    output_stride: int, channels: tuple[int, ...]
+) -> None:
+    assert trunk(RESNET, output_stride=output_stride).channels == channels
 
 
 def test_a_network_without_dilation_ends_at_stride_16() -> None:
     backbone = trunk("densenet121").eval()
     features = backbone(torch.rand(1, 3, 64, 48))
-    assert features.deep.shape[2:] == (4, 3)
-    assert features.middle is features.deep
+    assert backbone.strides == (4, 8, 16)
+    assert features[-1].shape[2:] == (4, 3)
     assert not any("denseblock4" in name for name, _ in backbone.named_modules())
 
 
 def test_inception_resnet_v2_reads_any_size() -> None:
     """Without padding it makes 60x60, not 64x64, of 256x256 at stride 4, and nothing of 33x20."""
     backbone = trunk("inception_resnet_v2").eval()
-    assert backbone.channels == (192, 1088, 1088)
+    assert backbone.channels == (192, 320, 1088)
     assert backbone.normalization.mean == backbone.normalization.std == (0.5, 0.5, 0.5)
     for size in ((256, 256), (255, 65), (33, 20)):
-        low_level, _, deep = backbone(torch.rand(1, 3, *size))
+        low_level, *_, deep = backbone(torch.rand(1, 3, *size))
         assert low_level.shape[2:] == tuple(math.ceil(side / 4) for side in size)
         assert deep.shape[2:] == tuple(math.ceil(side / 16) for side in size)
 
@@ -103,7 +109,7 @@ def test_a_file_of_the_whole_network_gives_its_features(name: str, tmp_path: Pat
     own = wanted.state_dict()
     named = {key.replace(".", "_"): value for key, value in whole.state_dict().items()}
     wanted.load_state_dict({key: named[key.replace(".", "_")] for key in own})
-    assert torch.allclose(backbone(images).deep, wanted(images)[-1], atol=1e-6)
+    assert torch.allclose(backbone(images)[-1], wanted(images)[-1], atol=1e-6)
 
 
 def test_a_file_of_another_network_is_refused(tmp_path: Path) -> None:
@@ -189,11 +195,11 @@ def test_batch_norm_modes_hold_for_all_of_it() -> None:
         ({"backbone": "timm/resnet10"}, "no network of that name; .*resnet10t"),
         ({"backbone": "timm/hf-hub:somebody/else"}, "no network of that name"),
         # A billion weights, which any snapshot may ask for: they are never made.
-        ({"backbone": "timm/vit_giant_patch14_224"}, "needs 4 and 16"),
-        ({"backbone": "timm/swin_tiny_patch4_window7_224"}, "does not make features"),
+        ({"backbone": "timm/vit_giant_patch14_224"}, "needed: 4 and 16"),
+        ({"backbone": "timm/swin_tiny_patch4_window7_224"}, "does not make feature maps"),
         ({"backbone": "timm/densenet121", "output_stride": 8}, "or model.output_stride=16"),
         ({"backbone": "resnet34"}, "allowed: resnet18, resnet50, resnet101, or timm/"),
-        ({"backbone_width": 32}, "backbone_width is 32.*leave it 64"),
+        ({"backbone_width": 32}, "backbone_width is 32.*--set model.backbone_width=64"),
         ({"backbone": "timm/convnext_atto", "batch_norm": "frozen"}, "has no batch norm"),
         ({"input_scaling": "none"}, "allowed: statistics, min_max"),
     ],

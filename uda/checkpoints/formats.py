@@ -6,7 +6,8 @@ from functools import partial
 from typing import Literal
 
 from uda.models.deeplabv2 import DeepLabV2Config
-from uda.models.segmenter import CAFFE, IMAGENET, Normalization, ResNetConfig
+from uda.models.encoders.base import CAFFE, IMAGENET, Normalization
+from uda.models.encoders.resnet import ResNetConfig
 from uda.models.segmentron import SegmenTronConfig
 from uda.models.torchvision_deeplabv3 import TorchvisionDeepLabV3Config
 from uda.models.vainf import VainFConfig

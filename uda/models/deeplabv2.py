@@ -12,8 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uda.models.encoders.resnet import NormLayer, ResNetBackbone, caffe_resnet_backbone
-from uda.models.segmenter import CAFFE, FeatureMaps, ResNetConfig, SegmentationOutput, Segmenter
+from uda.models.encoders.base import FeatureMaps
+from uda.models.encoders.resnet import (
+    NormLayer,
+    ResNetBackbone,
+    ResNetConfig,
+    caffe_resnet_backbone,
+)
+from uda.models.segmenter import SegmentationOutput, Segmenter
 from uda.utilities.errors import InputError, require
 
 HeadKind = Literal["sum", "se_group_norm"]
@@ -85,14 +91,14 @@ class DeepLabV2(Segmenter):
             provenance=backbone.provenance,
             batch_norm=config.batch_norm,
             align_corners=config.align_corners,
-            normalization=CAFFE,
+            normalization=backbone.normalization,
         )
-        channels = backbone.channels
+        *_, middle, deep = backbone.channels
         self.joins_levels = config.head == "se_group_norm"
         self.auxiliary: nn.Module | None = None
         if config.levels == 2:
-            self.auxiliary = _head(channels.middle, num_classes, config)
-        joined = channels.deep + (channels.middle if self.joins_levels else 0)
+            self.auxiliary = _head(middle, num_classes, config)
+        joined = deep + (middle if self.joins_levels else 0)
         self.main = _head(joined, num_classes, config)
 
     @property
@@ -105,7 +111,7 @@ class DeepLabV2(Segmenter):
 
         Raises InputError on a training batch of fewer than `batch_norm_parts` images.
         """
-        _, middle, deep = features
+        *_, middle, deep = features
         return SegmentationOutput(
             logits=self.main(torch.cat([deep, middle], dim=1) if self.joins_levels else deep),
             auxiliary_logits=None if self.auxiliary is None else self.auxiliary(middle),

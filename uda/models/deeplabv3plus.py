@@ -4,12 +4,11 @@ Source: Chen et al., ECCV 2018, arXiv 1802.02611 (decoder); Chen et al., arXiv 1
 """
 
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from uda.models.decoders.heads import initialize_heads
 from uda.models.decoders.pyramid_pooling import (
@@ -18,19 +17,16 @@ from uda.models.decoders.pyramid_pooling import (
     convolution,
     separable_convolution,
 )
-from uda.models.encoders.backbone import Backbone
-from uda.models.encoders.resnet import IMAGENET_WIDTH, BackboneName, resnet_backbone
-from uda.models.encoders.timm import TIMM, timm_backbone
+from uda.models.encoders.base import Encoder, FeatureMaps
+from uda.models.encoders.registry import encoder_named
+from uda.models.encoders.resnet import IMAGENET_WIDTH
 from uda.models.segmenter import (
-    IMAGENET,
-    FeatureMaps,
     InputScaling,
     ModelConfig,
-    Normalization,
     SegmentationOutput,
     Segmenter,
 )
-from uda.utilities.errors import InputError, require, shown
+from uda.utilities.errors import InputError, require
 
 _RATES = {16: (6, 12, 18), 8: (12, 24, 36)}  # of the ASPP by output stride, as in the papers
 
@@ -69,40 +65,40 @@ class DeepLabV3PlusConfig(ModelConfig):
     def build(self, num_classes: int) -> "DeepLabV3Plus":
         self.check(num_classes)
         _check(self)
-        backbone, normalization = _backbone(self)
-        return DeepLabV3Plus(backbone, self, num_classes, normalization=normalization)
+        encoder = encoder_named(
+            self.backbone,
+            width=self.backbone_width,
+            output_stride=self.output_stride,
+            weights=self.backbone_weights,
+        )
+        return DeepLabV3Plus(encoder, self, num_classes)
 
 
 class DeepLabV3Plus(Segmenter):
     """Atrous spatial pyramid pooling on the deepest features, refined by the stride-4 ones."""
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        config: DeepLabV3PlusConfig,
-        num_classes: int,
-        *,
-        normalization: Normalization = IMAGENET,
-    ) -> None:
+    def __init__(self, backbone: Encoder, config: DeepLabV3PlusConfig, num_classes: int) -> None:
         """Heads around `backbone`, Kaiming-initialized; `config.build` checks the fields."""
         super().__init__(
             backbone,
             provenance=backbone.provenance,
             batch_norm=config.batch_norm,
             align_corners=config.align_corners,
-            normalization=normalization,
+            normalization=backbone.normalization,
             input_scaling=config.input_scaling,
         )
-        norm, channels = config.head_norm, backbone.channels
+        norm, channels, strides = config.head_norm, backbone.channels, backbone.strides
+        # The auxiliary head reads the map before the deepest one, if both have the same stride.
+        self.middle = -2 if strides[-2] == strides[-1] else -1
         self.aspp = PyramidPooling(
-            channels.deep,
+            channels[-1],
             config.aspp_channels,
             rates=config.aspp_rates or _RATES[config.output_stride],
             norm=norm,
             separable=config.separable,
             dropout=config.dropout,
         )
-        self.low_level = convolution(channels.low_level, config.low_level_channels, norm=norm)
+        self.low_level = convolution(channels[0], config.low_level_channels, norm=norm)
         joined = config.aspp_channels + config.low_level_channels
         three_by_three = separable_convolution if config.separable else convolution
         self.decoder = nn.Sequential(
@@ -115,9 +111,9 @@ class DeepLabV3Plus(Segmenter):
         initialize_heads(self.aspp, self.low_level, self.decoder)
         self.auxiliary: nn.Sequential | None = None
         if config.auxiliary_head:
-            hidden = channels.middle // 4
+            hidden = channels[self.middle] // 4
             self.auxiliary = nn.Sequential(
-                convolution(channels.middle, hidden, kernel_size=3, norm=norm),
+                convolution(channels[self.middle], hidden, kernel_size=3, norm=norm),
                 nn.Dropout(config.dropout),
                 nn.Conv2d(hidden, num_classes, kernel_size=1),
             )
@@ -133,7 +129,7 @@ class DeepLabV3Plus(Segmenter):
 
         Raises InputError on a single image in training when the heads are batch-normalized.
         """
-        low_level, middle, deep = features
+        low_level, deep = features[0], features[-1]
         pyramid = F.interpolate(
             self.aspp(deep),
             size=low_level.shape[-2:],
@@ -143,38 +139,11 @@ class DeepLabV3Plus(Segmenter):
         joined = torch.cat([pyramid, self.low_level(low_level)], dim=1)
         return SegmentationOutput(
             logits=self.decoder(joined),
-            auxiliary_logits=None if self.auxiliary is None else self.auxiliary(middle),
+            auxiliary_logits=None
+            if self.auxiliary is None
+            else self.auxiliary(features[self.middle]),
             features=deep,
         )
-
-
-def _backbone(config: DeepLabV3PlusConfig) -> tuple[Backbone, Normalization]:
-    """The backbone of a checked config, and how it was trained to read images."""
-    if config.backbone.startswith(TIMM):
-        timm = timm_backbone(
-            config.backbone.removeprefix(TIMM),
-            output_stride=config.output_stride,
-            weights=config.backbone_weights,
-        )
-        require(
-            config.batch_norm == "train" or any(isinstance(m, _BatchNorm) for m in timm.modules()),
-            f"model.batch_norm is {config.batch_norm!r}, but {timm.title} has no batch norm: leave "
-            "it 'train'",
-        )
-        return timm, timm.normalization
-    known = get_args(BackboneName)
-    require(
-        config.backbone in known,
-        f"model.backbone is {shown(config.backbone)}; allowed: {', '.join(known)}, or {TIMM} and "
-        f"the name of a network of timm, such as {TIMM}inception_resnet_v2",
-    )
-    resnet = resnet_backbone(
-        cast(BackboneName, config.backbone),
-        width=config.backbone_width,
-        output_stride=config.output_stride,
-        weights=config.backbone_weights,
-    )
-    return resnet, IMAGENET
 
 
 def _check(config: DeepLabV3PlusConfig) -> None:
@@ -182,11 +151,6 @@ def _check(config: DeepLabV3PlusConfig) -> None:
         raise InputError(
             f"model.head_norm is {config.head_norm!r}; allowed: {', '.join(get_args(HeadNorm))}"
         )
-    require(
-        config.backbone_width == IMAGENET_WIDTH or not config.backbone.startswith(TIMM),
-        f"model.backbone_width is {config.backbone_width}, but networks of timm have a width of "
-        f"their own: leave it {IMAGENET_WIDTH}",
-    )
     require(
         config.input_scaling in get_args(InputScaling),
         f"model.input_scaling is {config.input_scaling!r}; allowed: "

@@ -14,8 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from uda.models.encoders.resnet import BackboneName, ResNetBackbone, resnet_backbone
-from uda.models.segmenter import FeatureMaps, ResNetConfig, SegmentationOutput, Segmenter
+from uda.models.encoders.base import FeatureMaps
+from uda.models.encoders.resnet import (
+    BackboneName,
+    ResNetBackbone,
+    ResNetConfig,
+    resnet_backbone,
+)
+from uda.models.segmenter import SegmentationOutput, Segmenter
 from uda.utilities.errors import require
 from uda.utilities.extras import require_extra
 
@@ -88,7 +94,7 @@ class Mask2Former(Segmenter):
         library = _transformers()
         settings = _settings(library, config, num_classes)
         heads: Any = library.Mask2FormerPreTrainedModel(settings)
-        heads.pixel_decoder = library.Mask2FormerPixelDecoder(settings, list(backbone.widths))
+        heads.pixel_decoder = library.Mask2FormerPixelDecoder(settings, list(backbone.channels))
         heads.transformer = library.Mask2FormerTransformerModule(config.channels, settings)
         heads.classifier = nn.Linear(config.channels, num_classes + 1)
         heads.post_init()  # draws first weights
@@ -100,14 +106,6 @@ class Mask2Former(Segmenter):
     def has_auxiliary_head(self) -> bool:
         """Whether outputs carry `auxiliary_logits`."""
         return False
-
-    def encode(self, normalized: Tensor) -> FeatureMaps:
-        """Feature maps at strides 4, 8, 16 and 32.
-
-        normalized: (N, 3, H, W) float
-        """
-        stages: FeatureMaps = self.backbone.stages(normalized)  # type: ignore[operator]  # a ResNet
-        return stages
 
     def decode(self, features: FeatureMaps) -> SegmentationOutput:
         """Logits at stride 4; in training also the output of every decoder layer."""

@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from uda.models.encoders.resnet import BackboneName
+from uda.models.encoders.base import IMAGENET, FeatureMaps, Normalization
 from uda.utilities.errors import InputError, require, shown
 
 BatchNormMode = Literal["train", "frozen_affine", "frozen"]
 InputScaling = Literal["statistics", "min_max"]
-FeatureMaps = tuple[Tensor, ...]  # each (N, D, h, w) float
 Perturbation = Callable[[FeatureMaps], FeatureMaps]  # as many maps, of the same shapes
 _MOST = 16  # branches of a head
 _LARGEST = 8192  # number of channels, or dilation; networks that can be built stay far below
@@ -79,14 +78,6 @@ class ModelConfig:
         raise NotImplementedError
 
 
-@dataclass(kw_only=True, slots=True)
-class ResNetConfig(ModelConfig):
-    """Settings of a network on one of the ResNets of uda/models/encoders/resnet.py."""
-
-    backbone: BackboneName = "resnet101"
-    backbone_width: int = 64  # channels of the stem; the other layers scale with it
-
-
 class SegmentationOutput(NamedTuple):
     """What a network says about images (N, 3, H, W)."""
 
@@ -98,23 +89,6 @@ class SegmentationOutput(NamedTuple):
     # and outside of training.
     query_classes: Tensor | None = None  # (L, N, Q, C + 1) logits
     query_masks: Tensor | None = None  # (L, N, Q, h, w) logits
-
-
-class Normalization(NamedTuple):
-    """The input a pretrained backbone expects: (RGB - mean) / std, channels reversed if `bgr`."""
-
-    mean: tuple[float, float, float]  # of R, G, B, each in [0, 1]
-    std: tuple[float, float, float]
-    bgr: bool = False
-
-
-IMAGENET = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-# Caffe's ResNets read BGR in 0..255 minus a mean; written for RGB in [0, 1].
-CAFFE = Normalization(
-    mean=(122.67891434 / 255, 116.66876762 / 255, 104.00698793 / 255),
-    std=(1 / 255, 1 / 255, 1 / 255),
-    bgr=True,
-)
 
 
 def between_extremes(images: Tensor) -> Tensor:
@@ -160,7 +134,7 @@ class Segmenter(nn.Module, ABC):
         `input_scaling`: "statistics": images are normalized by `normalization`; "min_max": each
         channel of each image is scaled to [0, 1] by its own extremes instead.
 
-        Raises InputError on an unknown `batch_norm`.
+        Raises InputError on an unknown `batch_norm`, or one that would change nothing.
         """
         super().__init__()
         if batch_norm not in _BATCH_NORM_MODES:
@@ -179,7 +153,13 @@ class Segmenter(nn.Module, ABC):
         self.register_buffer("mean", torch.tensor(normalization.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(normalization.std).view(1, 3, 1, 1))
         if batch_norm != "train":
-            for layer in self._backbone_norms():
+            norms = self._backbone_norms()
+            require(
+                bool(norms),
+                f"model.batch_norm is {batch_norm!r}, but this backbone has no batch normalization:"
+                " keep the default, --set model.batch_norm=train",
+            )
+            for layer in norms:
                 for parameter in layer.parameters():
                     parameter.requires_grad_(False)
         self.train(self.training)

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uda.models.decoders.heads import initialize_heads, refuse_single_image
-from uda.models.encoders.resnet import ResNetBackbone, resnet_backbone
-from uda.models.segmenter import FeatureMaps, ResNetConfig, SegmentationOutput, Segmenter
+from uda.models.encoders.base import FeatureMaps
+from uda.models.encoders.resnet import ResNetBackbone, ResNetConfig, resnet_backbone
+from uda.models.segmenter import SegmentationOutput, Segmenter
 from uda.utilities.errors import require
 
 _RATES = (6, 12, 18)  # dilations of the pyramid
@@ -57,8 +58,8 @@ class SegmenTron(Segmenter):
         )
         width = 4 * config.backbone_width  # 256 on the usual ResNets
         low_level_width = 3 * config.backbone_width // 4  # 48
-        self.aspp = _PyramidPooling(backbone.channels.deep, width, dropout=config.dropout)
-        self.low_level = _convolution(backbone.channels.low_level, low_level_width)
+        self.aspp = _PyramidPooling(backbone.channels[-1], width, dropout=config.dropout)
+        self.low_level = _convolution(backbone.channels[0], low_level_width)
         self.decoder = nn.Sequential(
             _separable_convolution(width + low_level_width, width),
             _separable_convolution(width, width),
@@ -77,7 +78,7 @@ class SegmenTron(Segmenter):
 
         Raises InputError on a single image in training.
         """
-        low_level, _, deep = features
+        low_level, *_, deep = features
         pyramid = F.interpolate(
             self.aspp(deep),
             size=low_level.shape[-2:],

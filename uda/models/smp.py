@@ -16,14 +16,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from uda.models.decoders.heads import refuse_single_image
-from uda.models.segmenter import (
-    IMAGENET,
-    FeatureMaps,
-    ModelConfig,
-    Normalization,
-    SegmentationOutput,
-    Segmenter,
-)
+from uda.models.encoders.base import IMAGENET, FeatureMaps, Normalization
+from uda.models.segmenter import ModelConfig, SegmentationOutput, Segmenter
 from uda.utilities.config_tree import suggest
 from uda.utilities.errors import InputError, require
 from uda.utilities.extras import require_extra
@@ -54,14 +48,7 @@ class SmpConfig(ModelConfig):
 
     def build(self, num_classes: int) -> "SmpNetwork":
         self.check(num_classes)
-        parts = _build_parts(self, num_classes)
-        normed = any(isinstance(m, _BatchNorm) for m in parts.encoder.modules())
-        require(
-            normed or self.batch_norm == "train",
-            f"model.batch_norm is {self.batch_norm}, but the encoder {self.backbone} has no batch "
-            "normalization: leave it as it is",
-        )
-        return SmpNetwork(parts, self)
+        return SmpNetwork(_build_parts(self, num_classes), self)
 
 
 class _Parts(NamedTuple):

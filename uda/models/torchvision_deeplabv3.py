@@ -11,8 +11,9 @@ from torchvision.models.segmentation.deeplabv3 import ASPP
 from torchvision.models.segmentation.fcn import FCNHead
 
 from uda.models.decoders.heads import initialize_heads, refuse_single_image
-from uda.models.encoders.resnet import ResNetBackbone, resnet_backbone
-from uda.models.segmenter import FeatureMaps, ResNetConfig, SegmentationOutput, Segmenter
+from uda.models.encoders.base import FeatureMaps
+from uda.models.encoders.resnet import ResNetBackbone, ResNetConfig, resnet_backbone
+from uda.models.segmenter import SegmentationOutput, Segmenter
 
 _RATES = (12, 24, 36)  # dilations of the pyramid
 
@@ -58,13 +59,13 @@ class TorchvisionDeepLabV3(Segmenter):
         super().__init__(backbone, provenance=backbone.provenance, batch_norm=config.batch_norm)
         width = 4 * config.backbone_width  # 256 on the usual ResNets
         self.main = nn.Sequential(
-            PyramidPooling(backbone.channels.deep, width, rates=_RATES),
+            PyramidPooling(backbone.channels[-1], width, rates=_RATES),
             *convolution(width, width, kernel_size=3),
             nn.Conv2d(width, num_classes, kernel_size=1),
         )
         self.auxiliary: nn.Module | None = None
         if config.auxiliary_head:
-            self.auxiliary = FCNHead(backbone.channels.middle, num_classes)
+            self.auxiliary = FCNHead(backbone.channels[-2], num_classes)
         finish_heads(*filter(None, (self.main, self.auxiliary)), dropout=config.dropout)
 
     @property
@@ -77,7 +78,7 @@ class TorchvisionDeepLabV3(Segmenter):
 
         Raises InputError on a single image in training.
         """
-        _, middle, deep = features
+        *_, middle, deep = features
         return SegmentationOutput(
             logits=self.main(deep),
             auxiliary_logits=None if self.auxiliary is None else self.auxiliary(middle),

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from uda.models.encoders.resnet import ResNetBackbone, resnet_backbone
-from uda.models.segmenter import FeatureMaps, ResNetConfig, SegmentationOutput, Segmenter
+from uda.models.encoders.base import FeatureMaps
+from uda.models.encoders.resnet import ResNetBackbone, ResNetConfig, resnet_backbone
+from uda.models.segmenter import SegmentationOutput, Segmenter
 from uda.models.torchvision_deeplabv3 import PyramidPooling, convolution, finish_heads
 from uda.utilities.errors import require
 
@@ -49,8 +50,8 @@ class VainF(Segmenter):
         super().__init__(backbone, provenance=backbone.provenance, batch_norm=config.batch_norm)
         width = 4 * config.backbone_width  # 256 on the usual ResNets
         low_level_width = 3 * config.backbone_width // 4  # 48
-        self.aspp = PyramidPooling(backbone.channels.deep, width, rates=_RATES)
-        self.low_level = convolution(backbone.channels.low_level, low_level_width, kernel_size=1)
+        self.aspp = PyramidPooling(backbone.channels[-1], width, rates=_RATES)
+        self.low_level = convolution(backbone.channels[0], low_level_width, kernel_size=1)
         self.decoder = nn.Sequential(
             *convolution(low_level_width + width, width, kernel_size=3),
             nn.Conv2d(width, num_classes, kernel_size=1),
@@ -67,7 +68,7 @@ class VainF(Segmenter):
 
         Raises InputError on a single image in training.
         """
-        low_level, _, deep = features
+        low_level, *_, deep = features
         pyramid = F.interpolate(
             self.aspp(deep),
             size=low_level.shape[-2:],

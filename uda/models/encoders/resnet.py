@@ -4,15 +4,17 @@ Source: He et al., CVPR 2016, arXiv 1512.03385; blocks and parameter names are t
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, cast
 
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from uda.models.encoders.backbone import Backbone, BackboneChannels, BackboneFeatures
+from uda.models.encoders.base import CAFFE, Encoder, EncoderFamily, FeatureMaps
 from uda.models.encoders.weights import load_file, load_imagenet
+from uda.models.segmenter import ModelConfig
 from uda.utilities.errors import InputError
 from uda.utilities.weight_files import PREFIXES
 
@@ -20,6 +22,14 @@ BackboneName = Literal["resnet18", "resnet50", "resnet101"]
 NormLayer = Callable[[int], nn.BatchNorm2d]  # from a number of channels
 
 IMAGENET_WIDTH = 64  # channels of the stem in every published classification ResNet
+
+
+@dataclass(kw_only=True, slots=True)
+class ResNetConfig(ModelConfig):
+    """Settings of a network on one of these ResNets."""
+
+    backbone: BackboneName = "resnet101"
+    backbone_width: int = IMAGENET_WIDTH  # channels of the stem; the other layers scale with it
 
 
 class _Depth(NamedTuple):
@@ -34,7 +44,7 @@ _DEPTHS = {
 }
 
 
-class ResNetBackbone(Backbone):
+class ResNetBackbone(Encoder):
     """A ResNet without its classifier; parameters are named as in torchvision's ResNets."""
 
     file_kind: ClassVar[str] = "torchvision classification state dict"
@@ -76,23 +86,16 @@ class ResNetBackbone(Backbone):
             _replace_stride_with_dilation(self.layer4, previous_dilation=2)
         elif output_stride == 16:
             _replace_stride_with_dilation(self.layer4, previous_dilation=1)
-        self.widths = tuple(channels[1:])  # channels of each of the four stages
-        self.channels = BackboneChannels(channels[1], channels[3], channels[4])
+        self.channels = tuple(channels[1:])
+        self.strides = tuple(min(stride, output_stride) for stride in (4, 8, 16, 32))
         self.title = f"{name} of width {width}"
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, images: Tensor) -> BackboneFeatures:
-        """Features at three depths.
-
-        images: (N, 3, H, W) float, normalized
-        """
-        low_level, _, middle, deep = self.stages(images)
-        return BackboneFeatures(low_level, middle, deep)
-
-    def stages(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Features of layer1 to layer4; at output stride 32 their strides are 4, 8, 16 and 32.
+    def forward(self, images: Tensor) -> FeatureMaps:
+        """Maps of layer1 to layer4. Sizes are rounded up; a max-pool with `ceil_mode` adds 1 to
+        even ones.
 
         images: (N, 3, H, W) float, normalized
         """
@@ -102,6 +105,7 @@ class ResNetBackbone(Backbone):
         return first, second, third, self.layer4(third)
 
     def entries(self, state: Mapping[str, object]) -> dict[str, object]:
+        """All but the classifier and the heads."""
         return {name: value for name, value in state.items() if not name.startswith(self.heads)}
 
 
@@ -116,6 +120,7 @@ class CaffeResNetBackbone(ResNetBackbone):
 
     file_kind = "Caffe ResNet's or DeepLab-v2's state dict under torchvision's names"
     prefixes = PREFIXES
+    normalization = CAFFE
     heads = ("fc.", "layer5.", "layer6.")
 
     def __init__(self, name: BackboneName, *, width: int, ceil_mode: bool, norm: NormLayer) -> None:
@@ -138,7 +143,7 @@ def resnet_backbone(
     output_stride: Literal[8, 16, 32] = 16,
     weights: str,
 ) -> ResNetBackbone:
-    """A ResNet trunk whose `provenance` says which weights it carries.
+    """A ResNet whose `provenance` says which weights it carries.
 
     `width` is the stem's number of channels; every other layer scales with it. `weights` is "none"
     (random), "imagenet" (torchvision's IMAGENET1K_V1, downloaded once) or the path of a torchvision
@@ -162,6 +167,18 @@ def resnet_backbone(
     return backbone
 
 
+def _build(name: str, *, width: int, output_stride: int, weights: str) -> Encoder:
+    return resnet_backbone(
+        cast(BackboneName, name),
+        width=width,
+        output_stride=cast(Literal[8, 16, 32], output_stride),
+        weights=weights,
+    )
+
+
+RESNETS = EncoderFamily(names=", ".join(_DEPTHS), includes=_DEPTHS.__contains__, build=_build)
+
+
 def caffe_resnet_backbone(
     name: BackboneName,
     *,
@@ -170,7 +187,7 @@ def caffe_resnet_backbone(
     ceil_mode: bool = True,
     norm: NormLayer = nn.BatchNorm2d,
 ) -> CaffeResNetBackbone:
-    """A Caffe-style trunk whose `provenance` says which weights it carries.
+    """A Caffe-style ResNet whose `provenance` says which weights it carries.
 
     `width` is as in `resnet_backbone`. `weights` is "none" (random) or the path of a state dict;
     its names may begin with "module." and "Scale.", and its heads are left out. It should come from

@@ -1,4 +1,4 @@
-"""Trunks of timm's classification networks, for DeepLabV3+ (optional extra `timm`).
+"""timm's classification networks as encoders (optional extra `timm`).
 
 Source: Wightman, github.com/huggingface/pytorch-image-models; InceptionResNetV2 is of Szegedy et
 al., AAAI 2017, arXiv 1602.07261.
@@ -8,30 +8,30 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from uda.models.encoders.backbone import Backbone, BackboneChannels, BackboneFeatures
+from uda.models.encoders.base import Encoder, EncoderFamily, FeatureMaps, Normalization
+from uda.models.encoders.resnet import IMAGENET_WIDTH
 from uda.models.encoders.weights import load_file
-from uda.models.segmenter import Normalization
 from uda.utilities.config_tree import suggest
 from uda.utilities.errors import InputError, require, shown
 from uda.utilities.extras import require_extra
 from uda.utilities.weight_files import reason
 
-TIMM = "timm/"  # what the names of these backbones begin with
+TIMM = "timm/"  # prefix of these encoders' names
 _LOW_STRIDE = 4
 _ODD_SIZE = (65, 97)  # pixels; no stride divides it
 
 
-def timm_backbone(name: str, *, output_stride: Literal[8, 16], weights: str) -> "TimmBackbone":
-    """A trunk of timm's network `name`, whose `provenance` says which weights it carries.
+def timm_backbone(name: str, *, output_stride: int, weights: str) -> "TimmBackbone":
+    """timm's network `name` as an encoder whose `provenance` says which weights it has.
 
-    Its deepest features are at `output_stride`: by dilation where timm offers that for this
-    network, otherwise they are its features of stride 16, and what follows is left out. `weights`
-    is "none" (random), "imagenet" (timm's download) or the path of timm's state dict.
+    The last map is at `output_stride` (8, 16 or 32): by dilation where timm offers that for this
+    network; otherwise it is the network's map of stride 16 or 32, and deeper layers are left out.
+    `weights` is "none" (random), "imagenet" (timm's download) or the path of timm's state dict.
 
     Raises InputError when timm is not installed, has no such network or none with features that
     can be used, and when the weights cannot be had or are another network's.
@@ -57,21 +57,31 @@ def timm_backbone(name: str, *, output_stride: Literal[8, 16], weights: str) -> 
     return backbone
 
 
+def _build(name: str, *, width: int, output_stride: int, weights: str) -> Encoder:
+    require(
+        width == IMAGENET_WIDTH,
+        f"model.backbone_width is {width}, but timm's networks have fixed widths: keep the default,"
+        f" --set model.backbone_width={IMAGENET_WIDTH}",
+    )
+    return timm_backbone(name.removeprefix(TIMM), output_stride=output_stride, weights=weights)
+
+
+TIMM_NETWORKS = EncoderFamily(
+    names=f"{TIMM} and the name of a network of timm, such as {TIMM}inception_resnet_v2",
+    includes=lambda name: name.startswith(TIMM),
+    build=_build,
+)
+
+
 class _Taken(NamedTuple):
-    """Which features of a network are used: positions in timm's list of them."""
+    """Which feature maps of a network are used."""
 
     options: Mapping[str, object]  # what `create_model` needs for them
-    low: int
-    middle: int
-    deep: int
-    strides: tuple[int, int, int]  # of low, middle and deep
-
-    @property
-    def positions(self) -> list[int]:
-        return sorted({self.low, self.middle, self.deep})
+    positions: tuple[int, ...]  # in timm's list of maps
+    strides: tuple[int, ...]
 
 
-class TimmBackbone(Backbone):
+class TimmBackbone(Encoder):
     """A network of timm without its classifier, up to the features that are used."""
 
     file_kind = "timm state dict"
@@ -81,25 +91,25 @@ class TimmBackbone(Backbone):
         """Use `timm_backbone`. `described`: timm's PretrainedCfg of the network."""
         super().__init__()
         self.network = network
-        self.taken = taken
         self.name = f"{described.architecture}.{described.tag}".removesuffix(".")
         self.title = f"{described.architecture} of timm"
         self.normalization = Normalization(mean=described.mean, std=described.std)
-        channels = dict(zip(taken.positions, self._described("channels"), strict=True))
-        self.channels = BackboneChannels(*(channels[i] for i in taken[1:4]))
+        self.channels = tuple(self._described("channels"))
+        self.strides = taken.strides
         self.known_names: set[str] = set()  # of tensors in the whole network's files
 
-    def forward(self, images: Tensor) -> BackboneFeatures:
-        """Features at three depths; the middle ones are the deepest where there are no others.
+    def forward(self, images: Tensor) -> FeatureMaps:
+        """The last map of each stride from 4 to the output stride; of the output stride also the
+        map before it, if that has the same stride.
 
         images: (N, 3, H, W) float, normalized
         """
-        found = dict(zip(self.taken.positions, self.network(images), strict=True))
-        return BackboneFeatures(*(found[position] for position in self.taken[1:4]))
+        return tuple(self.network(images))
 
     def entries(self, state: Mapping[str, object]) -> dict[str, object]:
-        """Of a file's `state`, what this trunk has, under its names; what only the whole network
-        has is left out. timm's trunks write `stages_0` where the whole network has `stages.0`."""
+        """The entries that this encoder has, under its own names, without those that only the whole
+        network has. With features_only, timm writes `stages_0` for the whole network's `stages.0`.
+        """
         own = {_flat(name.removeprefix("network.")): name for name in self.state_dict()}
         return {
             own.get(_flat(name), name): value
@@ -108,18 +118,18 @@ class TimmBackbone(Backbone):
         }
 
     def finish(self) -> None:
-        """To be called once the weights are loaded: layers as the rest of this library needs them.
+        """Adapts the layers to this library; call it after the weights are loaded.
 
-        Where convolutions without padding make features too small, they are padded, so that the
-        features of every stride lie upon each other and images of any size can be read.
+        Convolutions without padding make maps too small. They get padding, so that the maps of all
+        strides are aligned and images of any size can be read.
         """
         _split_batch_norm(self.network)
         if not self._sizes_are_strides():
             _pad(self.network)
         require(
             self._sizes_are_strides(),
-            f"model.backbone {self.title} does not make features of an image of {_ODD_SIZE[1]}x"
-            f"{_ODD_SIZE[0]} at strides {self.taken.strides}: give another backbone",
+            f"model.backbone {self.title} does not make feature maps at strides {self.strides} of "
+            f"an image of {_ODD_SIZE[1]}x{_ODD_SIZE[0]} pixels: choose another backbone",
         )
 
     def _described(self, what: str) -> Sequence[int]:
@@ -128,7 +138,7 @@ class TimmBackbone(Backbone):
 
     @torch.no_grad()
     def _sizes_are_strides(self) -> bool:
-        """Whether each side of the features is the image's, divided by their stride and rounded."""
+        """Whether each side of a map is the image's, divided by the stride and rounded."""
         training = self.training
         self.eval()
         try:
@@ -137,7 +147,7 @@ class TimmBackbone(Backbone):
             return False
         finally:
             self.train(training)
-        expected = zip(features, self.channels, self.taken.strides, strict=True)
+        expected = zip(features, self.channels, self.strides, strict=True)
         return all(
             feature.shape[1] == channels and _is_rounded(feature.shape[2:], stride)
             for feature, channels, stride in expected
@@ -145,7 +155,7 @@ class TimmBackbone(Backbone):
 
 
 def _taken(timm: ModuleType, name: str, output_stride: int) -> _Taken:
-    """Which features of timm's network to use; InputError when they are not there."""
+    """Which maps of timm's network to use; InputError when they are not there."""
     described: object = "none that can be used"
     for options in ({"output_stride": output_stride}, {}):
         try:
@@ -156,17 +166,19 @@ def _taken(timm: ModuleType, name: str, output_stride: int) -> _Taken:
         described = strides = info.reduction()
         if _LOW_STRIDE not in strides or output_stride not in strides[1:]:
             continue
-        if not options and output_stride != 16:
-            continue  # a detail of shallow features, which no published network is built on
+        if not options and output_stride == 8:
+            continue  # shallow features only, which no published network is built on
+        places = {_last(strides, s) for s in strides if _LOW_STRIDE <= s <= output_stride}
         deep = _last(strides, output_stride)
-        middle = deep - 1 if strides[deep - 1] == output_stride else deep
-        places = (_last(strides, _LOW_STRIDE), middle, deep)
-        low, middle, deep = (info.out_indices[place] for place in places)
-        used = (_LOW_STRIDE, output_stride, output_stride)
-        return _Taken(options, low, middle, deep, used)
+        if strides[deep - 1] == output_stride:
+            places.add(deep - 1)
+        used = sorted(places)
+        return _Taken(
+            options, tuple(info.out_indices[p] for p in used), tuple(strides[p] for p in used)
+        )
     raise InputError(
-        f"model.backbone {TIMM}{name} has features at strides {described}; DeepLabV3+ needs "
-        f"{_LOW_STRIDE} and {output_stride}: give another backbone, or model.output_stride=16"
+        f"model.backbone {TIMM}{name} has feature maps at strides {described}; needed: "
+        f"{_LOW_STRIDE} and {output_stride}: choose another backbone, or model.output_stride=16"
     )
 
 
@@ -179,7 +191,7 @@ def _create(timm: ModuleType, name: str, taken: _Taken, *, pretrained: bool = Fa
         name,
         pretrained=pretrained,
         features_only=True,
-        out_indices=tuple(taken.positions),
+        out_indices=taken.positions,
         **taken.options,
     )
     return network

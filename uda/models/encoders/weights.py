@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from torchvision.models import WeightsEnum, get_model_weights
 
-from uda.models.encoders.backbone import Backbone
+from uda.models.encoders.base import Encoder
 from uda.utilities.errors import InputError, require
 from uda.utilities.weight_files import fill, fill_from_file, reason
 
 
-def load_imagenet(backbone: Backbone, name: str) -> None:
+def load_imagenet(backbone: Encoder, name: str) -> None:
     """Fills `backbone` with torchvision's IMAGENET1K_V1 weights of the network `name`.
 
     Raises InputError when they cannot be downloaded.
@@ -42,7 +42,7 @@ def _download(name: str, published: WeightsEnum) -> Mapping[str, object]:
     return state
 
 
-def load_file(backbone: Backbone, path: Path, *, allowed: str) -> None:
+def load_file(backbone: Encoder, path: Path, *, allowed: str) -> None:
     """Fills `backbone` from a state dict on disk and notes which; `allowed` are the other values
     of model.backbone_weights, for the message.
 
@@ -65,5 +65,5 @@ def load_file(backbone: Backbone, path: Path, *, allowed: str) -> None:
     backbone.provenance = f"file {file}"
 
 
-def _instead(backbone: Backbone) -> str:
+def _instead(backbone: Encoder) -> str:
     return f"give a {backbone.file_kind} of that network"
