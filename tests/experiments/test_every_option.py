@@ -29,8 +29,10 @@ from uda.evaluation.evaluate import EvaluationConfig, evaluate
 from uda.evaluation.measures import Measured
 from uda.experiment import Experiment, RestartConfig, TrainConfig, validate
 from uda.labels.spaces import LabelSpace
+from uda.models.decoders.aspp import AsppConfig
 from uda.models.deeplabv2 import DeepLabV2Config
 from uda.models.deeplabv3plus import DeepLabV3PlusConfig
+from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.encoders.resnet import ResNetConfig
 from uda.models.mask2former import Mask2FormerConfig
 from uda.models.segmenter import ModelConfig, Segmenter
@@ -240,6 +242,18 @@ def vainf(root: Path) -> Experiment:
     return experiment
 
 
+def encoder_decoder(root: Path) -> Experiment:
+    experiment = segmentron(root)
+    experiment.model = EncoderDecoderConfig(
+        backbone="resnet18",
+        backbone_weights="none",
+        backbone_width=8,
+        output_stride=8,
+        decoder=AsppConfig(channels=8, rates=(1, 2)),
+    )
+    return experiment
+
+
 def of_smp(root: Path) -> Experiment:
     experiment = segmentron(root)
     experiment.model = SmpConfig(backbone="mobilenet_v2", backbone_weights="none")
@@ -369,6 +383,7 @@ CASES = {
     "deeplab_v2_sum": Case(deeplab_v2_sum, ("model",)),
     "segmentron": Case(segmentron, ("model",)),
     "vainf": Case(vainf, ("model",)),
+    "encoder_decoder": Case(encoder_decoder, ("model",)),
     "mask2former": Case(mask2former, ("model", "objectives")),
     "torchvision_deeplabv3": Case(torchvision_deeplabv3, ("model",)),
     "of_smp": Case(of_smp, ("model",)),
@@ -391,6 +406,10 @@ OTHERS: dict[tuple[type, str], tuple[Any, ...]] = {
     (ResNetConfig, "backbone_width"): (12, 10, 0),
     (DeepLabV3PlusConfig, "backbone"): ("resnet50", "resnet34", "timm/resnet10t"),
     (DeepLabV3PlusConfig, "backbone_width"): (12, 10, 0),
+    (EncoderDecoderConfig, "backbone"): ("resnet50", "resnet34", "timm/resnet10t"),
+    (EncoderDecoderConfig, "backbone_width"): (12, 10, 0),
+    (AsppConfig, "channels"): (4, 1),
+    (AsppConfig, "rates"): ((), (1, 3), (0,)),
     (Mask2FormerConfig, "channels"): (128, 80, 32),
     (Mask2FormerConfig, "attention_heads"): (2, 3),
     (TrainConfig, "max_grad_norm"): (0.01, 0.0),
@@ -645,7 +664,7 @@ def test_no_option_is_left_out() -> None:
     classes = settings_classes()
     assert {"TeacherConfig", "RestartConfig", "SegmenTronConfig", "JitterConfig"} <= set(classes)
     # Their options are walked in those below them.
-    for base in ("ObjectiveConfig", "ModelConfig", "ResNetConfig"):
+    for base in ("ObjectiveConfig", "ModelConfig", "ResNetConfig", "DecoderConfig"):
         del classes[base]
     missing = [
         f"{name}.{field}"

@@ -4,13 +4,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from timm.layers import DropPath
+from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
 from networks import small_network
 from tiny_runs import tiny_model
 from uda.models.encoders.base import FeatureMaps
 from uda.models.registry import model_configs
-from uda.models.segmenter import ModelConfig, Perturbation, SegmentationOutput
+from uda.models.segmenter import ModelConfig, Perturbation, SegmentationOutput, disable_dropout
 from uda.models.smp import SmpConfig
 
 CLASSES = 5
@@ -75,3 +77,13 @@ def _equal(one: tuple[Tensor | None, ...], other: tuple[Tensor | None, ...]) -> 
         a is b if a is None or b is None else torch.equal(a, b)
         for a, b in zip(one, other, strict=True)
     )
+
+
+def test_without_dropout_no_value_and_no_branch_is_dropped() -> None:
+    network = nn.Sequential(
+        nn.Dropout(0.5), nn.Dropout2d(0.5), DropPath(0.5), StochasticDepth(0.5, mode="row")
+    )
+    images = torch.rand(8, 4, 2, 2)
+    disable_dropout(network.train())
+    assert torch.equal(network(images), images)
+    assert network.training

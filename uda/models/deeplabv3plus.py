@@ -12,6 +12,7 @@ from torch import nn
 
 from uda.models.decoders.heads import initialize_heads
 from uda.models.decoders.pyramid_pooling import (
+    DILATIONS,
     HeadNorm,
     PyramidPooling,
     convolution,
@@ -27,8 +28,6 @@ from uda.models.segmenter import (
     Segmenter,
 )
 from uda.utilities.errors import InputError, require
-
-_RATES = {16: (6, 12, 18), 8: (12, 24, 36)}  # of the ASPP by output stride, as in the papers
 
 
 @dataclass(kw_only=True, slots=True)
@@ -93,7 +92,7 @@ class DeepLabV3Plus(Segmenter):
         self.aspp = PyramidPooling(
             channels[-1],
             config.aspp_channels,
-            rates=config.aspp_rates or _RATES[config.output_stride],
+            rates=config.aspp_rates or DILATIONS[config.output_stride],
             norm=norm,
             separable=config.separable,
             dropout=config.dropout,

@@ -1,14 +1,18 @@
 """The networks by name: one in each file of this folder."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar, get_type_hints
 
 import uda.models
+from uda.models.decoders.base import DecoderConfig, decoder_configs
 from uda.models.segmenter import ModelConfig
 from uda.utilities.config_tree import from_plain
 from uda.utilities.discovery import classes_of
 from uda.utilities.errors import InputError, shown
+
+T = TypeVar("T")
 
 
 @cache
@@ -17,14 +21,33 @@ def model_configs() -> dict[str, type[ModelConfig]]:
     return classes_of(uda.models, ModelConfig)
 
 
-def model_from_plain(values: Mapping[str, Any], *, origin: str) -> ModelConfig:
+def model_from_plain(
+    values: Mapping[str, Any],
+    *,
+    origin: str,
+    others: Mapping[str, type[Any]] = MappingProxyType({}),
+) -> ModelConfig:
     """The settings that `to_plain` was given as a field annotated `ModelConfig`.
 
-    Raises InputError, naming `origin`, for an unknown class and for fields that do not fit it.
+    `others` are classes of networks and decoders beyond those of this library, by the name that
+    `to_plain` stored. Raises InputError, naming `origin`, for an unknown class and for fields that
+    do not fit it.
     """
-    configs = {cls.__name__: cls for cls in model_configs().values()}
-    name = values.get("type", "DeepLabV3PlusConfig")  # the only one while none was stored
-    if not isinstance(name, str) or name not in configs:
-        raise InputError(f"{origin}: unknown network {shown(name)}; known: {', '.join(configs)}")
-    fields = {field: value for field, value in values.items() if field != "type"}
-    return from_plain(configs[name], fields, origin=origin)
+
+    def made(values: Mapping[str, Any], ours: Iterable[type[T]], kind: str, name: object) -> T:
+        classes = {cls.__name__: cls for cls in ours} | dict(others)
+        if not isinstance(name, str) or name not in classes:
+            raise InputError(f"{origin}: unknown {kind} {shown(name)}; known: {', '.join(classes)}")
+        cls = classes[name]
+        fields = {field: value for field, value in values.items() if field != "type"}
+        for field, annotation in get_type_hints(cls).items():
+            inner = fields.get(field)
+            if annotation is DecoderConfig and isinstance(inner, Mapping):
+                fields[field] = made(
+                    inner, decoder_configs().values(), "decoder", inner.get("type")
+                )
+        return from_plain(cls, fields, origin=origin)
+
+    # While no name was stored, there was only one network.
+    name = values.get("type", "DeepLabV3PlusConfig")
+    return made(values, model_configs().values(), "network", name)

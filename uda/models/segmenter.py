@@ -2,8 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Literal, NamedTuple, Self
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -14,12 +14,31 @@ from torch.nn.modules.dropout import _DropoutNd
 from uda.models.encoders.base import IMAGENET, FeatureMaps, Normalization
 from uda.utilities.errors import InputError, require, shown
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 BatchNormMode = Literal["train", "frozen_affine", "frozen"]
 InputScaling = Literal["statistics", "min_max"]
 Perturbation = Callable[[FeatureMaps], FeatureMaps]  # as many maps, of the same shapes
 _MOST = 16  # branches of a head
 _LARGEST = 8192  # number of channels, or dilation; networks that can be built stay far below
+_DROP_PATHS = ("DropPath", "StochasticDepth")
 _BATCH_NORM_MODES = ("train", "frozen_affine", "frozen")
+
+
+def _check_sizes(config: "DataclassInstance", path: str) -> None:
+    """Raises InputError for numbers that no network could have, also in nested settings."""
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if is_dataclass(value) and not isinstance(value, type):
+            _check_sizes(value, f"{path}.{field.name}")
+            continue
+        numbers = value if isinstance(value, tuple) else (value,)
+        require(
+            len(numbers) <= _MOST and all(n <= _LARGEST for n in numbers if isinstance(n, int)),
+            f"{path}.{field.name} is {shown(value)}; allowed: up to {_LARGEST}"
+            + (f", {_MOST} at most" if isinstance(value, tuple) else ""),
+        )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -60,15 +79,7 @@ class ModelConfig:
             0 <= self.dropout < 1,
             f"model.dropout is {self.dropout}; allowed: 0 up to, not including, 1",
         )
-        for field in fields(self):
-            value = getattr(self, field.name)
-            numbers = value if isinstance(value, tuple) else (value,)
-            few = len(numbers) <= _MOST
-            require(
-                few and all(n <= _LARGEST for n in numbers if isinstance(n, int)),
-                f"model.{field.name} is {shown(value)}; allowed: up to {_LARGEST}"
-                + (f", {_MOST} at most" if isinstance(value, tuple) else ""),
-            )
+        _check_sizes(self, "model")
 
     def build(self, num_classes: int) -> "Segmenter":
         """The network, on the CPU and in training mode, drawn from torch's generator.
@@ -275,7 +286,11 @@ class Segmenter(nn.Module, ABC):
 
 
 def disable_dropout(network: nn.Module) -> None:
-    """Dropout layers pass everything, whatever mode the rest of the network is in."""
+    """Puts layers that drop values or whole residual branches into evaluation mode.
+
+    The latter are known by the names of their classes: timm's DropPath, those of transformers
+    (SegformerDropPath and others) and torchvision's StochasticDepth.
+    """
     for layer in network.modules():
-        if isinstance(layer, _DropoutNd):
+        if isinstance(layer, _DropoutNd) or type(layer).__name__.endswith(_DROP_PATHS):
             layer.eval()

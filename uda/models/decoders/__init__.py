@@ -1,1 +1,1 @@
-"""Heads: feature maps to logits."""
+"""Decoders: feature maps to logits."""

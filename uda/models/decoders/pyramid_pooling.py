@@ -12,6 +12,8 @@ from uda.models.decoders.heads import refuse_single_image
 
 HeadNorm = Literal["batch", "group"]
 
+# Dilations of the branches by the stride of what they read, as in the paper.
+DILATIONS = {16: (6, 12, 18), 8: (12, 24, 36)}
 _MAX_GROUPS = 32  # Wu and He, arXiv 1803.08494
 
 

@@ -10,6 +10,13 @@ from torch import Tensor, nn
 FeatureMaps = tuple[Tensor, ...]  # each (N, D, h, w) float, finest first
 
 
+class FeatureShapes(NamedTuple):
+    """What an encoder declares about its feature maps, finest first."""
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]  # an image of H pixels has H / stride rows, rounded
+
+
 class Normalization(NamedTuple):
     """The input a pretrained encoder expects: (RGB - mean) / std, channels reversed if `bgr`."""
 
@@ -34,11 +41,16 @@ class Encoder(nn.Module, ABC):
     file_kind: ClassVar[str]
     prefixes: ClassVar[tuple[str, ...]]
 
-    channels: tuple[int, ...]  # of each map
-    strides: tuple[int, ...]  # of each map: an image of H pixels has H / stride rows, rounded
+    channels: tuple[int, ...]  # of each map, and its strides: see FeatureShapes
+    strides: tuple[int, ...]
     title: str  # in words
     normalization: Normalization = IMAGENET  # of the images that `forward` reads
     provenance: str = "random"  # where its weights come from
+
+    @property
+    def shapes(self) -> FeatureShapes:
+        """Channels and strides of the maps."""
+        return FeatureShapes(self.channels, self.strides)
 
     @abstractmethod
     def forward(self, images: Tensor) -> FeatureMaps:

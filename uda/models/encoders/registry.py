@@ -3,7 +3,7 @@
 import uda.models.encoders
 from uda.models.encoders.base import Encoder, EncoderFamily
 from uda.utilities.discovery import instances_of
-from uda.utilities.errors import InputError, shown
+from uda.utilities.errors import InputError, require, shown
 
 
 def encoder_named(name: str, *, width: int, output_stride: int, weights: str) -> Encoder:
@@ -11,6 +11,10 @@ def encoder_named(name: str, *, width: int, output_stride: int, weights: str) ->
 
     Raises InputError when there is none of that name, or it cannot be built so.
     """
+    require(
+        output_stride in (8, 16, 32),
+        f"model.output_stride is {output_stride!r}; allowed: 8, 16, 32",
+    )
     families = instances_of(uda.models.encoders, EncoderFamily)
     for family in families:
         if family.includes(name):

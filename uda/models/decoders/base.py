@@ -1,0 +1,49 @@
+"""The contract between a decoder and everything else."""
+
+from dataclasses import dataclass
+from functools import cache
+
+from torch import nn
+
+import uda.models.decoders
+from uda.models.encoders.base import FeatureShapes
+from uda.utilities.discovery import classes_of
+from uda.utilities.errors import InputError
+
+
+@dataclass(kw_only=True, slots=True)
+class DecoderConfig:
+    """Settings of a decoder. A subclass in a file of this folder adds the decoder's fields and
+    `build`; the file's name is the decoder's: --set model.decoder=NAME.
+    """
+
+    def check(self, maps: FeatureShapes) -> None:
+        """Raises InputError when the decoder cannot read such feature maps; most read any."""
+
+    def build(self, maps: FeatureShapes, *, num_classes: int, dropout: float) -> nn.Module:
+        """A module from feature maps, a tuple of one (N, D, h, w) tensor for each of
+        `maps.channels`, finest first, to logits (N, num_classes, h, w) of any size.
+
+        It is randomly initialized from torch's generator. `dropout` is the share of channels or
+        values that a training step drops.
+        """
+        raise NotImplementedError
+
+
+@cache
+def decoder_configs() -> dict[str, type[DecoderConfig]]:
+    """The settings of each decoder by the name of its file, such as "linear"."""
+    return classes_of(uda.models.decoders, DecoderConfig)
+
+
+def fitting_decoders(maps: FeatureShapes) -> list[str]:
+    """The names of the decoders that, with default settings, can read such feature maps."""
+
+    def fits(config: DecoderConfig) -> bool:
+        try:
+            config.check(maps)
+        except InputError:
+            return False
+        return True
+
+    return [name for name, cls in decoder_configs().items() if fits(cls())]
