@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import types
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -650,7 +651,9 @@ def settings_classes() -> dict[str, type]:
         annotation = waiting.pop()
         waiting += get_args(annotation)
         if isinstance(annotation, type) and is_dataclass(annotation):
-            below = (cls for cls in annotation.__subclasses__() if cls.__module__[:4] == "uda.")
+            # Not those of a file that another test has put into the package.
+            ours = {name for name in sys.modules if name.startswith("uda.")}
+            below = (cls for cls in annotation.__subclasses__() if cls.__module__ in ours)
             waiting += [cls for cls in below if cls.__name__ not in found]
             if annotation.__name__ not in found:
                 found[annotation.__name__] = annotation
