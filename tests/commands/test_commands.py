@@ -97,7 +97,7 @@ def test_pseudo_labels_and_a_student(trained: Trained, toy_root: Path, shell: Sh
     folder = shell.cwd / "labels"
     output = process(
         shell.cwd, "pseudo_label.py", "--restore-from", str(trained.snapshot), "--threshold",
-        "0.06", "--output", str(folder), "--device", "cpu",
+        "0.06", "--output", str(folder), "--device", "cpu", "--score",
     )  # fmt: skip
     lines = output.splitlines()
     manifest = read_manifest(folder)
@@ -144,7 +144,11 @@ def test_pseudo_labels_of_a_part_and_beside_the_snapshot(
     assert read_manifest(shell.cwd / "pseudo_labels").image_count == 2
     assert "share kept: 100.0%" in output
     assert "===>" not in output
-    assert re.search(r"^not scored: .*gtFine", output, re.MULTILINE)
+    assert "\nnot scored: no label file was opened; add --score to compare" in output
+    refused = shell.refused(
+        "pseudo_label.py", *common, "--data-root", str(root), "--score", "--output", "scored"
+    )
+    assert "gtFine" in refused
     shell.run("pseudo_label.py", *common, "--splits", "val", "--output", "val")
     assert read_manifest(Path("val")).image_count == 3
 

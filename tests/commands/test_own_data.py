@@ -59,7 +59,7 @@ def test_the_other_commands_go_by_the_snapshot(shell: Shell, described: list[str
     trained = load(shell.snapshots / "own/source_3.pth").scores
     assert trained is not None
     assert facts["miou"] == pytest.approx(trained["miou"], abs=0.01)
-    labeled = shell.run("pseudo_label.py", *common, "--threshold", "0", "--output", "pl")
+    labeled = shell.run("pseudo_label.py", *common, "--threshold", "0", "--output", "pl", "--score")
     assert "images: 6" in labeled
     assert "against ground truth" in labeled, "the target's values are read as its file says"
     student = (
@@ -134,7 +134,7 @@ def test_another_folder_and_another_data_set(
     elsewhere = shell.cwd / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    label = ("pseudo_label.py", *common, "--threshold", "0", "--output", "pl")
+    label = ("pseudo_label.py", *common, "--threshold", "0", "--output", "pl", "--score")
     for command in (("eval_single.py", *common), label):
         assert "is target.toml, which is not there" in shell.refused(*command)
     moved = ("--dataset", "../target.toml")

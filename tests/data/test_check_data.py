@@ -344,7 +344,7 @@ def test_folders_in_another_layout(root: Path) -> None:
     (root / "GTA5/images").rename(root / "GTA5/Images")
     finding = the_only(check(root))
     assert summary(finding) == ("problem", "missing", "gta5 train", 0)
-    assert "expected images/00001.png" in finding.text
+    assert "expected images/*.png and labels/*.png" in finding.text
 
 
 # Presets
@@ -461,8 +461,8 @@ def test_a_header_does_not_stand_for_a_whole_image(root: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["", "{", "[]", "[" * 10**5, '{"format": "uda-data-check-1"}', '{"format": 1, "files": {}}',
-     '{"format": "uda-data-check-1", "files": []}'],
+    ["", "{", "[]", "[" * 10**5, '{"format": "uda-files-1"}', '{"format": 1, "files": {}}',
+     '{"format": "uda-files-1", "files": []}'],
 )  # fmt: skip
 def test_a_damaged_cache_is_written_anew(root: Path, content: str) -> None:
     (root / ".uda_check_cache.json").write_text(content)

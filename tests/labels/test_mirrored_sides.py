@@ -15,7 +15,6 @@ from uda.data.config import DataConfig, DomainConfig, SecondViewConfig
 from uda.data.datasets.body_parts import BODY_PARTS, NOONBODY
 from uda.data.pseudo_label_folder import PseudoLabelWriter
 from uda.data.registry import LAYOUTS, list_dataset
-from uda.data.samples import Sample
 from uda.data.sampling import batches
 from uda.data.training import open_training_data
 from uda.evaluation.evaluate import EvaluationConfig, evaluate
@@ -35,14 +34,10 @@ def picture(seed: int) -> Bytes:
     return np.where(np.isin(LABELS, (2, 3))[..., None], 255, dim).astype(np.uint8)
 
 
-def _photographs(root: Path, split: str, labeled: bool) -> list[Sample]:
-    return [s._replace(dataset="photos") for s in NOONBODY.list_samples(root, split, labeled)]
-
-
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataConfig:
     """Four images of a source, four of a target with pseudo-labels; all look at LABELS."""
-    layout = replace(NOONBODY, name="photos", folder="Photos", list_samples=_photographs)
+    layout = replace(NOONBODY, name="photos", folder="Photos")
     monkeypatch.setitem(LAYOUTS, "photos", layout)
     stems = [f"image_{seed}" for seed in range(4)]
     for folder in ("NoonBody", "Photos"):

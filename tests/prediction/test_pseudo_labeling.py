@@ -174,38 +174,52 @@ def snapshot_of(preset: str) -> Snapshot:
     return tiny_snapshot(load_preset(preset))
 
 
-def test_the_target_of_a_run_comes_with_its_labels_if_all_are_there(tmp_path: Path) -> None:
+def targets(
+    snapshot: Snapshot,
+    root: Path,
+    *,
+    splits: tuple[str, ...] | None = None,
+    first: int | None = None,
+    labeled: bool = False,
+) -> list[Sample]:
+    return list_target(snapshot, root, splits=splits, first=first, labeled=labeled)
+
+
+def test_the_target_of_a_run_comes_with_its_labels_if_they_are_asked_for(tmp_path: Path) -> None:
     write_cityscapes(tmp_path)
     snapshot = snapshot_of("gc_640x360_b2_class_mix")
-    samples, why = list_target(snapshot, tmp_path, splits=None, first=None)
+    samples = targets(snapshot, tmp_path, labeled=True)
     assert [sample.stem for sample in samples] == list(CITYSCAPES_STEMS)
     assert [sample.labels for sample in samples] == [
         cityscapes_labels(tmp_path, stem) for stem in CITYSCAPES_STEMS
     ]
-    assert why == ""
     missing = cityscapes_labels(tmp_path, CITYSCAPES_STEMS[2])
     missing.unlink()
-    samples, why = list_target(snapshot, tmp_path, splits=None, first=None)
-    assert [sample.stem for sample in samples] == list(CITYSCAPES_STEMS)
-    assert [sample.labels for sample in samples] == [None] * 4
-    assert f"expected {missing}" in why
+    with pytest.raises(InputError, match=r"ha(s|ve) no label"):
+        targets(snapshot, tmp_path, labeled=True)
+
+
+def test_labels_of_the_target_stay_closed_unless_scores_are_asked_for(tmp_path: Path) -> None:
+    write_cityscapes(tmp_path)
+    for stem in CITYSCAPES_STEMS:
+        cityscapes_labels(tmp_path, stem).write_bytes(b"opening this fails")
+    snapshot = snapshot_of("gc_640x360_b2_class_mix")
+    before = targets(snapshot, tmp_path)
+    assert [sample.stem for sample in before] == list(CITYSCAPES_STEMS)
+    assert [sample.labels for sample in before] == [None] * 4
     shutil.rmtree(tmp_path / "Cityscapes" / "gtFine")
-    samples, why = list_target(snapshot, tmp_path, splits=None, first=None)
-    assert [sample.labels for sample in samples] == [None] * 4
-    assert "does not exist" in why
+    (tmp_path / "Cityscapes" / "gtFine").write_text("a file: listing it fails")
+    assert targets(snapshot, tmp_path) == before
 
 
-def test_labels_that_hold_train_ids_score_nothing(tmp_path: Path) -> None:
+def test_labels_that_hold_train_ids_are_not_scored(tmp_path: Path) -> None:
     """Without a 255 among them every file is readable, and every score would be nonsense."""
     write_cityscapes(tmp_path)
     for stem in CITYSCAPES_STEMS:
         path = cityscapes_labels(tmp_path, stem)
         write_png(path, np.arange(19, dtype=np.uint8).repeat(20).reshape(10, 38))
-    samples, why = list_target(
-        snapshot_of("gc_640x360_b2_class_mix"), tmp_path, splits=None, first=None
-    )
-    assert [sample.labels for sample in samples] == [None] * 4
-    assert "these look like train ids" in why
+    with pytest.raises(InputError, match="these look like train ids"):
+        targets(snapshot_of("gc_640x360_b2_class_mix"), tmp_path, labeled=True)
 
 
 def test_other_splits_and_a_part_of_the_target(tmp_path: Path) -> None:
@@ -217,7 +231,7 @@ def test_other_splits_and_a_part_of_the_target(tmp_path: Path) -> None:
     snapshot = tiny_snapshot(experiment)
 
     def stems(splits: tuple[str, ...] | None, first: int | None) -> list[str]:
-        return [s.stem for s in list_target(snapshot, tmp_path, splits=splits, first=first)[0]]
+        return [s.stem for s in targets(snapshot, tmp_path, splits=splits, first=first)]
 
     assert stems(None, None) == list(CITYSCAPES_STEMS[:3])
     assert stems(None, 2) == list(CITYSCAPES_STEMS[:2])
@@ -230,11 +244,10 @@ def test_other_splits_and_a_part_of_the_target(tmp_path: Path) -> None:
 def test_a_run_without_a_target_labels_the_data_set_it_is_scored_on(tmp_path: Path) -> None:
     write_cityscapes(tmp_path, labeled=False)
     snapshot = snapshot_of("gc_640x360_b2_source_only")
-    samples, why = list_target(snapshot, tmp_path, splits=None, first=None)
+    samples = targets(snapshot, tmp_path)
     assert [sample.stem for sample in samples] == list(CITYSCAPES_STEMS)
-    assert why
 
 
 def test_a_missing_target_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Cityscapes does not exist"):
-        list_target(snapshot_of("gc_640x360_b2_class_mix"), tmp_path, splits=None, first=None)
+        targets(snapshot_of("gc_640x360_b2_class_mix"), tmp_path)

@@ -91,7 +91,7 @@ def test_an_unfinished_preparation_is_no_data_set(folder: Path, tmp_path: Path) 
     (tmp_path / "Fashion5").unlink()
     for part in ("images", "labels"):
         (tmp_path / "Fashion5" / part).mkdir(parents=True)
-    with pytest.raises(InputError, match=r"holds no groups\.json.*prepare_fashionpedia"):
+    with pytest.raises(InputError, match=r"has no groups\.json.*prepare_fashionpedia"):
         samples_below(tmp_path, "train")
 
 

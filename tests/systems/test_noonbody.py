@@ -19,7 +19,6 @@ from tiny_runs import CPU, REPOSITORY, metrics
 from uda.data.config import DataConfig, DomainConfig
 from uda.data.datasets.body_parts import BODY_PARTS, NOONBODY
 from uda.data.registry import LAYOUTS, list_dataset
-from uda.data.samples import Sample
 from uda.data.sampling import batches
 from uda.data.training import open_training_data
 from uda.data.transforms import load_cropped
@@ -173,11 +172,7 @@ def test_every_record_is_a_preset_that_trains(name: str, root: Path) -> None:
     assert not all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-def _photographs(root: Path, split: str, labeled: bool) -> list[Sample]:
-    return [s._replace(dataset="photos") for s in NOONBODY.list_samples(root, split, labeled)]
-
-
-PHOTOS = replace(NOONBODY, name="photos", list_samples=_photographs)
+PHOTOS = replace(NOONBODY, name="photos")
 
 
 def adaptation(root: Path) -> Experiment:

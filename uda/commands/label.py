@@ -23,6 +23,11 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         "--output", metavar="DIR", type=Path, help="default: pseudo_labels/ next to FILE"
     )
     labels.add_argument("--splits", nargs="+", metavar="SPLIT", help="default: the snapshot's")
+    labels.add_argument(
+        "--score", action="store_true",
+        help="also score the labels against the target's ground truth, which is not opened "
+        "otherwise; a threshold chosen by these scores is chosen with labels",
+    )  # fmt: skip
     labels.add_argument("--first", type=at_least(1), metavar="N", help="only the first N images")
     add_network_options(parser)
     return parser.parse_args(arguments)
@@ -33,11 +38,12 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
     with clear_errors(), process_group(device_named(arguments.device)) as device:
         folder = arguments.output or arguments.restore_from.parent / "pseudo_labels"
         network = network_from(arguments, device, target=True)
-        samples, why_unscored = list_target(
+        samples = list_target(
             network.snapshot,
             network.configured_root,
             splits=arguments.splits,
             first=arguments.first,
+            labeled=arguments.score,
         )
         result = label_images(
             network.segmenter,
@@ -54,4 +60,4 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
         facts = {"protocol": result.manifest.protocol, "images": len(samples), "folder": folder}
         print_facts(network.facts | facts)
         names = network.snapshot.label_space.report_names
-        print(labeling_report(result, names, why_unscored=why_unscored))
+        print(labeling_report(result, names))

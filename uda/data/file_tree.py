@@ -1,4 +1,4 @@
-"""The files below a folder, in an order that no file system decides."""
+"""The files below a folder, in an order that does not depend on the file system."""
 
 import os
 from pathlib import Path
@@ -8,10 +8,11 @@ from uda.utilities.errors import InputError
 PICTURES = (".png", ".jpg", ".jpeg")
 
 
-def files_below(folder: Path) -> list[str]:
-    """Sorted names of all files below `folder`, relative to it, with slashes.
+def files_below(folder: Path, *, levels: int | None = None) -> list[str]:
+    """Sorted names of all files below `folder`, relative to it, with slashes; of no more folders
+    than `levels` deep, 1 being `folder` alone.
 
-    Hidden files and folders are left out, among them what a Mac leaves beside the files it copies.
+    Hidden files and folders are left out, among them what a Mac leaves next to the files it copies.
     Links to folders are followed, each folder once. Raises InputError when a folder cannot be read.
     """
 
@@ -29,9 +30,12 @@ def files_below(folder: Path) -> list[str]:
             folders.clear()
             continue
         seen.add((stat.st_dev, stat.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
         within = Path(parent).relative_to(folder)
-        found += [(within / name).as_posix() for name in names if not name.startswith(".")]
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if levels is not None and len(within.parts) + 1 >= levels:
+            folders.clear()
+        prefix = "" if within == Path() else f"{within.as_posix()}/"
+        found += [prefix + name for name in names if not name.startswith(".")]
     return sorted(found)
 
 

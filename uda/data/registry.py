@@ -3,7 +3,6 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,10 @@ import uda.data.datasets
 from uda.data.class_range import FILES_LOOKED_AT
 from uda.data.config import DataConfig, DomainConfig
 from uda.data.described.layouts import described_layout, is_described
-from uda.data.files import image_size, read_raw_labels, sizes_fit
-from uda.data.samples import Layout, Sample, evenly_spaced, list_split
+from uda.data.files import read_raw_labels, sizes_fit
+from uda.data.known_files import KnownFiles
+from uda.data.listing import list_split
+from uda.data.samples import Layout, Sample, evenly_spaced
 from uda.labels.spaces import CITYSCAPES, LabelSpace
 from uda.utilities.config_tree import suggest
 from uda.utilities.discovery import instances_of
@@ -129,20 +130,20 @@ def list_domain(data: DataConfig, domain: DomainConfig, *, labeled: bool) -> lis
     return samples
 
 
-def check_sizes(samples: Sequence[Sample]) -> None:
-    """Raises InputError when a label file is of another size than its image, or is no image.
+def check_sizes(samples: Sequence[Sample], files: KnownFiles) -> None:
+    """Raises InputError when a label file has another size than its image, or is not an image.
 
-    Reads headers only, so that a run of days does not meet the odd file after hours.
+    Reads headers only, and those of unchanged files once (see uda/data/known_files.py), so that a
+    run of days does not meet the odd file after hours.
     """
-
-    def sizes_differ(sample: Sample) -> bool:
-        return sample.labels is not None and not sizes_fit(
-            image_size(sample.image), image_size(sample.labels), translated=sample.translated
-        )
-
-    with ThreadPoolExecutor(8) as pool:
-        verdicts = list(pool.map(sizes_differ, samples))
-    odd = [sample for sample, differs in zip(samples, verdicts, strict=True) if differs]
+    labeled = [sample for sample in samples if sample.labels is not None]
+    paths = [path for sample in labeled for path in (sample.image, sample.labels) if path]
+    sizes = files.image_sizes(paths)
+    odd = [
+        sample
+        for sample, image, labels in zip(labeled, sizes[::2], sizes[1::2], strict=True)
+        if not sizes_fit(image, labels, translated=sample.translated)
+    ]
     if odd:
         names = ",".join(sample.name for sample in odd[:20])
         raise InputError(

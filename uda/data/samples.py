@@ -1,6 +1,5 @@
-"""Samples of a data set, and what a data set on disk must say about itself."""
+"""Samples of a data set, and how a data set is laid out on disk."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,8 +7,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from uda.data.patterns import Pattern
 from uda.labels.spaces import LabelSpace
-from uda.utilities.errors import InputError
 
 
 class Sample(NamedTuple):
@@ -21,7 +20,7 @@ class Sample(NamedTuple):
     labels: Path | None  # None: the label files of this sample were not even looked for
     # A translated image may be smaller than the labels it was made from; it has their shape.
     translated: bool = False
-    # Whose raw ids its label file holds; None: those of whoever reads it.
+    # Whose raw ids its label file has; None: those of whoever reads it.
     space: LabelSpace | None = None
     upright: bool = False  # turned as its camera has noted; an image with labels is as stored
 
@@ -35,84 +34,91 @@ class KnownSplit:
     """What the publishers of a data set say of one of its splits."""
 
     counts: tuple[int, ...]  # images; several where several versions are in use
-    # "optional": training and scoring on other splits goes without; "none": files named as labels
-    # hold none, or lie in another layout.
+    # "optional": training and scoring on other splits need none; "none": files named as labels
+    # have none, or are laid out differently.
     labels: Literal["needed", "optional", "none"] = "needed"
 
 
-@dataclass(frozen=True, slots=True)
+class Split(NamedTuple):
+    """Where the images of a split are, and which of them belong to it."""
+
+    name: str
+    images: tuple[Pattern, ...]
+    labels: Pattern | None  # None: it has no labels
+    folder: str  # what {split} stands for
+    list_file: str = ""  # below the data set's folder: the names that belong to it
+    share: float = 0.0  # of all images, sampled by the layout's seed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """How a data set lies on disk."""
+    """How a data set is laid out on disk: see uda/data/patterns.py for `images` and `labels`."""
 
     name: str  # as presets call it
     short_name: str  # as snapshot files call it
     folder: str  # below the data root
-    splits: tuple[str, ...]
     label_space: LabelSpace
-    list_samples: Callable[[Path, str, bool], list[Sample]]  # (root, split, labeled)
-    expected: str  # the layout in words, for error messages
-    folders: Callable[[Path, str], tuple[Path, Path]]  # (root, split): of images and of labels
-    image_suffix: str
-    label_suffix: str
+    splits: tuple[str, ...]
+    images: str = ""  # pattern below `folder`, such as images/{split}/*.png
+    labels: str = ""  # the same wildcards; empty: there are no labels
+    parts: Mapping[str, Split] = field(default_factory=dict)  # of splits with patterns of their own
+    shares: Mapping[str, float] = field(default_factory=dict)  # see `Split`
+    seed: int = 0  # of shares
+    # Whether a sample is called by its path, all that the wildcards stand for; else by its file's
+    # name, without what follows the last wildcard.
+    named_by_path: bool = False
+    note: str = ""  # for messages: where the files come from, and what to do if some are missing
+    # Raises InputError when what else is in the folder does not fit: (folder, labeled).
+    check: Callable[[Path, bool], None] | None = None
     # What is known of some splits, by name, and of the classes' shares of the labeled pixels, by
     # train id, if anything. The shares are rough: they only tell a data set from a mistake.
     known: Mapping[str, KnownSplit] = field(default_factory=dict)
     class_shares: tuple[float, ...] = ()
     translated: bool = False  # see `Sample`
-    # Where the labels of an image belong, when suffixes do not say it: (root, split, image).
-    find_labels: Callable[[Path, str, Path], Path] | None = None
-    description: str = ""  # what a file of the user's says; empty for data sets of this library
-    unlabeled: tuple[str, ...] = ()  # splits that have no labels by their description
-    # The name of an image's label file, where it is not the image's with another suffix.
-    label_name: Callable[[str], str] | None = None
+    domain: Literal["", "source"] = ""  # "source": shows no domain that is scored
+    description: str = ""  # what the user's TOML file says; empty for data sets of this library
+
+    def part(self, split: str) -> Split:
+        """The patterns of one split."""
+        if self.parts:
+            return self.parts[split]
+        images = Pattern(self.images, f"{self.name}: images")
+        labels = Pattern(self.labels, f"{self.name}: labels") if self.labels else None
+        return Split(split, (images,), labels, folder=split, share=self.shares.get(split, 0.0))
+
+    @property
+    def expected(self) -> str:
+        """The layout in words, for error messages."""
+        first = self.part(self.splits[0])
+        patterns = [*first.images, *([first.labels] if first.labels else [])]
+        texts = " and ".join(pattern.text for pattern in patterns)
+        return f"{texts} ({self.note})" if self.note else texts
+
+    def folders(self, root: Path, split: str) -> tuple[Path, Path]:
+        """The folders of a split's images and of its labels, `root` being the data set's own."""
+        part = self.part(split)
+        images = root / part.images[0].folder(part.folder)
+        return images, root / part.labels.folder(part.folder) if part.labels else images
 
     def label_file(self, root: Path, split: str, image: Path) -> Path:
         """Where the labels of an image of `split` belong."""
-        if self.find_labels is not None:
-            return self.find_labels(root, split, image)
-        images, labels = self.folders(root, split)
-        name = image.name.removesuffix(self.image_suffix) + self.label_suffix
-        if self.label_name is not None:
-            name = self.label_name(image.name)
-        return labels / image.parent.relative_to(images) / name
-
-
-def list_split(layout: Layout, root: Path, split: str, *, labeled: bool) -> list[Sample]:
-    """The samples of one split in their fixed, sorted order.
-
-    With `labeled` false no label folder is opened, listed or looked for. Raises InputError when the
-    split is unknown, a folder is missing or empty, or an image has no label.
-    """
-    if split not in layout.splits:
-        raise InputError(f"{layout.name} has no split {split!r}; it has {', '.join(layout.splits)}")
-    samples = layout.list_samples(root, split, labeled)
-    if not samples:
-        raise InputError(f"{root}: no images of split {split!r}; expected {layout.expected}")
-    return [sample._replace(space=layout.label_space) for sample in samples]
-
-
-def list_files(folder: Path, suffix: str, expected: str) -> list[str]:
-    """Sorted names of the files in `folder` that end in `suffix`; InputError if it is not there.
-
-    What a Mac leaves beside the files it copies is none of them; see `is_left_by_mac`.
-    """
-    try:
-        names = [entry.name for entry in os.scandir(folder)]
-        return sorted(n for n in names if n.endswith(suffix) and not is_left_by_mac(n))
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{folder} does not exist; expected {expected}") from None
-    except PermissionError:
-        raise InputError(f"{folder} cannot be read: permission denied") from None
+        part = self.part(split)
+        path = image.relative_to(root).as_posix()
+        values = (pattern.match(path, part.folder) for pattern in part.images)
+        found = next((value for value in values if value is not None), None)
+        if part.labels is None or found is None:  # it has none, or is an image of another split
+            return root / f"no labels of {path}"
+        return root / part.labels.write(found, part.folder)
 
 
 def seeded_split(count: int, shares: Sequence[float], *, seed: int) -> tuple[list[int], ...]:
-    """0 up to `count`, drawn by `seed` into parts of about these `shares`, which sum to 1.
+    """0 to `count` - 1, sampled by `seed` into parts of about these `shares`, which sum to 1.
 
-    Each part is in ascending order, and all of them together hold every number once.
+    Each part is in ascending order, and together they have every number once.
     """
-    drawn = np.random.default_rng(seed).permutation(count)
+    order = np.random.default_rng(seed).permutation(count)
     ends = np.round(np.cumsum(shares) * count).astype(int)
-    return tuple(sorted(part.tolist()) for part in np.split(drawn, ends[:-1]))
+    return tuple(sorted(part.tolist()) for part in np.split(order, ends[:-1]))
 
 
 def evenly_spaced(samples: Sequence[Sample], most: int) -> list[Sample]:
@@ -122,5 +128,5 @@ def evenly_spaced(samples: Sequence[Sample], most: int) -> list[Sample]:
 
 
 def is_left_by_mac(name: str) -> bool:
-    """Whether a file of this name holds the attributes of another: `._a.png` those of `a.png`."""
+    """Whether a file of this name has the attributes of another: `._a.png` those of `a.png`."""
     return name.startswith("._")

@@ -1,10 +1,12 @@
 """From the settings of a preset to the samples on disk, checked before a run begins."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from uda.data.config import DataConfig
+from uda.data.known_files import KnownFiles
+from uda.data.overlap import same_files
 from uda.data.pseudo_label_folder import PseudoLabelFolder
 from uda.data.registry import (
     check_raw_ids,
@@ -21,6 +23,8 @@ from uda.data.start_checks import check_some
 from uda.labels.spaces import LabelSpace
 from uda.utilities.errors import InputError, require, shown
 
+NOT_DECLARED = "not declared"  # a run's supervision
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
@@ -29,8 +33,9 @@ class TrainingData:
     dataset: TrainingDataset
     label_space: LabelSpace
     short_name: str  # of the source, or of the target without one, for snapshot names
-    supervision: str  # none | pseudo | ground truth (N images)
-    described: tuple[str, ...] = ()  # by files of the user's: what they say; see `Layout`
+    supervision: str  # none | pseudo | ground truth (N images) | not declared; see `_supervision`
+    described: tuple[str, ...] = ()  # what the user's TOML files say; see `Layout`
+    files: KnownFiles = field(default_factory=KnownFiles, repr=False)  # of all these samples
 
 
 def open_training_data(data: DataConfig, *, seed: int, evaluated: str) -> TrainingData:
@@ -39,6 +44,7 @@ def open_training_data(data: DataConfig, *, seed: int, evaluated: str) -> Traini
     Without `data.target_ground_truth`, label files of the target are neither opened nor looked for.
     Raises InputError when anything is missing or does not fit together.
     """
+    files = KnownFiles()
     source = [] if data.source is None else list_domain(data, data.source, labeled=True)
     target = []
     if data.target is not None:
@@ -50,7 +56,7 @@ def open_training_data(data: DataConfig, *, seed: int, evaluated: str) -> Traini
     label_space = layouts[0].label_space
     _check_classes(data, label_space)
     for samples in (source, target):
-        check_sizes(samples)
+        check_sizes(samples, files)
         check_raw_ids(samples)
     pseudo_labels = None
     if data.pseudo_labels is not None and data.target is not None:
@@ -72,17 +78,27 @@ def open_training_data(data: DataConfig, *, seed: int, evaluated: str) -> Traini
     )
     targets = {evaluated} | set(data.target.datasets if data.target is not None else ())
     targets = {layout_named(name).name for name in targets}
-    files = {sample.image.absolute() for sample in target}  # another name for them changes nothing
-    learned = [s for s in [*source, *target] if s.dataset in targets or s.image.absolute() in files]
+    same = same_files(source, target, files)  # another name for them changes nothing
+    learned = [*target, *(s for s in source if s.dataset in targets or s.name in same)]
     supervision = _supervision(learned, pseudo_labels)
+    if supervision == "none" and not _domains_are_known(data, evaluated):
+        supervision = NOT_DECLARED
     described = tuple(layout_named(name).description for name in datasets_of(data))
-    return TrainingData(dataset, label_space, layouts[0].short_name, supervision, described)
+    return TrainingData(dataset, label_space, layouts[0].short_name, supervision, described, files)
 
 
 def open_labeled_split(
-    root: Path, dataset: str, split: str, *, label_space: LabelSpace
+    root: Path,
+    dataset: str,
+    split: str,
+    *,
+    label_space: LabelSpace,
+    files: KnownFiles | None = None,
 ) -> list[Sample]:
-    """The samples of a split to score on; InputError when they are not of `label_space`."""
+    """The samples of a split to score on; InputError when they are not of `label_space`.
+
+    files: those of the start that this belongs to, which then finishes them.
+    """
     require_known_classes(dataset, label_space)
     require(
         layout_named(dataset).label_space.unscored == label_space.unscored,
@@ -90,7 +106,10 @@ def open_labeled_split(
         "network knows: give the same classes scored = false",
     )
     samples = list_dataset(root, dataset, split, labeled=True)
-    check_sizes(samples)
+    known = files or KnownFiles()
+    check_sizes(samples, known)
+    if files is None:
+        known.finish()
     check_raw_ids(samples)
     return samples
 
@@ -149,7 +168,32 @@ def _check_exclusions(data: DataConfig) -> None:
         )
 
 
+def _domains_are_known(data: DataConfig, evaluated: str) -> bool:
+    """Whether labels that are learned are known to be no labels of the domain that is scored.
+
+    That is so where a target is declared, of data sets that are sources by their description, and
+    of this library's own. But two files of the user's may describe one recording.
+    """
+    if data.target is not None or data.source is None:
+        return True
+    sources = [layout_named(name) for name in data.source.datasets]
+    described = any(layout.description for layout in (*sources, layout_named(evaluated)))
+    return not described or all(layout.domain == "source" for layout in sources)
+
+
+def declaration_remark(opened: TrainingData) -> list[str]:
+    """How to declare what the labels of a run are labels of, where it is not declared."""
+    if opened.supervision != NOT_DECLARED:
+        return []
+    names = ", ".join(dict.fromkeys(sample.dataset for sample in opened.dataset.source))
+    return [
+        f"supervision is {NOT_DECLARED}: the run has no target, so nothing tells whether {names} "
+        'shows the scored domain. If it does not, write domain = "source" into its TOML file'
+    ]
+
+
 def _supervision(of_target: Sequence[Sample], pseudo_labels: PseudoLabelFolder | None) -> str:
+    """What is known of labels of the target that a run learns from."""
     labeled = sum(sample.labels is not None for sample in of_target)
     if labeled:
         return f"ground truth ({labeled} images)"

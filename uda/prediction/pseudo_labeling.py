@@ -26,20 +26,25 @@ from uda.utilities.weight_files import sha256
 
 
 class LabelingResult(NamedTuple):
-    """What was written, and how good it is where that can be known."""
+    """What was written, and how good it is if that was asked for."""
 
     manifest: Manifest
-    scores: Scores | None  # of the pixels that kept a label; None where labels could not be read
+    scores: Scores | None  # of the pixels that kept a label; None without readable ground truth
     why_unscored: str = ""
 
 
 def list_target(
-    snapshot: Snapshot, root: str | Path, *, splits: Sequence[str] | None, first: int | None
-) -> tuple[list[Sample], str]:
+    snapshot: Snapshot,
+    root: str | Path,
+    *,
+    splits: Sequence[str] | None,
+    first: int | None,
+    labeled: bool,
+) -> list[Sample]:
     """The target images of a snapshot's run, or other splits of the data set it is scored on.
 
-    They come with their label files where all of them are there; if not, the second value says
-    why, and no label is read.
+    Without `labeled`, no label file is opened, listed or looked for. With it, raises InputError
+    when an image has no label file, or the label files cannot be used.
     """
     data = replace(snapshot.data, root=str(root))
     domain = data.target or DomainConfig(datasets=(snapshot.evaluation.dataset,))
@@ -47,13 +52,9 @@ def list_target(
         domain = replace(domain, splits=tuple(splits), first=None)
     if first is not None:
         domain = replace(domain, first=first)
-    unlabeled = list_domain(data, domain, labeled=False)
-    try:
-        labeled = list_domain(data, domain, labeled=True)
-        check_raw_ids(labeled)
-        return labeled, ""
-    except InputError as error:
-        return unlabeled, str(error)
+    samples = list_domain(data, domain, labeled=labeled)
+    check_raw_ids(samples)
+    return samples
 
 
 def label_images(
@@ -161,18 +162,18 @@ class _Counts:
 def _truth(sample: Sample, size: tuple[int, int], label_space: LabelSpace) -> Tensor:
     """Train ids (H, W) int64 of a sample; InputError when it has none that can be read."""
     if sample.labels is None:
-        raise InputError(f"{sample.name} has no labels")
+        raise InputError("no label file was opened; add --score to compare with ground truth")
     return torch.from_numpy(read_train_ids(sample.labels, size, sample.space or label_space)).long()
 
 
-def labeling_report(result: LabelingResult, names: Sequence[str], *, why_unscored: str = "") -> str:
-    """The share of the pixels that kept their label, in all and by class, called `names`, and the
-    scores of those pixels or the reason why there are none."""
+def labeling_report(result: LabelingResult, names: Sequence[str]) -> str:
+    """The share of the pixels that kept their label, in total and for each class of `names`, and
+    the scores of those pixels or the reason why there are none."""
     lines = [f"share kept: {result.manifest.share_kept:.1%}"]
     for name, share in zip(names, result.manifest.share_kept_per_class.values(), strict=True):
         lines.append(f"  {name}: {'never predicted' if share is None else f'{share:.1%}'}")
     if result.scores is None:
-        return "\n".join([*lines, f"not scored: {why_unscored or result.why_unscored}"])
+        return "\n".join([*lines, f"not scored: {result.why_unscored}"])
     lines.append("against ground truth, pixels with a label:")
     if result.scores.absent:
         lines.append(absent_line(result.scores))

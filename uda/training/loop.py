@@ -7,11 +7,17 @@ from pathlib import Path
 
 import torch
 
+from uda.data.overlap import copy_remarks, refuse_overlap
 from uda.data.registry import datasets_of, root_of
 from uda.data.samples import Sample
 from uda.data.sampling import batches
 from uda.data.start_checks import count_remarks, range_remarks
-from uda.data.training import TrainingData, open_labeled_split, open_training_data
+from uda.data.training import (
+    TrainingData,
+    declaration_remark,
+    open_labeled_split,
+    open_training_data,
+)
 from uda.evaluation.metrics import Scores
 from uda.experiment import Experiment, validate
 from uda.training.records import (
@@ -84,24 +90,24 @@ def _open_data(experiment: Experiment) -> tuple[TrainingData, Sequence[Sample]]:
         scored.dataset,
         scored.split,
         label_space=data.label_space,
+        files=data.files,
     )
-    trained = [data.dataset.target]
+    trained = list(data.dataset.target)
     if experiment.train.sanity_check:
         source = {sample.name for sample in data.dataset.source}
         validation = [sample for sample in validation if sample.name in source]
         said = f"{data.supervision}; sanity check: scored on training images"
         data = replace(data, supervision=said)
     else:
-        trained.append(data.dataset.source)
-    for samples in trained:
-        _refuse_overlap(samples, validation)
+        trained += data.dataset.source
+    refuse_overlap(trained, validation, data.files)
     return data, validation
 
 
 def _run_to_end(session: Session, remarks: Sequence[str], *, unfinished: bool) -> Scores:
     """Makes the remaining steps and their records; the scores of the last step."""
     session.tracker.say(describe(session))
-    warnings = (f"warning: {remark}" for remark in _remarks(session.experiment))
+    warnings = (f"warning: {remark}" for remark in _remarks(session))
     for line in (*remarks, *warnings):
         session.tracker.say(line)
     scores = None
@@ -145,22 +151,18 @@ def _stopped(session: Session, *, unfinished: bool = False) -> Stopped:
     return session.stop.stopped(session.run.step)
 
 
-def _remarks(experiment: Experiment) -> list[str]:
+def _remarks(session: Session) -> list[str]:
     """What is worth knowing about the data before a run of days."""
-    data, scored = experiment.data, experiment.evaluation
+    data, scored = session.experiment.data, session.experiment.evaluation
+    opened = session.folder.data
+    trained = opened.dataset
+    copied = copy_remarks(trained.source, trained.target, session.validation, opened.files)
+    opened.files.finish()
     root = root_of(data.root, [scored.dataset, *datasets_of(data)])
     used = {"dataset": scored.dataset, "split": scored.split}
-    return [*count_remarks(data, root, **used), *range_remarks(data, root, **used)]
-
-
-def _refuse_overlap(trained: Sequence[Sample], validation: Sequence[Sample]) -> None:
-    """Raises InputError when an image is both trained on and scored, by whatever name."""
-    scored = {sample.name for sample in validation}
-    files = {sample.image.absolute() for sample in validation}
-    both = sorted(s.name for s in trained if s.name in scored or s.image.absolute() in files)
-    require(
-        not both,
-        f"{len(both)} images are both trained on and scored, the first is {both[:1]}: choose other "
-        "splits with --set data.source.splits=..., --set data.target.splits=... or "
-        "--set evaluation.split=...; to score training images on purpose, add --sanity-check",
-    )
+    return [
+        *copied,
+        *declaration_remark(opened),
+        *count_remarks(data, root, **used),
+        *range_remarks(data, root, **used),
+    ]

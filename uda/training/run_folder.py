@@ -184,7 +184,9 @@ class RunFolder:
                 try:
                     with clear_write_errors(self.path):
                         self.path.mkdir(parents=True, exist_ok=True)
-                    held.enter_context(sole_writer(self.path))
+                    remark = held.enter_context(sole_writer(self.path))
+                    if remark:
+                        print(remark)
                     if new:
                         self.refuse_if_used()
                     remove_partial(self.path)

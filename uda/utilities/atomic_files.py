@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and what to do when a disk takes no more."""
+"""Files that are written whole or not at all, and clear errors when a disk is full."""
 
 import os
 import shutil
@@ -14,10 +14,10 @@ _PARTIAL = ".partial"
 
 @contextmanager
 def replacing(path: Path, *, keep: Path | None = None) -> Iterator[BinaryIO]:
-    """A file to write what `path` will hold: it holds the old content or all of the new one,
-    whenever the process or the machine dies. With `keep`, the old content stays there.
+    """A file to write the new content of `path`: `path` has either the old content or all of the
+    new one, whenever the process or the machine dies. `keep`: where the old content is kept.
 
-    Raises WriteError, with the old file in place, when the disk does not take it.
+    Raises WriteError, with the old file in place, when it cannot be written.
     """
     temporary = path.with_name(path.name + _PARTIAL)
     with clear_write_errors(path):
@@ -41,7 +41,7 @@ def replacing(path: Path, *, keep: Path | None = None) -> Iterator[BinaryIO]:
 
 @contextmanager
 def clear_write_errors(path: Path) -> Iterator[None]:
-    """What the system says of a disk inside becomes a WriteError that names `path`."""
+    """Turns an OSError raised inside into a WriteError that names `path`."""
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -50,24 +50,30 @@ def clear_write_errors(path: Path) -> Iterator[None]:
         if not isinstance(cause, OSError):
             raise
         raise WriteError(
-            f"{path} cannot be written ({cause.strerror or cause}; {_room(path)}): make room, or "
-            "take a folder that can be written, and give the command again, for a run with "
-            "--resume; what was saved before is whole"
+            f"{path} cannot be written ({cause.strerror or cause}; {_room(path)}): free some space "
+            "or choose a writable folder, then repeat the command (a run: with --resume); what was "
+            "saved before is intact"
         ) from error
 
 
 def remove_partial(folder: Path) -> None:
-    """Removes what a process that was killed had begun to write into `folder`."""
+    """Removes the files that a killed process had begun to write into `folder`.
+
+    A folder called so, such as `pseudo_labels.partial`, stays: another command may be writing it,
+    and removes it itself when it starts over.
+    """
     for path in folder.glob(f"*{_PARTIAL}"):
+        if path.is_dir() and not path.is_symlink():
+            continue
         with clear_write_errors(path):
             path.unlink()
 
 
 def _room(path: Path) -> str:
-    """How much room there is where `path` would be."""
+    """How much space is free where `path` would be."""
     existing = next(folder for folder in path.absolute().parents if folder.exists())
     try:
         free = shutil.disk_usage(existing).free
     except OSError:
-        return "room unknown"
+        return "free space unknown"
     return f"{free / 2**20:.0f} MiB free"

@@ -1,5 +1,6 @@
-"""One process at a time writes into the folder of a run."""
+"""One process at a time writes into a folder."""
 
+import errno
 import fcntl
 import os
 import socket
@@ -13,36 +14,117 @@ from uda.utilities.atomic_files import clear_write_errors
 from uda.utilities.errors import InputError
 
 LOCK = ".lock"
+OWNER = ".lock.owner"  # exists while a process writes, where the file system has no locks
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
 @contextmanager
-def sole_writer(folder: Path) -> Iterator[None]:
-    """Holds the lock of `folder`. The system takes it back however the process ends, so it is never
-    left behind; the file that it is on stays. Raises InputError when another process holds it.
+def sole_writer(folder: Path) -> Iterator[str]:
+    """Holds the lock of `folder` and yields a remark, mostly empty, on how it is locked.
 
-    A record lock, not flock: loader processes, which may outlive a killed run by seconds, do not
-    inherit it.
+    The system releases the lock however the process ends; the file `.lock` stays. It is a record
+    lock, not flock: loader processes, which may outlive a killed run by seconds, do not inherit it.
+    On a file system without locks, the file `.lock.owner` takes its place. A killed process leaves
+    it behind; the next one on the same machine notices and removes it. Raises InputError when
+    another process holds the lock.
     """
     path = folder / LOCK
     with clear_write_errors(path):
         file = path.open("a+")
     with file:
-        _lock(file, folder)
-        yield
+        if _lock(file, folder):
+            yield ""
+            return
+    owner = folder / OWNER
+    _own(owner, folder)
+    try:
+        yield f"the file system of {folder} has no locks (tried .lock): {owner.name} replaces it"
+    finally:
+        owner.unlink(missing_ok=True)
 
 
-def _lock(file: TextIO, folder: Path) -> None:
-    """Takes the lock, and notes for others who has it."""
+def _lock(file: TextIO, folder: Path) -> bool:
+    """Takes the lock and writes down its owner; False where the file system has no locks."""
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         file.seek(0)
-        raise InputError(
-            f"{folder} is being written by another run ({file.read().strip() or 'unknown'}): wait "
-            "until it ends, stop it, or choose another folder with --run NAME"
-        ) from None
-    now = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+        raise _in_use(folder, file.read()) from None
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return False
+        raise InputError(f"{folder / LOCK} cannot be locked ({error.strerror})") from None
     with clear_write_errors(folder / LOCK):
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()} since {now}\n")
+        file.write(_this_process() + "\n")
         file.flush()
+    return True
+
+
+def _own(path: Path, folder: Path) -> None:
+    """Creates the owner file, which fails while another process has it."""
+    while True:
+        try:
+            with clear_write_errors(path):
+                descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        except InputError as error:
+            if not isinstance(error.__cause__, FileExistsError):
+                raise
+            _remove_if_stale(path, folder)
+            continue
+        with os.fdopen(descriptor, "w") as file, clear_write_errors(path):
+            file.write(f"{_this_process()}\n{os.getpid()} {socket.gethostname()} {_started()}\n")
+        return
+
+
+def _remove_if_stale(path: Path, folder: Path) -> None:
+    """Removes an owner file whose process has ended; InputError while that cannot be told."""
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return
+    fields = text.splitlines()[1].split() if text.count("\n") == 2 else []
+    own = len(fields) == 3 and fields[0].isdigit() and fields[1] == socket.gethostname()
+    if not own or _runs(int(fields[0]), fields[2]):
+        raise _in_use(folder, text.partition("\n")[0], f"; if it has ended, remove {path}")
+    # Another process may have removed it and made its own since: only the stale one may go.
+    aside = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        path.rename(aside)
+    except FileNotFoundError:
+        return
+    if aside.read_text() != text:
+        os.link(aside, path)
+    aside.unlink()
+
+
+def _runs(process: int, started: str) -> bool:
+    """Whether a process of this machine still runs, and is not another one of the same number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return _started(process) == started
+
+
+def _started(process: int | str = "self") -> str:
+    """When a process was started, in ticks since the machine was; "unknown" outside Linux."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return "unknown"
+    return stat.rpartition(")")[2].split()[19]  # the name before it may hold anything
+
+
+def _this_process() -> str:
+    now = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+    return f"process {os.getpid()} on {socket.gethostname()} since {now}"
+
+
+def _in_use(folder: Path, owner: str, advice: str = "") -> InputError:
+    return InputError(
+        f"{folder} is being written by another process ({owner.strip() or 'unknown'}): wait until "
+        f"it ends, stop it, or choose another folder with --run NAME{advice}"
+    )

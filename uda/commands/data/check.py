@@ -15,6 +15,7 @@ from uda.data.doctor.check import check_data
 from uda.data.doctor.file_facts import FactsCache
 from uda.data.doctor.plan import Plan, plan_of_datasets, plan_of_preset, plan_of_root
 from uda.data.doctor.report_text import format_json, format_report
+from uda.data.known_files import cache_file
 from uda.data.registry import data_root, datasets_of, refuse_unused_root, root_of
 from uda.experiment import validate
 from uda.experiments import load_preset
@@ -39,7 +40,7 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     add("--workers", type=at_least(1), metavar="N", help="processes (default: one for each core)")
     add("--json", type=Path, metavar="FILE", help="write everything found to FILE")
     add("--cache", type=Path, metavar="FILE",
-        help="facts about unchanged files (default: DIR/.uda_check_cache.json)")  # fmt: skip
+        help="facts about unchanged files (default: in the user's cache folder)")  # fmt: skip
     return parser.parse_args(arguments)
 
 
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> 
     options = parse_arguments(arguments, prog)
     plan, root = plan_and_root(options)
     check_json(options.json)
-    cache = FactsCache(options.cache or root / ".uda_check_cache.json")
+    cache = FactsCache(options.cache or cache_file("check.json"))
     workers = options.workers or len(os.sched_getaffinity(0))
     report = check_data(plan, root, cache, workers=workers, header_only=options.fast, progress=bar)
     # A file name may hold bytes that are not text.

@@ -7,17 +7,8 @@ photographs are not: whoever has them puts them into this layout, with PNGs of i
 Source: Gueler et al., "DensePose", CVPR 2018, arXiv 1802.00434.
 """
 
-from pathlib import Path
-
-from uda.data.samples import KnownSplit, Layout, Sample, list_files
+from uda.data.samples import KnownSplit, Layout
 from uda.labels.spaces import IGNORE_INDEX, LabelSpace
-from uda.utilities.errors import InputError
-
-NAME = "noonbody"
-_EXPECTED = (
-    "images/<split>/<name>.jpg and labels/<split>/<name>.png with ids 0..14, as "
-    "scripts/prepare_densepose.py writes them"
-)
 
 BODY_PARTS = LabelSpace(
     name="body_parts15",
@@ -42,38 +33,15 @@ BODY_PARTS = LabelSpace(
 )  # fmt: skip
 
 
-def _list_samples(root: Path, split: str, labeled: bool) -> list[Sample]:
-    images, labels = _folders(root, split)
-    names = [name.removesuffix(".jpg") for name in list_files(images, ".jpg", _EXPECTED)]
-    present = set(list_files(labels, ".png", _EXPECTED)) if labeled else set()
-    missing = [name for name in names if labeled and f"{name}.png" not in present]
-    if missing:
-        raise InputError(
-            f"{images}: {len(missing)} of {len(names)} images have no label, the first is "
-            f"{missing[0]}.jpg; expected {labels / missing[0]}.png: complete them or remove the "
-            "images"
-        )
-    return [
-        Sample(NAME, name, images / f"{name}.jpg", labels / f"{name}.png" if labeled else None)
-        for name in names
-    ]
-
-
-def _folders(root: Path, split: str) -> tuple[Path, Path]:
-    return root / "images" / split, root / "labels" / split
-
-
 NOONBODY = Layout(
-    name=NAME,
+    name="noonbody",
     short_name="NOONBODY",
     folder="NoonBody",
     splits=("train", "val", "test"),
     label_space=BODY_PARTS,
-    list_samples=_list_samples,
-    expected=_EXPECTED,
-    folders=_folders,
-    image_suffix=".jpg",
-    label_suffix=".png",
+    images="images/{split}/*.jpg",
+    labels="labels/{split}/*.png",
+    note="scripts/prepare_densepose.py writes them, with ids 0..14",
     known={
         # DensePose's train2014 and minival2014 or the challenge's photographs.
         "train": KnownSplit((26437,), labels="optional"),

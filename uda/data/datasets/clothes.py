@@ -8,22 +8,16 @@ that nobody knows). `labels.csv`, if it is there, has to name the classes as the
 """
 
 import csv
-from functools import partial
 from pathlib import Path
 
-from uda.data.samples import KnownSplit, Layout, Sample, list_files, seeded_split
+from uda.data.samples import KnownSplit, Layout
 from uda.labels.spaces import LabelSpace
 from uda.labels.zero_label import reduce_zero_label
 from uda.utilities.errors import InputError, require, shown
 
 _SHARES = {"train": 0.8, "val": 0.2}
 _SPLIT_SEED = 0
-_IMAGES, _LABELS, _NAMES = "png_images/IMAGES", "png_masks/MASKS", "labels.csv"
-_IMAGE_PREFIX, _LABEL_PREFIX, _SUFFIX = "img_", "seg_", ".png"
-_EXPECTED = (
-    f"{_IMAGES}/{_IMAGE_PREFIX}0001{_SUFFIX}, ... and {_LABELS}/{_LABEL_PREFIX}0001{_SUFFIX}, ... "
-    "(as the archive of rajkumarl/people-clothing-segmentation unpacks)"
-)
+_NAMES = "labels.csv"
 
 _CLASSES = (
     "background", "accessories", "bag", "belt", "blazer", "blouse", "bodysuit", "boots", "bra",
@@ -56,33 +50,9 @@ CLOTHES59_CLASSES = LabelSpace(
 CLOTHES58_CLASSES = reduce_zero_label(CLOTHES59_CLASSES, name="clothes58")
 
 
-def _list_samples(dataset: str, root: Path, split: str, labeled: bool) -> list[Sample]:
-    names = list_files(root / _IMAGES, _SUFFIX, _EXPECTED)
-    names = [name for name in names if name.startswith(_IMAGE_PREFIX)]
-    label_names = set(list_files(root / _LABELS, _SUFFIX, _EXPECTED)) if labeled else set()
-    missing = [name for name in names if labeled and _label_name(name) not in label_names]
-    if missing:
-        raise InputError(
-            f"{root}: {len(missing)} of {len(names)} images have no label, the first is "
-            f"{_IMAGES}/{missing[0]}; expected {_LABELS}/{_label_name(missing[0])}: unpack the "
-            "archive again or remove the images"
-        )
+def _check(root: Path, labeled: bool) -> None:
     if labeled:
         check_names(root / _NAMES)
-    parts = seeded_split(len(names), tuple(_SHARES.values()), seed=_SPLIT_SEED)
-    return [
-        Sample(
-            dataset,
-            names[index].removesuffix(_SUFFIX),
-            root / _IMAGES / names[index],
-            root / _LABELS / _label_name(names[index]) if labeled else None,
-        )
-        for index in dict(zip(_SHARES, parts, strict=True))[split]
-    ]
-
-
-def _label_name(image_name: str) -> str:
-    return _LABEL_PREFIX + image_name.removeprefix(_IMAGE_PREFIX)
 
 
 def check_names(path: Path) -> None:
@@ -116,11 +86,6 @@ def check_names(path: Path) -> None:
         )
 
 
-def _folders(root: Path, split: str) -> tuple[Path, Path]:
-    del split  # both lie in the same folders
-    return root / _IMAGES, root / _LABELS
-
-
 def _layout(label_space: LabelSpace) -> Layout:
     return Layout(
         name=label_space.name,
@@ -128,12 +93,12 @@ def _layout(label_space: LabelSpace) -> Layout:
         folder="PeopleClothing",
         splits=tuple(_SHARES),
         label_space=label_space,
-        list_samples=partial(_list_samples, label_space.name),
-        expected=_EXPECTED,
-        folders=_folders,
-        image_suffix=_SUFFIX,
-        label_suffix=_SUFFIX,
-        label_name=_label_name,
+        images="png_images/IMAGES/img_*.png",
+        labels="png_masks/MASKS/seg_*.png",
+        shares=_SHARES,
+        seed=_SPLIT_SEED,
+        note="as the archive of rajkumarl/people-clothing-segmentation unpacks",
+        check=_check,
         known={"train": KnownSplit((800,)), "val": KnownSplit((200,))},
     )
 

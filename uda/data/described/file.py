@@ -4,10 +4,11 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, NotRequired, TypedDict, get_type_hints
+from typing import Any, Literal, NotRequired, TypedDict, get_type_hints
 
 from uda.data.described.classes import Class, label_space_of
-from uda.data.described.patterns import Pattern, is_folder
+from uda.data.patterns import Pattern, is_folder
+from uda.data.samples import Split
 from uda.labels.spaces import LabelSpace
 from uda.utilities.config_tree import suggest
 from uda.utilities.errors import InputError, require, shortened, shown
@@ -37,18 +38,8 @@ class _File(TypedDict):
     ignore: NotRequired[list[int]]
     ignore_colors: NotRequired[list[list[int]]]
     mirror_swaps: NotRequired[list[list[str]]]
+    domain: NotRequired[str]
     reduce_zero_label: NotRequired[bool]
-
-
-class Split(NamedTuple):
-    """Where the images of a split are, and which of them are its."""
-
-    name: str
-    images: tuple[Pattern, ...]
-    labels: Pattern | None
-    folder: str  # what {split} stands for
-    list_file: str = ""
-    share: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +52,8 @@ class Description:
     splits: tuple[Split, ...]
     seed: int  # of shares
     space: LabelSpace
-    content: str  # all that it says, in an order of its own: other comments leave it as it is
+    domain: Literal["", "source"]  # see `Layout`
+    content: str  # all that decides about samples, sorted by key: comments do not change it
 
 
 def read_description(path: Path) -> Description:
@@ -80,6 +72,12 @@ def description_of(text: str, path: Path) -> Description:
     wrong = fault(values, _File)
     require(not wrong, f"{path}: {wrong}")
     name = _name(values.get("name", path.stem), f"{path}: name")
+    domain = values.get("domain", "source")
+    require(
+        domain == "source",
+        f'{path}: domain is {shown(domain)}; allowed: "source", for labels of another domain than '
+        "the one that is scored",
+    )
     splits = tuple(_splits(values, path))
     shares = sum(split.share for split in splits)
     require(shares <= 1 + 1e-9, f"{path}: the shares of splits sum to {shares:g}; allowed: up to 1")
@@ -94,7 +92,8 @@ def description_of(text: str, path: Path) -> Description:
         splits=splits,
         seed=values.get("seed", 0),
         space=label_space_of(values, name=name, origin=str(path)),
-        content=repr({key: values[key] for key in sorted(values) if key != "root"}),
+        domain="source" if "domain" in values else "",
+        content=repr({key: values[key] for key in sorted(values) if key not in ("root", "domain")}),
     )
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uda.data.doctor.findings import Finding, Item, finding
-from uda.data.samples import KnownSplit, Layout, Sample, is_left_by_mac, list_split
+from uda.data.listing import list_split
+from uda.data.samples import KnownSplit, Layout, Sample, is_left_by_mac
 from uda.utilities.errors import InputError
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
@@ -84,7 +85,8 @@ def _with_labels(
 ) -> tuple[list[Sample], list[Finding]]:
     """The samples, with their label files if these are to be read, and what is missing of them."""
     known = wish.layout.known.get(wish.split, KnownSplit(()))
-    without = known.labels == "none" or wish.split in wish.layout.unlabeled
+    part = wish.layout.part(wish.split)
+    without = known.labels == "none" or part.labels is None
     if wish.labels is False or (wish.labels is None and without):
         return samples, []
     label_folder = wish.layout.folders(folder, wish.split)[1]
@@ -121,13 +123,15 @@ def _other_splits(wish: Wish, folder: Path) -> list[Sample]:
     for split in layout.splits:
         if split != wish.split and layout.folders(folder, split)[0] == own:
             with suppress(InputError):  # of that split, which may not be looked at
-                found += layout.list_samples(folder, split, False)
+                found += list_split(layout, folder, split, labeled=False)
     return found
 
 
 def _labels_alone(
     wish: Wish, folder: Path, present: set[Path], samples: list[Sample]
 ) -> list[Finding]:
+    pattern = wish.layout.part(wish.split).labels
+    suffix = pattern.suffix if pattern else ""
     used = {sample.labels for sample in samples} | {
         wish.layout.label_file(folder, wish.split, sample.image)
         for sample in _other_splits(wish, folder)
@@ -135,7 +139,7 @@ def _labels_alone(
     alone = [
         path
         for path in sorted(present - used)
-        if path.name.endswith(wish.layout.label_suffix) and not is_left_by_mac(path.name)
+        if path.name.endswith(suffix) and not is_left_by_mac(path.name)
     ]
     return finding(
         kind="no image", where=wish.name, severity="note", text="label files have no image",

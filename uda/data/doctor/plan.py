@@ -6,8 +6,8 @@ from pathlib import Path
 
 from uda.data.config import DataConfig, DomainConfig
 from uda.data.doctor.listing import Wish
+from uda.data.listing import list_split
 from uda.data.registry import LAYOUTS, layout_named
-from uda.data.samples import list_split
 from uda.utilities.errors import InputError, require
 
 

@@ -10,13 +10,15 @@ from typing import NamedTuple
 
 from uda.data.described.file import description_of
 from uda.data.described.layouts import layout_of
-from uda.data.described.patterns import Pattern, name_of
 from uda.data.drafts.classes import Color, Names, Seen, look_at_labels, names_beside
 from uda.data.drafts.pairs import Pairing, best_pairing
 from uda.data.drafts.splits import quoted, split_lines
 from uda.data.file_tree import pictures_below
+from uda.data.known_files import KnownFiles
+from uda.data.listing import list_split
+from uda.data.patterns import Pattern, name_of
 from uda.data.registry import LABEL_SPACES, LAYOUTS, check_sizes
-from uda.data.samples import evenly_spaced, list_split
+from uda.data.samples import evenly_spaced
 from uda.utilities.errors import InputError, require
 
 _LOOKED_AT = 200  # label files whose values are read
@@ -81,10 +83,10 @@ def _counts(text: str, output: Path) -> dict[str, object]:
         try:
             labeled = list_split(layout, description.root, split, labeled=True)
         except InputError:
-            some = "none" if split in layout.unlabeled else "not all"
+            some = "none" if layout.part(split).labels is None else "not all"
             counts[f"split {split}"] = f"{len(found)} images, {some} of them with labels"
             continue
-        check_sizes(evenly_spaced(labeled, _SIZES_LOOKED_AT))
+        check_sizes(evenly_spaced(labeled, _SIZES_LOOKED_AT), KnownFiles())
     return counts
 
 

@@ -4,8 +4,8 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from uda.data.described.patterns import Pattern, name_of
 from uda.data.drafts.pairs import SPLITS, Pairing
+from uda.data.patterns import Pattern, name_of
 
 _LISTS = ("ImageSets/Segmentation", "splits", "")  # folders of list files
 _VAL_SHARE = 0.2

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from uda.data.datasets.fashion import MANIFEST
 from uda.data.datasets.fashion_classes import FASHION_CLASSES, GROUPS
 from uda.data.files import read_header
 from uda.data.preparation.coco_masks import Size
@@ -26,7 +27,6 @@ from uda.utilities.atomic_files import clear_write_errors, remove_partial, repla
 from uda.utilities.errors import InputError, require
 from uda.utilities.weight_files import sha256
 
-MANIFEST = "groups.json"  # there when a folder is complete: what it was made of
 _BEGUN = "begun.json"  # there until then
 _QUALITY = 95  # of the JPEG that stands for an image without colors
 

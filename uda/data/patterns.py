@@ -70,6 +70,13 @@ class Pattern:
         assert found is not None, "a pattern has a wildcard"
         return text[: found.start()].rpartition("/")[0]
 
+    def levels(self, split: str) -> int | None:
+        """How many folders deep its files are below `folder`; None: at any depth."""
+        if any(wildcard not in ("*", "?") for wildcard in self.wildcards):
+            return None
+        folder = self.folder(split)
+        return self.text.replace(_SPLIT, split).removeprefix(folder).lstrip("/").count("/") + 1
+
     def match(self, path: str, split: str) -> tuple[str, ...] | None:
         """What the wildcards stand for in `path`; None when it is no such path."""
         parts = _TOKEN.split(self.text.replace(_SPLIT, split))

@@ -1,0 +1,201 @@
+"""Which file a path leads to, and facts of files that are remembered until the file changes.
+
+A file is identified by device and inode, so symbolic links, hard links, mounts and other spellings
+of a path change nothing. Facts (an image's size, a digest) are kept in the user's cache folder: the
+second start of a run opens no unchanged file and looks each up once.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from uda.data.files import image_size
+from uda.utilities.errors import InputError
+
+_FORMAT = "uda-files-1"
+_MOST_ENTRIES = 400_000  # about 50 MB; the oldest go first
+_THREADS = 8  # a file system answers several questions at once
+_TOGETHER = 256  # files that one thread looks up before it takes more
+_SETTLED = 2 * 10**9  # ns; a file changed later could change again without another time
+_END = 4096  # bytes at each end of a file: those of two pictures differ
+
+
+class FileStamp(NamedTuple):
+    """What the system says of a file without opening it."""
+
+    device: int
+    inode: int
+    size: int  # bytes
+    modified: int  # ns
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Equal for two paths exactly if they lead to the same file."""
+        return self.device, self.inode
+
+    @property
+    def state(self) -> list[int]:
+        """Another one means: the file has changed. The device is left out, since the number of a
+        mounted one may change whenever the machine starts."""
+        return [self.size, self.modified, self.inode]
+
+
+def stamp_of(path: Path) -> FileStamp:
+    """Raises InputError, naming the file, when there is none, or links lead in a circle."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror})") from None
+    return FileStamp(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def cache_folder() -> Path:
+    """The user's cache: UDA_CACHE, else uda/ in XDG_CACHE_HOME or ~/.cache."""
+    own = os.environ.get("UDA_CACHE", "")
+    base = os.environ.get("XDG_CACHE_HOME", "") or "~/.cache"
+    return Path(own or Path(base) / "uda").expanduser()
+
+
+def cache_file(name: str) -> Path:
+    """A file of the user's cache, in a folder that is made if it can be."""
+    folder = cache_folder()
+    with suppress(OSError):  # what is not remembered is read again
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder / name
+
+
+class FileCache:
+    """Facts by name, each with the state of the file that it was read of, in one JSON file."""
+
+    def __init__(self, path: Path) -> None:
+        """Reads `path`; one that is missing or damaged remembers nothing."""
+        self.path = path
+        self.complaint = ""  # why the last `save` did not work
+        try:
+            stored = json.loads(path.read_text())
+            entries = stored["files"] if stored["format"] == _FORMAT else {}
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            entries = {}
+        self._entries: dict[str, Any] = entries if isinstance(entries, dict) else {}
+        self._changed = False
+
+    def get(self, name: str, state: list[int]) -> Any:  # noqa: ANN401  # what JSON can hold
+        """The fact called `name` if the file's state is the same; None if it is not known."""
+        entry = self._entries.get(name)
+        if isinstance(entry, list) and len(entry) == 2 and entry[0] == state:
+            return entry[1]
+        return None
+
+    def put(self, name: str, state: list[int], fact: object) -> None:
+        self._entries.pop(name, None)
+        self._entries[name] = [state, fact]
+        self._changed = True
+
+    def save(self) -> None:
+        """Replaces the file at once or not at all; `complaint` says why if it cannot be."""
+        if not self._changed:
+            return
+        kept = dict(list(self._entries.items())[-_MOST_ENTRIES:])
+        text = json.dumps({"format": _FORMAT, "files": kept}, separators=(",", ":"))
+        try:
+            _replace(self.path, text)
+            self._changed = False
+        except OSError as error:
+            self.complaint = f"{self.path} cannot be written ({error.strerror})"
+
+
+class KnownFiles:
+    """The files that one start of a command looks at; each is looked up once."""
+
+    def __init__(self) -> None:
+        self._stamps: dict[Path, FileStamp] = {}
+        self._cache = FileCache(cache_file("files.json"))
+
+    def stamps(self, paths: Iterable[Path]) -> list[FileStamp]:
+        """One for each path; InputError when one leads to no file."""
+        wanted = list(paths)
+        new = [path for path in dict.fromkeys(wanted) if path not in self._stamps]
+        parts = [new[first : first + _TOGETHER] for first in range(0, len(new), _TOGETHER)]
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for part, stamps in zip(parts, pool.map(_stamps_of, parts), strict=True):
+                self._stamps.update(zip(part, stamps, strict=True))
+        return [self._stamps[path] for path in wanted]
+
+    def image_sizes(self, paths: Sequence[Path]) -> list[tuple[int, int]]:
+        """(height, width) of each picture; InputError for what is none, naming the first."""
+        return [(height, width) for height, width in self._facts("size", image_size, paths)]
+
+    def lengths(self, paths: Sequence[Path]) -> list[int]:
+        """Bytes of each file."""
+        return [stamp.size for stamp in self.stamps(paths)]
+
+    def ends(self, paths: Sequence[Path]) -> list[str]:
+        """A digest of the beginning and the end of each file."""
+        return self._facts("ends", _ends, paths)
+
+    def digests(self, paths: Sequence[Path]) -> list[str]:
+        """A digest of all bytes of each file."""
+        return self._facts("sha256", _digest, paths)
+
+    def _facts(self, kind: str, read: Callable[[Path], Any], paths: Sequence[Path]) -> list[Any]:
+        stamps = self.stamps(paths)
+        names = [f"{kind}:{path.absolute()}" for path in paths]
+        found = [self._cache.get(n, s.state) for n, s in zip(names, stamps, strict=True)]
+        unknown = [place for place, fact in enumerate(found) if fact is None]
+        with ThreadPoolExecutor(_THREADS) as pool:
+            facts = pool.map(lambda place: read(paths[place]), unknown)
+            for place, fact in zip(unknown, facts, strict=True):
+                found[place] = fact
+                if stamps[place].modified < time.time_ns() - _SETTLED:
+                    self._cache.put(names[place], stamps[place].state, fact)
+        return found
+
+    def finish(self) -> None:
+        """Remembers what was read, where the cache folder can be written, and forgets the rest."""
+        self._cache.save()
+        self._stamps.clear()
+
+
+def _stamps_of(paths: Sequence[Path]) -> list[FileStamp]:
+    return [stamp_of(path) for path in paths]
+
+
+def _ends(path: Path) -> str:
+    with _opened(path) as file:
+        begin = file.read(_END)
+        file.seek(max(0, path.stat().st_size - _END))
+        return hashlib.sha256(begin + file.read(_END)).hexdigest()
+
+
+def _digest(path: Path) -> str:
+    with _opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _opened(path: Path) -> BufferedReader:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror})") from None
+
+
+def _replace(path: Path, text: str) -> None:
+    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}-", dir=path.parent)
+    try:
+        os.fchmod(descriptor, 0o644)  # colleagues may read it, too
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,175 @@
+"""The samples of a data set, listed by the patterns of its `Layout`."""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from uda.data.file_tree import files_below
+from uda.data.patterns import Pattern, name_of
+from uda.data.samples import Layout, Sample, Split, seeded_split
+from uda.utilities.config_tree import suggest
+from uda.utilities.errors import InputError, require, shown
+
+_SLASH = "__"  # in names of samples, which become names of files
+_LARGEST_LIST = 2**26  # bytes
+_LONGEST_NAME = 180  # bytes; names of files have a suffix, too
+
+Values = tuple[str, ...]  # what the wildcards of an image's pattern stand for
+
+
+def list_split(layout: Layout, root: Path, split: str, *, labeled: bool) -> list[Sample]:
+    """The samples of one split in their fixed, sorted order; `root` is the data set's folder.
+
+    Without `labeled` no label folder is opened, listed or looked for, and no path of a label is
+    made. Raises InputError when the split is unknown, a folder is missing or empty, or an image has
+    no label.
+    """
+    if split not in layout.splits:
+        raise InputError(f"{layout.name} has no split {split!r}; it has {', '.join(layout.splits)}")
+    part = layout.part(split)
+    if layout.check is not None:
+        layout.check(root, labeled)
+    found = _images(layout, root, part)
+    chosen = _chosen(layout, root, part, list(found))
+    if not chosen:
+        raise InputError(f"{root}: no images of split {split!r}; expected {layout.expected}")
+    labels: dict[str, Path | None] = dict.fromkeys(chosen)
+    if labeled:
+        labels |= _label_files(layout, root, part, {name: found[name][1] for name in chosen})
+    return [
+        Sample(
+            layout.name,
+            _stem(name, part) if layout.named_by_path else _file_stem(name, part),
+            root / found[name][0],
+            labels[name],
+            translated=layout.translated,
+            space=layout.label_space,
+        )
+        for name in chosen
+    ]
+
+
+def _images(layout: Layout, root: Path, split: Split) -> dict[str, tuple[str, Values]]:
+    """Path and wildcards of each image by its name, sorted; InputError when two have one name."""
+    found: dict[str, tuple[str, Values]] = {}
+    for pattern in split.images:
+        for path in _files(layout, root, pattern, split.folder):
+            values = pattern.match(path, split.folder)
+            if values is None or _is_label(path, pattern, split):
+                continue
+            name = name_of(values) if layout.named_by_path else path
+            other = found.setdefault(name, (path, values))[0]
+            require(
+                other == path,
+                f"{root}: {other} and {path} are both called {name}: rename one, or make the "
+                f"pattern {pattern.text} more particular",
+            )
+    if layout.named_by_path:
+        return dict(sorted(found.items()))
+    return dict(sorted(found.items(), key=lambda item: item[0].split("/")))
+
+
+def _files(layout: Layout, root: Path, pattern: Pattern, split: str) -> list[str]:
+    """Every file that `pattern` may mean, as a path from `root`."""
+    folder = pattern.folder(split)
+    top = root / folder
+    require(top.is_dir(), f"{top} does not exist; expected {layout.expected}")
+    prefix = f"{folder}/" if folder else ""
+    return [prefix + path for path in files_below(top, levels=pattern.levels(split))]
+
+
+def _is_label(path: str, image: Pattern, split: Split) -> bool:
+    """Whether a file that could be an image is one of labels: it fits a more particular pattern."""
+    labels = split.labels
+    particular = labels is not None and labels.literals > image.literals
+    return labels is not None and particular and labels.match(path, split.folder) is not None
+
+
+def _chosen(layout: Layout, root: Path, split: Split, names: list[str]) -> list[str]:
+    """Those names that belong to the split, sorted."""
+    if split.list_file:
+        return _listed(root / split.list_file, names)
+    if not split.share:
+        return names
+    parts = [part for part in map(layout.part, layout.splits) if part.share]
+    shares = [part.share for part in parts]
+    places = seeded_split(len(names), [*shares, max(0.0, 1 - sum(shares))], seed=layout.seed)
+    own = [part.name for part in parts].index(split.name)
+    return [names[place] for place in places[own]]
+
+
+def _listed(path: Path, names: list[str]) -> list[str]:
+    """The names in a list file, sorted; InputError when one has no image or is listed twice."""
+    try:
+        require(path.is_file(), f"{path} does not exist or is not a file: expected a list of names")
+        require(path.stat().st_size <= _LARGEST_LIST, f"{path} is too large for a list of names")
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}): give a list of names") from None
+    listed = [line.strip() for line in lines if line.strip()]
+    known, seen = set(names), set[str]()
+    for name in listed:
+        require(name not in seen, f"{path} lists {shown(name)} twice")
+        if name not in known:
+            raise InputError(f"{path}: there is no image called {shown(name)}; "
+                             f"{suggest(name, names[:1000])}")  # fmt: skip
+        seen.add(name)
+    return sorted(seen)
+
+
+def _label_files(
+    layout: Layout, root: Path, split: Split, images: Mapping[str, Values]
+) -> dict[str, Path]:
+    """The label file of each image; InputError, naming the first, when some are not there."""
+    pattern = split.labels
+    if pattern is None:
+        raise InputError(
+            f'{root}: split {split.name} has no labels by its description; give labels = "...", '
+            "or use it as a target, which needs none"
+        )
+    top = root / pattern.folder(split.folder)
+    require(top.is_dir(), f"{top} does not exist; expected {layout.expected}")
+    paths = {image: pattern.write(values, split.folder) for image, values in images.items()}
+    there = _present(root, paths.values())
+    missing = [image for image, path in paths.items() if path not in there]
+    if missing:
+        raise InputError(
+            f"{root}: {len(missing)} of {len(images)} images have no label, the first is "
+            f"{missing[0]}; expected {paths[missing[0]]}: complete the labels, or remove the images"
+        )
+    return {image: root / path for image, path in paths.items()}
+
+
+def _present(root: Path, paths: Iterable[str]) -> set[str]:
+    """What exists in the folders of these `paths` below `root`; each folder is listed once."""
+    there: set[str] = set()
+    for folder in dict.fromkeys(path.rpartition("/")[0] for path in paths):
+        prefix = f"{folder}/" if folder else ""
+        try:
+            there.update(prefix + entry.name for entry in os.scandir(root / folder))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise InputError(f"{root / folder} cannot be listed ({error.strerror})") from None
+    return there
+
+
+def _file_stem(path: str, split: Split) -> str:
+    """An image's file name without what all of its kind end with."""
+    file = path.rpartition("/")[2]
+    suffixes = (pattern.suffix for pattern in split.images)
+    return file.removesuffix(next(suffix for suffix in suffixes if file.endswith(suffix)))
+
+
+def _stem(name: str, split: Split) -> str:
+    """The name of a sample, unique in all splits, which can be a part of a file name; InputError
+    when it is too long."""
+    shared = any(pattern.has_split for pattern in split.images)
+    full = f"{split.name}/{name}" if shared else name
+    stem = full.replace("/", _SLASH)
+    require(
+        stem.isprintable() and ":" not in stem and len(stem.encode()) <= _LONGEST_NAME,
+        f"image {shown(name)}: its name becomes one of a file, {_LONGEST_NAME} bytes at most and "
+        "without a colon: rename it",
+    )
+    return stem
