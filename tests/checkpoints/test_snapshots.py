@@ -202,8 +202,10 @@ def test_a_snapshot_brings_the_label_space_that_nobody_else_knows(path: Path) ->
         ({"mirror_swaps": ((0, 1), (1, 2))}, "classes in mirror_swaps that are none, or stand"),
         ({"unscored": tuple(range(19))}, "classes in unscored that are none, or none that is"),
         ({"classes": ("road",) * 19}, "two classes of one name"),
-        ({"raw_to_train": {7: 0}}, "raw ids that no 8-bit file holds, or not one at least"),
-        ({"raw_to_train": {300: 0}}, "raw ids that no 8-bit file holds"),
+        ({"raw_to_train": {7: 255}}, "raw ids outside 0 to 255, or that mean no class"),
+        ({"raw_to_train": {7: 19}}, "raw ids outside 0 to 255, or that mean no class"),
+        ({"raw_to_train": {300: 0}}, "raw ids outside 0 to 255, or that mean no class"),
+        ({"raw_channel": "alpha"}, "a channel of label files that is not one of red, green, blue"),
         ({"palette": 3}, "label_space.palette is 3; allowed: a tuple"),
     ],
 )

@@ -41,6 +41,7 @@ class _LabelSpace(TypedDict):
     mirror_swaps: NotRequired[tuple[tuple[int, ...], ...]]
     unscored: NotRequired[tuple[int, ...]]
     raw_colors: NotRequired[tuple[tuple[int, ...], ...]]
+    raw_channel: NotRequired[str]  # younger than the others
 
 
 class _Optimizer(TypedDict):
@@ -254,7 +255,7 @@ def _stored_space(stored: Mapping[str, Any], path: Path) -> LabelSpace:
     name, classes = stored["name"], tuple(stored["classes"])
     known = LABEL_SPACES.get(name)
     parts = {part.name for part in fields(LabelSpace) if part.init}
-    whole = stored.keys() >= parts
+    whole = stored.keys() >= parts - {"raw_channel"}
     require(
         known.classes == classes if known is not None else whole,
         f"{path}: its label space is {shortened(name)} with {len(classes)} classes; known: "
@@ -269,7 +270,7 @@ def _stored_space(stored: Mapping[str, Any], path: Path) -> LabelSpace:
         f"{path} is damaged: its label space has odd colors or pairs; give another snapshot",
     )
     try:
-        return LabelSpace(**{name: stored[name] for name in parts})
+        return LabelSpace(**{name: stored[name] for name in parts & stored.keys()})
     except InputError as error:
         raise InputError(f"{path} is damaged: {error}; give another snapshot") from None
 

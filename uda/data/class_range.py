@@ -32,7 +32,7 @@ def range_warning(samples: Sequence[Sample]) -> str:
     seen: set[int] = set()
     for sample in looked_at:
         assert sample.labels is not None
-        raw = np.asarray(read_raw_labels(sample.labels, colors=space.raw_colors))
+        raw = np.asarray(read_raw_labels(sample.labels, coding=space.coding))
         seen |= set(np.unique(space.to_train_ids(raw, str(sample.labels))).tolist())
     return cut_off_warning(seen, space, files=len(looked_at))
 
@@ -50,16 +50,17 @@ def cut_off_warning(seen: Collection[int], space: LabelSpace, *, files: int) -> 
     Which files of the right class list hardly are: they lack rare classes from all over the list.
     """
     classes = sorted(set(seen) - {IGNORE_INDEX})
-    if files < _ENOUGH_FILES or not classes or len(classes) == space.num_classes:
+    places = [space.labeled.index(train_id) for train_id in classes]
+    if files < _ENOUGH_FILES or not classes or len(classes) == len(space.labeled):
         return ""
-    without_gap = classes[-1] - classes[0] + 1 == len(classes)
+    without_gap = places[-1] - places[0] + 1 == len(places)
     return describe_range(seen, space, files=files) if without_gap else ""
 
 
 def lacks_an_end(seen: Collection[int], space: LabelSpace) -> bool:
     """Whether the first or the last class, but not every class, is missing from the train ids
     `seen`: what all label files of a data set do not show by chance."""
-    ends = {0, space.num_classes - 1}
+    ends = {space.labeled[0], space.labeled[-1]}
     return bool(set(seen) - {IGNORE_INDEX}) and not ends <= set(seen)
 
 

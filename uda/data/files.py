@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from uda.labels.spaces import LabelSpace
+from uda.labels.spaces import CHANNELS, Coding, LabelSpace
 from uda.utilities.errors import InputError, shortened
 
 # Pillow knows more, and draws some of them, such as PostScript, with other programs.
@@ -28,7 +28,11 @@ _DEEP_MODES = ("I;16", "I")  # 16-bit gray, which some tools write small values 
 _COLOR_MODES = ("RGB", "RGBA")
 _NO_PLACE = 255  # more colors than that no label space has
 
+_DEEP = ";16B"  # in Pillow's name of what a PNG with 16 bits per channel stores
+_LOWER = ";16L"  # the same bytes in the other order: what is read then is the lower 8 bits
+
 Colors = tuple[tuple[int, int, int], ...]
+_BY_VALUE = Coding()
 
 
 class Header(NamedTuple):
@@ -57,25 +61,25 @@ def read_raw_labels(
     size: tuple[int, int] | None = None,
     *,
     translated: bool = False,
-    colors: Colors = (),
+    coding: Coding = _BY_VALUE,
 ) -> Image.Image:
     """Raw label ids, an 8-bit picture, of an image of `size` (height, width), if that matters; a
-    palette's index is the id. With `colors`, those of a label space whose files hold RGB, the id is
-    a color's place among them; a palette then stands for the colors in it.
+    palette's index is the id. With colors in the `coding` of the label space, the id is a color's
+    place among them, and a palette stands for its colors; with a channel, its value is the id.
 
     Raises InputError when the file is missing or corrupt, holds colors where it should not or
     others than it should, or is of another size; the labels of a `translated` image need only have
     about its shape.
     """
-    labels = decode(path)
-    if colors:
-        labels = _places_of(labels, colors, path)
+    labels = _channel(path, coding.channel) if coding.channel else decode(path)
+    if coding.colors:
+        labels = _places_of(labels, coding.colors, path)
     elif labels.mode in _DEEP_MODES:
         labels = _made_shallow(labels, path)
     if labels.mode not in _LABEL_MODES:
         raise InputError(
             f"{path}: mode {labels.mode} cannot hold label ids; allowed: 8-bit gray or palette "
-            "PNG; a data set described by a file of yours may have colors, see docs/own_data.md"
+            "PNG; a data set described by a TOML file may have colors, see docs/own_data.md"
         )
     if size is not None and not sizes_fit(
         size, (labels.height, labels.width), translated=translated
@@ -85,6 +89,34 @@ def read_raw_labels(
             "replace the file or, for training, leave the sample out with --set data.exclude=NAME"
         )
     return labels
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether a picture that was opened, but not loaded, has colors of 16 bits per channel, which
+    Pillow would cut to the upper 8."""
+    stored = image.tile[0][3] if image.tile else ""
+    return image.mode in _COLOR_MODES and isinstance(stored, str) and stored.endswith(_DEEP)
+
+
+def _channel(path: Path, channel: str) -> Image.Image:
+    """8-bit gray: the values of one channel of an RGB picture with 8 or 16 bits per channel;
+    InputError for a value above 255."""
+    place = CHANNELS.index(channel)
+    with _opened(path) as image:
+        if image.mode not in _COLOR_MODES:
+            raise InputError(f"{path}: mode {image.mode} has no channel {channel}; allowed: RGB")
+        deep = _is_deep(image)
+        values = np.asarray(image)[..., place]
+    if not deep:
+        return Image.fromarray(values)
+    with _opened(path) as image:
+        codec, extents, offset, stored = image.tile[0]
+        image.tile = [(codec, extents, offset, stored.replace(_DEEP, _LOWER))]
+        lower = np.asarray(image)[..., place]
+    if values.any():
+        largest = int((values.astype(int) << 8 | lower).max())
+        raise InputError(f"{path}: the value {largest} is not a label id; allowed: 0 to 255")
+    return Image.fromarray(lower)
 
 
 def color_codes(picture: Image.Image) -> npt.NDArray[np.uint32]:
@@ -140,7 +172,7 @@ def sizes_fit(image: tuple[int, int], labels: tuple[int, int], *, translated: bo
 
 def read_train_ids(path: Path, size: tuple[int, int], space: LabelSpace) -> npt.NDArray[np.uint8]:
     """Train ids (H, W) uint8 of a raw label file of `size` (H, W); see `read_raw_labels`."""
-    raw = read_raw_labels(path, size, colors=space.raw_colors)
+    raw = read_raw_labels(path, size, coding=space.coding)
     return space.to_train_ids(np.asarray(raw), str(path))
 
 
@@ -187,6 +219,12 @@ def decode(
     Raises InputError, naming the file, when it cannot be decoded.
     """
     with _opened(path, formats) as image:
+        if _is_deep(image):
+            raise InputError(
+                f"{path} has 16 bits per channel, of which the upper 8 would be read: convert "
+                "photographs to 8 bits; for labels whose class is in one channel, write "
+                'label_channel = "red" into the TOML file of the data set'
+            )
         image.load()
         return ImageOps.exif_transpose(image) if upright else image
 

@@ -175,7 +175,7 @@ def _check_raw_ids(looked_at: Sequence[Sample], space: LabelSpace) -> None:
     largest = 0
     for sample in looked_at:
         assert sample.labels is not None
-        labels = np.asarray(read_raw_labels(sample.labels, colors=space.raw_colors))
+        labels = np.asarray(read_raw_labels(sample.labels, coding=space.coding))
         space.to_train_ids(labels, str(sample.labels))  # refuses what is no raw id: 255, mostly
         largest = max(largest, int(labels.max()))
     require(

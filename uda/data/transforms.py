@@ -103,7 +103,7 @@ def _read_labels(
     if sample.labels is not None:
         space = sample.space or label_space
         raw = read_raw_labels(
-            sample.labels, stored_size, translated=sample.translated, colors=space.raw_colors
+            sample.labels, stored_size, translated=sample.translated, coding=space.coding
         )
         return space.to_train_ids(resize_labels(raw, size), str(sample.labels))
     if pseudo_labels is not None:

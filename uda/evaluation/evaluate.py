@@ -1,7 +1,7 @@
 """A network and labeled images -> scores, at the labels' own resolution."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import torch
@@ -191,6 +191,14 @@ def predictions(
 Progress = Callable[[Iterable[tuple[Views, Prediction]]], Iterable[tuple[Views, Prediction]]]
 
 
+def _scored_space(space: LabelSpace, samples: Sequence[Sample]) -> LabelSpace:
+    """The network's label space, in which classes that these label files cannot have are not
+    scored, either."""
+    theirs = samples[0].space if samples else None
+    lacking = theirs.not_scored if theirs is not None else ()
+    return replace(space, unscored=tuple(sorted({*space.unscored, *lacking})))
+
+
 def evaluate(
     segmenter: Segmenter,
     samples: Sequence[Sample],
@@ -211,6 +219,7 @@ def evaluate(
     Raises InputError when a file cannot be used, or the network does not fit the labels or the
     protocol.
     """
+    label_space = _scored_space(label_space, samples)
     tally = Tally(label_space, sets=sets, boundary_ratio=boundary_ratio, measures=config.measures)
     found = predictions(
         segmenter,

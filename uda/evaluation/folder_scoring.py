@@ -104,7 +104,7 @@ def sets_of_maps(names: Iterable[str], *, space: LabelSpace) -> list[ClassSet]:
 def _count(pair: Pair, *, empty: Callable[[], Tally], ids: Ids, space: LabelSpace) -> Counted:
     predicted, largest = read_prediction(pair.prediction, ids=ids, space=space)
     height, width = predicted.shape
-    raw = np.asarray(read_raw_labels(pair.labels, (height, width), colors=space.raw_colors))
+    raw = np.asarray(read_raw_labels(pair.labels, (height, width), coding=space.coding))
     labels = torch.from_numpy(space.to_train_ids(raw, str(pair.labels)))
     tally = empty()
     tally.add(torch.from_numpy(predicted), labels)

@@ -38,7 +38,7 @@ class Tally:
         boundary scores (see boundaries.py); `measures`: names of named_measures.py;
         `no_class`: predictions may be num_classes, for "no class": a miss."""
         self.names = label_space.report_names
-        self.unscored = label_space.unscored
+        self.unscored = label_space.not_scored
         self.sets = sets
         self.matrix = ConfusionMatrix(label_space.num_classes + no_class)
         self.restricted = {s: ConfusionMatrix(len(s.classes)) for s in sets if s.restricted}

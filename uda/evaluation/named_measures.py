@@ -65,7 +65,7 @@ class F1(NamedMeasure):
     def fact(self, scores: Scores) -> dict[str, object]:
         f1 = [2 * iou / (1 + iou) for iou in scores.iou]
         return {
-            "value": percent(mean_of_scored(f1, self.label_space.unscored)),
+            "value": percent(mean_of_scored(f1, self.label_space.not_scored)),
             "definition": self.definition,
             "per_class": per_class_percent(self.label_space.report_names, f1),
         }
@@ -94,7 +94,7 @@ class PerImageUnionMiou(NamedMeasure):
         hits = counts.diagonal()
         unions = counts.sum(dim=0) + counts.sum(dim=1) - hits
         scored = [c for c in range(self.label_space.num_classes)
-                  if c not in self.label_space.unscored and unions[c] > 0]  # fmt: skip
+                  if c not in self.label_space.not_scored and unions[c] > 0]  # fmt: skip
         if scored:
             mean = (hits[scored].double() / unions[scored]).mean()
             self.counts += torch.tensor([round(float(mean) * _UNITS), 1])

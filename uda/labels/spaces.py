@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,16 @@ from uda.utilities.errors import InputError, require
 
 IGNORE_INDEX = 255  # train id of every pixel that is neither learned nor scored
 
-_INVALID = -1  # marks, in the lookup table, a value that no raw label file may hold
+CHANNELS = ("red", "green", "blue")
+
+_INVALID = -1  # marks, in the lookup table, a value that is not a raw id
+
+
+class Coding(NamedTuple):
+    """How label files store raw ids: as values of gray or palette pictures, unless said here."""
+
+    colors: tuple[tuple[int, int, int], ...] = ()  # as LabelSpace.raw_colors
+    channel: str = ""  # as LabelSpace.raw_channel
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +31,16 @@ class LabelSpace:
     classes: tuple[str, ...]
     report_names: tuple[str, ...]  # as the result tables print them
     palette: tuple[tuple[int, int, int], ...]  # RGB, 0..255
-    # Every raw id that may occur in a file; ignored ones map to 255. A plain dict, because loader
-    # processes may have to be sent a label space, and views of dicts cannot be.
+    # Every raw id that may occur in a file; ignored ones map to 255. A class may have none: its
+    # pixels are not in these label files. A plain dict, because loader processes may have to be
+    # sent a label space, and views of dicts cannot be.
     raw_to_train: Mapping[int, int]
     # Train ids that change places when an image is mirrored, such as those of left and right hands.
     mirror_swaps: tuple[tuple[int, int], ...] = ()
     unscored: tuple[int, ...] = ()  # train ids that are learned, but no part of any mean
-    # Where label files hold RGB colors: the color at place i means the raw id i.
+    # Where label files are RGB pictures: the color at place i means the raw id i, ...
     raw_colors: tuple[tuple[int, int, int], ...] = ()
+    raw_channel: str = ""  # ... or the raw id is the value of this channel, one of CHANNELS
     _table: npt.NDArray[np.int16] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -56,8 +68,8 @@ class LabelSpace:
             ),
             (
                 all(0 <= raw_id <= 255 for raw_id in self.raw_to_train)
-                and set(self.raw_to_train.values()) - {IGNORE_INDEX} == set(classes),
-                "raw ids that no 8-bit file holds, or not one at least for each class",
+                and set() < set(self.raw_to_train.values()) - {IGNORE_INDEX} <= set(classes),
+                "raw ids outside 0 to 255, or that mean no class",
             ),
             (
                 not self.raw_colors
@@ -67,6 +79,10 @@ class LabelSpace:
                     and all(0 <= level <= 255 for color in self.raw_colors for level in color)
                 ),
                 "colors of label files that occur twice, are none, or are not one for each raw id",
+            ),
+            (
+                not self.raw_channel or (self.raw_channel in CHANNELS and not self.raw_colors),
+                f"a channel of label files that is not one of {', '.join(CHANNELS)}",
             ),
             (
                 len(set(swapped)) == len(swapped) and set(swapped) <= set(classes),
@@ -84,8 +100,24 @@ class LabelSpace:
         return len(self.classes)
 
     @property
+    def coding(self) -> "Coding":
+        """How label files store raw ids."""
+        return Coding(self.raw_colors, self.raw_channel)
+
+    @property
+    def not_scored(self) -> tuple[int, ...]:
+        """The train ids that are in no mean: `unscored` ones, and those without a raw id."""
+        scored = set(self.labeled) - set(self.unscored)
+        return tuple(train_id for train_id in range(self.num_classes) if train_id not in scored)
+
+    @property
+    def labeled(self) -> tuple[int, ...]:
+        """The train ids that some raw id stands for, ascending: mostly all of them."""
+        return tuple(sorted(set(self.raw_to_train.values()) - {IGNORE_INDEX}))
+
+    @property
     def trained_raw_ids(self) -> tuple[int, ...]:
-        """The raw ids that are no train id 255."""
+        """The raw ids whose train id is not 255."""
         return tuple(r for r, train_id in self.raw_to_train.items() if train_id != IGNORE_INDEX)
 
     def may_hold_train_ids(self, largest: int) -> bool:
@@ -115,7 +147,8 @@ class LabelSpace:
         return train.astype(np.uint8)
 
     def to_raw_ids(self, train: npt.NDArray[np.uint8], *, ignored: int) -> npt.NDArray[np.uint8]:
-        """Raw ids of train ids, both (H, W) uint8; pixels of 255 become the raw id `ignored`."""
+        """Raw ids of train ids, both (H, W) uint8; pixels of 255, and of classes without a raw id,
+        become `ignored`."""
         table = np.full(256, ignored, np.uint8)
         for raw_id, train_id in self.raw_to_train.items():
             if train_id != IGNORE_INDEX:

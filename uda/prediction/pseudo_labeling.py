@@ -117,7 +117,7 @@ def label_images(
         writer.finish(manifest)
     if counts.why_unscored:
         return LabelingResult(manifest, None, counts.why_unscored)
-    judged = scores(counts.matrix, label_space.report_names, unscored=label_space.unscored)
+    judged = scores(counts.matrix, label_space.report_names, unscored=label_space.not_scored)
     return LabelingResult(manifest, judged)
 
 

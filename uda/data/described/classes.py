@@ -4,7 +4,7 @@ import colorsys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NotRequired, TypedDict, get_type_hints
 
-from uda.labels.spaces import IGNORE_INDEX, LabelSpace
+from uda.labels.spaces import CHANNELS, IGNORE_INDEX, LabelSpace
 from uda.labels.zero_label import reduce_zero_label
 from uda.utilities.config_tree import suggest
 from uda.utilities.errors import InputError, require, shown
@@ -37,6 +37,16 @@ def label_space_of(values: Mapping[str, Any], *, name: str, origin: str) -> Labe
     require(len(unscored) < len(names), f"{origin}: no class is scored; leave one scored = true")
     by_value = any("value" in entry or "values" in entry for entry in entries)
     raw, colors = _codes_by_value(values, origin) if by_value else _codes_by_color(values, origin)
+    require(
+        set(raw.values()) != {IGNORE_INDEX} and bool(raw),
+        f"{origin}: no class has a value or color",
+    )
+    channel = values.get("label_channel", "")
+    require(
+        not channel or (channel in CHANNELS and by_value),
+        f"{origin}: label_channel is {shown(channel)}; allowed: {', '.join(CHANNELS)}, for label "
+        "files of colors whose classes have values",
+    )
     space = LabelSpace(
         name=name,
         classes=names,
@@ -46,6 +56,7 @@ def label_space_of(values: Mapping[str, Any], *, name: str, origin: str) -> Labe
         mirror_swaps=_swaps(values.get("mirror_swaps", []), names, origin),
         unscored=unscored,
         raw_colors=colors,
+        raw_channel=channel,
     )
     if not values.get("reduce_zero_label", False):
         return space
@@ -103,7 +114,12 @@ def _codes_by_value(
         name = f"class {entry['name']}"
         require("colors" not in entry, f"{origin}: {name} has colors and others a value: choose")
         own = [entry["value"]] if "value" in entry else entry.get("values", [])
-        require(bool(own), f"{origin}: {name} has no value, as others have")
+        none = entry.get("values") == []  # it has no pixel, and says so
+        require(
+            bool(own) or none,
+            f"{origin}: {name} has no value, as others have; write values = [] if no label file "
+            "has its pixels",
+        )
         for value in own:
             _take(found, value, name, origin)
             raw[value] = train_id
@@ -126,7 +142,12 @@ def _codes_by_color(
     for train_id, entry in enumerate(values["classes"]):
         name = f"class {entry['name']}"
         own = [entry["color"]] if "color" in entry else entry.get("colors", [])
-        require(bool(own), f"{origin}: {name} has neither value nor color; give one")
+        none = entry.get("colors") == []
+        require(
+            bool(own) or none,
+            f"{origin}: {name} has neither value nor color; give one, or colors = [] if no label "
+            "file has its pixels",
+        )
         for color in own:
             _take(found, _color(color, name, origin), name, origin)
             train_ids.append(train_id)

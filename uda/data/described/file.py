@@ -39,6 +39,7 @@ class _File(TypedDict):
     ignore_colors: NotRequired[list[list[int]]]
     mirror_swaps: NotRequired[list[list[str]]]
     domain: NotRequired[str]
+    label_channel: NotRequired[str]
     reduce_zero_label: NotRequired[bool]
 
 

@@ -101,6 +101,6 @@ def _jobs(listings: list[Listing], folders: list[PseudoLabels], *, header_only: 
         for sample in listing.samples:
             jobs.append(Job(sample.image, "image", header_only))
             if sample.labels is not None:
-                colors = listing.wish.layout.label_space.raw_colors
-                jobs.append(Job(sample.labels, "labels", colors=colors))
+                coding = listing.wish.layout.label_space.coding
+                jobs.append(Job(sample.labels, "labels", coding=coding))
     return jobs + [Job(path, "labels") for folder in folders for path in folder.files]

@@ -159,7 +159,11 @@ def _shares(listing: Listing, pixels: npt.NDArray[np.int64], label_files: int) -
         severity="problem" if enough and genuine else "note",
         text=f"classes have no pixel in {label_files} label files",
         fix="look at the labels: a whole data set has them all, a small part of one may not",
-        items=[Item(name) for name, count in zip(names, pixels, strict=True) if not count],
+        items=[
+            Item(names[train_id])
+            for train_id in layout.label_space.labeled
+            if not pixels[train_id]
+        ],
     )  # fmt: skip
     if not (enough and genuine and layout.class_shares):
         return found

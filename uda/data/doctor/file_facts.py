@@ -7,8 +7,9 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from uda.data.files import Colors, read_header, read_image, read_raw_labels
+from uda.data.files import read_header, read_image, read_raw_labels
 from uda.data.known_files import FileCache, stamp_of
+from uda.labels.spaces import Coding
 from uda.utilities.errors import InputError
 
 Role = Literal["image", "labels"]
@@ -28,7 +29,7 @@ class Job(NamedTuple):
     path: Path
     role: Role
     header_only: bool = False  # of an image; the values of labels are what the check is about
-    colors: Colors = ()  # of a label space whose files hold colors
+    coding: Coding = Coding()  # of labels
 
 
 def look_at(job: Job) -> FileFacts:
@@ -37,7 +38,7 @@ def look_at(job: Job) -> FileFacts:
     try:
         size = read_header(job.path).size
         if job.role == "labels":
-            histogram = read_raw_labels(job.path, colors=job.colors).histogram()
+            histogram = read_raw_labels(job.path, coding=job.coding).histogram()
             return FileFacts(size, {value: n for value, n in enumerate(histogram) if n})
         if not job.header_only:
             read_image(job.path)
@@ -104,5 +105,7 @@ def _look(job: Job) -> tuple[Job, list[int], FileFacts]:
 
 
 def _key(job: Job) -> str:
-    meaning = f":{sha256(repr(job.colors).encode()).hexdigest()[:16]}" if job.colors else ""
+    meaning = (
+        f":{sha256(repr(tuple(job.coding)).encode()).hexdigest()[:16]}" if any(job.coding) else ""
+    )
     return f"{job.role}{meaning}:{os.path.realpath(job.path)}"
