@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -91,10 +91,15 @@ def read_raw_labels(
     return labels
 
 
+def _tiles(image: Image.Image) -> list[tuple[Any, ...]]:
+    """Where Pillow finds the pixels in a file that was opened: decoder, box, offset, raw mode."""
+    return getattr(image, "tile", None) or [("", None, 0, "")]
+
+
 def _is_deep(image: Image.Image) -> bool:
     """Whether a picture that was opened, but not loaded, has colors of 16 bits per channel, which
     Pillow would cut to the upper 8."""
-    stored = image.tile[0][3] if image.tile else ""
+    stored = _tiles(image)[0][3]
     return image.mode in _COLOR_MODES and isinstance(stored, str) and stored.endswith(_DEEP)
 
 
@@ -110,8 +115,8 @@ def _channel(path: Path, channel: str) -> Image.Image:
     if not deep:
         return Image.fromarray(values)
     with _opened(path) as image:
-        codec, extents, offset, stored = image.tile[0]
-        image.tile = [(codec, extents, offset, stored.replace(_DEEP, _LOWER))]
+        codec, extents, offset, stored = _tiles(image)[0]
+        _tiles(image)[0] = (codec, extents, offset, stored.replace(_DEEP, _LOWER))
         lower = np.asarray(image)[..., place]
     if values.any():
         largest = int((values.astype(int) << 8 | lower).max())

@@ -37,10 +37,7 @@ def label_space_of(values: Mapping[str, Any], *, name: str, origin: str) -> Labe
     require(len(unscored) < len(names), f"{origin}: no class is scored; leave one scored = true")
     by_value = any("value" in entry or "values" in entry for entry in entries)
     raw, colors = _codes_by_value(values, origin) if by_value else _codes_by_color(values, origin)
-    require(
-        set(raw.values()) != {IGNORE_INDEX} and bool(raw),
-        f"{origin}: no class has a value or color",
-    )
+    require(bool({*raw.values()} - {IGNORE_INDEX}), f"{origin}: no class has a value or color")
     channel = values.get("label_channel", "")
     require(
         not channel or (channel in CHANNELS and by_value),

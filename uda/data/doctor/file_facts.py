@@ -105,7 +105,6 @@ def _look(job: Job) -> tuple[Job, list[int], FileFacts]:
 
 
 def _key(job: Job) -> str:
-    meaning = (
-        f":{sha256(repr(tuple(job.coding)).encode()).hexdigest()[:16]}" if any(job.coding) else ""
-    )
+    coding = sha256(repr(tuple(job.coding)).encode()).hexdigest()[:16]
+    meaning = f":{coding}" if any(job.coding) else ""
     return f"{job.role}{meaning}:{os.path.realpath(job.path)}"
