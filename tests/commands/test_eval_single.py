@@ -20,7 +20,7 @@ from uda.data.registry import list_dataset
 from uda.evaluation.evaluate import predictions
 from uda.labels.class_sets import CLASS_SETS
 from uda.labels.spaces import CITYSCAPES
-from uda.prediction.cityscapes_server import check_server_zip
+from uda.prediction.cityscapes_check import check_server_zip
 
 
 def test_eval_single(trained: Trained, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from PIL import Image
 from factories import SIZE, Bytes, noise
 from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX
 from uda.prediction import cityscapes_server
-from uda.prediction.cityscapes_server import SERVER_SIZE, ServerZip, check_server_zip
+from uda.prediction.cityscapes_check import SERVER_SIZE, check_server_zip
+from uda.prediction.cityscapes_server import ServerZip
 from uda.utilities.errors import InputError
 
 STEMS = ("berlin_000000_000019", "berlin_000001_000019", "bonn_000000_000019")
@@ -68,7 +69,7 @@ def refusal(path: Path, stems: tuple[str, ...] = STEMS) -> str:
     message = str(caught.value)
     assert "\n" not in message
     assert message.startswith(f"{path}: ")
-    assert message.endswith("; write it anew with eval_single.py --export cityscapes")
+    assert message.endswith("; write it again with eval_single.py --export cityscapes")
     return message
 
 
@@ -163,7 +164,7 @@ def test_an_incomplete_export_is_refused_and_leaves_nothing(tmp_path: Path) -> N
             export.finish()
     assert str(caught.value) == (
         f"{path}: there is no berlin_000001_000019*.png; the server wants one for each image (the "
-        "first of 2 problems); write it anew with eval_single.py --export cityscapes"
+        "first of 2 problems); write it again with eval_single.py --export cityscapes"
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -184,10 +185,10 @@ def test_an_existing_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_place_without_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"there is no folder .*nowhere; make it or choose"):
+    with pytest.raises(InputError, match=r"there is no folder .*nowhere; create it or choose"):
         writer(tmp_path / "nowhere" / "test.zip")
     (tmp_path / "file").write_text("x")
-    with pytest.raises(InputError, match=r"there is no folder .*file; make it or choose"):
+    with pytest.raises(InputError, match=r"there is no folder .*file; create it or choose"):
         writer(tmp_path / "file" / "test.zip")
 
 
@@ -202,7 +203,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stem", ["00001", "berlin_1_19", "berlin_000000_000019_more", "a/b"])
 def test_names_that_the_server_cannot_tell_apart_are_refused(tmp_path: Path, stem: str) -> None:
-    with pytest.raises(InputError, match=f"^{stem} is no image name of Cityscapes, such as"):
+    with pytest.raises(InputError, match=f"^{stem} is not an image name of Cityscapes, such as"):
         writer(tmp_path / "test.zip", (STEMS[0], stem))
 
 
@@ -215,7 +216,7 @@ def test_a_name_listed_twice_is_refused(tmp_path: Path) -> None:
 def test_an_image_is_written_once_and_only_if_awaited(tmp_path: Path, stem: str) -> None:
     with writer(tmp_path / "test.zip") as export:
         export.write(STEMS[0], train_ids(0))
-        with pytest.raises(InputError, match=f"{stem} was written already, or is none of the 3"):
+        with pytest.raises(InputError, match=f"{stem} was written already, or is not one of the 3"):
             export.write(stem, train_ids(0))
 
 
@@ -233,7 +234,9 @@ def test_a_prediction_that_holds_no_train_ids_is_refused(tmp_path: Path, value: 
     labels[1, 1] = value
     with (
         writer(tmp_path / "test.zip") as export,
-        pytest.raises(InputError, match=f"{value}, which is no train id; allowed: 0..18 and 255"),
+        pytest.raises(
+            InputError, match=f"{value}, which is not a train id; allowed: 0..18 and 255"
+        ),
     ):
         export.write(STEMS[0], labels)
 
@@ -292,14 +295,17 @@ def test_two_files_of_an_image_are_refused(tmp_path: Path, other: str) -> None:
 )
 def test_other_files_are_refused(tmp_path: Path, name: str) -> None:
     message = refusal(pack(tmp_path / "test.zip", FILES | {name: GOOD}))
-    assert f"'{name}' belongs to none of the 3 images; allowed: one <image name>*.png" in message
+    assert (
+        f"'{name}' does not belong to any of the 3 images; allowed: one <image name>*.png"
+        in message
+    )
 
 
 @pytest.mark.parametrize("folder", ["/", "../", "results/../../", "..\\", "C:"])
 def test_names_that_lead_out_of_the_folder_are_refused(tmp_path: Path, folder: str) -> None:
     files = {f"{folder}{name}": data for name, data in FILES.items()}
     message = refusal(pack(tmp_path / "test.zip", files))
-    assert "could lead out of the folder it is unpacked into; allowed: relative names" in message
+    assert "could leave the folder it is unpacked into; allowed: relative names" in message
 
 
 def test_pictures_that_are_no_8_bit_gray_png_are_refused(tmp_path: Path) -> None:
@@ -307,7 +313,7 @@ def test_pictures_that_are_no_8_bit_gray_png_are_refused(tmp_path: Path) -> None
     jpeg = io.BytesIO()
     gray.save(jpeg, "JPEG")
     wrong = {
-        "is no PNG; allowed: PNG": jpeg.getvalue(),
+        "is not a PNG; allowed: PNG": jpeg.getvalue(),
         "a PNG of 8-bit RGB; allowed: 8-bit gray": png(noise(0)),
         "a PNG of 8-bit palette; allowed: 8-bit gray": png(gray.convert("P")),
         "a PNG of 8-bit gray with transparency; allowed": png(gray.convert("LA")),
@@ -317,7 +323,7 @@ def test_pictures_that_are_no_8_bit_gray_png_are_refused(tmp_path: Path) -> None
     for message, data in wrong.items():
         assert f"'{STEMS[0]}.png'" in refusal_of(tmp_path, data)
         assert message in refusal_of(tmp_path, data)
-    assert "is no PNG; allowed: PNG" in refusal_of(tmp_path, b"")
+    assert "is not a PNG; allowed: PNG" in refusal_of(tmp_path, b"")
 
 
 def test_damaged_pictures_are_refused(tmp_path: Path) -> None:
@@ -339,7 +345,7 @@ def test_pictures_of_another_size_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [34, 100, 255])
 def test_values_that_are_no_label_ids_are_refused(tmp_path: Path, value: int) -> None:
     message = refusal_of(tmp_path, png(label_ids(value)))
-    assert f"'{STEMS[0]}.png': {value} is no label id that the server knows" in message
+    assert f"'{STEMS[0]}.png': {value} is not a label id that the server knows" in message
     assert "allowed: 0..33, 0 for no class;" in message
 
 
@@ -373,5 +379,5 @@ def test_what_a_plain_unzip_cannot_read_is_refused(tmp_path: Path) -> None:
 def test_the_first_problem_is_told_and_the_others_are_counted(tmp_path: Path) -> None:
     files = {"readme.txt": b"", f"{STEMS[0]}.png": b"", f"{STEMS[1]}.png": png(label_ids(255))}
     message = refusal(pack(tmp_path / "test.zip", files))
-    assert "'readme.txt' belongs to none" in message
+    assert "'readme.txt' does not belong to any" in message
     assert "(the first of 4 problems)" in message
