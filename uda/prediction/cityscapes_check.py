@@ -96,8 +96,8 @@ def _files_of(infos: Sequence[ZipInfo], stems: Sequence[str]) -> tuple[list[ZipI
             found[stem].append(info)
         elif not info.is_dir():
             problems.append(
-                f"{info.filename!r} does not belong to any of the {len(found)} images; allowed: one "
-                "<image name>*.png for each, and no other file"
+                f"{info.filename!r} does not belong to any of the {len(found)} images; allowed: "
+                "one <image name>*.png for each, and no other file"
             )
     for stem, files in found.items():
         if not files:
