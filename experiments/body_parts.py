@@ -1,15 +1,15 @@
 """Body parts of DensePose-COCO: the eight training records of document 004 (NoonBody, 2021).
 
 Networks and encoders of segmentation-models-pytorch (extra `smp`) from ImageNet weights. Sizes,
-batches, epochs, optimizers, rates, patience and factor are the table's, and that nothing is
-mirrored. Inferred: 384,512 is width, height. Unknown, and chosen here: cross-entropy as the loss;
-weight decay (torch's defaults); "Resize, CenterCrop" as the short side resized to 512, then the
-middle; what the plateau watches (the training loss, once an epoch); the cosines' period (5 epochs),
-floor (0) and, after a plateau, start (the base rate); that images are scored whole, with the short
-side of training; the split, and how the document computed its mean IoU. The training images are the
-26437 of DensePose's train2014, so an epoch is 26437 // batch size steps. Scores are of its minival,
-not of the challenge's photographs, which are not public: so the figures of the document, given with
-each preset, were measured on other images.
+batches, epochs, optimizers, rates, patience, factor and the absence of mirroring are the table's.
+Inferred: 384,512 is width, height. Unknown, and chosen here: cross-entropy as the loss; weight
+decay (torch's defaults); "Resize, CenterCrop" as the short side resized to 512, then the middle;
+what the plateau watches (the training loss, once per epoch); the cosines' period (5 epochs), floor
+(0) and, after a plateau, start (the base rate); that images are scored whole, with the short side
+of training; the split; how the document computed its mean IoU. The training images are the 26437 of
+DensePose's train2014, so an epoch is 26437 // batch size steps. Scores are of its minival, not of
+the challenge's photographs, which are not public: the document's figures, given with each preset,
+were measured on other images.
 """
 
 from dataclasses import replace
@@ -130,7 +130,7 @@ def _resized(short_side: int) -> DomainConfig:
 
 
 def _box(short_side: int) -> tuple[int, int]:
-    """What an image of this short side fits into, as long as it comes."""
+    """A box that an image with this short side fits into, whatever its long side."""
     return short_side, 8 * short_side
 
 

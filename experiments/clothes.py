@@ -1,16 +1,17 @@
 """People clothing, 59 classes: mmsegmentation's DeepLabV3+ on ResNet-50 at output stride 8.
 
-Two reports trained it (documents 000 and 001); what they say of their runs is set here, and so are
-the figures of the configuration that they name, `deeplabv3plus_r50-d8_4xb8-160k_..._512x512`.
+Two reports trained it (documents 000 and 001). These presets set what the reports say of their runs
+and the values of the configuration that they name, `deeplabv3plus_r50-d8_4xb8-160k_..._512x512`.
 - Inferred: 4 x 8 images per step, from that name; the pipeline (ADE20K's template, which 000's
   zero reduction belongs to); for 001 all of it, as it says no more than its network and its split.
 - Unknown: the seed of 001's 800 and 200 images, and so which they are; how 000 split its 1000.
 - 001's run stopped after 16,000 of its 160,000 steps, out of budget.
 - mIoU, mAcc: 12.15, 17.84 (001); 13.32, 19.67 (000, over 59 names of 58 classes, shifted by one;
   13.55, 20.01 over the classes that it had).
-- Not as there: the trunk is torchvision's ResNet-50 with its ImageNet weights, while ResNetV1c has
-  a stem of three 3x3 convolutions, for which torchvision has no weights; our pyramid is projected
-  by a 1x1 convolution, with dropout there, theirs by a 3x3 one, with dropout before the classifier;
+- Different from theirs: the encoder is torchvision's ResNet-50 with its ImageNet weights, while
+  ResNetV1c has a stem of three 3x3 convolutions, for which torchvision has no weights; the pyramid
+  is projected by a 1x1 convolution, with dropout there, theirs by a 3x3 one, with dropout before
+  the classifier;
   images are resized by bicubic interpolation, theirs by bilinear.
 """
 

@@ -6,7 +6,7 @@ cross-entropy, batches of 8, 35 epochs of 676 steps, no augmentation. Inferred: 
 those of 80 % of 6760 images, a subset of Fashionpedia that is not known; with all of its 45,623
 images an epoch is 4562 steps. Unknown, and chosen here: a constant learning rate, batch norm in the
 heads, no dropout, no auxiliary head. Images are resized bicubically, labels by nearest; the
-document took nearest for both.
+document used nearest for both.
 
 The document prints loss 0.3414, IoU 54.69, F1 61.92; its notebook, for the test images, 0.40149,
 51.70, 61.93. Both are means over batches of probabilities (measure soft_batch), at 256x256.

@@ -1,15 +1,15 @@
 """The experiment log's runs on GTA5, CycleGTA5 and Cityscapes, as they were meant.
 
 `gc` trains on GTA5, `aagc` on CycleGTA5, `agc` on both; 640x360 is the crop (width x height), `b2`
-the batch size, `d500` means the first 500 target images. Data, losses and figures are the log's.
-What is not, the same in every preset so that they can be compared:
-- no target label takes part, but where a description says so;
+the batch size, `d500` means the first 500 target images. Data, losses and hyperparameters are the
+log's. The following differs from the log and is the same in every preset, for a fair comparison:
+- target labels are not used, unless a description says so;
 - network: DeepLabV3+ on a torchvision ResNet-101 at output stride 16, with group norm in the heads;
-- schedule: 45000 steps that end where the network is evaluated;
+- schedule: 45000 steps; the network is evaluated where the schedule ends;
 - backbone learning rate: the nominal one; the log's optimizer held each weight three times;
 - precision: bfloat16 autocast; batch statistics over both images of a batch, not one per device;
 - evaluation: main head, one view of 1024x512.
-What was really run, each under the same name with `logged_` before it, is in logged.py.
+What was really run is in logged.py, under the same names with the prefix `logged_`.
 """
 
 from uda.data.config import DataConfig
@@ -30,7 +30,7 @@ def multi_640x360_lsgan_b2() -> Experiment:
     experiment.data.target = cityscapes()
     experiment.data.source = gta5(crop_label_values=0)
     experiment.objectives["supervised"] = SupervisedConfig(auxiliary_weight=0.1)
-    # The log does not say which weights it ran; these are the two-level ones of AdaptSegNet.
+    # The log does not record its loss weights; these are AdaptSegNet's for two levels.
     experiment.objectives["adversarial"] = AdversarialConfig(
         main_weight=0.001, auxiliary_weight=0.0002, loss="least_squares"
     )
@@ -49,7 +49,7 @@ def multi_640x360_lsgan_b1() -> Experiment:
 
 
 def gc_640x360_b2_source_only() -> Experiment:
-    """GTA5 labels alone: what every adaptation has to beat."""
+    """GTA5 labels alone: the baseline of every adaptation."""
     return Experiment(
         data=DataConfig(source=gta5(), crop=(360, 640)),
         # Batch statistics, weight and bias of the backbone's batch norm fixed.
@@ -204,7 +204,7 @@ def cityscapes_seg_d500() -> Experiment:
 
 
 def cityscapes_seg_d100() -> Experiment:
-    """Oracle: supervised by the labels of the first 100, all of them of Aachen."""
+    """Oracle: supervised by the labels of the first 100, all from Aachen."""
     experiment = cityscapes_seg()
     experiment.data.source = cityscapes(first=100)
     return experiment
@@ -220,7 +220,7 @@ def segmentron_deeplabv3plus_r101_cityscapes() -> Experiment:
         backbone="resnet101", align_corners=True, auxiliary_head=False
     )
     experiment.objectives["supervised"] = SupervisedConfig(auxiliary_weight=0.0)
-    experiment.train.batch_size = 8  # four per device; on how many is not recorded
+    experiment.train.batch_size = 8  # four per device; the number of devices is not recorded
     experiment.train.steps = 148_800  # 400 epochs
     experiment.train.optimizer = OptimizerConfig(
         name="sgd", lr=0.02, momentum=0.9, weight_decay=1e-4

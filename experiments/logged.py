@@ -1,20 +1,22 @@
 """The experiment log's runs as they were run, quirk by quirk, with the numbers in published.json.
 
-`logged_<name>` is what happened when the log says <name>; <name> alone is what was meant. Those of
-one level are in logged_single.py. Quirks are fields: see DeepLabV2Config, and in TrainConfig
-`schedule_steps` (read in the first fifth of a schedule), `restart` (an interrupted run that lost
-its state) and `backbone_lr_factor` (below). The networks start from AdaptSegNet's file
-DeepLab_resnet_pretrained_init-f81d91e8.pth; say where it is with --set model.backbone_weights=FILE.
+`logged_<name>` repeats what was run under <name> in the log; <name> alone is what was meant. The
+runs with one level are in logged_single.py. Quirks are fields: see DeepLabV2Config, and in
+TrainConfig `schedule_steps` (evaluated in the first fifth of a schedule), `restart` (an interrupted
+run that lost its state) and `backbone_lr_factor` (below). The networks start from AdaptSegNet's
+file DeepLab_resnet_pretrained_init-f81d91e8.pth: give its path with
+--set model.backbone_weights=FILE.
 
 Three things are equivalents, not repetitions:
 - the log's optimizer held every backbone weight three times (four times in the shortcuts) and
-  stepped through the copies one by one. Here it has three times the learning rate. Momentum, which
-  the copies passed on three times a step, lasts longer, and shortcuts get a factor of 3, not 4;
+  updated the copies one after the other. Here the backbone has three times the learning rate.
+  Momentum, which the copies passed on three times per step, lasts longer, and shortcuts get a
+  factor of 3, not 4;
 - two GPUs with one image each are `batch_norm_parts=2` on one device;
 - where the log made two equal forward passes of one batch (CutMix, FixMatch, and the target pass of
-  the AdaptSegNet runs), here is one, with the sum of both losses. Running statistics then follow
-  that batch once instead of twice.
-Where a value was never recorded, a comment says so and the likeliest stands.
+  the AdaptSegNet runs), this library makes one, with the sum of both losses. Running statistics
+  then follow that batch once instead of twice.
+Where a value was never recorded, a comment says so, and the preset has the most likely one.
 """
 
 from uda.data.config import DataConfig
@@ -210,7 +212,7 @@ def logged_cityscapes_seg_d500() -> Experiment:
 
 
 def logged_cityscapes_seg_d100() -> Experiment:
-    """Oracle: the first 100 labels, all of Aachen."""
+    """Oracle: the first 100 labels, all from Aachen."""
     experiment = logged_cityscapes_seg()
     experiment.data.source = cityscapes(first=100)
     experiment.train.steps = 20_000

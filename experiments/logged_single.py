@@ -1,6 +1,6 @@
 """The experiment log's runs with one level, as they were run: CutMix, FixMatch, and what follows.
 
-The last lines of logged.py's description hold here, too.
+The second half of logged.py's description applies here as well.
 """
 
 from uda.data.config import SecondViewConfig
@@ -84,15 +84,15 @@ def logged_aagc_640x360_b2_single_cutmix_real_d100() -> Experiment:
 
 
 def logged_aagc_640x360_b2_single_fixmatch() -> Experiment:
-    """No FixMatch: two target crops that lie nowhere alike, pulled together pixel by pixel."""
+    """No FixMatch: two target crops, not aligned, are pulled together pixel by pixel."""
     experiment = logged_aagc_640x360_b2_single()
     experiment.data.second_target_view = SecondViewConfig(policy="autoaugment_log")
     experiment.objectives["supervised"].weight = 1.5  # the same loss twice, the second time halved
-    # A second discriminator that was made, never trained, and listened to.
+    # A second discriminator that was built, never trained, and used as a loss.
     experiment.objectives["untrained"] = AdversarialConfig(
         main_weight=0.001, loss="least_squares", discriminator="multi_scale", optimizer=None
     )
-    # The line that adds this term could not run as committed; the result can hardly be without it.
+    # The line that adds this term could not run as committed; the result suggests that it did run.
     experiment.objectives["cross_view"] = CrossViewConfig(weight=0.1, start_step=15_000)
     experiment.teacher = TeacherConfig(momentum=0.0)  # the student itself, without gradient
     experiment.train.steps = 30_000
@@ -106,6 +106,11 @@ def logged_aagc_640x360_b2_single_cutmix_student_gt() -> Experiment:
     experiment.data.target = None
     experiment.objectives = {"supervised": SupervisedConfig(auxiliary_weight=0.0)}
     return experiment
+
+
+def logged_aagc_640x360_b2_single_cutmix_student() -> Experiment:
+    """Supervised: what the log scored under this name learned from the target's ground truth."""
+    return logged_aagc_640x360_b2_single_cutmix_student_gt()
 
 
 def logged_aagc_640x360_b2_single_cutmix_student_own() -> Experiment:
@@ -134,8 +139,8 @@ def logged_aagc_640x360_b2_single_finetune() -> Experiment:
 
 
 def _logged_student() -> Experiment:
-    """The one-level network after CutMix, with target images alone; its length: not recorded for
-    the runs without a number."""
+    """The one-level network after CutMix, with target images alone. The length of the runs without
+    a number was not recorded."""
     experiment = logged_aagc_640x360_b2_single()
     experiment.data.source = None
     experiment.train.initial_snapshot = f"{_CUT_MIX_RUN}/GTA5_40000.pth"

@@ -1,6 +1,6 @@
 """Methods beyond the experiment log, each added alone to gc_640x360_b2_source_only.
 
-One idea per preset, so that what it brings can be read off; the toy city's ladder climbs them.
+One idea per preset, so that its effect can be read off; the toy city's ladder compares them.
 """
 
 from uda.augmentation.jitter import JitterConfig

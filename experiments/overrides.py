@@ -1,4 +1,4 @@
-"""What a command line changes in a preset: its fields, its length, and what it is scored on."""
+"""What the command line changes in a preset: its fields, its length, what it is scored on."""
 
 import re
 import sys
@@ -20,7 +20,7 @@ _Config = TypeVar("_Config", ModelConfig, ObjectiveConfig)
 
 
 class Changed(NamedTuple):
-    """What became of the preset, beside its changed fields."""
+    """What there is to know of a changed preset."""
 
     typed: tuple[str, ...]  # dotted names of the fields that were set
     remarks: tuple[str, ...]  # on lengths that followed
@@ -35,8 +35,8 @@ def change(
 ) -> Changed:
     """Sets fields of `experiment` from texts such as `train.seed=1`, in their order.
 
-    With fewer or more steps, lengths that no longer fit follow. `smoke` makes the run a few steps
-    long, `sanity_check` scores it on the first images of the source, and trains on no others.
+    With another number of steps, lengths that no longer fit are scaled. `smoke` makes the run a few
+    steps long. `sanity_check` trains on the first images of the source and scores the same images.
     Raises InputError with every override that cannot be applied.
     """
     length = experiment.train.steps

@@ -13,7 +13,7 @@ INITIAL_WEIGHTS = "weights/DeepLab_resnet_pretrained_init-f81d91e8.pth"
 
 
 class DomainChanges(TypedDict, total=False):
-    """Fields of DomainConfig that a preset may say otherwise."""
+    """Fields of DomainConfig that a preset may change."""
 
     datasets: tuple[str, ...]
     splits: tuple[str, ...]

@@ -15,6 +15,10 @@ from uda.evaluation.metrics import Scores
 from uda.evaluation.reports import comparison_table
 
 _LOGGED = "logged_"  # what the names of the presets that repeat the log's runs begin with
+# A name of the log, and the one of its runs under that name that it scored.
+_SAME_RUN = {
+    "aagc_640x360_b2_single_cutmix_student": "aagc_640x360_b2_single_cutmix_student_gt",
+}
 _NO_RUN = "pseudo_label_eval"  # scores pseudo-labels on training images: nothing compares to it
 
 
@@ -41,13 +45,25 @@ def published(preset: str, step: int | None) -> Published | None:
     The number of exactly this step if there is one, else the last with per-class IoU, else the
     last. None when there is no number: nobody knows such a run, or wrote down its figure.
     """
-    entries = _entries().get(preset.removeprefix(_LOGGED), ())
+    name = preset.removeprefix(_LOGGED)
+    entries = _entries().get(_SAME_RUN.get(name, name), ())
     exact = [entry for entry in entries if entry.step == step]
     tables = [entry for entry in entries if entry.per_class is not None]
     for candidates in (exact, tables, entries):
         if candidates:
             return candidates[-1]
     return None
+
+
+def note_on_name(preset: str) -> str:
+    """What to know of a preset whose name the log gave to several runs; empty for the others."""
+    name = preset.removeprefix(_LOGGED)
+    if name not in _SAME_RUN:
+        return ""
+    return (
+        f"{preset} is {preset.replace(name, _SAME_RUN[name])}: of the runs that the log has under "
+        f"{name}, the one that it scored"
+    )
 
 
 class Comparison(NamedTuple):

@@ -1,22 +1,22 @@
 """Aerial images: ISPRS Vaihingen with labels, and Potsdam adapted to it.
 
-All presets want tiles of 512x512 from scripts/prepare_vaihingen.py, with its defaults: the official
+All presets need tiles of 512x512 from scripts/prepare_vaihingen.py with its defaults: the official
 split of areas, eroded ground truth, near infrared, red and green at 9 cm. Half of a training tile
-is in the next one; the tiles that are scored overlap only in an area's last row and column.
+is also in the next one; scored tiles overlap only in an area's last row and column.
 
-What the log's document says of `vaihingen_mask2former_r50` is: Vaihingen, Mask2Former, ResNet-50,
+Document 001 says of `vaihingen_mask2former_r50`: Vaihingen, Mask2Former, ResNet-50,
 90000 steps, mIoU 75.97, mAcc 85.52. Not known or inferred:
 - its configuration: taken to be mmsegmentation's for Cityscapes with 90000 steps, the only official
   one of that length, on the crops and augmentations that mmsegmentation has for Vaihingen;
-- its split: "about 600 train and 150 val" tiles are 344 + 398 tiles of the official areas dealt out
-  anew, it seems at random, so that both parts show the same areas. 75.97 then is too high to be
-  compared with the official split, which these presets use;
-- its batch: 2, what fitted the GPU that it names.
-`vaihingen_deeplabv3plus_r101` is no document's: mmsegmentation's configuration, but for the trunk
-and the pyramid's projection, which differ as in experiments/clothes.py.
+- its split: "about 600 train and 150 val" tiles are the 344 + 398 tiles of the official areas,
+  split again, apparently at random, so that both parts show the same areas. If so, 75.97 is too
+  high for a comparison with the official split, which these presets use;
+- its batch: 2, which fits the GPU that it names.
+`vaihingen_deeplabv3plus_r101` is in no document: it is mmsegmentation's configuration with another
+encoder and another projection of the pyramid, as in experiments/clothes.py.
 
-The document kept the snapshot that scored best. This library does not choose by scored labels: the
-last snapshot counts, and others are there to be evaluated.
+The document kept the snapshot that scored best. This library does not select by the labels that it
+scores on: the last snapshot counts, and the others can be evaluated.
 """
 
 from uda.data.config import DataConfig, DomainConfig
@@ -63,7 +63,7 @@ def vaihingen_deeplabv3plus_r101() -> Experiment:
 
 
 def potsdam_to_vaihingen_source_only() -> Experiment:
-    """Potsdam labels alone, scored on Vaihingen: what adaptation has to beat."""
+    """Potsdam labels alone, scored on Vaihingen: the baseline of the adaptation."""
     experiment = gc_640x360_b2_source_only()  # its network, loss and schedule
     experiment.data = DataConfig(source=_tiles("potsdam"), crop=_TILE)
     experiment.evaluation = EvaluationConfig.following("native", dataset="vaihingen")
@@ -73,9 +73,9 @@ def potsdam_to_vaihingen_source_only() -> Experiment:
 def potsdam_to_vaihingen() -> Experiment:
     """Potsdam to unlabeled Vaihingen by class mix under a mean teacher.
 
-    Class mix, because objects seen from above lie anywhere and hide nothing, so that pasted ones
-    stay plausible, and because cars, few pixels in all, are pasted as often as anything. A
-    discriminator of outputs has less to hold on to than in streets: no place is typical of a class.
+    Why class mix: objects seen from above can be anywhere and hide nothing, so pasted ones stay
+    plausible; and cars, few pixels in all, are pasted as often as other classes. A discriminator of
+    outputs has less to learn than in streets: no place is typical of a class.
     """
     experiment = potsdam_to_vaihingen_source_only()
     experiment.data.target = _tiles("vaihingen")

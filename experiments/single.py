@@ -1,6 +1,6 @@
 """The experiment log's runs with one head and one discriminator, as they were meant.
 
-What gta5_cityscapes.py says of its presets holds here, too.
+The description of gta5_cityscapes.py applies here as well.
 """
 
 from uda.experiment import Experiment
@@ -47,7 +47,7 @@ def aagc_640x360_b2_single_cutmix() -> Experiment:
 
 
 def aagc_640x360_b2_single_cutmix_real() -> Experiment:
-    """What the log's repair of its CutMix meant: the same as aagc_640x360_b2_single_cutmix."""
+    """What the log's fix of its CutMix was to be: the same as aagc_640x360_b2_single_cutmix."""
     return aagc_640x360_b2_single_cutmix()
 
 
@@ -91,6 +91,11 @@ def aagc_640x360_b2_single_cutmix_student_gt() -> Experiment:
     return experiment
 
 
+def aagc_640x360_b2_single_cutmix_student() -> Experiment:
+    """The log's name of the student that it scored: aagc_640x360_b2_single_cutmix_student_gt."""
+    return aagc_640x360_b2_single_cutmix_student_gt()
+
+
 def aagc_640x360_b2_single_cutmix_student_own() -> Experiment:
     """The CutMix network continued on its own pseudo-labels alone (--threshold 0)."""
     experiment = _student_alone()
@@ -114,7 +119,7 @@ def aagc_640x360_b2_single_finetune() -> Experiment:
 
 
 def _student_alone() -> Experiment:
-    """The CutMix network, to go on with the target's images and no source."""
+    """The CutMix network, to be trained on with the target's images and no source."""
     experiment = aagc_640x360_b2_single()
     experiment.data.source = None
     experiment.train.initial_snapshot = f"{_CUT_MIX_RUN}/GTA5_45000.pth"

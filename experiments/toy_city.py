@@ -1,10 +1,10 @@
-"""The same on the toy city, for a CPU and a few minutes.
+"""The same on the toy city: minutes on a CPU.
 
 `_on_toy_city` changes the data (whole images, four per batch, mirrored in both domains), the
-network (small, from noise, batch norm throughout) and the length, and the optimizer with it: 500
-steps of the log's SGD teach such a network nothing. Objectives stay as they are but for what is
-said below: a network from noise, unlike one with ImageNet weights, first has to learn the source,
-so whatever feeds on its predictions starts at step 150.
+network (small, randomly initialized, batch norm throughout), the length and the optimizer: in 500
+steps of the log's SGD such a network learns nothing. Objectives change only where a preset below
+says so: a randomly initialized network, unlike one with ImageNet weights, first has to learn the
+source, so whatever uses its predictions starts at step 150.
 """
 
 from uda.augmentation.jitter import JitterConfig
@@ -25,7 +25,7 @@ _START = 150  # step
 
 
 def toy_source_only() -> Experiment:
-    """Toy city, GTA5 stand-in alone: what adaptation has to beat."""
+    """Toy city, GTA5 stand-in alone: the baseline of every adaptation."""
     return _on_toy_city(gta5_cityscapes.gc_640x360_b2_source_only())
 
 
@@ -70,7 +70,7 @@ def toy_entropy() -> Experiment:
 def toy_target_shown() -> Experiment:
     """Toy city, control: target images pass through the student, and nothing is learned from them.
 
-    Its batch norm sees them, though: what this gains over toy_source_only is no objective's merit.
+    Its batch norm sees them, though: no objective deserves what this gains over toy_source_only.
     """
     experiment = toy_entropy()
     experiment.objectives["entropy"].weight = 1e-12
@@ -87,7 +87,7 @@ def toy_class_mix() -> Experiment:
 def toy_class_mix_student() -> Experiment:
     """Toy city, student on the pseudo-labels of toy_class_mix (the demo's student)."""
     experiment = _on_toy_city(methods.gc_640x360_b2_class_mix_student())
-    experiment.train.steps = 300  # it goes on from a trained network
+    experiment.train.steps = 300  # the network is trained already
     experiment.data.pseudo_labels = "snapshots/toy_class_mix/pseudo_labels"
     experiment.train.initial_snapshot = "snapshots/toy_class_mix/GTA5_500.pth"
     return experiment
@@ -117,7 +117,7 @@ def toy_fix_match() -> Experiment:
 
 
 def toy_cross_view() -> Experiment:
-    """Toy city, the log's mistake C3: two target views that lie nowhere alike, pulled together."""
+    """Toy city, the log's mistake C3: two target views, not aligned, are pulled together."""
     experiment = toy_fix_match()
     del experiment.objectives["fix_match"]
     experiment.data.second_target_view = SecondViewConfig(policy="autoaugment_log")

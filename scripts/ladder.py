@@ -61,7 +61,7 @@ RUNGS = (
          labels_of="toy_source_only"),
     Rung(preset="toy_class_mix_student", title="student of class mix", labels_of="toy_class_mix"),
     Rung(preset="toy_cut_mix_ground_truth", title="CutMix with target labels (C2)", mistake=True),
-    Rung(preset="toy_cross_view", title="views that lie nowhere alike (C3)", mistake=True),
+    Rung(preset="toy_cross_view", title="views that are not aligned (C3)", mistake=True),
     Rung(preset="toy_pseudo_label_mapped_twice", title="pseudo-labels mapped twice (C4)",
          labels_of="toy_class_mix", mistake=True),
     Rung(preset="toy_agc_source_only", title="GTA5 and CycleGTA5 mixed"),

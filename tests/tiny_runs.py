@@ -37,7 +37,9 @@ SUPERVISED_BY_TARGET = (
     *(f"{prefix}cityscapes_seg{size}" for prefix in ("", "logged_")
       for size in ("", "_d2000", "_d1000", "_d500", "_d100")),
     *(f"logged_aagc_640x360_b2_single_cutmix{name}"
-      for name in ("", "_real", "_real_d1000", "_real_d500", "_real_d100", "_student_gt")),
+      for name in ("", "_real", "_real_d1000", "_real_d500", "_real_d100", "_student",
+                   "_student_gt")),
+    "aagc_640x360_b2_single_cutmix_student",
     "aagc_640x360_b2_single_cutmix_student_gt",
     "aagc_640x360_b2_mixed_d500",
     "segmentron_deeplabv3plus_r101_cityscapes",

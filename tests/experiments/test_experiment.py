@@ -1,13 +1,17 @@
 """Presets validate, share nothing, and what would not run is refused before anything is."""
 
+import sys
 from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from uda import experiments
 from uda.experiment import Experiment, Validated, validate
 from uda.experiments import PRESETS, list_presets, load_preset
 from uda.experiments.overrides import change
+from uda.experiments.published import note_on_name, published
 from uda.objectives.base import Objective, ObjectiveConfig
 from uda.objectives.class_mix import ClassMixConfig
 from uda.objectives.pseudo_label import PseudoLabelConfig
@@ -404,3 +408,57 @@ def test_reading_a_domain_is_a_need_for_it() -> None:
     preset = load_preset("toy_entropy")
     preset.objectives["entropy"] = OddConfig(read=("target",))
     assert validate(preset).experiment.data.target is not None
+
+
+# --- names
+
+
+# Every run of the experiment log, by its name there.
+LOG_NAMES = (
+    "segmentron_deeplabv3plus_r101_cityscapes",
+    *("multi_640x360_lsgan_b2", "multi_640x360_lsgan_b1", "gc_640x360_b1", "agc_640x360_b1"),
+    *(f"aagc_640x360_b2{name}" for name in (
+        "", "_multiaug", "_student", "_student_autoaug", "_student_full", "_student_full_autoaug",
+        "_d1000", "_d500", "_single", "_single_cutmix", "_single_cutmix_real", "_single_fixmatch",
+        "_single_cutmix_student", "_single_cutmix_student_gt", "_single_cutmix_student_own",
+        "_single_cutmix_student_conf05", "_single_finetune", "_single_cutmix_real_d1000",
+        "_single_cutmix_real_d500", "_single_cutmix_real_d100",
+    )),
+    "gc_640x360_b2_d1000",
+    *(f"cityscapes_seg{name}" for name in ("", "_d2000", "_d1000", "_d500", "_d100")),
+)  # fmt: skip
+NO_FIGURE = {f"aagc_640x360_b2_single_cutmix_student_{name}" for name in ("own", "conf05")}
+
+
+@pytest.mark.parametrize("name", LOG_NAMES)
+def test_a_name_of_the_log_works(name: str) -> None:
+    assert name in PRESETS
+    assert f"logged_{name}" in PRESETS
+    assert (published(name, None) is None) == (name in NO_FIGURE)
+    assert published(f"logged_{name}", None) == published(name, None)
+
+
+@pytest.mark.parametrize("prefix", ["", "logged_"])
+def test_the_logs_cut_mix_student_is_the_one_that_was_scored(prefix: str) -> None:
+    name = f"{prefix}aagc_640x360_b2_single_cutmix_student"
+    assert load_preset(name) == load_preset(f"{name}_gt")
+    entry = published(name, 10_000)
+    assert entry is not None
+    assert entry.miou == 66.37
+    assert note_on_name(name) == (
+        f"{name} is {name}_gt: of the runs that the log has under "
+        "aagc_640x360_b2_single_cutmix_student, the one that it scored"
+    )
+    assert note_on_name(f"{name}_gt") == ""
+
+
+def test_a_new_study_is_found_by_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "new_study.py").write_text(
+        '"""A study."""\nfrom uda.experiments.toy_city import toy_source_only\n\n\n'
+        'def found_by_itself():\n    """A preset."""\n    return toy_source_only()\n'
+    )
+    monkeypatch.setattr(experiments, "__path__", [*experiments.__path__, str(tmp_path)])
+    found = experiments._studies()
+    assert list(found)[-2:] == ["remote_sensing", "toy_city"]
+    assert [*experiments.presets_of(found["new_study"])] == ["found_by_itself"]
+    monkeypatch.delitem(sys.modules, "uda.experiments.new_study")

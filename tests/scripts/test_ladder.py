@@ -40,7 +40,7 @@ def row(
 
 TRUTH = "ground truth (400 images)"
 FOUND = {
-    "views that lie nowhere alike (C3)": row("toy_cross_view", [8.0, 9.0, 10.0], mistake=True),
+    "views that are not aligned (C3)": row("toy_cross_view", [8.0, 9.0, 10.0], mistake=True),
     "few labels": row("toy_few", [20.0, 21.0, 22.0], supervision=TRUTH),
     "adversarial": row("toy_adversarial", [28.5, 30.0, 29.4]),
     "source only": row("toy_source_only", [30.0, 31.0, 29.0]),
@@ -57,7 +57,7 @@ class TestReport:
         )
         # Adversarial: 87.9 / 3 = 29.3; the student: 96.6 / 3 = 32.2.
         assert lines[start + 2 : start + 8] == [
-            "| views that lie nowhere alike (C3) (mistake) | `toy_cross_view` | none | 9.0 | "
+            "| views that are not aligned (C3) (mistake) | `toy_cross_view` | none | 9.0 | "
             "8.0 to 10.0 | 12.0 | 2.2 |",
             f"| few labels | `toy_few` | {TRUTH} | 21.0 | 20.0 to 22.0 | 24.0 | 2.2 |",
             "| adversarial | `toy_adversarial` | none | 29.3 | 28.5 to 30.0 | 32.3 | 2.2 |",

@@ -15,7 +15,7 @@ from uda.evaluation.report_formats import format_scores
 from uda.experiment import validate
 from uda.experiments import list_presets, load_preset
 from uda.experiments.overrides import change
-from uda.experiments.published import compare
+from uda.experiments.published import compare, note_on_name
 from uda.training.loop import train
 from uda.utilities.distributed import device_named, process_group
 
@@ -71,7 +71,7 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
             device=device,
             resume=arguments.resume,
             resume_with=resume_command(sys.argv),
-            remarks=(*changed.remarks, *remarks),
+            remarks=[*filter(None, [note_on_name(arguments.preset)]), *changed.remarks, *remarks],
         )
         print(compare(scores, preset, experiment.train.steps, scored).text, end="")
         print(format_scores("log", scores, space, {}))

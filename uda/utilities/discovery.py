@@ -1,4 +1,4 @@
-"""What the files of a folder define: so a new file needs no other to know of it."""
+"""What the modules of a package define, so that a new file is found without being listed."""
 
 import importlib
 import inspect
@@ -11,16 +11,16 @@ T = TypeVar("T")
 
 
 def modules_of(package: ModuleType) -> Iterator[ModuleType]:
-    """The modules directly in `package`, imported, by name."""
+    """The modules directly in `package`, imported, in the order of their names."""
     for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda found: found.name):
         if not module.ispkg:
             yield importlib.import_module(f"{package.__name__}.{module.name}")
 
 
 def classes_of(package: ModuleType, base: type[T]) -> dict[str, type[T]]:
-    """The classes below `base` that say how they are built, by the name of their module, one each.
+    """The subclasses of `base` that define `build`, by the name of their module, one in each.
 
-    Such a class defines `build`; the others are there to inherit from.
+    Classes without `build` of their own are there to inherit from.
     """
     found: dict[str, type[T]] = {}
     for module in modules_of(package):
@@ -34,8 +34,8 @@ def classes_of(package: ModuleType, base: type[T]) -> dict[str, type[T]]:
 
 
 def instances_of(package: ModuleType, cls: type[T]) -> list[T]:
-    """The values of class `cls` that the modules of `package` hold at their top level, each once,
-    in the order of module and line."""
+    """The instances of `cls` at the top level of the modules of `package`, each once, in the order
+    of module and line."""
     found: dict[int, T] = {}
     for module in modules_of(package):
         for value in vars(module).values():
