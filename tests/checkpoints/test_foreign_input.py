@@ -124,7 +124,7 @@ def test_pictures_that_other_programs_would_draw_are_not_opened(tmp_path: Path, 
              "a\nb", "a\x1b[2J", "~/../x/.."]
 )  # fmt: skip
 def test_a_run_stays_below_snapshots(name: str) -> None:
-    with pytest.raises(InputError, match="a run lies below snapshots/; give a name such as"):
+    with pytest.raises(InputError, match="a run is a folder below snapshots/; give a name such as"):
         folder_of_run(name, "toy_aagc")
 
 

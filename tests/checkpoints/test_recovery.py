@@ -90,7 +90,8 @@ def test_options_and_numbers_of_numpy_are_left_out(tmp_path: Path, legacy: bool)
     found, dropped = recover_tensors(path)
     assert isinstance(found, dict)
     assert_same(found, {"state_dict": tensors(), "counts": {"seen": 3}, "epochs": [1, 3]})
-    assert dropped == [
+    # numpy 1 calls its module numpy.core.
+    assert [name.replace("numpy.core", "numpy._core") for name in dropped] == [
         "__builtin__.set",
         "argparse.Namespace",
         "numpy._core.multiarray._reconstruct",

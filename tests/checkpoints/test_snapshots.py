@@ -296,7 +296,8 @@ def test_tensors_are_taken_out_of_a_file_that_could_run_code(tmp_path: Path) -> 
     torch.save(content, odd)
     assert "holds " in refusal(lambda: load(odd))
     found = load(odd, recover=True)
-    assert found.report["dropped"] == "numpy._core.multiarray.scalar, posix.open"
+    dropped = found.report["dropped"].replace("numpy.core", "numpy._core")  # numpy 1's name
+    assert dropped == "numpy._core.multiarray.scalar, posix.open"
     assert_same(found.student, load_without_trap(content, tmp_path).student)
     assert not sprung.exists()
 

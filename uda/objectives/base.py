@@ -86,7 +86,7 @@ class StepContext:
 
     def _generator(self, purpose: str, index: int) -> torch.Generator:
         state = np.random.SeedSequence((self.seed, zlib.crc32(purpose.encode()), index))
-        return torch.Generator().manual_seed(int(state.generate_state(1, np.uint64)[0] >> 1))
+        return torch.Generator().manual_seed(int(state.generate_state(1, np.uint64)[0]) >> 1)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -187,4 +187,4 @@ def _start_teacher(run: Run) -> None:
 def _step_seed(seed: int, step: int) -> int:
     """A number of its own for each step and process; the first one's is that of a lone process."""
     key = (seed, step, rank()) if rank() else (seed, step)
-    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1
