@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeVar
 
 from uda.data.config import DomainConfig
 from uda.experiment import Experiment
+from uda.models.decoders.base import DecoderConfig, decoder_configs
 from uda.models.registry import model_configs
 from uda.models.segmenter import ModelConfig
 from uda.objectives.base import ObjectiveConfig
@@ -16,7 +17,7 @@ from uda.utilities.config_tree import Makers, apply_override
 from uda.utilities.errors import InputError, require, shown
 
 _SMOKE_STEPS = 10
-_Config = TypeVar("_Config", ModelConfig, ObjectiveConfig)
+_Config = TypeVar("_Config", ModelConfig, DecoderConfig, ObjectiveConfig)
 
 
 class Changed(NamedTuple):
@@ -150,6 +151,10 @@ def _model(name: str, _: object) -> ModelConfig:
     return _named(name, model_configs(), ModelConfig, "a network")
 
 
+def _decoder(name: str, _: object) -> DecoderConfig:
+    return _named(name, decoder_configs(), DecoderConfig, "a decoder")
+
+
 def _named(name: str, ours: dict[str, type[_Config]], base: type[_Config], kind: str) -> _Config:
     """The configuration called `name` with its defaults, one of ours or of a user's file."""
     known = ours | dict(_of_users(base))
@@ -192,6 +197,7 @@ def _domain(names: str, _: object) -> DomainConfig:
 _MAKERS: Makers = {
     ObjectiveConfig: _objective,
     ModelConfig: _model,
+    DecoderConfig: _decoder,
     OptimizerConfig: optimizer_named,
     DomainConfig: _domain,
 }

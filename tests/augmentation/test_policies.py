@@ -339,7 +339,7 @@ def test_other_tensors_are_refused(size: tuple[int, ...], dtype: torch.dtype) ->
 
 
 def test_pictures_without_colors_are_refused() -> None:
-    with pytest.raises(InputError, match=r"policies take RGB, .* but a PIL image of mode L came"):
+    with pytest.raises(InputError, match=r"policies take RGB, .* got a PIL image of mode L"):
         apply_policy(Image.new("L", (4, 4)), "autoaugment_log", seeded(0))
 
 

@@ -134,7 +134,7 @@ def test_scale_s_sees_the_image_pooled_s_times() -> None:
 
 
 def test_small_crops_are_refused_where_no_map_is_left() -> None:
-    with pytest.raises(InputError, match="stride 32 and was given 31x64 pixels"):
+    with pytest.raises(InputError, match="stride 32 and got 31x64 pixels"):
         FullyConvolutionalDiscriminator(3, width=2)(torch.rand(1, 3, 31, 64))
     (scores,) = FullyConvolutionalDiscriminator(3, width=2)(torch.rand(1, 3, 32, 32))
     assert scores.shape == (1, 1, 1, 1)

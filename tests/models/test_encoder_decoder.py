@@ -17,6 +17,8 @@ from uda.data.config import DataConfig, DomainConfig
 from uda.data.registry import list_dataset
 from uda.evaluation.evaluate import EvaluationConfig, evaluate
 from uda.experiment import Experiment, TrainConfig
+from uda.experiments.by_path import preset_from_file
+from uda.experiments.overrides import change
 from uda.models.decoders.aspp import AsppConfig
 from uda.models.decoders.base import DecoderConfig, decoder_configs
 from uda.models.encoder_decoder import EncoderDecoderConfig
@@ -151,6 +153,41 @@ def experiment(model: EncoderDecoderConfig, root: Path) -> Experiment:
         train=TrainConfig(steps=2, batch_size=2, precision="float32", snapshot_every=2),
         evaluation=EvaluationConfig(dataset="cityscapes", input_size=(32, 64), every=2),
     )
+
+
+def test_a_decoder_is_chosen_by_name(sum_of_maps: type[DecoderConfig], toy_root: Path) -> None:
+    chosen = experiment(TINY, toy_root)
+    overrides = ["model=encoder_decoder", "model.decoder=sum_of_maps", "model.decoder.channels=16"]
+    change(chosen, overrides)
+    assert chosen.model == EncoderDecoderConfig(decoder=sum_of_maps(channels=16))  # type: ignore[call-arg]
+    with pytest.raises(InputError, match=r"'lines' is not a decoder; known: aspp, linear, sum_of"):
+        change(chosen, ["model.decoder=lines"])
+    with pytest.raises(InputError, match=r"model.decoder.rates"):
+        change(chosen, ["model.decoder.rates=1"])
+
+
+def test_a_decoder_of_a_users_file_is_trained(toy_root: Path, tmp_path: Path) -> None:
+    """The class stands in the preset's own file."""
+    study = tmp_path / "study.py"
+    study.write_text(f"""{EXAMPLE.read_text()}
+
+from uda.experiments.toy_city import toy_source_only
+
+
+def sum_of_maps():
+    experiment = toy_source_only()
+    experiment.data.root = {str(toy_root)!r}
+    experiment.objectives["supervised"].auxiliary_weight = 0.0
+    experiment.train.steps = experiment.train.batch_size = experiment.evaluation.every = 2
+    experiment.train.warmup_steps = 0
+    return experiment
+""")
+    preset = preset_from_file(str(study))
+    change(preset, ["model=encoder_decoder", "model.decoder=sum_of_maps", "data.workers=0",
+                    "model.backbone=resnet18", "model.backbone_width=8",
+                    "model.backbone_weights=none", "data.crop=32,64"])  # fmt: skip
+    loop.train(preset, tmp_path / "run", preset="sum_of_maps", device=torch.device("cpu"))
+    assert list((tmp_path / "run").glob("*_2.pth"))
 
 
 def test_a_decoder_is_one_file(

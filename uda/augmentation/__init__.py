@@ -1,1 +1,1 @@
-"""What changes the look of an image and leaves its labels."""
+"""Photometric augmentation: images change, labels do not."""

@@ -1,7 +1,8 @@
-"""Contrast limited adaptive histogram equalization of gray pictures and of colors' lightness.
+"""Contrast limited adaptive histogram equalization of gray images and of the lightness of
+colors.
 
-Source: Zuiderveld, "Contrast Limited Adaptive Histogram Equalization", Graphics Gems IV, 1994; the
-roundings are those of OpenCV's CLAHE.
+Source: Zuiderveld, "Contrast Limited Adaptive Histogram Equalization", Graphics Gems IV, 1994;
+rounding as in OpenCV's CLAHE.
 """
 
 import numpy as np
@@ -23,7 +24,7 @@ _BEND = 6 / 29
 
 
 def equalize_lightness(image: Levels, *, clip_limit: float) -> Levels:
-    """RGB (H, W, 3) with L of CIE LAB equalized as by `clahe`; a and b stay."""
+    """RGB (H, W, 3) with L of CIE LAB equalized by `clahe`; a and b are kept."""
     linear = _linear_light()[image]
     roots = _root(linear @ _TO_XYZ.T.astype(np.float32))
     lightness = (1.16 * roots[..., 1] - 0.16) * (_LEVELS - 1)
@@ -35,10 +36,10 @@ def equalize_lightness(image: Levels, *, clip_limit: float) -> Levels:
 
 
 def clahe(gray: Levels, *, clip_limit: float) -> Levels:
-    """`gray` (H, W) in which each of 8x8 tiles has its levels spread evenly, blended in between.
+    """`gray` (H, W) with the histogram of each of 8x8 tiles equalized, interpolated between tiles.
 
-    clip_limit: how many times the mean count of a tile's levels one level may count; what is above
-        goes to all levels alike. 1 leaves almost everything as it is.
+    clip_limit: the largest count of a level, in multiples of the tile's mean count; the excess is
+        distributed evenly over all levels. 1 changes almost nothing.
     """
     height, width = gray.shape
     padded = _whole_tiles(gray)
@@ -57,8 +58,8 @@ def clahe(gray: Levels, *, clip_limit: float) -> Levels:
 
 
 def _whole_tiles(gray: Levels) -> Levels:
-    """Mirrored at the lower right until the tiles are of one size. As in OpenCV, a side that does
-    not need it grows by a row or column for each tile if the other does."""
+    """Padded by reflection at the bottom and on the right until all tiles have one size. As in
+    OpenCV, if one side needs padding, a side that does not grows by a row or column per tile."""
     missing = [_TILES - length % _TILES for length in gray.shape]
     if missing == [_TILES, _TILES]:
         return gray
@@ -66,7 +67,7 @@ def _whole_tiles(gray: Levels) -> Levels:
 
 
 def _tables(padded: Levels, size: tuple[int, int], clip_limit: float) -> Floats:
-    """(8, 8, 256): what each tile makes of each level."""
+    """(8, 8, 256): the new level for each level in each tile."""
     pixels = size[0] * size[1]
     tiles = padded.reshape(_TILES, size[0], _TILES, size[1]).swapaxes(1, 2).reshape(-1, pixels)
     offsets = np.arange(len(tiles))[:, None] * _LEVELS
@@ -77,7 +78,7 @@ def _tables(padded: Levels, size: tuple[int, int], clip_limit: float) -> Floats:
 
 
 def _clipped(counts: npt.NDArray[np.intp], limit: int) -> npt.NDArray[np.intp]:
-    """No level above `limit` but by its part of the excess, of which all levels get alike."""
+    """Counts clipped at `limit`, with the excess distributed evenly over all levels."""
     excess = (counts - limit).clip(0).sum(axis=1)
     counts = counts.clip(max=limit) + (excess // _LEVELS)[:, None]
     for tile, rest in zip(counts, excess % _LEVELS, strict=True):
@@ -87,7 +88,7 @@ def _clipped(counts: npt.NDArray[np.intp], limit: int) -> npt.NDArray[np.intp]:
 
 
 def _neighbors(length: int, tile: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Floats]:
-    """For each place, the tiles with their centers before and after it, and the latter's share."""
+    """For each position, the tiles centered before and after it, and the latter's weight."""
     place = np.arange(length, dtype=np.float32) * np.float32(1 / tile) - np.float32(0.5)
     before = np.floor(place).astype(np.intp)
     share = place - before.astype(np.float32)
@@ -95,7 +96,7 @@ def _neighbors(length: int, tile: int) -> tuple[npt.NDArray[np.intp], npt.NDArra
 
 
 def _linear_light() -> Floats:
-    """(256,): the light that a level of sRGB stands for, in 0..1."""
+    """(256,): linear light in 0..1 of each level of sRGB."""
     levels = np.arange(_LEVELS) / (_LEVELS - 1)
     return np.where(levels > 0.04045, ((levels + 0.055) / 1.055) ** 2.4, levels / 12.92).astype(
         np.float32

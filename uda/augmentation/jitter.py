@@ -1,4 +1,4 @@
-"""Photometric augmentation on the device: what changes an image's look and leaves its labels."""
+"""Photometric augmentation on the device: images change, labels do not."""
 
 import math
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, of red, green and blue
 
 @dataclass(kw_only=True, slots=True)
 class JitterConfig:
-    """How far an image's look may move; 0 switches a change off."""
+    """Limits of the random changes; 0 switches a change off."""
 
     brightness: float = 0.4  # factor 1 +- this
     contrast: float = 0.4  # factor 1 +- this of the distance from the image's mean luma
     saturation: float = 0.5  # factor 1 +- this of the distance from the pixel's luma
-    channel_gain: float = 0.15  # factor 1 +- this of red, green and blue, each its own
+    channel_gain: float = 0.15  # factor 1 +- this of red, green and blue, separately
     gamma: float = 0.4  # exponent between e^-this and e^this
     blur_sigma: tuple[float, float] = (0.3, 1.2)  # pixels
     blur_probability: float = 0.5
@@ -42,7 +42,7 @@ class JitterConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Jitter:
-    """One sample's draw from a JitterConfig."""
+    """Values sampled from a JitterConfig for one image."""
 
     brightness: float
     contrast: float
@@ -60,8 +60,8 @@ def jitter(images: Tensor, config: JitterConfig, generators: Sequence[torch.Gene
 
     images: (N, 3, H, W) float RGB in [0, 1]; the result has their memory format.
     generators: one per sample, on the CPU. A sample's result depends on its own generator and
-        pixels only, bit for bit, which is why the samples are worked on one by one.
-    Raises InputError when the images are no floats, and ValueError without one generator each.
+        pixels only, bit for bit, so samples are processed one by one.
+    Raises InputError when the images are not float, and ValueError without one generator each.
     """
     if not images.is_floating_point():
         raise InputError(f"jitter takes float images in [0, 1], not {images.dtype}: divide by 255")
@@ -72,7 +72,7 @@ def jitter(images: Tensor, config: JitterConfig, generators: Sequence[torch.Gene
 
 
 def _draw(config: JitterConfig, generator: torch.Generator) -> _Jitter:
-    # Always the same draws, so that switching one change off leaves the others as they are.
+    # The same numbers are always sampled, so switching one change off does not affect the others.
     uniform = torch.rand(11, generator=generator, dtype=torch.float64).tolist()
     noise_seed = int(torch.randint(2**62, (), generator=generator))
     signed = [2 * number - 1 for number in uniform]
@@ -107,7 +107,7 @@ def _apply(draw: _Jitter, image: Tensor) -> Tensor:
 
 
 def _luma(image: Tensor) -> Tensor:
-    """Brightness (1, 1, H, W) as the eye weighs the channels of (1, 3, H, W) RGB."""
+    """Luma (1, 1, H, W) of (1, 3, H, W) RGB."""
     red, green, blue = image.split(1, dim=1)
     return _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
 
@@ -128,6 +128,6 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
 
 
 def _noise_like(image: Tensor, seed: int) -> Tensor:
-    """Standard normal noise, the same in every memory format; drawn where the image lies."""
+    """Standard normal noise, the same in every memory format, sampled on the image's device."""
     generator = torch.Generator(image.device).manual_seed(seed)
     return torch.randn(image.shape, generator=generator, device=image.device, dtype=image.dtype)

@@ -1,6 +1,6 @@
 """Photometric augmentation policies by name: colors and tones change, every pixel stays in place.
 
-So labels need no change, and a view made with a policy lies on its original pixel by pixel.
+So labels need no change, and a view is aligned with its original pixel by pixel.
 """
 
 from collections.abc import Callable
@@ -25,15 +25,15 @@ _HUE = 18  # of the 180 steps that OpenCV divides the circle into
 
 
 def photometric_distortion(image: Tensor, generator: torch.Generator) -> Tensor:
-    """A distorted copy of an image, or the image itself where nothing was drawn.
+    """A distorted copy of an image, or the image itself if no change was sampled.
 
     image: (3, H, W) uint8 RGB on any device.
-    generator: on the CPU. A coin each decides on brightness, saturation and hue, in this order,
-        and on contrast, which by another coin comes between the first two or at the end.
+    generator: on the CPU. Brightness, saturation and hue change in this order, each with
+        probability 0.5; so does contrast, at random either after brightness or at the end.
     """
     chances = torch.rand(5, generator=generator) < 0.5
     brightness, contrast, contrast_first, saturation, hue = chances.tolist()
-    # Always the same draws, so that one change does not depend on what came before it.
+    # The same numbers are always sampled, so that no change depends on the changes before it.
     amounts = torch.rand(3, generator=generator).tolist()
     steps = int(torch.randint(-_HUE, _HUE, (), generator=generator))
     if brightness:
@@ -59,9 +59,9 @@ def distorted(image: Image.Image, generator: torch.Generator) -> Image.Image:
 
 
 def saturated(image: Tensor, factor: float) -> Tensor:
-    """The image (3, H, W) uint8 with its saturation multiplied, hue and value (of HSV) as they are.
+    """The image (3, H, W) uint8 with its saturation multiplied, hue and value (of HSV) unchanged.
 
-    What would be more than full saturation is full.
+    Saturation is limited to 1.
     """
     levels = image.float()
     value, least = levels.amax(dim=0), levels.amin(dim=0)
@@ -82,13 +82,13 @@ PolicyName = Literal[
     "clahe_brightness_contrast",
 ]  # fmt: skip
 
-# Those that look at each pixel by itself: what is cut out of an image can be changed instead of it.
+# Policies that process each pixel separately: a crop can be changed instead of its image.
 PIXELWISE: frozenset[PolicyName] = frozenset({"photometric_distortion"})
 
 ImageT = TypeVar("ImageT", Image.Image, Tensor)
 
-# What of torchvision's augmentation space keeps pixels in place. It names what is allowed, so that
-# an operation of a later release is left out until someone has looked at it.
+# The operations of torchvision's augmentation space that keep pixels in place. It is a list of
+# allowed ones, so that operations of a later release are not used before they are checked.
 _PHOTOMETRIC = frozenset({
     "Identity", "Brightness", "Color", "Contrast", "Sharpness", "Posterize", "Solarize",
     "AutoContrast", "Equalize", "Invert",
@@ -120,21 +120,21 @@ _LOG_SUB_POLICIES = (
 
 
 def apply_policy(image: ImageT, name: PolicyName, generator: torch.Generator) -> ImageT:
-    """The image after one random draw of the policy, of the same kind and size.
+    """The image after one random application of the policy, of the same kind and size.
 
     image: RGB as a PIL image, whose arithmetic is then PIL's, or as (3, H, W) uint8 on any device,
-        within a few gray levels of it. It is not changed, and it is what comes back when nothing
-        was drawn.
+        within a few gray levels of it. It is not changed, and it is returned itself when no
+        change was sampled.
     name: "autoaugment_log": 18 sub-policies of two operations each, as the experiment log ran them;
-        "autoaugment": torchvision's AutoAugment for ImageNet, of whose 25 sub-policies 18 stay
-        whole and 7 keep the photometric one of their operations;
-        "randaugment": torchvision's RandAugment, which draws two of 14 operations, of which 9 are
-        left: 8 photometric ones and the identity (Cubuk et al., 2020, arXiv 1909.13719);
+        "autoaugment": torchvision's AutoAugment for ImageNet, of whose 25 sub-policies 18 are
+        complete and 7 keep only their photometric operation;
+        "randaugment": torchvision's RandAugment, which samples two of 14 operations, of which 9 are
+        kept: 8 photometric ones and the identity (Cubuk et al., 2020, arXiv 1909.13719);
         "photometric_distortion": mmsegmentation's (see above), whose arithmetic is the same for
         both kinds of images;
         "clahe_brightness_contrast": local histograms are equalized (see clahe.py) under a clip
-        limit drawn from 1 to 4, and contrast and brightness change by up to 0.2, each with
-        probability 0.5: albumentations' CLAHE and RandomBrightnessContrast as they come.
+        limit sampled from 1 to 4, and contrast and brightness change by up to 0.2, each with
+        probability 0.5: albumentations' CLAHE and RandomBrightnessContrast with their defaults.
     generator: on the CPU; with the image, it alone decides the result.
     Raises InputError on any other image or name.
     """
@@ -150,7 +150,7 @@ def apply_policy(image: ImageT, name: PolicyName, generator: torch.Generator) ->
             return distorted(image, generator)
         if name == "clahe_brightness_contrast":
             return _apply_clahe_brightness_contrast(image, generator)
-        # torchvision draws from torch's global generator: ours stands in for it meanwhile.
+        # torchvision samples from torch's global generator, which ours replaces for this call.
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(generator.get_state())
             changed: ImageT = _torchvision_policy(name)(image)
@@ -163,16 +163,16 @@ def _check(image: Image.Image | Tensor, name: str) -> None:
         raise InputError(f"there is no policy {name!r}; {suggest(name, get_args(PolicyName))}")
     if isinstance(image, Tensor):
         fits = image.ndim == 3 and len(image) == 3 and image.dtype == torch.uint8
-        came = f"{tuple(image.shape)} {image.dtype}"
+        got = f"{tuple(image.shape)} {image.dtype}"
     else:
-        fits, came = image.mode == "RGB", f"a PIL image of mode {image.mode}"
+        fits, got = image.mode == "RGB", f"a PIL image of mode {image.mode}"
     if not fits:
-        raise InputError(f"policies take RGB, as PIL image or (3, H, W) uint8, but {came} came")
+        raise InputError(f"policies take RGB, as PIL image or (3, H, W) uint8, got {got}")
 
 
 def _apply_log_policy(image: ImageT, generator: torch.Generator) -> ImageT:
-    drawn = int(torch.randint(len(_LOG_SUB_POLICIES), (), generator=generator))
-    for probability, operation, index in _LOG_SUB_POLICIES[drawn]:
+    sampled = int(torch.randint(len(_LOG_SUB_POLICIES), (), generator=generator))
+    for probability, operation, index in _LOG_SUB_POLICIES[sampled]:
         chance, coin = torch.rand(2, generator=generator).tolist()
         if chance < probability:
             image = _operate(image, operation, index, sign=1 if coin < 0.5 else -1)
@@ -220,13 +220,13 @@ def _operate(image: ImageT, operation: str, index: int, *, sign: int) -> ImageT:
         case "invert":
             changed = functional.invert(image)
         case _:
-            raise AssertionError(f"the table names {operation!r}, which is not here")
+            raise AssertionError(f"the table has an unknown operation {operation!r}")
     return changed
 
 
 @cache
 def _torchvision_policy(name: PolicyName) -> v2.Transform:
-    """torchvision's transform, without what moves pixels.
+    """torchvision's transform without the operations that move pixels.
 
     The two attributes are torchvision's own (the same in 0.24 and 0.29). Were a geometric operation
     to stay in a sub-policy, it would not be found in the space, and the transform would fail.

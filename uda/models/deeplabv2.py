@@ -39,17 +39,17 @@ class DeepLabV2Config(ResNetConfig):
     ResNet's file: "imagenet", torchvision's weights, is refused.
     """
 
-    levels: Literal[1, 2] = 2  # 2: an auxiliary head on layer3 besides the main one
-    # sum: summed dilated convolutions, the main head on layer4; se_group_norm: branches side by
-    # side, squeeze-and-excitation and group normalization, the main head on layer4 and layer3.
+    levels: Literal[1, 2] = 2  # 2: an auxiliary head on layer3 in addition to the main one
+    # sum: summed dilated convolutions, the main head on layer4; se_group_norm: concatenated
+    # branches, squeeze-and-excitation and group normalization, the main head on layer4 and layer3.
     head: HeadKind = "se_group_norm"
     aspp_rates: tuple[int, ...] = _RATES  # dilations of the four branches
-    # Of the four, how many are used. AdaptSegNet returns early from its loop: it sums the first 2.
+    # How many of the four are used. AdaptSegNet returns early from its loop: it sums the first 2.
     aspp_branches: Literal[2, 4] = 4
     ceil_mode: bool = True  # of the max-pool: 360 pixels become 46 features instead of 45
     align_corners: bool = True  # of the logits' bilinear resize
-    # Each of so many parts of a training batch is normalized by its own statistics, and running
-    # ones follow the first part only, as with nn.DataParallel on so many GPUs.
+    # A training batch is split into this many parts, each normalized by its own statistics; running
+    # statistics follow the first part only, as with nn.DataParallel on as many GPUs.
     batch_norm_parts: int = 1
 
     @property
@@ -78,7 +78,7 @@ class DeepLabV2Config(ResNetConfig):
 
 
 class DeepLabV2(Segmenter):
-    """Dilated convolutions on the deepest features, and on layer3 for a second opinion.
+    """Dilated convolutions on the deepest features, and on layer3 for an auxiliary head.
 
     Under its prefix a module's names are the originals': `backbone.` has none there, `auxiliary.`
     is `layer5.`, `main.` is `layer6.`, or `layer5.` in the single-level network.
@@ -107,7 +107,7 @@ class DeepLabV2(Segmenter):
         return self.auxiliary is not None
 
     def decode(self, features: FeatureMaps) -> SegmentationOutput:
-        """Logits of each head by itself at stride 8; originals predict from 0.5 auxiliary + main.
+        """Logits of each head at stride 8; the originals predict from 0.5 auxiliary + main.
 
         Raises InputError on a training batch of fewer than `batch_norm_parts` images.
         """
@@ -120,11 +120,11 @@ class DeepLabV2(Segmenter):
 
 
 class PartwiseBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalization of each part of a training batch by itself; the state dict is the same.
+    """Batch normalization of each part of a training batch; the state dict is that of BatchNorm2d.
 
-    Parts are those of `torch.chunk`, which nn.DataParallel cuts by, and as there the first GPU's
-    statistics persist: running ones follow the first part. A cumulative average (momentum None) is
-    one that is taken outside of training, by `reestimate_batch_norm`: that is over whole batches.
+    Parts are those of `torch.chunk`, as in nn.DataParallel, where the first GPU's statistics are
+    kept: running statistics follow the first part. A cumulative average (momentum None) is only
+    used outside of training, by `reestimate_batch_norm`, and is over whole batches.
     """
 
     def __init__(self, num_features: int, *, parts: int) -> None:
@@ -157,7 +157,7 @@ class PartwiseBatchNorm2d(nn.BatchNorm2d):
 class _SumHead(nn.Module):
     """Sum of dilated 3x3 convolutions, straight to classes.
 
-    Convolutions that are not summed are there for the sake of files, and are not trained.
+    Convolutions that are not summed exist because files have them; they are not trained.
     """
 
     def __init__(
@@ -181,7 +181,10 @@ class _SumHead(nn.Module):
 
 
 class _SqueezeExcitation(nn.Module):
-    """Channels scaled by what the whole image says. Source: Hu et al., CVPR 2018, 1709.01507."""
+    """Channels scaled by a gate computed from the whole image.
+
+    Source: Hu et al., CVPR 2018, arXiv 1709.01507.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -199,10 +202,10 @@ class _SqueezeExcitation(nn.Module):
 
 
 class _SqueezeExcitationHead(nn.Module):
-    """A 1x1 and four dilated 3x3 branches side by side, scaled by channel, then 3x3 and 1x1.
+    """A 1x1 and four dilated 3x3 branches, concatenated and scaled by channel, then 3x3 and 1x1.
 
     No ReLU follows the bottleneck's normalization. Branches and squeeze-and-excitation keep
-    PyTorch's initialization: the original's loop for them reaches no layer.
+    PyTorch's initialization: the original's initialization loop reaches none of them.
     """
 
     def __init__(
@@ -257,8 +260,8 @@ def _head(in_channels: int, num_classes: int, config: DeepLabV2Config) -> nn.Mod
 
 
 def _group_norm(channels: int, backbone_width: int) -> nn.GroupNorm:
-    """32 groups at a backbone width of 64, in proportion at others: a narrow network in 32 would
-    have one channel per group, whose mean over an image is then always the same."""
+    """32 groups at a backbone width of 64, in proportion at others: with 32, a narrow network would
+    have one channel per group, whose mean over an image is constant."""
     most = max(1, 32 * backbone_width // _WIDTH)
     groups = max(count for count in range(1, most + 1) if channels % count == 0)
     return nn.GroupNorm(groups, channels)
@@ -287,8 +290,8 @@ def _check(config: DeepLabV2Config) -> None:
         used = config.aspp_branches
         require(
             rates[used:] == _RATES[used:],
-            f"model.aspp_rates is {rates}, but only {used} branches are summed: leave the others "
-            f"at {_RATES[used:]}",
+            f"model.aspp_rates is {rates}, but only {used} branches are summed: keep the "
+            f"default {_RATES[used:]} for the others",
         )
     else:
         require(

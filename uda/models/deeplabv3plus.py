@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from uda.models.decoders.heads import initialize_heads
+from uda.models.decoders.heads import initialize_heads, resized
 from uda.models.decoders.pyramid_pooling import (
     DILATIONS,
     HeadNorm,
@@ -42,13 +41,13 @@ class DeepLabV3PlusConfig(ModelConfig):
 
     output_stride: Literal[8, 16] = 16  # of the deepest features
     # With one or two images per batch, batch normalization of the pooled image (one value per
-    # channel and image) leaves only a sign; group normalization does not look at the batch.
+    # channel and image) leaves only a sign; group normalization does not depend on the batch.
     head_norm: HeadNorm = "group"
     aspp_rates: tuple[int, ...] = ()  # dilations; empty: 6, 12, 18 at stride 16, doubled at 8
     aspp_channels: int = 256
     low_level_channels: int = 48
     decoder_channels: int = 256
-    # The 3x3 convolutions of ASPP and decoder look at one channel each, then a 1x1 mixes them.
+    # 3x3 convolutions of ASPP and decoder process each channel separately; a 1x1 then mixes them.
     separable: bool = False
     auxiliary_head: bool = True  # on layer3
     align_corners: bool = False  # of every bilinear resize, that of the logits included
@@ -129,12 +128,7 @@ class DeepLabV3Plus(Segmenter):
         Raises InputError on a single image in training when the heads are batch-normalized.
         """
         low_level, deep = features[0], features[-1]
-        pyramid = F.interpolate(
-            self.aspp(deep),
-            size=low_level.shape[-2:],
-            mode="bilinear",
-            align_corners=self.align_corners,
-        )
+        pyramid = resized(self.aspp(deep), like=low_level, align_corners=self.align_corners)
         joined = torch.cat([pyramid, self.low_level(low_level)], dim=1)
         return SegmentationOutput(
             logits=self.decoder(joined),
@@ -158,7 +152,7 @@ def _check(config: DeepLabV3PlusConfig) -> None:
     if any(rate < 1 for rate in config.aspp_rates):
         raise InputError(
             f"model.aspp_rates is {config.aspp_rates}; allowed: dilations of 1 or more, or nothing "
-            "for the usual ones"
+            "for the defaults"
         )
     # One channel, normalized over itself, is a constant.
     for name in ("aspp_channels", "low_level_channels", "decoder_channels"):

@@ -1,6 +1,6 @@
-"""Networks that tell source from target by the class probabilities of an image.
+"""Networks that classify an image's class probabilities as source or target.
 
-Both keep the parameter names of the code they come from, so that its files load.
+Both keep the parameter names of the original code, so that its files load.
 """
 
 from abc import ABC, abstractmethod
@@ -17,7 +17,7 @@ _SLOPE = 0.2  # of every leaky ReLU below zero
 class AdversarialConvention(NamedTuple):
     """How a discriminator's score maps are turned into losses; see objectives.functional."""
 
-    source_label: float  # what source maps are drawn to: 0 or 1; target maps to the other
+    source_label: float  # 0 or 1: the label of source maps; target maps have the other
     fool_factor: float  # of the loss that the segmentation network minimizes
     tell_apart_factor: float  # of each of the discriminator's two terms
 
@@ -38,7 +38,7 @@ class Discriminator(nn.Module, ABC):
 class FullyConvolutionalDiscriminator(Discriminator):
     """Five strided convolutions; one map at stride 32. 2.8 M parameters for 19 classes.
 
-    Weights keep PyTorch's own initialization, as there.
+    Weights keep PyTorch's default initialization, as in the original.
 
     Source: Tsai et al., CVPR 2018, arXiv 1802.10349; layers as in
     wasidennis/AdaptSegNet@fca9ff0.
@@ -60,12 +60,12 @@ class FullyConvolutionalDiscriminator(Discriminator):
 
         probabilities: (N, C, H, W) float in [0, 1]
 
-        Raises InputError below 32 pixels, where no map is left.
+        Raises InputError below 32 pixels, where the map would be empty.
         """
         height, width = probabilities.shape[-2:]
         if min(height, width) < 32:
             raise InputError(
-                f"the discriminator has stride 32 and was given {height}x{width} pixels; allowed: "
+                f"the discriminator has stride 32 and got {height}x{width} pixels; allowed: "
                 "32x32 or more: use a larger crop"
             )
         hidden = probabilities
@@ -77,9 +77,9 @@ class FullyConvolutionalDiscriminator(Discriminator):
 class MultiScaleDiscriminator(Discriminator):
     """Three equal nets on the input at full, half and quarter size; maps at strides 8, 16, 32.
 
-    0.35 M parameters per net for 19 classes. Weights are drawn from N(0, 0.02), biases are 0, so
-    that first scores are near 0. Zero padding and no normalization: the options of the original
-    for both reach no layer.
+    0.35 M parameters per net for 19 classes. Weights are sampled from N(0, 0.02), biases are 0, so
+    that initial scores are near 0. Zero padding and no normalization: the original's options for
+    both have no effect.
 
     Source: Zheng and Yang, IJCAI 2020, arXiv 1912.11164, with the net of MUNIT (Huang et al., ECCV
     2018, arXiv 1804.04732); layers as in layumi/Seg-Uncertainty@6fce9ea.
@@ -100,7 +100,7 @@ class MultiScaleDiscriminator(Discriminator):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, probabilities: Tensor) -> list[Tensor]:
-        """Raw scores, three maps (N, 1, h, w) float, sizes H and W over 8, 16 and 32, rounded up.
+        """Raw scores, three maps (N, 1, h, w) float at strides 8, 16 and 32; sizes are rounded up.
 
         probabilities: (N, C, H, W) float in [0, 1]
         """
@@ -113,7 +113,7 @@ class MultiScaleDiscriminator(Discriminator):
 
 
 class _Convolution(nn.Module):
-    """3x3 convolution with zero padding, and leaky ReLU unless told otherwise."""
+    """3x3 convolution with zero padding, and leaky ReLU unless `activation` is False."""
 
     def __init__(
         self, in_channels: int, out_channels: int, *, stride: int = 1, activation: bool = True

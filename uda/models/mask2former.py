@@ -1,7 +1,7 @@
-"""Mask2Former: queries that each name a class and a mask, on one of our ResNets.
+"""Mask2Former: queries that each predict a class and a mask, on one of our ResNets.
 
 Pixel decoder, transformer decoder, matching and losses are those of transformers, an optional
-extra, which this file alone imports; nothing is fetched from a hub.
+extra that only this file imports; nothing is downloaded.
 
 Source: Cheng et al., CVPR 2022, arXiv 2112.01527.
 """
@@ -15,12 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from uda.models.encoders.base import FeatureMaps
-from uda.models.encoders.resnet import (
-    BackboneName,
-    ResNetBackbone,
-    ResNetConfig,
-    resnet_backbone,
-)
+from uda.models.encoders.resnet import BackboneName, ResNetBackbone, ResNetConfig
 from uda.models.segmenter import SegmentationOutput, Segmenter
 from uda.utilities.errors import require
 from uda.utilities.extras import require_extra
@@ -34,8 +29,8 @@ class Mask2FormerConfig(ResNetConfig):
     """Settings of `Mask2Former`; the defaults are the paper's on a ResNet-50."""
 
     backbone: BackboneName = "resnet50"
-    # Of nothing, as in the paper. That of transformers leaves out whole layers and then fails where
-    # masks of one level meet features of another; nor could a teacher do without it.
+    # Not used, as in the paper. transformers would skip whole layers, then fail where masks of one
+    # level meet features of another; and `disable_dropout` could not turn it off in a teacher.
     dropout: float = 0.0
     queries: int = 100
     channels: int = 256  # of pixel features, masks and queries
@@ -53,7 +48,7 @@ class Mask2FormerConfig(ResNetConfig):
         self.check(num_classes)
         require(
             self.dropout == 0,
-            f"model.dropout is {self.dropout}, but Mask2Former has none: leave it 0",
+            f"model.dropout is {self.dropout}, but Mask2Former has none: use --set model.dropout=0",
         )
         for name in ("queries", "channels", "attention_heads", "encoder_layers", "encoder_width",
                      "decoder_layers", "decoder_width"):  # fmt: skip
@@ -64,29 +59,23 @@ class Mask2FormerConfig(ResNetConfig):
             self.channels >= 2 * _NORM_GROUPS
             and self.channels % _NORM_GROUPS == 0 == self.channels % self.attention_heads,
             f"model.channels is {self.channels}; allowed: multiples of {_NORM_GROUPS} and of "
-            f"model.attention_heads ({self.attention_heads}), from {2 * _NORM_GROUPS} on",
+            f"model.attention_heads ({self.attention_heads}), {2 * _NORM_GROUPS} or more",
         )
-        backbone = resnet_backbone(
-            self.backbone,
-            width=self.backbone_width,
-            output_stride=32,
-            weights=self.backbone_weights,
-        )
-        return Mask2Former(backbone, self, num_classes)
+        return Mask2Former(self.build_backbone(output_stride=32), self, num_classes)
 
 
 class Mask2Former(Segmenter):
-    """The score of a class at a pixel is what all queries together say: the sum over queries of
-    softmax(class) * sigmoid(mask), "no object" left out. Logits are the logarithm of that score.
+    """The score of a class at a pixel is the sum over queries of softmax(class) * sigmoid(mask),
+    without "no object". Logits are the logarithm of that score.
 
     So softmax gives each class its share of the summed scores, and the largest logit is the class
-    with the highest score, which is how the paper segments.
+    with the highest score, as in the paper.
     """
 
     def __init__(
         self, backbone: ResNetBackbone, config: Mask2FormerConfig, num_classes: int
     ) -> None:
-        """Decoders around `backbone`, drawn as transformers does; `config.build` checks the fields.
+        """Decoders on `backbone`, initialized as in transformers; `config.build` checks the fields.
 
         Raises InputError when transformers is not installed.
         """
@@ -97,7 +86,7 @@ class Mask2Former(Segmenter):
         heads.pixel_decoder = library.Mask2FormerPixelDecoder(settings, list(backbone.channels))
         heads.transformer = library.Mask2FormerTransformerModule(config.channels, settings)
         heads.classifier = nn.Linear(config.channels, num_classes + 1)
-        heads.post_init()  # draws first weights
+        heads.post_init()  # initializes the weights
         self.pixel_decoder: nn.Module = heads.pixel_decoder
         self.transformer: nn.Module = heads.transformer
         self.classifier: nn.Module = heads.classifier
@@ -153,7 +142,7 @@ class MaskLoss(nn.Module):
         oversample: float,
         importance: float,
     ) -> None:
-        """The weights are also those of the costs that queries are matched by.
+        """The weights also apply to the costs of the matching.
 
         Raises InputError when transformers is not installed.
         """
@@ -180,7 +169,7 @@ class MaskLoss(nn.Module):
         "mask" and "dice", means over its masks; weighted and summed over decoder layers.
 
         query_classes: (L, Q, C + 1) logits; query_masks: (L, Q, h, w) logits; masks: (K, H, W)
-        float, 0 or 1; classes: (K,) int64; K may be 0. Points are drawn from torch's global
+        float, 0 or 1; classes: (K,) int64; K may be 0. Points are sampled from torch's global
         generator.
         """
         layers = [
@@ -219,7 +208,7 @@ def _settings(library: ModuleType, config: Mask2FormerConfig, num_classes: int) 
         num_attention_heads=config.attention_heads,
         encoder_layers=config.encoder_layers,
         encoder_feedforward_dim=config.encoder_width,
-        decoder_layers=config.decoder_layers + 1,  # it counts what queries say before the first
+        decoder_layers=config.decoder_layers + 1,  # it counts the prediction before the first layer
         dim_feedforward=config.decoder_width,
         dropout=0.0,
         num_queries=config.queries,

@@ -43,8 +43,8 @@ def _check_sizes(config: "DataclassInstance", path: str) -> None:
 
 @dataclass(kw_only=True, slots=True)
 class ModelConfig:
-    """Settings of a network; `build()` makes it. Subclasses add the network's own fields, and every
-    field changes the network."""
+    """Settings of a network, which `build()` makes. Subclasses add fields; every field changes the
+    network."""
 
     backbone: str
     backbone_weights: str = "imagenet"  # "none", "imagenet" or the path of a state dict
@@ -58,11 +58,10 @@ class ModelConfig:
 
     @property
     def auxiliary_switch(self) -> tuple[str, str]:
-        """The field below `model` that gives the network an auxiliary head, and its value for a
-        network without one.
+        """The field below `model` that adds an auxiliary head, and its value for none.
 
-        Where no field does, words that end "objective ... needs model.auxiliary_head ..., which
-        this preset lacks"; the value is read for networks that have a head.
+        Networks without such a field return words for the message "objective ... needs
+        model.auxiliary_head ..., which this preset lacks".
         """
         network = type(self).__name__.removesuffix("Config")
         return f"auxiliary_head ({network} can have none)", "false"
@@ -73,7 +72,7 @@ class ModelConfig:
         return False
 
     def check(self, num_classes: int) -> None:
-        """Raises InputError when what every network needs is out of its range."""
+        """Raises InputError when a field that all networks have is out of range."""
         require(num_classes >= 1, f"num_classes is {num_classes}; allowed: 1 or more")
         require(
             0 <= self.dropout < 1,
@@ -82,7 +81,7 @@ class ModelConfig:
         _check_sizes(self, "model")
 
     def build(self, num_classes: int) -> "Segmenter":
-        """The network, on the CPU and in training mode, drawn from torch's generator.
+        """The network, on the CPU and in training mode, initialized from torch's generator.
 
         Raises InputError when a field's value is not allowed or the weights cannot be had.
         """
@@ -90,14 +89,13 @@ class ModelConfig:
 
 
 class SegmentationOutput(NamedTuple):
-    """What a network says about images (N, 3, H, W)."""
+    """What a network predicts for images (N, 3, H, W)."""
 
     logits: Tensor  # (N, C, H, W) float, at input size
     auxiliary_logits: Tensor | None  # (N, C, H, W) of the auxiliary head; None without one
     features: Tensor  # (N, D, h, w) deepest features of the backbone, at output stride
-    # Of a network that classifies masks, from its L decoder layers, the last one last: what class
-    # each of Q queries has, "no object" being the last, and where it lies. None of other networks,
-    # and outside of training.
+    # Of a network that classifies masks: the class ("no object" is the last) and the mask of each
+    # of Q queries after each of L decoder layers. None for other networks and outside of training.
     query_classes: Tensor | None = None  # (L, N, Q, C + 1) logits
     query_masks: Tensor | None = None  # (L, N, Q, h, w) logits
 
@@ -134,13 +132,13 @@ class Segmenter(nn.Module, ABC):
         normalization: Normalization = IMAGENET,
         input_scaling: InputScaling = "statistics",
     ) -> None:
-        """`provenance` says in words where the initial weights came from; it is stored, not read.
+        """`provenance`: in words, where the initial weights are from; it is only stored.
 
         `batch_norm` is the mode of the backbone's batch normalization in training:
         "train": batch statistics, weight and bias learned;
         "frozen_affine": batch statistics, running ones updated, weight and bias fixed (what
         AdaptSegNet and its descendants ran);
-        "frozen": running statistics used and left alone, weight and bias fixed.
+        "frozen": running statistics used and not updated, weight and bias fixed.
 
         `input_scaling`: "statistics": images are normalized by `normalization`; "min_max": each
         channel of each image is scaled to [0, 1] by its own extremes instead.
@@ -218,8 +216,8 @@ class Segmenter(nn.Module, ABC):
 
         images: (N, 3, H, W) float, RGB in [0, 1], any H and W; `perturb`: see `forward`
 
-        Raises ValueError on any other shape, and on integer images: bytes would pass through every
-        layer and come out as nonsense.
+        Raises ValueError on any other shape, and on integer images: bytes would give
+        meaningless logits.
         """
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             raise ValueError(

@@ -8,14 +8,12 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uda.models.decoders.heads import initialize_heads, refuse_single_image
+from uda.models.decoders.heads import initialize_heads, refuse_single_image, resized
 from uda.models.encoders.base import FeatureMaps
-from uda.models.encoders.resnet import ResNetBackbone, ResNetConfig, resnet_backbone
+from uda.models.encoders.resnet import ResNetBackbone, ResNetConfig
 from uda.models.segmenter import SegmentationOutput, Segmenter
-from uda.utilities.errors import require
 
 _RATES = (6, 12, 18)  # dilations of the pyramid
 
@@ -26,18 +24,8 @@ class SegmenTronConfig(ResNetConfig):
 
     def build(self, num_classes: int) -> "SegmenTron":
         self.check(num_classes)
-        require(
-            self.backbone_width % 4 == 0,
-            f"model.backbone_width is {self.backbone_width}; allowed: multiples of 4, because a "
-            "head of SegmenTron is 3/4 as wide",
-        )
-        backbone = resnet_backbone(
-            self.backbone,
-            width=self.backbone_width,
-            output_stride=16,
-            weights=self.backbone_weights,
-        )
-        return SegmenTron(backbone, self, num_classes)
+        self.check_quarters("SegmenTron")
+        return SegmenTron(self.build_backbone(output_stride=16), self, num_classes)
 
 
 class SegmenTron(Segmenter):
@@ -79,18 +67,13 @@ class SegmenTron(Segmenter):
         Raises InputError on a single image in training.
         """
         low_level, *_, deep = features
-        pyramid = F.interpolate(
-            self.aspp(deep),
-            size=low_level.shape[-2:],
-            mode="bilinear",
-            align_corners=self.align_corners,
-        )
+        pyramid = resized(self.aspp(deep), like=low_level, align_corners=self.align_corners)
         joined = torch.cat([pyramid, self.low_level(low_level)], dim=1)
         return SegmentationOutput(logits=self.decoder(joined), auxiliary_logits=None, features=deep)
 
 
 class _PyramidPooling(nn.Module):
-    """ASPP: image-pooling, 1x1 and dilated separable branches side by side, then a projection."""
+    """ASPP: image-pooling, 1x1 and dilated separable branches, concatenated and projected."""
 
     def __init__(self, in_channels: int, channels: int, *, dropout: float) -> None:
         super().__init__()

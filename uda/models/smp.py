@@ -25,10 +25,10 @@ from uda.utilities.weight_files import fill_from_file, reason
 
 Architecture = Literal["unet", "deeplabv3"]
 
-# Encoders that older versions had under these names, and what takes their place today. The package
-# would rewrite many more by itself: those are refused, so that nobody gets another unknowingly.
+# Encoders that older versions had under these names, and their present names. The package itself
+# replaces many more; those are refused, so that a network is never silently another one.
 _REPLACED = {"timm-mobilenetv3_large_100": "tu-tf_mobilenetv3_large_100"}
-_OF_TIMM = "tu-"  # before the names of timm's networks, which all are encoders, too
+_OF_TIMM = "tu-"  # before the names of timm's networks, which are encoders, too
 _OLD = "timm-"
 _LITE = "timm-tf_efficientnet_lite"  # trained on other colors than the package's other encoders
 _FILE = "state dict of that encoder, or of a whole network of segmentation-models-pytorch on it"
@@ -39,8 +39,8 @@ class SmpConfig(ModelConfig):
     """Settings of `SmpNetwork`.
 
     `backbone` is the package's name of an encoder: resnet34, vgg16_bn, efficientnet-b3, or "tu-"
-    and a name of timm's. `dropout` is of DeepLabV3's pyramid, where the package has 0.5, or of the
-    U-Net's last features (whole channels), where it has none.
+    and a name of timm's. `dropout` is in DeepLabV3's pyramid (0.5 in the package), or drops whole
+    channels of the U-Net's last features (none in the package).
     """
 
     backbone: str = "resnet34"
@@ -113,7 +113,7 @@ class SmpNetwork(Segmenter):
 
 
 def _build_parts(config: SmpConfig, num_classes: int) -> _Parts:
-    """Encoder, decoder and classifier, drawn at random or, the encoder, from its weights."""
+    """Encoder, decoder and classifier, randomly initialized, the encoder possibly from weights."""
     architectures = {"unet": "Unet", "deeplabv3": "DeepLabV3"}
     require(
         config.architecture in architectures,
@@ -129,7 +129,7 @@ def _build_parts(config: SmpConfig, num_classes: int) -> _Parts:
         except (ValueError, RuntimeError, KeyError) as error:
             raise InputError(
                 f"model.backbone {config.backbone} cannot be the encoder of a "
-                f"{config.architecture}: {reason(error)}; choose another of them"
+                f"{config.architecture}: {reason(error)}; choose another encoder"
             ) from error
         normalization, provenance = _load_weights(whole.encoder, name, config, package)
     if name != config.backbone:
@@ -146,16 +146,16 @@ def _build_parts(config: SmpConfig, num_classes: int) -> _Parts:
 
 
 def _encoder_named(name: str, package: ModuleType) -> str:
-    """The package's name of the encoder `name`; InputError when it has none, or has only another
-    in its place."""
+    """The package's name of the encoder `name`; InputError when it has none, or would
+    silently use another."""
     known = list(package.encoders.encoders)
     name = _REPLACED.get(name, name)
     if name in known or name.startswith(_OF_TIMM):
         return name
     require(
         not name.startswith(_OLD),
-        f"model.backbone is {name!r}, an encoder that segmentation-models-pytorch has no longer; "
-        f"it would build another in its place: choose one of timm's by name, {_OF_TIMM}NAME",
+        f"model.backbone is {name!r}, an encoder that segmentation-models-pytorch no longer has; "
+        f"it would build another one: choose one of timm's by name, {_OF_TIMM}NAME",
     )
     raise InputError(
         f"there is no encoder {name!r}; {suggest(name, known)}; timm's networks, too, as "
@@ -166,9 +166,9 @@ def _encoder_named(name: str, package: ModuleType) -> str:
 def _load_weights(
     encoder: nn.Module, name: str, config: SmpConfig, package: ModuleType
 ) -> tuple[Normalization, str]:
-    """Fills the encoder as `backbone_weights` says; the colors it reads, and where it is from."""
+    """Loads the encoder's weights; returns its normalization and their provenance."""
     known_by = name.replace(_OLD, _OF_TIMM) if name.startswith(_LITE) else name
-    # Of timm's networks the package knows the colors without asking the hub.
+    # For timm's networks the package knows the normalization without a download.
     colors = _colors(package, known_by) if known_by.startswith(_OF_TIMM) else IMAGENET
     weights = config.backbone_weights
     if weights == "imagenet":
@@ -181,11 +181,11 @@ def _load_weights(
 
 
 def _colors(package: ModuleType, name: str) -> Normalization:
-    """What the package's weights of an encoder were trained to read."""
+    """The normalization that the package's weights of an encoder were trained with."""
     found: Mapping[str, Any] = package.encoders.get_preprocessing_params(name)
     highest = found["input_range"][1] if found["input_range"] else 1
     bgr = found["input_space"] == "BGR"
-    order = -1 if bgr else 1  # the package counts the channels as the encoder sees them
+    order = -1 if bgr else 1  # the package's values are in the encoder's channel order
     mean, std = (tuple(v / highest for v in found[p][::order]) for p in ("mean", "std"))
     return Normalization(mean=mean, std=std, bgr=bgr)
 
@@ -193,7 +193,7 @@ def _colors(package: ModuleType, name: str) -> Normalization:
 def _download(
     name: str, config: SmpConfig, package: ModuleType
 ) -> tuple[dict[str, Tensor], Normalization]:
-    """The package's ImageNet weights of an encoder, and their colors."""
+    """The package's ImageNet weights of an encoder, and their normalization."""
     stride = 32 if config.architecture == "unet" else 8
     try:
         trained = package.encoders.get_encoder(name, weights="imagenet", output_stride=stride)
@@ -232,7 +232,7 @@ def _encoder_entries(state: dict[str, object]) -> dict[str, object]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the package's warnings of old names, which are dealt with here."""
+    """Without the package's warnings about old names, which this file handles."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

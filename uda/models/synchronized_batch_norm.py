@@ -1,4 +1,4 @@
-"""Batch norm over the batch of all processes."""
+"""Batch norm over the batches of all processes."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from uda.utilities.errors import require
 
 
 def synchronize_batch_norm(network: nn.Module, device: torch.device) -> nn.Module:
-    """`network`, whose batch norm takes its statistics over all processes while it trains; as it is
-    where there is one process. Raises InputError when its batch norm is of another kind.
+    """`network` with batch norm that computes its statistics over all processes in training;
+    unchanged if there is one process. Raises InputError when it has a subclass of batch norm.
     """
     if world_size() == 1:
         return network
@@ -28,13 +28,13 @@ def synchronize_batch_norm(network: nn.Module, device: torch.device) -> nn.Modul
         return synchronized
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
-            layer.__class__ = _SyncBatchNorm2d  # type: ignore[assignment]  # state stays as it is
+            layer.__class__ = _SyncBatchNorm2d  # type: ignore[assignment]  # keeps the state
     return network
 
 
 class _SyncBatchNorm2d(_BatchNorm):
-    """What torch.nn.SyncBatchNorm does, which needs a GPU; like it no BatchNorm2d, as one image per
-    process is enough for it."""
+    """torch.nn.SyncBatchNorm without a GPU. Like it, it is not a BatchNorm2d: one image per process
+    is enough."""
 
     def _check_input_dim(self, input: Tensor) -> None:
         pass
@@ -66,7 +66,7 @@ class _SyncBatchNorm2d(_BatchNorm):
 
 @torch.no_grad()
 def _statistics_of_all(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance (C,) of (N, C, H, W) of all processes, which have equally many."""
+    """Mean and biased variance (C,) of (N, C, H, W) of all processes, which have equal sizes."""
     variance, mean = torch.var_mean(values, dim=(0, 2, 3), correction=0)
     parts = of_all_ranks(torch.cat([mean, variance])).view(world_size(), 2, -1)
     mean = parts[:, 0].mean(0)
@@ -74,7 +74,7 @@ def _statistics_of_all(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Normalize(torch.autograd.Function):
-    """Batch normalization by the statistics of all processes, and its gradient through them."""
+    """Batch normalization by the statistics of all processes, with the gradient through them."""
 
     @staticmethod
     def forward(

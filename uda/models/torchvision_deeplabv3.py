@@ -1,4 +1,4 @@
-"""torchvision's DeepLabV3: its heads on our ResNet, with its auxiliary head or without.
+"""torchvision's DeepLabV3: its heads on our ResNet, with or without the auxiliary head.
 
 Source: Chen et al., arXiv 1706.05587; the pyramid and the auxiliary head are torchvision's own
 modules.
@@ -12,7 +12,7 @@ from torchvision.models.segmentation.fcn import FCNHead
 
 from uda.models.decoders.heads import initialize_heads, refuse_single_image
 from uda.models.encoders.base import FeatureMaps
-from uda.models.encoders.resnet import ResNetBackbone, ResNetConfig, resnet_backbone
+from uda.models.encoders.resnet import ResNetBackbone, ResNetConfig
 from uda.models.segmenter import SegmentationOutput, Segmenter
 
 _RATES = (12, 24, 36)  # dilations of the pyramid
@@ -37,13 +37,7 @@ class TorchvisionDeepLabV3Config(ResNetConfig):
 
     def build(self, num_classes: int) -> "TorchvisionDeepLabV3":
         self.check(num_classes)
-        backbone = resnet_backbone(
-            self.backbone,
-            width=self.backbone_width,
-            output_stride=8,
-            weights=self.backbone_weights,
-        )
-        return TorchvisionDeepLabV3(backbone, self, num_classes)
+        return TorchvisionDeepLabV3(self.build_backbone(output_stride=8), self, num_classes)
 
 
 class TorchvisionDeepLabV3(Segmenter):
@@ -87,8 +81,8 @@ class TorchvisionDeepLabV3(Segmenter):
 
 
 class PyramidPooling(ASPP):  # type: ignore[misc]  # torchvision is Any to mypy
-    """torchvision's ASPP (1x1, dilated and image-pooling branches, then a projection), which says
-    why it cannot be trained on one image."""
+    """torchvision's ASPP (1x1, dilated and image-pooling branches, then a projection), with a
+    clear error for training on one image."""
 
     def __init__(self, in_channels: int, channels: int, *, rates: tuple[int, ...]) -> None:
         super().__init__(in_channels, rates, channels)
@@ -121,7 +115,7 @@ def convolution(in_channels: int, out_channels: int, *, kernel_size: int) -> nn.
 
 
 def finish_heads(*heads: nn.Module, dropout: float) -> None:
-    """Sets every dropout of the heads, and draws their first weights."""
+    """Sets every dropout of the heads and initializes them."""
     for head in heads:
         for layer in head.modules():
             if isinstance(layer, nn.Dropout):

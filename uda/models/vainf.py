@@ -7,14 +7,13 @@ and the measured logits of github.com/VainF/DeepLabV3Plus-Pytorch, not from its 
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
+from uda.models.decoders.heads import resized
 from uda.models.encoders.base import FeatureMaps
-from uda.models.encoders.resnet import ResNetBackbone, ResNetConfig, resnet_backbone
+from uda.models.encoders.resnet import ResNetBackbone, ResNetConfig
 from uda.models.segmenter import SegmentationOutput, Segmenter
 from uda.models.torchvision_deeplabv3 import PyramidPooling, convolution, finish_heads
-from uda.utilities.errors import require
 
 _RATES = (6, 12, 18)  # dilations of the pyramid
 
@@ -25,18 +24,8 @@ class VainFConfig(ResNetConfig):
 
     def build(self, num_classes: int) -> "VainF":
         self.check(num_classes)
-        require(
-            self.backbone_width % 4 == 0,
-            f"model.backbone_width is {self.backbone_width}; allowed: multiples of 4, because a "
-            "head of VainF's DeepLabV3+ is 3/4 as wide",
-        )
-        backbone = resnet_backbone(
-            self.backbone,
-            width=self.backbone_width,
-            output_stride=16,
-            weights=self.backbone_weights,
-        )
-        return VainF(backbone, self, num_classes)
+        self.check_quarters("VainF's DeepLabV3+")
+        return VainF(self.build_backbone(output_stride=16), self, num_classes)
 
 
 class VainF(Segmenter):
@@ -69,11 +58,6 @@ class VainF(Segmenter):
         Raises InputError on a single image in training.
         """
         low_level, *_, deep = features
-        pyramid = F.interpolate(
-            self.aspp(deep),
-            size=low_level.shape[-2:],
-            mode="bilinear",
-            align_corners=self.align_corners,
-        )
+        pyramid = resized(self.aspp(deep), like=low_level, align_corners=self.align_corners)
         joined = torch.cat([self.low_level(low_level), pyramid], dim=1)
         return SegmentationOutput(logits=self.decoder(joined), auxiliary_logits=None, features=deep)

@@ -37,7 +37,7 @@ class AsppConfig(DecoderConfig):
         require(
             all(rate >= 1 for rate in self.rates),
             f"model.decoder.rates is {self.rates}; allowed: dilations of 1 or more, or nothing "
-            "for the usual ones",
+            "for the defaults",
         )
         require(
             bool(self.rates) or maps.strides[-1] in DILATIONS,

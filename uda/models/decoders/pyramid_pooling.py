@@ -1,4 +1,4 @@
-"""Atrous spatial pyramid pooling, and the convolutions that it and DeepLabV3+'s decoder consist of.
+"""Atrous spatial pyramid pooling, and the convolutions of DeepLabV3+'s heads.
 
 Source: Chen et al., arXiv 1706.05587.
 """
@@ -12,13 +12,13 @@ from uda.models.decoders.heads import refuse_single_image
 
 HeadNorm = Literal["batch", "group"]
 
-# Dilations of the branches by the stride of what they read, as in the paper.
+# Dilations of the branches by the stride of their input, as in the paper.
 DILATIONS = {16: (6, 12, 18), 8: (12, 24, 36)}
 _MAX_GROUPS = 32  # Wu and He, arXiv 1803.08494
 
 
 class PyramidPooling(nn.Module):
-    """ASPP: 1x1, dilated 3x3 and image-pooling branches side by side, then a projection."""
+    """ASPP: 1x1, dilated 3x3 and image-pooling branches, concatenated and projected."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ def convolution(
     channelwise: bool = False,
     max_groups: int = _MAX_GROUPS,
 ) -> nn.Sequential:
-    """Convolution that keeps the size, of each channel by itself or not, normalization, ReLU."""
+    """Convolution that keeps the size (depthwise if `channelwise`), normalization, ReLU."""
     groups = max(g for g in range(1, max_groups + 1) if out_channels % g == 0)
     return nn.Sequential(
         nn.Conv2d(
@@ -92,7 +92,7 @@ def separable_convolution(
     kernel_size: Literal[3],
     dilation: int = 1,
 ) -> nn.Sequential:
-    """What a 3x3 convolution does in two: space first, then channels, each normalized.
+    """A depthwise 3x3, then a 1x1 convolution, each with normalization and ReLU.
 
     Source: Chen et al., arXiv 1802.02611, section 3.2.
     """

@@ -1,4 +1,4 @@
-"""ResNet trunks with torchvision's weights at output stride 8, 16 or 32, or Caffe's at 8.
+"""ResNets with torchvision's weights at output stride 8, 16 or 32, or Caffe's at 8.
 
 Source: He et al., CVPR 2016, arXiv 1512.03385; blocks and parameter names are torchvision's.
 """
@@ -15,7 +15,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from uda.models.encoders.base import CAFFE, Encoder, EncoderFamily, FeatureMaps
 from uda.models.encoders.weights import load_file, load_imagenet
 from uda.models.segmenter import ModelConfig
-from uda.utilities.errors import InputError
+from uda.utilities.errors import InputError, require
 from uda.utilities.weight_files import PREFIXES
 
 BackboneName = Literal["resnet18", "resnet50", "resnet101"]
@@ -30,6 +30,23 @@ class ResNetConfig(ModelConfig):
 
     backbone: BackboneName = "resnet101"
     backbone_width: int = IMAGENET_WIDTH  # channels of the stem; the other layers scale with it
+
+    def build_backbone(self, output_stride: Literal[8, 16, 32]) -> "ResNetBackbone":
+        """The ResNet of these settings; raises InputError as `resnet_backbone` does."""
+        return resnet_backbone(
+            self.backbone,
+            width=self.backbone_width,
+            output_stride=output_stride,
+            weights=self.backbone_weights,
+        )
+
+    def check_quarters(self, network: str) -> None:
+        """Raises InputError when 3/4 of the width, which a head has, is not whole."""
+        require(
+            self.backbone_width % 4 == 0,
+            f"model.backbone_width is {self.backbone_width}; allowed: multiples of 4, because a "
+            f"head of {network} is 3/4 as wide",
+        )
 
 
 class _Depth(NamedTuple):
@@ -67,9 +84,7 @@ class ResNetBackbone(Encoder):
         if name not in _DEPTHS:
             raise InputError(f"model.backbone is {name!r}; allowed: {', '.join(_DEPTHS)}")
         if width < 1:
-            raise InputError(
-                f"model.backbone_width is {width!r}; allowed: 1 or more, 64 is the usual"
-            )
+            raise InputError(f"model.backbone_width is {width!r}; allowed: 1 or more, default: 64")
         depth = _DEPTHS[name]
         self.conv1 = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
         self.bn1 = norm(width)
@@ -113,7 +128,7 @@ class CaffeResNetBackbone(ResNetBackbone):
     """The ResNet that DeepLab-v2 took from Caffe, at output stride 8, under torchvision's names.
 
     The first convolution of a block has the stride (torchvision's bottleneck has it in the second);
-    every block of layer3 has dilation 2 and of layer4 dilation 4, the first ones too.
+    every block of layer3 has dilation 2 and of layer4 dilation 4, including the first.
 
     Source: Chen et al., TPAMI 2018, arXiv 1606.00915; as in wasidennis/AdaptSegNet@fca9ff0.
     """
@@ -143,14 +158,14 @@ def resnet_backbone(
     output_stride: Literal[8, 16, 32] = 16,
     weights: str,
 ) -> ResNetBackbone:
-    """A ResNet whose `provenance` says which weights it carries.
+    """A ResNet whose `provenance` says which weights it has.
 
     `width` is the stem's number of channels; every other layer scales with it. `weights` is "none"
     (random), "imagenet" (torchvision's IMAGENET1K_V1, downloaded once) or the path of a torchvision
-    classification state dict, whose classifier is left out.
+    classification state dict, whose classifier is ignored.
 
     Raises InputError on an unknown name, stride or width, and when the weights cannot be had or
-    are those of another network.
+    belong to another network.
     """
     if output_stride not in (8, 16, 32):
         raise InputError(f"model.output_stride is {output_stride!r}; allowed: 8, 16, 32")
@@ -187,12 +202,12 @@ def caffe_resnet_backbone(
     ceil_mode: bool = True,
     norm: NormLayer = nn.BatchNorm2d,
 ) -> CaffeResNetBackbone:
-    """A Caffe-style ResNet whose `provenance` says which weights it carries.
+    """A Caffe-style ResNet whose `provenance` says which weights it has.
 
     `width` is as in `resnet_backbone`. `weights` is "none" (random) or the path of a state dict;
-    its names may begin with "module." and "Scale.", and its heads are left out. It should come from
-    Caffe too: torchvision's names are the same and so would load, though its convolutions were
-    trained with strides elsewhere and on other colors. `ceil_mode` is that of the max-pool, `norm`
+    its names may begin with "module." and "Scale.", and its heads are ignored. It should come from
+    Caffe too: torchvision's files have the same names and would load, but were trained with other
+    strides and another normalization. `ceil_mode` is that of the max-pool, `norm`
     makes every normalization layer.
 
     Raises InputError on an unknown name or width, on "imagenet", and when the weights cannot be had
@@ -232,10 +247,10 @@ def _stage(
 
 
 def _replace_stride_with_dilation(stage: nn.Sequential, *, previous_dilation: int) -> None:
-    """Lets `stage` keep its input's size and compute, at every second pixel, what it did before.
+    """Makes `stage` keep its input's size; at every second pixel it computes what it did before.
 
-    The convolution that had the stride still reads the grid of the stage before, so it keeps that
-    stage's dilation; those after it read a grid twice as fine as they were made for. torchvision
+    The convolution that had the stride still reads the previous stage's grid, so it keeps that
+    stage's dilation; the grid of those after it is now twice as fine as it was. torchvision
     does the same for Bottleneck blocks and refuses BasicBlock.
     """
     for layer in stage.modules():

@@ -143,7 +143,7 @@ class TimmBackbone(Encoder):
         self.eval()
         try:
             features = self(torch.zeros(1, 3, *_ODD_SIZE))
-        except Exception:  # every network has its own for sizes that it cannot read
+        except Exception:  # each network raises its own kind for sizes that it cannot read
             return False
         finally:
             self.train(training)
@@ -159,9 +159,9 @@ def _taken(timm: ModuleType, name: str, output_stride: int) -> _Taken:
     described: object = "none that can be used"
     for options in ({"output_stride": output_stride}, {}):
         try:
-            with torch.device("meta"):  # which takes no memory: a name may come from any snapshot
+            with torch.device("meta"):  # without memory: any snapshot can name a huge network
                 info = timm.create_model(name, features_only=True, **options).feature_info
-        except Exception:  # every network has its own for options that it does not know
+        except Exception:  # each network raises its own kind for unknown options
             continue
         described = strides = info.reduction()
         if _LOW_STRIDE not in strides or output_stride not in strides[1:]:
@@ -198,7 +198,7 @@ def _create(timm: ModuleType, name: str, taken: _Taken, *, pretrained: bool = Fa
 
 
 def _pretrained(timm: ModuleType, name: str, taken: _Taken) -> nn.Module:
-    """The network with timm's weights; InputError when there are none, or no way to them."""
+    """The network with timm's weights; InputError when there are none or the download fails."""
     published = timm.get_pretrained_cfg(name)
     instead = "use --set model.backbone_weights=none, or the path of a file"
     require(published.has_weights, f"timm has no weights of {name}: {instead}")
@@ -223,8 +223,8 @@ def _flat(name: str) -> str:
 
 
 def _split_batch_norm(module: nn.Module) -> None:
-    """timm's batch norm with an activation in it becomes torch's and the activation: processes
-    exchange the statistics of torch's only."""
+    """Replaces timm's batch norm with a built-in activation by torch's and the activation: only the
+    statistics of torch's are exchanged between processes."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d) and type(child) is not nn.BatchNorm2d:
             after = [getattr(child, part) for part in ("drop", "act") if hasattr(child, part)]
@@ -246,9 +246,9 @@ def _plain(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
 
 
 def _pad(network: nn.Module) -> None:
-    """Convolutions and pooling that overlap and have no padding keep what lies at the edges.
+    """Pads overlapping convolutions and pooling that have no padding, so that no edge is lost.
 
-    timm's other kinds of layers pad in ways of their own and are left alone.
+    timm's other kinds of layers have their own padding and are not changed.
     """
     for layer in network.modules():
         if type(layer) is nn.Conv2d and layer.padding == (0, 0):
