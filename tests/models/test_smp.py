@@ -93,7 +93,10 @@ def test_encoders_of_the_training_records(name: str, parameters: int) -> None:
             "'nowhere.pth', which is not a file; allowed: none",
         ),
         ({"dropout": 1.0}, "model.dropout is 1.0"),
-        ({"backbone": "mit_b0", "batch_norm": "frozen"}, "this backbone has no batch normalization"),
+        (
+            {"backbone": "mit_b0", "batch_norm": "frozen"},
+            "this backbone has no batch normalization",
+        ),
     ],
 )
 def test_what_cannot_be_built_is_refused(changes: dict[str, object], message: str) -> None:
