@@ -334,7 +334,7 @@ def test_neither_memory_format_nor_autocast_changes_a_value(name: PolicyName) ->
     [((3, 4, 4), torch.float32), ((1, 3, 4, 4), torch.uint8), ((1, 4, 4), torch.uint8)],
 )
 def test_other_tensors_are_refused(size: tuple[int, ...], dtype: torch.dtype) -> None:
-    with pytest.raises(InputError, match=r"as PIL image or \(3, H, W\) uint8, but \("):
+    with pytest.raises(InputError, match=r"as PIL image or \(3, H, W\) uint8, got \("):
         apply_policy(torch.zeros(size, dtype=dtype), "autoaugment", seeded(0))
 
 
