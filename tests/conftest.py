@@ -6,10 +6,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from interruptions import experiment_of, files, run_to_end
 from shells import CLASS_MIX, Shell, Trained
 from tiny_runs import REPOSITORY, tiny_options
 from uda.data.toy_city.city import write_toy_city
@@ -56,3 +58,11 @@ def trained(toy_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained
         )
         runpy.run_path(str(REPOSITORY / "train_uda.py"), run_name="__main__")
     return Trained(cwd / "snapshots/teacher", output.getvalue())
+
+
+@pytest.fixture(scope="session")
+def undisturbed(toy_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The files of `interruptions.experiment_of` that nothing has interrupted."""
+    folder = tmp_path_factory.mktemp("runs") / "undisturbed"
+    run_to_end(experiment_of(toy_root), folder)
+    return files(folder)

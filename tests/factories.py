@@ -1,6 +1,7 @@
 """Small data sets in the real layouts, and a network whose predictions are known."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from uda.checkpoints.formats import ForeignFormat
 from uda.checkpoints.snapshots import Snapshot, versions
 from uda.data.registry import list_dataset
 from uda.data.samples import Sample
+from uda.evaluation.inference import probability_strips
+from uda.evaluation.protocols import Protocol
 from uda.experiment import Experiment
 from uda.labels.spaces import CITYSCAPES
 from uda.models.discriminators import FullyConvolutionalDiscriminator
@@ -198,3 +201,21 @@ def file_of(foreign: ForeignFormat) -> dict[str, Tensor]:
         for name, tensor in renamed.items()
         if name is not None
     }
+
+
+def shown(seed: int = 6, size: tuple[int, int] = (22, 38)) -> Tensor:
+    """An image (3, H, W) uint8 that ColorSegmenter can read."""
+    image = noise(seed, size)
+    image[..., 0] %= 190
+    return torch.from_numpy(image).permute(2, 0, 1).contiguous()
+
+
+def probabilities(
+    segmenter: Segmenter,
+    images: Sequence[Tensor],
+    size: tuple[int, int],
+    protocol: Protocol | None = None,
+) -> Tensor:
+    """(C, H, W) of one image, by the protocol `native` unless another is given."""
+    protocol = protocol or Protocol()
+    return torch.cat(list(probability_strips(segmenter, images, size=size, protocol=protocol)), 1)

@@ -24,7 +24,7 @@ from uda.utilities.errors import InputError
 AS_STORED = EvaluationConfig(dataset="cityscapes", input_size=None)
 
 
-def drawn_ids(seed: int, size: tuple[int, int], highest: int = 18) -> Bytes:
+def random_ids(seed: int, size: tuple[int, int], highest: int = 18) -> Bytes:
     return np.random.default_rng(seed).integers(0, highest + 1, size, dtype=np.uint8)
 
 
@@ -55,10 +55,10 @@ def brute_force(pairs: list[tuple[Bytes, Bytes]]) -> tuple[list[float], float]:
 def test_scores_equal_brute_force_over_images_of_several_sizes(tmp_path: Path) -> None:
     samples, pairs = [], []
     for index, size in enumerate([(12, 20), (9, 31), (12, 20)]):
-        predicted = drawn_ids(index, size, 16)
+        predicted = random_ids(index, size, 16)
         labels = predicted.copy()
         wrong = np.random.default_rng(index).random(size) < 0.5
-        labels[wrong] = drawn_ids(index + 10, size, 15)[wrong]
+        labels[wrong] = random_ids(index + 10, size, 15)[wrong]
         labels[:2] = IGNORE_INDEX
         samples.append(written_sample(tmp_path, f"{index}", colors_of(predicted), labels))
         pairs.append((predicted, labels))
@@ -82,7 +82,7 @@ def test_a_class_only_predicted_scores_zero_and_pulls_the_mean_down(tmp_path: Pa
 
 
 def test_predictions_are_scored_at_the_resolution_of_the_labels(tmp_path: Path) -> None:
-    """Every other column of the labels is road: at half the resolution they could not be told."""
+    """Every other column of the labels is road: at half the resolution they merge."""
     labels = np.full((16, 32), 4, np.uint8)
     labels[:, ::2] = 0
     sample = written_sample(tmp_path, "a", colors_of(np.full((16, 32), 4, np.uint8)), labels)
@@ -92,17 +92,17 @@ def test_predictions_are_scored_at_the_resolution_of_the_labels(tmp_path: Path) 
 
 
 def test_a_scale_that_leaves_no_pixel_is_refused(tmp_path: Path) -> None:
-    sample = written_sample(tmp_path, "a", noise(0), drawn_ids(0, (8, 16)))
+    sample = written_sample(tmp_path, "a", noise(0), random_ids(0, (8, 16)))
     with pytest.raises(InputError, match=r"evaluation\.scales \(1\.0, 0\.01\): 16x8 times"):
         score([sample], EvaluationConfig(dataset="cityscapes", input_size=None, scales=(1.0, 0.01)))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_bad_files_surface_as_one_line(tmp_path: Path, workers: int) -> None:
-    good = written_sample(tmp_path, "a", noise(0), drawn_ids(0, (8, 16)))
-    corrupt = written_sample(tmp_path, "b", noise(1), drawn_ids(1, (8, 16)))
+    good = written_sample(tmp_path, "a", noise(0), random_ids(0, (8, 16)))
+    corrupt = written_sample(tmp_path, "b", noise(1), random_ids(1, (8, 16)))
     corrupt.image.write_bytes(corrupt.image.read_bytes()[:70])
-    outside = written_sample(tmp_path, "c", noise(2), drawn_ids(2, (8, 16)))
+    outside = written_sample(tmp_path, "c", noise(2), random_ids(2, (8, 16)))
     assert outside.labels is not None
     write_png(outside.labels, np.full((8, 16), 255, np.uint8))
     for bad, message in ((corrupt, "b.png cannot be decoded"), (outside, "label values 255")):
@@ -156,7 +156,7 @@ def test_a_network_that_does_not_fit_the_data_set_or_the_protocol_is_refused(
     tmp_path: Path,
 ) -> None:
     """From Python nothing has checked them before."""
-    labels = drawn_ids(0, (12, 20))
+    labels = random_ids(0, (12, 20))
     samples = [written_sample(tmp_path, "a", colors_of(labels), labels)]
     few = tiny_model().build(13)
     with pytest.raises(InputError, match="the network has 13 classes, but the data set has 19:"):

@@ -78,7 +78,7 @@ def test_names_shifted_by_one_as_in_document_000() -> None:
 
 
 @pytest.mark.parametrize("places", [1, -1, 2, -3, 5])
-def test_a_shift_is_told_whichever_way_it_goes(places: int) -> None:
+def test_a_shift_is_reported_in_both_directions(places: int) -> None:
     message = said(np.roll(good(19), places, axis=1))
     number = {1: "one", 2: "two", 3: "three"}.get(abs(places), str(abs(places)))
     assert message.startswith(f"names are shifted by {number}: ")
@@ -202,14 +202,14 @@ def _half_trained(rng: np.random.Generator, classes: int) -> Counts:
 
 
 def _lost(rng: np.random.Generator, classes: int) -> Counts:
-    """Every class is taken for a few classes drawn at random, without regard to its own."""
+    """Every class is taken for a few random classes, whatever its own is."""
     labeled = 1e6 * rng.dirichlet(np.ones(classes)) + 1
     return (labeled[:, None] * rng.dirichlet(np.full(classes, 0.3), classes)).astype(np.int64)
 
 
 @pytest.mark.parametrize("draw", [_half_trained, _lost])
 @pytest.mark.parametrize("classes", [19, 59])
-def test_no_false_alarm_in_drawn_networks(draw: Draw, classes: int) -> None:
+def test_no_false_alarm_in_random_networks(draw: Draw, classes: int) -> None:
     rng = np.random.default_rng(0)
     alarms = sum(bool(said(draw(rng, classes))) for _ in range(300))
     assert alarms == 0

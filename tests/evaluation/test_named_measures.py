@@ -1,4 +1,4 @@
-"""Numbers beside the confusion matrix, worked out by hand."""
+"""Further measures, worked out by hand."""
 
 from dataclasses import replace
 

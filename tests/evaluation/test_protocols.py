@@ -177,7 +177,7 @@ def test_segmentron_pads_the_stored_image(sample: Sample) -> None:
 
 
 def test_dacs_compares_at_half_the_labels_size(tmp_path: Path) -> None:
-    """Of every four labels one is looked at: the odd pixel in the corner is not."""
+    """One label of every four is compared: the odd pixel in the corner is not."""
     labels = np.full((4, 8), 3, np.uint8)
     labels[0, 0] = 4
     sample = written_sample(tmp_path, "a", colors_of(np.full((4, 8), 3, np.uint8)), labels)

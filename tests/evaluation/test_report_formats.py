@@ -45,8 +45,8 @@ def toy_scores() -> Scores:
     return scores(matrix, TOY.report_names)
 
 
-def drawn_scores(kind: str) -> Scores:
-    """Of 19 classes: drawn at random, with absent ones, all wrong, all right or nothing at all."""
+def random_scores(kind: str) -> Scores:
+    """Of 19 classes: random, with absent ones, all wrong, all right or nothing at all."""
     generator = torch.Generator().manual_seed(0)
     matrix = ConfusionMatrix(19)
     counts = torch.randint(0, 10**6, (19, 19), generator=generator)
@@ -74,7 +74,7 @@ def test_log() -> None:
         "absent from labels and predictions, not in the mean: motocycle\n"
         "===>road:\t50.0\n===>light:\t33.33\n===>motocycle:\tnan\n===> mIoU: 41.67"
     )
-    first = format_scores("log", drawn_scores("right"), CITYSCAPES, {}).splitlines()[0]
+    first = format_scores("log", random_scores("right"), CITYSCAPES, {}).splitlines()[0]
     assert first == "===>road:\t100.0"
 
 
@@ -174,7 +174,7 @@ GRID: dict[str, Any] = {  # SegmenTron's call
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_segmentron_draws_what_tabulate_draws(kind: str) -> None:
-    found = drawn_scores(kind)
+    found = random_scores(kind)
     theirs = tabulate(
         list(zip(CITYSCAPES.classes, found.iou, strict=True)),
         ["class id", "class name", "iou"],
@@ -189,7 +189,7 @@ def test_segmentron_draws_what_tabulate_draws(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_mmseg_draws_what_prettytable_draws(kind: str) -> None:
-    found = drawn_scores(kind)
+    found = random_scores(kind)
     table = PrettyTable()
     table.add_column("Class", list(CITYSCAPES.report_names))
     table.add_column("IoU", [round(100 * iou, 2) for iou in found.iou])
@@ -224,7 +224,7 @@ def test_names_of_any_length_are_centered_as_theirs(seed: int) -> None:
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_format_takes_every_score(name: str, kind: str) -> None:
-    text = format_scores(name, drawn_scores(kind), CITYSCAPES, {})
+    text = format_scores(name, random_scores(kind), CITYSCAPES, {})
     assert text == text.rstrip("\n")
     names = CITYSCAPES.classes if name == "segmentron" else CITYSCAPES.report_names
     assert all(class_name in text for class_name in names)

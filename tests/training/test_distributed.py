@@ -209,7 +209,7 @@ def test_a_process_that_dies_ends_the_job_which_one_process_resumes(
 # --- the pieces, alone
 
 
-def test_one_process_needs_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_process_needs_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     assert (distributed.rank(), distributed.world_size(), distributed.is_main()) == (0, 1, True)
     values = torch.tensor([3, 4])

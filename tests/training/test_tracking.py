@@ -50,7 +50,7 @@ def test_losses_and_scores_are_lines_of_json(tmp_path: Path) -> None:
     assert len(found) == 3 + 18
 
 
-def test_measures_are_fractions_as_all_scores_are_and_warnings_stand_beside_them(
+def test_measures_are_fractions_as_all_scores_are_and_warnings_are_next_to_them(
     tmp_path: Path,
 ) -> None:
     facts = {
@@ -120,7 +120,7 @@ def test_a_panel_has_a_row_per_view_with_image_and_labels_side_by_side() -> None
     assert not panel[:, 4:, 6:].any(), "a view without labels has none to show"
 
 
-def test_a_short_bar_leaves_nothing_where_nobody_watches(
+def test_a_short_bar_prints_nothing_without_a_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert list(progress_bar(range(3), total=3, description="evaluate")) == [0, 1, 2]
