@@ -14,6 +14,7 @@ from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
 from uda.objectives.class_mix import ClassMixConfig
+from uda.objectives.counts import StepCounts
 from uda.objectives.cut_mix import CutMixConfig
 from uda.objectives.fix_match import FixMatchConfig
 from uda.objectives.registry import objective_configs
@@ -186,5 +187,18 @@ def test_the_teacher_labels_other_or_changed_images_again() -> None:
 
 
 def test_asking_for_a_teacher_that_is_not_needed_is_refused() -> None:
-    with pytest.raises(InputError, match=r"\"teacher\" in needs\(\)"):
+    with pytest.raises(
+        InputError, match=r"none: let needs\(\) of the objective's config include \"teacher\""
+    ):
         StepContext(0, 0, (0,)).teacher_labels(torch.rand(1, 3, 2, 2, device=CPU))
+
+
+def test_only_labels_of_the_target_images_count_as_agreement() -> None:
+    """An objective may ask for labels of other images, even of another number of them."""
+    target = torch.rand(1, 3, 2, 2)
+    counts = StepCounts({}, num_classes=2)
+    context = StepContext(0, 0, (0,), lambda images: images[:, :2], counts, target)
+    context.teacher_labels(target)
+    context.teacher_labels(torch.cat([target, target]))
+    counts.student("target", target[:, :2])
+    assert counts.by_name["agreement"].tolist() == [4, 4]

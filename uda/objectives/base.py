@@ -1,4 +1,4 @@
-"""The extension point: an objective adds views to a step and puts loss terms on views."""
+"""The extension point: an objective adds views to a step and makes loss terms of views."""
 
 import zlib
 from collections.abc import Mapping
@@ -42,45 +42,48 @@ class Teacher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
-    """What an objective may know about the step beside its views."""
+    """What an objective knows of the current step besides its views."""
 
-    step: int  # 0-based number of the optimizer update under way
+    step: int  # 0-based number of the current optimizer update
     seed: int
     indices: tuple[int, ...]  # global number of each sample of the batch
-    teacher: Teacher | None = None  # present when an objective of the preset needs one
-    counts: StepCounts = field(
-        default_factory=StepCounts
-    )  # what the log will say beside the losses
-    # What `teacher_labels` found, by identity and version of the images. They are kept with it, so
-    # that no other tensor gets the same identity.
+    teacher: Teacher | None = None  # None if no objective of the preset needs one
+    counts: StepCounts = field(default_factory=StepCounts)  # logged next to the losses
+    target_images: Tensor | None = None  # the batch's; labels of other images are not counted
+    # The results of `teacher_labels` by identity and version of the images. The images are kept,
+    # too, so that no other tensor can have the same identity.
     _labeled: dict[tuple[int, int], tuple[Tensor, PseudoLabels]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
     def teacher_labels(self, images: Tensor) -> PseudoLabels:
-        """What the teacher takes for the labels of the target images (N, 3, H, W) float RGB in
-        [0, 1]. In a step it labels the same tensor once, however many objectives ask.
+        """The teacher's labels of target images (N, 3, H, W) float RGB in [0, 1].
 
+        They are computed once per step for the same tensor, even if several objectives ask.
         Raises InputError when the preset has no teacher.
         """
         if self.teacher is None:
-            raise InputError('an objective asks for a teacher: it has to name "teacher" in needs()')
+            raise InputError(
+                "an objective uses the teacher, but this preset has none: let needs() of the "
+                'objective\'s config include "teacher"'
+            )
         key = id(images), images._version
         if key not in self._labeled:
             found = pseudo_label(self.teacher(images))
             self._labeled[key] = images, found
-            self.counts.teacher(found.labels)
+            if images is self.target_images:
+                self.counts.teacher(found.labels)
         return self._labeled[key][1]
 
     def batch_generator(self, purpose: str) -> torch.Generator:
-        """The generator of the first sample of the whole batch, whichever process has it."""
+        """The generator of the first sample of the whole batch, the same on all processes."""
         return self._generator(purpose, self.indices[0] - rank() * len(self.indices))
 
     def generators(self, purpose: str) -> list[torch.Generator]:
         """One CPU generator per sample, a function of (seed, global sample number, purpose) only.
 
-        So what is drawn for a sample depends neither on its place in the batch, nor on the other
-        objectives, nor on how the run got here.
+        So the random numbers of a sample do not depend on its place in the batch, on the other
+        objectives, or on whether the run was interrupted.
         """
         return [self._generator(purpose, index) for index in self.indices]
 
@@ -122,8 +125,9 @@ class ObjectiveConfig:
         return frozenset()
 
     def learns_fixed_labels(self) -> bool:
-        """Whether its terms compare with labels that stay as they are, so that they fall as long as
-        the student learns; only these are the loss that TrainConfig.plateau watches."""
+        """Whether its terms compare the student with labels that do not change during the run.
+        They then fall as long as the student learns. Only such terms are the loss that
+        TrainConfig.plateau watches."""
         return False
 
     def check(self, path: str) -> None:
@@ -136,11 +140,11 @@ class ObjectiveConfig:
 
 
 class Objective(nn.Module):
-    """One idea of a paper: the views it adds to a step and the loss terms it puts on them.
+    """The idea of a paper: the views it adds to a step and the loss terms it makes of views.
 
-    An objective never calls backward, never changes a tensor it was given, draws randomness from
-    `context.generators` only, and keeps what must survive a restart in parameters and buffers.
-    Which views it adds and reads is declared by its config.
+    An objective never calls backward and never changes a tensor that it gets. It takes random
+    numbers from `context.generators` only, and keeps what a resumed run needs in parameters and
+    buffers. Its config declares the views that it adds and reads.
     """
 
     optimizer: OptimizerConfig | None = None  # for the objective's own networks, if it has any
@@ -161,11 +165,11 @@ class Objective(nn.Module):
         return self.config.joint()
 
     def restore_beside(self, path: Path, *, auxiliary_head: bool) -> str:
-        """Called when a run starts from another project's network in the file `path`, which has an
-        `auxiliary_head` or not: takes over what lies beside it for the objective's own networks.
+        """Called when a run starts from another project's network in the file `path`, with or
+        without an `auxiliary_head`. Loads the objective's own networks from the files next to it.
 
-        Says, for the run's records, where these begin; "" when there are none. Raises InputError
-        when files are missing or do not fit.
+        Returns where their weights came from, for the run's records; "" when the objective has no
+        networks. Raises InputError when files are missing or do not fit.
         """
         return ""
 
@@ -176,7 +180,8 @@ class Objective(nn.Module):
     def terms(
         self, view: View, output: SegmentationOutput, context: StepContext
     ) -> dict[str, Tensor]:
-        """Scalar losses of the student on `view`, by name; they enter the sum as they are."""
+        """Scalar losses of the student on `view`, by name; they are multiplied by
+        `config.weight` and added up."""
         return {}
 
     def joint_terms(
@@ -187,8 +192,8 @@ class Objective(nn.Module):
         return {}
 
     def after_backward(self, context: StepContext) -> dict[str, Tensor]:
-        """Scalar losses of the objective's own networks, by name; the engine runs backward."""
+        """Scalar losses of the objective's own networks, by name; the step calls backward."""
         return {}
 
     def after_step(self, context: StepContext) -> None:
-        """Called once the optimizers have stepped."""
+        """Called after the optimizers have stepped."""

@@ -1,4 +1,4 @@
-"""DACS: target images wear source classes; a mean teacher labels what is still seen of them.
+"""DACS: source classes pasted onto target images, whose other pixels a mean teacher labels.
 
 Source: Tranheden et al., "DACS", WACV 2021, arXiv 2007.08702.
 """
@@ -21,8 +21,8 @@ from uda.utilities.errors import require_share
 class ClassMixConfig(ObjectiveConfig):
     """Settings of `ClassMix`."""
 
-    threshold: float = 0.9  # softmax probability from which a pseudo-label counts as sure
-    confidence: ConfidenceRule = "image_share"  # how sureness becomes the weight of a pixel
+    threshold: float = 0.9  # lowest softmax probability of a confident pseudo-label
+    confidence: ConfidenceRule = "image_share"  # how confidence becomes the weight of a pixel
     jitter: JitterConfig | None = field(default_factory=JitterConfig)  # of the mixed image
 
     def needs(self) -> frozenset[Need]:

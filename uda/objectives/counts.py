@@ -1,7 +1,7 @@
-"""What the steps that are logged count beside their losses: pixels by class, and who agrees.
+"""What logged steps count next to their losses: pixels by class, and agreement.
 
-All of it is integer counts on the step's device: nothing is drawn, no network is changed, and
-nothing is read back before the records are due.
+These are integer counts on the step's device. Counting uses no random numbers, changes no network
+and does not wait for the device.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,24 +16,24 @@ from uda.utilities.distributed import sum_over_ranks
 
 
 class StepCounts:
-    """Counts of one step by name; one that watches nobody counts nothing and costs nothing.
+    """The counts of one step. In a step that is not logged, it counts nothing and costs nothing.
 
-    counts: int64 on the device, of this process:
+    by_name: int64 on the device, of this process:
     "source" (C,): labeled source pixels by class;
-    "predicted/target" or "predicted/source" (C,): pixels of that domain by the student's class;
+    "predicted/target" or "predicted/source" (C,): pixels of that domain by predicted class;
     "agreement" (2,): target pixels on which teacher and student agree, and all;
     "kept/<objective>" (2, C): pixels by class that the objective learns from, and all;
-    "discriminator/<objective>/<head>" (2, 2): source, target; scores on the right side, and all.
+    "discriminator/<objective>/<head>" (2, 2): source, target; correct scores, and all.
     """
 
     def __init__(
         self, names: Mapping[nn.Module, str] | None = None, *, num_classes: int = 0
     ) -> None:
-        """`names` of the objectives that are watched; none: nothing is."""
+        """`names`: those of the objectives; None in a step that is not logged."""
         self.active = names is not None
         self._names = dict(names or {})
         self._num_classes = num_classes
-        self._teachers: Tensor | None = None  # its labels (N, H, W) of the target images
+        self._teachers: Tensor | None = None  # labels (N, H, W) of the target images
         self.by_name: dict[str, Tensor] = {}
 
     @torch.no_grad()
@@ -44,7 +44,7 @@ class StepCounts:
 
     @torch.no_grad()
     def teacher(self, labels: Tensor) -> None:
-        """labels: (N, H, W) int64, what the teacher takes the target images for."""
+        """labels: (N, H, W) int64, the teacher's labels of the target images."""
         if self.active:
             self._teachers = labels
 
@@ -61,15 +61,16 @@ class StepCounts:
 
     @torch.no_grad()
     def sure(self, objective: nn.Module, pseudo: PseudoLabels, threshold: float) -> None:
-        """An objective that learns the teacher's labels where their confidence is at least
-        `threshold`: by the teacher's class, how many pixels these are."""
+        """For an objective that learns the teacher's labels where their confidence is at least
+        `threshold`: the number of these pixels by the teacher's class."""
         if self.active:
             self._kept(objective, pseudo.labels, pseudo.confidence >= threshold)
 
     @torch.no_grad()
     def labeled(self, objective: nn.Module, labels: Tensor, logits: Tensor) -> None:
-        """An objective that learns labels (N, H, W) int64 with 255 where there is none: by the
-        class that the student's logits (N, C, H, W) say, as an unlabeled pixel has no other."""
+        """For an objective that learns labels (N, H, W) int64, 255 where a pixel has none: the
+        number of labeled pixels by the class that the student's logits (N, C, H, W) predict, since
+        unlabeled pixels have no other class."""
         if self.active:
             self._kept(objective, logits.max(dim=1).indices, labels != IGNORE_INDEX)
 
@@ -84,7 +85,7 @@ class StepCounts:
         source_label: float,
         boundary: float,
     ) -> None:
-        """Raw scores (N, 1, h, w) float of each scale; those above `boundary` say 1, others 0."""
+        """Raw scores (N, 1, h, w) float of each scale; those above `boundary` mean 1, others 0."""
         if not self.active:
             return
         rows = []
@@ -105,7 +106,7 @@ def _pixels(logits: Tensor) -> int:
 
 
 def of_all_processes(counts: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The counts of all processes together, on the host: one message, one transfer."""
+    """The sums of the counts over all processes, on the host, in one message and one transfer."""
     if not counts:
         return {}
     flat = sum_over_ranks(torch.cat([count.flatten() for count in counts.values()])).cpu()

@@ -1,10 +1,10 @@
 """Cross view: two crops of a target image are pulled to one prediction, pixel by pixel.
 
-This is what the experiment log ran under the name FixMatch, kept to reproduce that row. The two
-crops are not aligned: pixel (y, x) shows one place in the first and another in the second. The only
-prediction that agrees with itself across them depends on the position in the crop and not on what
-is seen there, and a network that is pulled to it collapses (20.25 mIoU in the log, against 42.9
-without). What was meant is `FixMatch`.
+The experiment log ran this under the name FixMatch; it is kept to reproduce that row. The pixels of
+the two crops are not aligned: pixel (y, x) shows one place in the first crop and another in the
+second. A prediction that is the same in both depends on the position in the crop and not on the
+image content, and a network that is trained towards it collapses (20.25 mIoU in the log, against
+42.9 without). The intended method is `FixMatch`.
 """
 
 from dataclasses import dataclass
@@ -42,32 +42,32 @@ class CrossView(Objective):
 
     First and second are the logits of the target view and of the second target view. The log
     computed q from the student's two predictions of the step; here the teacher makes them, so that
-    memory holds one view's graph at a time. With TeacherConfig(momentum=0) the teacher has the
-    student's weights of this step, and q is the log's but for the student's dropout.
+    memory holds one view's graph at a time. With TeacherConfig(momentum=0), the teacher has the
+    student's weights of this step, and q differs from the log's only by the student's dropout.
     """
 
     config: CrossViewConfig
 
     def __init__(self, config: CrossViewConfig) -> None:
         super().__init__(config)
-        self._reference: Tensor | None = None  # q of the step under way, (N, C, H, W)
+        self._reference: Tensor | None = None  # q of the current step, (N, C, H, W)
 
     def views(self, batch: Batch, context: StepContext) -> tuple[View, ...]:
         second_images = batch.target_second_images
-        assert second_images is not None, "validate() has seen to it that there is a second view"
-        assert context.teacher is not None, "validate() has seen to it that there is a teacher"
+        assert second_images is not None, "checked by validate()"
+        assert context.teacher is not None, "checked by validate()"
         with torch.no_grad():
             first, second = context.teacher(batch.target_images), context.teacher(second_images)
             if context.counts.active:
                 context.counts.teacher(first.max(dim=1).indices)
-            # The engine asks for all views before the student sees any: q is ready in time.
+            # All views are made before the student's first forward, so q is ready in time.
             self._reference = torch.softmax(0.5 * first + second, dim=1)
         return (View("cross_view", second_images),)
 
     def terms(
         self, view: View, output: SegmentationOutput, context: StepContext
     ) -> dict[str, Tensor]:
-        assert self._reference is not None, "views() of this step has been called"
+        assert self._reference is not None, "views() is called first"
         term = "kl_first" if view.name == "target" else "kl_second"
         return {term: kl_to_reference(output.logits, self._reference)}
 

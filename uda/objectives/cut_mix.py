@@ -24,11 +24,12 @@ from uda.utilities.errors import require_share
 class CutMixConfig(ObjectiveConfig):
     """Settings of `CutMix`."""
 
-    # Whose labels the box brings along. "ground_truth" makes a supervised run of it: the log's.
+    # Where the labels in the box come from. "ground_truth" makes the run a supervised one, as
+    # in the experiment log.
     labels: Literal["teacher", "ground_truth"] = "teacher"
-    threshold: float = 0.9  # softmax probability from which a pseudo-label counts as sure
-    confidence: ConfidenceRule = "image_share"  # how sureness becomes the weight of a pixel
-    one_box_per_batch: bool = False  # the same box in every image, as in the log
+    threshold: float = 0.9  # lowest softmax probability of a confident pseudo-label
+    confidence: ConfidenceRule = "image_share"  # how confidence becomes the weight of a pixel
+    one_box_per_batch: bool = False  # the same box in every image, as in the experiment log
     jitter: JitterConfig | None = None  # of the mixed image
     class_balance: bool = False  # as in SupervisedConfig, by the mixed labels
     hardest: float = 1.0  # as in SupervisedConfig, of the mixed image's pixels
@@ -102,7 +103,7 @@ class CutMix(Objective):
     def _target_labels(self, batch: Batch, context: StepContext) -> tuple[Tensor, Tensor]:
         """Labels (N, H, W) of the target images, and their weights, (N, 1, 1) or (N, H, W)."""
         if self.config.labels == "ground_truth":
-            assert batch.target_ground_truth is not None, "validate() has seen to it"
+            assert batch.target_ground_truth is not None, "checked by validate()"
             labels = batch.target_ground_truth
             return labels, torch.ones(len(labels), 1, 1, device=labels.device)
         pseudo = context.teacher_labels(batch.target_images)

@@ -1,4 +1,4 @@
-"""Entropy minimization: predictions on target images become sure of themselves.
+"""Entropy minimization: predictions on target images become confident.
 
 Source: Vu et al., "ADVENT", CVPR 2019, arXiv 1811.12833.
 """
@@ -18,13 +18,12 @@ from uda.objectives.functional.losses import entropy
 class EntropyConfig(ObjectiveConfig):
     """Settings of `Entropy`."""
 
-    # Paper: 0.001 of the entropy over log C, its share of the highest possible; here: of the nats,
-    # as in the experiment log, which for 19 classes is as much as the paper's 0.003.
+    # Paper: 0.001 times the entropy divided by log C; here: times the entropy in nats, as in the
+    # experiment log, which for 19 classes equals a weight of 0.003 in the paper.
     weight: float = 0.001
-    # Whose entropy: the main head's, or that of the prediction both heads make together,
-    # softmax(main + 0.5 * auxiliary), as in the log.
+    # "main": the main head's prediction; "fused": softmax(main + 0.5 * auxiliary), as in the log.
     heads: Literal["main", "fused"] = "main"
-    certainty: bool = False  # pixels count by how sure they are, as in the log: see losses.entropy
+    certainty: bool = False  # weigh pixels by their certainty, as in the log: see losses.entropy
 
     def needs(self) -> frozenset[Need]:
         return frozenset({"target", "auxiliary_head"} if self.heads == "fused" else {"target"})

@@ -1,4 +1,4 @@
-"""FixMatch: what a teacher is sure of on a target image, learned on a distorted look of it.
+"""FixMatch: a teacher's confident labels of a target image, learned on a distorted copy of it.
 
 Source: Sohn et al., "FixMatch", NeurIPS 2020, arXiv 2001.07685, pixel by pixel.
 """
@@ -23,7 +23,9 @@ from uda.utilities.errors import require, require_share
 class FixMatchConfig(ObjectiveConfig):
     """Settings of `FixMatch`. The strong view is the weak one after `policy`, then `jitter`."""
 
-    threshold: float = 0.95  # softmax probability from which a pixel is learned; the paper's tau
+    threshold: float = (
+        0.95  # lowest softmax probability of a pixel that is learned; the paper's tau
+    )
     policy: PolicyName | None = None
     jitter: JitterConfig | None = field(default_factory=JitterConfig)
     auxiliary_weight: float = 0.0  # of the auxiliary head's loss; 0 leaves that head out
@@ -58,11 +60,11 @@ class FixMatchConfig(ObjectiveConfig):
 
 
 class FixMatch(Objective):
-    """The teacher labels the target view (crop and mirror only), the student learns the strong one.
+    """The teacher labels the target view (crop and mirror only); the student learns the strong one.
 
-    The strong view consists of the same pixels in the same places, so the teacher's labels are its
-    labels. Paper: shifts, rotations and Cutout too; here: none of them, because labels of pixels
-    would have to move along.
+    The strong view has the same pixels in the same places, so the teacher's labels are its labels.
+    Paper: also shifts, rotations and Cutout; here: none of them, because the labels would have to
+    move along.
     """
 
     config: FixMatchConfig
@@ -83,7 +85,7 @@ class FixMatch(Objective):
         self, view: View, output: SegmentationOutput, context: StepContext
     ) -> dict[str, Tensor]:
         assert view.labels is not None, "this objective's own view is labeled"
-        # Every pixel has a label, so the mean is over all of them, sure or not, as in the paper.
+        # Every pixel has a label, so the mean is over all of them, as in the paper.
         terms = {"main": cross_entropy(output.logits, view.labels, weights=view.weights)}
         if self.config.auxiliary_weight:
             assert output.auxiliary_logits is not None
@@ -95,10 +97,10 @@ class FixMatch(Objective):
 def _with_policy(
     images: Tensor, policy: PolicyName, generators: Sequence[torch.Generator]
 ) -> Tensor:
-    """Images (N, 3, H, W) float in [0, 1] after a draw per sample, in their memory format."""
+    """Images (N, 3, H, W) float in [0, 1], each distorted on its own, in their memory format."""
     changed = torch.empty_like(images)
     for image, result, generator in zip(images, changed, generators, strict=True):
-        # Policies are defined on bytes, which is what the loader read.
+        # Policies are defined on bytes.
         levels = (image * 255).round().to(torch.uint8)
         result.copy_(apply_policy(levels, policy, generator)).div_(255)
     return changed

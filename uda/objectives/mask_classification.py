@@ -1,7 +1,8 @@
-"""Mask2Former's own loss: each class of an image is one mask, which one query has to find.
+"""Mask2Former's loss: each class of an image is one mask, which one query has to find.
 
-Queries are matched to masks by the Hungarian method; those without one learn "no object". Every
-decoder layer is taught so. Matching and losses are transformers'; see uda/models/mask2former.py.
+Queries are matched to masks by the Hungarian method; queries without a mask learn "no object". The
+loss is applied after every decoder layer. Matching and losses are those of the package
+transformers; see uda/models/mask2former.py.
 
 Source: Cheng et al., CVPR 2022, arXiv 2112.01527, sections 3.2 and 4.1.
 """
@@ -26,7 +27,7 @@ _MOST_CANDIDATES = 100  # times the points
 
 @dataclass(kw_only=True, slots=True)
 class MaskClassificationConfig(ObjectiveConfig):
-    """Settings of `MaskClassification`; the weights are also those of the matching's costs."""
+    """Settings of `MaskClassification`; the weights are also those of the matching costs."""
 
     view: Literal["source", "target"] = "source"  # "target": as in SupervisedConfig
     class_weight: float = 2.0
@@ -35,7 +36,7 @@ class MaskClassificationConfig(ObjectiveConfig):
     dice_weight: float = 5.0
     points: int = 12_544  # of each mask, at which masks are compared
     oversample: float = 3.0  # candidates for the points of high uncertainty, times `points`
-    importance: float = 0.75  # share of the points that are such, the rest is uniform
+    importance: float = 0.75  # share of points of high uncertainty; the others are uniform
 
     def needs(self) -> frozenset[Need]:
         view: set[Need] = {"source"} if self.view == "source" else {"target", "target_ground_truth"}
@@ -64,10 +65,10 @@ class MaskClassificationConfig(ObjectiveConfig):
 
 
 class MaskClassification(Objective):
-    """Masks and classes are learned apart: no pixel's class is asked for.
+    """Masks and classes are learned separately, without a class per pixel.
 
-    Unlabeled pixels are in no mask, and where one is drawn as a point no mask should be: as in the
-    paper, whose labels leave out little.
+    Unlabeled pixels belong to no mask, so a sampled point there counts as background of every mask,
+    as in the paper.
     """
 
     config: MaskClassificationConfig
@@ -88,14 +89,16 @@ class MaskClassification(Objective):
     def terms(
         self, view: View, output: SegmentationOutput, context: StepContext
     ) -> dict[str, Tensor]:
-        assert view.labels is not None, "validate() has seen to it that there are labels"
-        assert output.query_classes is not None, "validate() has seen to it that there are queries"
+        assert view.labels is not None, "checked by validate()"
+        assert output.query_classes is not None, "checked by validate()"
         assert output.query_masks is not None
         queries = zip(output.query_classes.unbind(1), output.query_masks.unbind(1), strict=True)
         objects = [masks_of(labels) for labels in view.labels]
         found = []
         devices = [view.labels.device] if view.labels.is_cuda else []
-        with torch.random.fork_rng(devices):  # the library draws its points from the global one
+        with torch.random.fork_rng(
+            devices
+        ):  # transformers samples points from the global generator
             for said, (classes, masks), generator in zip(
                 queries, objects, context.generators(f"points/{view.name}"), strict=True
             ):
@@ -112,22 +115,22 @@ class MaskClassification(Objective):
         }
 
     def _mass(self, counts: Tensor, *, queries: int) -> Tensor:
-        """What all queries of each image weigh together in the class loss, (N,), where `counts`
-        (N,) masks have to be found."""
+        """The total weight (N,) of the queries of each image in the class loss; `counts` (N,) is
+        the number of masks to find."""
         matched = counts.clamp(max=queries)
         return matched + self.config.no_object_weight * (queries - matched)
 
 
 def _mean(values: Tensor, masses: Tensor) -> Tensor:
-    """The mean of `values` (N,) by `masses` (N,), 0 or more, of the images of all processes once
-    their results are averaged; 0 where nothing has a mass."""
+    """The mean of `values` (N,) weighted by `masses` (N,), 0 or more; 0 if all masses are 0. The
+    mean of this over all processes is the mean over all their images."""
     total = mean_over_ranks(masses.sum())
     return (values * masses).sum() / torch.where(total > 0, total, 1)
 
 
 def masks_of(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The classes (K,) int64 of one image's labels (H, W), and the mask (K, H, W) float of each;
-    unlabeled pixels are in none."""
+    """The classes (K,) int64 of one image's labels (H, W), and the mask (K, H, W) float of each.
+    Unlabeled pixels are in no mask."""
     classes = labels.unique().long()
     classes = classes[classes != IGNORE_INDEX]
     return classes, (labels[None] == classes[:, None, None]).float()

@@ -1,4 +1,4 @@
-"""Memory regularization in vivo: on target images, both heads follow what they say together.
+"""Memory regularization in vivo: on target images, both heads follow their fused prediction.
 
 Source: Zheng and Yang, IJCAI 2020, arXiv 1912.11164.
 """

@@ -1,4 +1,4 @@
-"""Self-training: target images with the pseudo-labels that a folder holds for them.
+"""Self-training: target images with pseudo-labels from a folder.
 
 Source: Zou et al., "Unsupervised Domain Adaptation for Semantic Segmentation via Class-Balanced
 Self-Training", ECCV 2018, arXiv 1810.07911, with one threshold for all classes.
@@ -18,11 +18,11 @@ from uda.utilities.errors import require
 
 @dataclass(kw_only=True, slots=True)
 class PseudoLabelConfig(ObjectiveConfig):
-    """Settings of `PseudoLabel`; which pixels have a label was settled by pseudo_label.py."""
+    """Settings of `PseudoLabel`; pseudo_label.py has decided which pixels have a label."""
 
     auxiliary_weight: float = 0.5  # of the auxiliary head's loss; 0 leaves that head out
-    # With it, the student learns the labels on a distorted view of its own; without, on the
-    # plain target view that other objectives may read as well.
+    # If set, the student learns the labels on a distorted copy of the target images, as a view of
+    # its own; if none, on the plain target view, which other objectives may read, too.
     jitter: JitterConfig | None = None
 
     def needs(self) -> frozenset[Need]:
@@ -69,7 +69,7 @@ class PseudoLabel(Objective):
     def terms(
         self, view: View, output: SegmentationOutput, context: StepContext
     ) -> dict[str, Tensor]:
-        assert view.labels is not None, "validate() has seen to it that there are pseudo-labels"
+        assert view.labels is not None, "checked by validate()"
         context.counts.labeled(self, view.labels, output.logits)
         terms = {"main": cross_entropy(output.logits, view.labels)}
         if self.config.auxiliary_weight:

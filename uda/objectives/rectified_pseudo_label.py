@@ -18,12 +18,12 @@ from uda.utilities.errors import require
 
 @dataclass(kw_only=True, slots=True)
 class RectifiedPseudoLabelConfig(ObjectiveConfig):
-    """Settings of `RectifiedPseudoLabel`; pseudo_label.py settled which pixels have a label."""
+    """Settings of `RectifiedPseudoLabel`; pseudo_label.py has decided which pixels have a label."""
 
     auxiliary_weight: float = 0.5  # of the auxiliary head's loss
     class_balance: bool = False  # weigh classes up to 49-fold where they are rare, see ClassBalance
-    # With it, the student learns the labels on a distorted view of its own; without, on the
-    # plain target view that other objectives may read as well.
+    # If set, the student learns the labels on a distorted copy of the target images, as a view of
+    # its own; if none, on the plain target view, which other objectives may read, too.
     jitter: JitterConfig | None = None
 
     def needs(self) -> frozenset[Need]:
@@ -42,8 +42,8 @@ class RectifiedPseudoLabelConfig(ObjectiveConfig):
         super().check(path)
         require(
             self.auxiliary_weight > 0,
-            f"{path}.auxiliary_weight is {self.auxiliary_weight}; it must be above 0, because a "
-            "head nobody trains says nothing about the labels",
+            f"{path}.auxiliary_weight is {self.auxiliary_weight}; it must be above 0: the loss "
+            "compares both heads, so the auxiliary head has to be trained",
         )
         if self.jitter is not None:
             self.jitter.check(f"{path}.jitter")
@@ -72,8 +72,8 @@ class RectifiedPseudoLabel(Objective):
         self, view: View, output: SegmentationOutput, context: StepContext
     ) -> dict[str, Tensor]:
         main, auxiliary, labels = output.logits, output.auxiliary_logits, view.labels
-        assert auxiliary is not None, "validate() has seen to it that there is an auxiliary head"
-        assert labels is not None, "validate() has seen to it that there are pseudo-labels"
+        assert auxiliary is not None, "checked by validate()"
+        assert labels is not None, "checked by validate()"
         context.counts.labeled(self, labels, main)
         # Once per step: both heads share the class weights.
         class_weights = None if self.balance is None else self.balance(labels)

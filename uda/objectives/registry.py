@@ -1,4 +1,4 @@
-"""The objectives by name: one in each file of this folder."""
+"""The objectives by name, one per file of this folder."""
 
 from functools import cache
 

@@ -16,12 +16,12 @@ from uda.utilities.errors import require, require_share
 class SupervisedConfig(ObjectiveConfig):
     """Settings of `Supervised`."""
 
-    # "target" learns from the target's own labels: a preset has to ask for them, too, and is then
-    # a supervised one. Beside an objective on the source it makes mixed supervision.
+    # "target" learns the target's ground truth: data.target_ground_truth has to be true, and the
+    # run is a supervised one. Together with an objective on the source, supervision is mixed.
     view: Literal["source", "target"] = "source"
     auxiliary_weight: float = 0.5  # of the auxiliary head's loss; 0 leaves that head out
     class_balance: bool = False  # weigh classes up to 49-fold where they are rare, see ClassBalance
-    hardest: float = 1.0  # share of the pixels that are learned from, those with the highest loss
+    hardest: float = 1.0  # share of the pixels, those with the highest loss, that are learned
 
     def needs(self) -> frozenset[Need]:
         needs: set[Need] = (
@@ -48,7 +48,7 @@ class SupervisedConfig(ObjectiveConfig):
 
 
 class Supervised(Objective):
-    """What every experiment stands on: labels that somebody drew."""
+    """Cross-entropy of annotated images."""
 
     config: SupervisedConfig
 
@@ -59,7 +59,7 @@ class Supervised(Objective):
     def terms(
         self, view: View, output: SegmentationOutput, context: StepContext
     ) -> dict[str, Tensor]:
-        assert view.labels is not None, "validate() has seen to it that there are labels"
+        assert view.labels is not None, "checked by validate()"
         # Once per step, from the unfiltered labels: both heads share the class weights.
         class_weights = None if self.balance is None else self.balance(view.labels)
 

@@ -1,4 +1,4 @@
-"""A learning rate that falls whenever what it watches has stopped getting better."""
+"""A learning rate that falls when the watched score or loss has stopped improving."""
 
 import math
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from uda.utilities.errors import require
 
 @dataclass(kw_only=True, slots=True)
 class PlateauConfig:
-    """The rule of torch's ReduceLROnPlateau with a relative threshold, asked at each evaluation."""
+    """torch's ReduceLROnPlateau with a relative threshold, applied at each evaluation."""
 
-    # The evaluation's mIoU, which has to rise, or the mean since the last evaluation of the loss on
-    # labels that stay as they are, which has to fall. What a discriminator or a teacher is asked
-    # for has no part in it: they move along with the student.
+    # "miou": the evaluation's mIoU, which has to rise. "loss": the mean, since the last evaluation,
+    # of the loss on labels that do not change, which has to fall. Losses of discriminators and of
+    # a teacher's labels do not count: they change along with the student.
     watches: Literal["miou", "loss"] = "loss"
-    patience: int = 10  # evaluations in a row without a new best that change nothing yet
-    factor: float = 0.1  # of the rate when there is one more
-    threshold: float = 1e-4  # share of the best by which a new best has to differ from it
+    patience: int = 10  # evaluations in a row without a new best before the rate falls
+    factor: float = 0.1  # of the rate at the next one
+    threshold: float = 1e-4  # share of the best by which a new best has to be better
 
     def check(self, path: str) -> None:
         """Raises InputError, naming the field below `path`, when a value is out of its range."""
@@ -34,9 +34,9 @@ class PlateauConfig:
 
 
 class PlateauState(TypedDict):
-    """All that `Plateau` remembers."""
+    """What `Plateau` stores."""
 
-    best: float | None  # of what is watched; None before the first evaluation
+    best: float | None  # watched value; None before the first evaluation
     bad: int  # evaluations in a row since the last best, or since the last reduction
     factor: float  # of the base rate
     loss: float  # the sum since the last evaluation
@@ -44,30 +44,30 @@ class PlateauState(TypedDict):
 
 
 class Plateau:
-    """What the rule has seen, and the factor of the base learning rate that it has come to."""
+    """The state of the rule, and its current factor of the base learning rate."""
 
     def __init__(self, config: PlateauConfig) -> None:
         self.config = config
         self.best: float | None = None
         self.bad = 0
         self.factor = 1.0
-        # Numbers of 64 bits on the device of the losses: no step waits to read one.
+        # float64, on the device of the losses: adding one does not synchronize.
         self._loss: Tensor | float = 0.0
         self._losses = 0
 
     def add(self, losses: list[Tensor]) -> None:
         """Counts a step whose terms on fixed labels are `losses`, scalars.
 
-        Every process adds the mean of all, so that each remembers the same.
+        Every process adds the mean over all processes, so that all have the same state.
         """
         if self.config.watches == "loss" and losses:
             self._loss = self._loss + mean_over_ranks(torch.stack(losses).sum()).double()
             self._losses += 1
 
     def observe(self, miou: float) -> float:
-        """Takes note of an evaluation, whose mean IoU is `miou`; what was watched of it.
+        """Applies the rule after an evaluation with mean IoU `miou`. Returns the watched value.
 
-        NaN is no new best, as in torch.
+        NaN is not a new best, as in torch.
         """
         value = miou if self.config.watches == "miou" else self._mean_loss()
         self._loss, self._losses = 0.0, 0
@@ -92,7 +92,7 @@ class Plateau:
         return value < best * (1 - threshold)
 
     def state(self) -> PlateauState:
-        """What `load_state` needs to go on as if nothing had happened."""
+        """What `load_state` needs to continue exactly."""
         return PlateauState(
             best=self.best,
             bad=self.bad,
@@ -102,6 +102,6 @@ class Plateau:
         )
 
     def load_state(self, state: PlateauState) -> None:
-        """Takes over what `state` returned in another process."""
+        """Restores what `state` returned in another process."""
         self.best, self.bad, self.factor = state["best"], state["bad"], state["factor"]
         self._loss, self._losses = state["loss"], state["losses"]

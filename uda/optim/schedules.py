@@ -1,4 +1,4 @@
-"""Numbers that change from step to step: learning rate and teacher momentum."""
+"""Values that change from step to step: learning rate and teacher momentum."""
 
 import math
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from uda.utilities.errors import InputError, require
 
 @dataclass(kw_only=True, slots=True)
 class CosineRestartsConfig:
-    """The learning rate falls as a cosine, and begins at the base rate anew, again and again.
+    """The learning rate falls along a cosine and restarts at the base rate, again and again.
 
     Source: Loshchilov and Hutter, "SGDR", ICLR 2017, arXiv 1608.03983.
     """
 
     period: int = 1000  # steps of the first cosine
-    growth: int = 1  # each cosine is so many times as long as the one before it
-    floor: float = 0.0  # share of the base rate that each cosine comes down to
-    from_step: int = 0  # before it, the rate is that of TrainConfig.plateau
+    growth: int = 1  # each cosine is this many times as long as the previous one
+    floor: float = 0.0  # share of the base rate at the end of each cosine
+    from_step: int = 0  # in earlier steps, TrainConfig.plateau sets the rate
 
     def check(self, path: str, *, steps: int) -> None:
         """Raises InputError, naming the field below `path`, when a value is out of its range."""
@@ -53,13 +53,15 @@ def learning_rate_factor(
 
     Linear from `warmup_start` towards 1 during `warmup_steps`, then (1 - step / steps) ** power
     from 1 down to `final`.
-    The decay counts from step 0, not from the end of the warm-up: with 5000 of 250000 steps of
-    warm-up it sets in at 0.982, as in the experiment log.
+    The decay counts from step 0, not from the end of the warm-up: with a warm-up of 5000 of 250000
+    steps, it starts at 0.982, as in the experiment log.
     Raises InputError beyond the end of the schedule.
     Source: layumi/Seg-Uncertainty@6fce9ea.
     """
     if not 0 <= step <= steps:
-        raise InputError(f"step {step} lies outside the schedule of 0..{steps} steps: raise steps")
+        raise InputError(
+            f"step {step} is outside the schedule of 0 to {steps} steps: increase train.steps"
+        )
     if step < warmup_steps:
         return warmup_start + (1 - warmup_start) * step / warmup_steps
     return float(final + (1 - final) * (1 - step / steps) ** power)
@@ -68,6 +70,6 @@ def learning_rate_factor(
 def momentum_ramp(updates: int, *, momentum: float) -> float:
     """The teacher's momentum after `updates` earlier updates: 1/2, 2/3, 3/4, ... up to `momentum`.
 
-    So a young teacher follows its student fast instead of averaging in what it knew at the start.
+    At first, the teacher follows its student fast, so that its initial weights soon do not count.
     """
     return min(1 - 1 / (updates + 2), momentum)

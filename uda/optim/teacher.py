@@ -19,9 +19,9 @@ from uda.utilities.errors import require
 class TeacherConfig:
     """How the teacher follows the student."""
 
-    momentum: float = 0.99  # the share of itself that it keeps at an update, once ramped up
-    # Whose statistics normalize the images it labels: those of the batch at hand (in pilot runs on
-    # the toy city worth 5 to 8 mIoU), or the running ones, averaged from the student's.
+    momentum: float = 0.99  # share of its own weights that it keeps in an update, after the ramp
+    # The statistics that normalize the images it labels: "batch": those of the current batch (in
+    # pilot runs on the toy city, 5 to 8 mIoU better); "running": an average of the student's.
     batch_norm: Literal["batch", "running"] = "batch"
 
     def check(self, path: str) -> None:
@@ -33,7 +33,7 @@ class TeacherConfig:
 
 
 class MeanTeacher(nn.Module):
-    """A copy of the student whose parameters are the moving average of the student's."""
+    """A network whose parameters are the moving average of the student's."""
 
     def __init__(self, student: Segmenter, config: TeacherConfig) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class MeanTeacher(nn.Module):
 
     @torch.no_grad()
     def update(self, student: Segmenter, *, updates: int) -> None:
-        """Moves toward the student; `updates` counts the moves made since the last restart."""
+        """Moves toward the student; `updates` is the number of updates since the last restart."""
         keep = momentum_ramp(updates, momentum=self.config.momentum)
         for own, other in zip(self.network.parameters(), student.parameters(), strict=True):
             own.lerp_(other, 1 - keep)

@@ -1,4 +1,4 @@
-"""The student's part of a step: a forward per view, and the gradients of all terms."""
+"""The student's part of a step: a forward pass per view, and the gradients of all terms."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,24 +17,24 @@ from uda.utilities.errors import InputError, require
 class Learning:
     """Adds up the gradients of one step, view by view.
 
-    For each view: the student's forward; each reader's terms, back to the student's output, one
-    after the other; from there backward through the student. So memory holds the graphs of one view
-    and, beyond the student, of one objective at a time. The graphs of views that an objective
-    compares (`ObjectiveConfig.joint`) are kept until it has all of them.
+    For each view: the student's forward pass; then, one objective after the other, backward from
+    its terms to the student's output; then backward through the student. So memory holds the graph
+    of one view and, beyond the student, of one objective at a time. The graphs of views that an
+    objective compares (`ObjectiveConfig.joint`) are kept until it has all of them.
     """
 
     def __init__(self, run: Run, active: Mapping[str, Objective], context: StepContext) -> None:
         self.losses: dict[str, Tensor] = {}  # scalars, detached, by "loss/<objective>/<term>"
-        self.views: list[View] = []  # those that the student has seen
+        self.views: list[View] = []  # the student was applied to
         self._run = run
         self._active = active
         self._context = context
-        self._joint = {n: o.joint for n, o in active.items() if o.joint}  # those still to come
+        self._joint = {n: o.joint for n, o in active.items() if o.joint}  # not yet computed
         self._outputs: dict[str, _Output] = {}  # of the views whose graphs are kept
         self._gates: list[_Gate] = []
 
     def learn_from(self, view: View) -> None:
-        """The student's forward and all terms for which this view was missing."""
+        """Applies the student to `view` and learns all terms that can now be computed."""
         readers = {name: o for name, o in self._active.items() if view.name in o.reads}
         if not readers and not any(view.name in names for names in self._joint.values()):
             return
@@ -55,8 +55,8 @@ class Learning:
     def learn(
         self, name: str, terms: Callable[[], Mapping[str, Tensor]], *, weight: float = 1.0
     ) -> None:
-        """Makes terms of the objective `name` and adds their gradients, and their values to
-        `losses`. Their graph is gone when this returns."""
+        """Computes terms of the objective `name`, and adds up their gradients and values. Their
+        graph is freed when this returns."""
         with autocast(self._run):
             made = {term: weight * value for term, value in terms().items()}
         if not made:
@@ -77,9 +77,9 @@ class Learning:
         for gate in self._gates:
             if gate.passed_late:
                 raise InputError(
-                    f"objective {name!r} makes a term from the student's output on view "
-                    f"{gate.view!r} after that view's graph is gone: its gradient would be lost. "
-                    "Name every view that the term compares in joint() of its config and return it "
+                    f"objective {name!r} uses the student's output on view {gate.view!r} in a "
+                    "later term, after the view's graph was freed: the gradient would be lost. Let "
+                    "joint() of its config name all views that the term compares and return it "
                     "from joint_terms(), or detach() what is kept of earlier views"
                 )
         self.losses.update({f"loss/{name}/{term}": value.detach() for term, value in made.items()})

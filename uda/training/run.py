@@ -1,4 +1,4 @@
-"""A run: the networks, optimizers and the counter that training moves."""
+"""A run: the networks, optimizers and the step counter that training changes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ from uda.optim.teacher import MeanTeacher
 from uda.utilities.distributed import GradientExchange, world_size
 from uda.utilities.errors import InputError, require, shown
 
-_MEND = "give the file that the run wrote"
-STUDENT = "student"  # name of the student's optimizer; the others bear their objective's name
+_FIX = "use the file that this run wrote"
+STUDENT = "student"  # name of the student's optimizer; the others have their objective's name
 
 
 @dataclass(slots=True)
 class Run:
-    """All that changes while a run goes on. `step` counts the updates made so far."""
+    """All that changes during a run. `step` is the number of updates so far."""
 
     experiment: Experiment
     num_classes: int
@@ -35,20 +35,20 @@ class Run:
     objectives: dict[str, Objective]
     optimizers: dict[str, torch.optim.Optimizer]
     exchange: GradientExchange | None = None  # with the other processes, if there are any
-    plateau: Plateau | None = None  # what sets the learning rate, if it does
+    plateau: Plateau | None = None  # sets the learning rate, if the preset has one
     step: int = 0
-    skipped: int = 0  # steps that were left out because something was not finite
+    skipped: int = 0  # steps without an update, because something was not finite
 
     @property
     def teacher_start(self) -> int | None:
-        """The first step in which somebody asks the teacher; until then it need not move."""
+        """The first step in which an objective uses the teacher; it is not updated earlier."""
         users = [c for c in self.experiment.objectives.values() if "teacher" in c.needs()]
         return min((config.start_step for config in users), default=None)
 
     def state(self) -> dict[str, Any]:
-        """What `load_state` needs to go on as if nothing had happened, beside the snapshot."""
+        """What `load_state` needs, besides the snapshot, to continue exactly."""
         start = self.teacher_start
-        # Before anybody has asked it, the teacher knows nothing that should be kept.
+        # Before its first use, the teacher has no state of its own.
         teacher = self.teacher if start is not None and self.step > start else None
         return {
             "step": self.step,
@@ -61,9 +61,9 @@ class Run:
         }
 
     def load_state(self, state: Mapping[str, Any], *, origin: str = "resume.pth") -> None:
-        """Takes over what `state` returned in another process.
+        """Restores what `state` returned in another process.
 
-        Raises InputError, naming `origin`, when it is that of another run.
+        Raises InputError, naming `origin`, when it belongs to another run.
         """
         steps = self.experiment.train.steps
         require(state["step"] <= steps, f"{origin} is of step {state['step']}; the run has {steps}")
@@ -71,7 +71,7 @@ class Run:
             ours, theirs = sorted(getattr(self, kind)), sorted(state[kind])
             require(
                 ours == theirs,
-                f"{origin} is damaged: it has the {kind} {shown(theirs)}, the run {ours}; {_MEND}",
+                f"{origin} is damaged: it has the {kind} {shown(theirs)}, the run {ours}; {_FIX}",
             )
         load_weights(self.student, state["student"], origin=origin)
         if self.teacher is not None and state["teacher"] is not None:
@@ -82,30 +82,30 @@ class Run:
             load_state(optimizer, state["optimizers"][name], origin=f"{origin}, {name}")
         if self.plateau is not None:
             if state.get("plateau") is None:
-                raise InputError(f"{origin} is damaged: it has no state of train.plateau; {_MEND}")
+                raise InputError(f"{origin} is damaged: it has no state of train.plateau; {_FIX}")
             self.plateau.load_state(state["plateau"])
         self.step, self.skipped = state["step"], state["skipped"]
 
     def networks(self) -> list[nn.Module]:
-        """All that has parameters or buffers."""
+        """All modules with parameters or buffers."""
         teacher = [] if self.teacher is None else [self.teacher]
         return [self.student, *teacher, *self.objectives.values()]
 
     def gradients(self) -> list[Tensor]:
-        """Those of every parameter that the step has reached."""
+        """The gradients of all parameters that have one."""
         parameters = (p for network in self.networks() for p in network.parameters())
         return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
     def forget(self) -> None:
-        """Discriminators, averages and optimizers begin anew, as TrainConfig.restart wants it; the
-        student stays. New weights are drawn from torch's global generator."""
+        """Re-initializes discriminators, averages and optimizers, as TrainConfig.restart asks. The
+        student stays. New weights are sampled from torch's global generator."""
         self.objectives = _build_objectives(self.experiment, self.num_classes, self.device)
         self.optimizers = _build_optimizers(self.experiment, self.student, self.objectives)
         self.exchange = _build_exchange(self.student, self.objectives)
 
 
 def start_run(experiment: Experiment, *, num_classes: int, device: torch.device) -> Run:
-    """A run at step 0, its first weights drawn from the preset's seed."""
+    """A run at step 0, randomly initialized from the preset's seed."""
     torch.manual_seed(experiment.train.seed)
     student = experiment.model.build(num_classes).to(device)
     synchronize_batch_norm(student, device)
@@ -131,7 +131,7 @@ def _build_objectives(
 def _build_optimizers(
     experiment: Experiment, student: Segmenter, objectives: Mapping[str, Objective]
 ) -> dict[str, torch.optim.Optimizer]:
-    """The student's, and one for each objective that trains networks of its own."""
+    """The student's optimizer, and one for each objective with networks of its own."""
     train = experiment.train
     groups: list[ParameterGroup] = [
         {"params": student.backbone_parameters(), "lr_factor": train.backbone_lr_factor},
@@ -154,10 +154,10 @@ def _build_exchange(
 
 
 class StepResult(NamedTuple):
-    """What a step leaves for the records; reading a loss back waits for the device."""
+    """What a step returns for the records; reading a loss synchronizes with the device."""
 
     losses: dict[str, Tensor]  # scalars, detached, by "loss/<objective>/<term>"
-    views: list[View]  # what the student saw
+    views: list[View]  # the student was applied to
     # Counts of this process, see uda/objectives/counts.py; none if none are due.
     counts: dict[str, Tensor]
-    skipped: bool = False  # no weight has moved: a loss or gradient was not finite
+    skipped: bool = False  # no weight was updated: a loss or gradient was not finite

@@ -1,4 +1,4 @@
-"""One step: every view seen once by the student, every network updated once."""
+"""One step: a student forward per view, and one update of every network."""
 
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -22,17 +22,19 @@ from uda.utilities.errors import require
 def train_step(run: Run, batch: Batch) -> StepResult:
     """One update of every network; the only place that calls backward().
 
-    Each view that an objective reads is seen by the student once, see `Learning`.
+    The student is applied once to each view that an objective reads, see `Learning`.
     """
     train = run.experiment.train
-    # What is drawn from torch's global generator (dropout) follows from (seed, step) alone.
+    # What torch's global generator samples (dropout) depends on (seed, step) only.
     torch.manual_seed(_step_seed(train.seed, run.step))
     if train.restart is not None and run.step == train.restart.at_step:
         run.forget()
     batch = batch.to_device(run.device)
     active = {n: o for n, o in run.objectives.items() if run.step >= o.config.start_step}
     counts = _step_counts(run, active)
-    context = StepContext(run.step, train.seed, batch.indices, run.teacher, counts)
+    context = StepContext(
+        run.step, train.seed, batch.indices, run.teacher, counts, batch.target_images
+    )
     _start_teacher(run)
     run.student.train()
     buffers = _copies_of_buffers(run) if train.skip_nonfinite else None
@@ -65,18 +67,18 @@ def train_step(run: Run, batch: Batch) -> StepResult:
 
 
 def _on_fixed_labels(losses: Mapping[str, Tensor], active: Mapping[str, Objective]) -> list[Tensor]:
-    """The terms of the objectives that learn labels which stay as they are."""
+    """The terms of the objectives whose labels do not change during the run."""
     fixed = tuple(f"loss/{n}/" for n, o in active.items() if o.config.learns_fixed_labels())
     return [value for name, value in losses.items() if name.startswith(fixed)]
 
 
 def _copies_of_buffers(run: Run) -> list[tuple[Tensor, Tensor]]:
-    """Every buffer, such as the statistics of batch norm, and what it holds now."""
+    """Every buffer, such as the statistics of batch norm, and a copy of it."""
     return [(buffer, buffer.clone()) for network in run.networks() for buffer in network.buffers()]
 
 
 def _step_counts(run: Run, active: Mapping[str, Objective]) -> StepCounts:
-    """That of the step under way, which counts only if it will be logged."""
+    """Those of the current step, which are counted only if it will be logged."""
     train = run.experiment.train
     if not train.is_due(run.step + 1, train.log_every):
         return StepCounts()
@@ -85,8 +87,8 @@ def _step_counts(run: Run, active: Mapping[str, Objective]) -> StepCounts:
 
 
 def _count_domains(run: Run, batch: Batch, counts: StepCounts) -> None:
-    """Counts the source's labels and, where the student has not seen the plain target images, what
-    it takes them for, as it would be evaluated: one forward pass that leaves no trace."""
+    """Counts the source's labels and the student's predictions on the plain target images. If no
+    objective reads these, this takes one more forward pass, in evaluation mode."""
     if not counts.active:
         return
     counts.source(batch.source_labels)
@@ -95,7 +97,7 @@ def _count_domains(run: Run, batch: Batch, counts: StepCounts) -> None:
         with torch.no_grad(), autocast(run):
             counts.student("target", run.student(batch.target_images).logits)
         run.student.train()
-    if "predicted/target" in counts.by_name:  # then what is said of the source does not matter
+    if "predicted/target" in counts.by_name:  # predictions on the source are not needed
         counts.by_name.pop("predicted/source", None)
 
 
@@ -104,8 +106,8 @@ def _collect_views(
 ) -> list[View]:
     """The step's views in order: source, target, then those of the objectives.
 
-    Raises InputError, naming the objective, when one adds a view that it does not declare, or when
-    one reads a view that is not there.
+    Raises InputError, naming the objective, when it adds a view that it does not declare, or reads
+    a view that the step does not have.
     """
     views = {}
     if len(batch.source_images):
@@ -145,7 +147,7 @@ def _names(views: Iterable[str]) -> str:
 
 
 def _update(run: Run, active: Mapping[str, Objective]) -> None:
-    """The optimizers step, each at its own rate, and the teacher follows."""
+    """Updates the networks, each at its own learning rate, and then the teacher."""
     longest = run.experiment.train.max_grad_norm
     if longest is not None:
         nn.utils.clip_grad_norm_(run.student.parameters(), longest)
@@ -159,7 +161,7 @@ def _update(run: Run, active: Mapping[str, Objective]) -> None:
 
 
 def _learning_rate(run: Run, name: str) -> float:
-    """The rate of an optimizer at the step under way; only the student's warms up."""
+    """The learning rate of an optimizer in this step; only the student's warms up."""
     train = run.experiment.train
     config = train.optimizer if name == STUDENT else run.objectives[name].optimizer
     assert config is not None
@@ -185,6 +187,6 @@ def _start_teacher(run: Run) -> None:
 
 
 def _step_seed(seed: int, step: int) -> int:
-    """A number of its own for each step and process; the first one's is that of a lone process."""
+    """A seed for each step and process; that of process 0 is the same as with one process."""
     key = (seed, step, rank()) if rank() else (seed, step)
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1

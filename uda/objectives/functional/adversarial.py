@@ -1,4 +1,4 @@
-"""Losses between a segmentation network and the discriminator that watches its target output.
+"""Losses between a segmentation network and the discriminator of its predictions.
 
 Two published conventions differ in every constant; each discriminator carries its own, see
 `AdversarialConvention`. With D the score maps, L(D, y) the mean over batch and pixels, s the source
@@ -29,7 +29,7 @@ AdversarialKind = Literal["vanilla", "least_squares"]
 def fool(
     maps: Sequence[Tensor], kind: AdversarialKind, convention: AdversarialConvention
 ) -> Tensor:
-    """Scalar that falls as target predictions look like source ones to the discriminator.
+    """Scalar: small where the discriminator takes target predictions for source predictions.
 
     maps: (N, 1, h, w) float each, raw scores of the target's probabilities, one per scale
 
@@ -45,7 +45,7 @@ def tell_apart(
     kind: AdversarialKind,
     convention: AdversarialConvention,
 ) -> Tensor:
-    """Scalar that falls as the discriminator tells the domains apart.
+    """Scalar: small where the discriminator tells the domains apart.
 
     source_maps, target_maps: (N, 1, h, w) float each, raw scores of probabilities that were
     detached from the segmentation network, one per scale
@@ -59,13 +59,14 @@ def tell_apart(
 
 
 def boundary(kind: AdversarialKind) -> float:
-    """The raw score above which a discriminator says 1: that of a probability of 1/2; with least
-    squares, the middle between the two labels."""
+    """The raw score above which a discriminator predicts 1: the one of probability 1/2 or, with
+    least squares, the middle between the two labels."""
     return 0.0 if kind == "vanilla" else 0.5
 
 
 def gradient_penalty(maps: Sequence[Tensor], inputs: Tensor) -> Tensor:
-    """Scalar: how steep the scores are at `inputs`, to be weighted and added to `tell_apart`.
+    """Scalar: the squared gradient of the scores at `inputs`, to be weighted and added to
+    `tell_apart`.
 
     The squared norm of the gradient of each scale's summed scores, summed over scales, mean over
     the batch. It is differentiable in the discriminator's weights.

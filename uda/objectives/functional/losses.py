@@ -1,6 +1,6 @@
-"""Losses of logits (N, C, H, W) against labels (N, H, W), and what chooses and weighs pixels.
+"""Losses of logits (N, C, H, W) against labels (N, H, W), with weights of pixels and classes.
 
-Where several processes train, N are the samples of one; means, shares and counts are those of all.
+With several processes, N is the batch of one process; means, shares and counts are over all.
 """
 
 import math
@@ -26,14 +26,14 @@ def cross_entropy(
 
     logits: (N, C, H, W) float.
     labels: (N, H, W) int64 train ids, 255 ignored.
-    weights: broadcastable to (N, H, W), factor of each pixel's loss. They are no part of the
-        denominator, so that halving them halves the loss.
+    weights: broadcastable to (N, H, W), factor of each pixel's loss. They are not in the
+        denominator: halving them halves the loss.
     class_weights: (C,), factor of each class; the average is then over the class weights of the
         labeled pixels, as in torch.nn.CrossEntropyLoss.
     hardest: fraction of all pixels of the batch that count, those with the highest class-weighted
         loss; the others are as if they had no label. Ignored pixels take part with loss 0, so a
         batch with more of them than `1 - hardest` keeps every labeled pixel.
-    Raises InputError when `hardest` is no fraction.
+    Raises InputError when `hardest` is not a fraction.
     Source of `hardest`: layumi/Seg-Uncertainty@6fce9ea, option --only-hard-label (80 there is 0.2).
     """
     losses = _pixel_losses(logits, labels, class_weights)
@@ -51,7 +51,7 @@ def cross_entropy(
 
 def _pixel_losses(logits: Tensor, labels: Tensor, class_weights: Tensor | None) -> Tensor:
     """Cross-entropy (N, H, W) float32 of each pixel times its class weight, 0 where ignored."""
-    # No reduction here: on CUDA, torch's reduced loss of maps adds in no fixed order.
+    # No reduction here: on CUDA, the order of additions in torch's reduced loss is not fixed.
     return F.cross_entropy(
         logits.float(), labels, weight=class_weights, ignore_index=IGNORE_INDEX, reduction="none"
     )
@@ -68,8 +68,8 @@ def _label_mass(labels: Tensor, class_weights: Tensor | None) -> Tensor:
 def _easy_pixels(losses: Tensor, hardest: float) -> Tensor:
     """Where (N, H, W) the loss is below those of the `hardest` share of all pixels."""
     if not 0 <= hardest <= 1:
-        raise InputError(f"hardest is a fraction of the pixels, 0..1, but {hardest} came")
-    # The limit stays on the device: reading it would make the host wait.
+        raise InputError(f"hardest is {hardest}; allowed: a fraction of the pixels, 0 to 1")
+    # The limit stays on the device: reading it would synchronize.
     return losses < _upper_quantile(of_all_ranks(losses.flatten()), hardest)
 
 
@@ -91,7 +91,7 @@ class ClassBalance(nn.Module):
 
     A class is rare with fewer than 4096 pixels per image; its weight is then 7 instead of 1. The
     second factor is a moving average of 7 in steps without the class and 1 in steps with it: a
-    buffer, because a run that resumes without it weighs its classes differently.
+    buffer, because a resumed run needs it to compute the same weights.
     Source: layumi/Seg-Uncertainty@6fce9ea, options --class-balance and --often-balance.
     """
 
@@ -124,7 +124,7 @@ class ClassBalance(nn.Module):
 
 
 def count_classes(labels: Tensor, num_classes: int) -> Tensor:
-    """Pixels (C,) int64 of each class. torch.bincount would make the host wait for the device."""
+    """Pixels (C,) int64 of each class. torch.bincount would synchronize with the device."""
     flat = labels.flatten()
     counts = flat.new_zeros(IGNORE_INDEX + 1)
     return counts.scatter_add_(0, flat, torch.ones_like(flat))[:num_classes]
@@ -134,7 +134,7 @@ def kl_to_reference(logits: Tensor, reference: Tensor) -> Tensor:
     """KL(reference || softmax(logits)) in nats, averaged over the pixels.
 
     logits: (N, C, H, W) float.
-    reference: (N, C, H, W) float32 probabilities, constant: nothing of the gradient reaches them.
+    reference: (N, C, H, W) float32 probabilities, without gradient.
     """
     log_probabilities = F.log_softmax(logits.float(), dim=1)
     divergence = F.kl_div(log_probabilities, reference.detach(), reduction="sum")
@@ -144,8 +144,8 @@ def kl_to_reference(logits: Tensor, reference: Tensor) -> Tensor:
 def memory_regularization(main_logits: Tensor, auxiliary_logits: Tensor) -> Tensor:
     """KL(q || main) + KL(q || auxiliary) in nats, averaged over the pixels.
 
-    main_logits, auxiliary_logits: (N, C, H, W) float. The reference q is the prediction that
-    evaluation would make, softmax(0.5 * auxiliary + main), and carries no gradient.
+    main_logits, auxiliary_logits: (N, C, H, W) float. The reference q is the fused
+    prediction, softmax(0.5 * auxiliary + main), without gradient.
     Source: Zheng and Yang, "Unsupervised scene adaptation with memory regularization in vivo",
     arXiv:1912.11164, there with weight 0.1.
     """
@@ -158,8 +158,8 @@ def entropy(logits: Tensor, *, certainty: bool = False) -> Tensor:
     """Entropy in nats of softmax(logits), averaged over the pixels: 0 to log C.
 
     logits: (N, C, H, W) float.
-    certainty: each pixel's entropy counts by the sum of its squared probabilities, 1 / C to 1, as
-        a constant: pixels that are sure already pull hardest.
+    certainty: weigh each pixel's entropy by the sum of its squared probabilities, 1 / C to 1,
+        without gradient, so that confident pixels count most.
     """
     log_probabilities = F.log_softmax(logits.float(), dim=1)
     probabilities = log_probabilities.exp()
@@ -178,17 +178,17 @@ def rectified_cross_entropy(
 ) -> Tensor:
     """mean(cross-entropy * exp(-V)) + mean(V), in nats, over all pixels, ignored ones included.
 
-    V of a pixel is KL(softmax(other_logits) || softmax(logits)): where two heads disagree, the
-    label is taken for wrong and the loss counts less. The gradient flows through both heads.
+    V of a pixel is KL(softmax(other_logits) || softmax(logits)): where the heads disagree,
+    the label may be wrong and the loss counts less. The gradient flows through both heads.
     logits, other_logits: (N, C, H, W) float.
     labels: (N, H, W) int64 train ids; the cross-entropy is 0 where they are 255.
-    class_weights: (C,), factor of each class's cross-entropy, no part of the denominator.
+    class_weights: (C,), factor of each class's cross-entropy, not in the denominator.
     Source: Zheng and Yang, "Rectifying Pseudo Label Learning via Uncertainty Estimation", IJCV
     2021, arXiv:2003.03773.
     """
     log_own = F.log_softmax(logits.float(), dim=1)
     log_other = F.log_softmax(other_logits.float(), dim=1)
-    # Not F.kl_div: its gradient by the first argument of KL is NaN where a probability underflows.
+    # Not F.kl_div: its gradient for the first argument of KL is NaN where a probability underflows.
     disagreement = (log_other.exp() * (log_other - log_own)).sum(dim=1)
     losses = _pixel_losses(logits, labels, class_weights)
     return (losses * torch.exp(-disagreement)).mean() + disagreement.mean()

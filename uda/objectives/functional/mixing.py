@@ -1,7 +1,6 @@
-"""Mixing of two images and their labels: masks that choose pixels, and one function that pastes.
+"""Mixing of two images and their labels: masks of pixels, and a function that pastes.
 
-Nothing here writes into its arguments. A paste in place turns the clean batch into the mixed one,
-and a loss meant for both then counts the mixed one twice.
+Nothing here changes its arguments: a paste in place would replace the clean batch by the mixed one.
 """
 
 import math
@@ -25,7 +24,7 @@ def paste(pasted: Tensor, *, onto: Tensor, where: Tensor) -> Tensor:
     if pasted.shape != onto.shape or where.shape != pixels:
         raise ValueError(
             f"paste {tuple(pasted.shape)} onto {tuple(onto.shape)} where {tuple(where.shape)}: "
-            f"the first two must be alike and the mask {pixels}"
+            f"the first two must have one shape, and the mask {pixels}"
         )
     return torch.where(where.unsqueeze(1) if pasted.ndim == 4 else where, pasted, onto)
 
@@ -34,12 +33,12 @@ def half_of_classes(labels: Tensor, generators: Sequence[torch.Generator]) -> Te
     """A mask (N, H, W) bool of half the classes in each sample, chosen at random, rounded up.
 
     labels: (N, H, W) int64, 255 never chosen: a sample without labels has an all-false mask.
-    generators: one per sample, on the CPU; each gives its own sample's choice.
+    generators: one per sample, on the CPU.
     Source: Olsson et al., "ClassMix", WACV 2021, arXiv:2007.07936; the rounding as in DACS,
     arXiv:2007.08702.
     """
     _check_one_per_sample(generators, len(labels))
-    # Everything after the draw stays on the device, so the host never waits to learn the classes.
+    # All that follows stays on the device: reading the classes would synchronize.
     ids = IGNORE_INDEX + 1
     lots = torch.stack([torch.randperm(ids, generator=generator) for generator in generators])
     lots = lots.to(labels.device, non_blocking=True)
@@ -90,7 +89,7 @@ def mix_domains(
 
 
 def _random_box(size: tuple[int, int], generator: torch.Generator) -> tuple[int, int, int, int]:
-    """Top, bottom, left and right of a box in pixels; it may reach beyond the image."""
+    """Top, bottom, left and right of a box in pixels; it may extend beyond the image."""
     kept, row, column = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
     ratio = math.sqrt(1 - kept)  # of the box's sides to the image's; kept is the paper's lambda
     half_height, half_width = (int(side * ratio) // 2 for side in size)

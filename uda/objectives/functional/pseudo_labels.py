@@ -1,4 +1,4 @@
-"""Pseudo-labels: what a network takes for the labels of images that have none."""
+"""Pseudo-labels: a network's predictions, used as labels of unlabeled images."""
 
 from typing import Literal, NamedTuple
 
@@ -9,7 +9,7 @@ ConfidenceRule = Literal["image_share", "pixel"]
 
 
 class PseudoLabels(NamedTuple):
-    """The most probable class of each pixel, and how probable it is."""
+    """The most probable class of each pixel, and its probability."""
 
     labels: Tensor  # (N, H, W) int64 train ids; every pixel has one
     confidence: Tensor  # (N, H, W) float, softmax probability of that class
@@ -25,7 +25,7 @@ def pseudo_label(logits: Tensor) -> PseudoLabels:
 def confidence_weights(confidence: Tensor, threshold: float, rule: ConfidenceRule) -> Tensor:
     """Weights of pseudo-labeled pixels from their confidence (N, H, W) float.
 
-    "image_share": (N, 1, 1), for all pixels of an image the share of them that reach `threshold`
+    "image_share": (N, 1, 1), the share of the image's pixels whose confidence reaches `threshold`
     (Tranheden et al., "DACS", WACV 2021, arXiv 2007.08702). "pixel": (N, H, W), 1 where the pixel
     reaches it and 0 elsewhere (Sohn et al., "FixMatch", NeurIPS 2020, arXiv 2001.07685).
     """
