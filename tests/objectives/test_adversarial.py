@@ -270,7 +270,7 @@ def test_without_files_or_training_discriminators_stay_as_drawn(
         torch.manual_seed(1)
         saved(tmp_path / "x_D1.pth", AdversarialConfig().build(CLASSES), "main")
     said = ours.restore_beside(tmp_path / "x.pth", auxiliary_head=False)
-    assert said == "discriminators drawn"
+    assert said == "discriminators randomly initialized"
     assert_is(ours, "main", before)
 
 

@@ -108,7 +108,7 @@ def test_without_such_files_they_are_drawn_from_the_seed(
     network: Path, experiment: Experiment, begin: Begin
 ) -> None:
     run, said = begin()
-    assert said == f"{digest(network)}; discriminators drawn"
+    assert said == f"{digest(network)}; discriminators randomly initialized"
     assert_same(
         discriminators(run), discriminators(start_run(experiment, num_classes=19, device=CPU))
     )
@@ -154,10 +154,13 @@ def test_a_preset_with_another_network_is_refused(
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"GTA5_5000_D1.pth": 19}, r"GTA5_5000_D2.pth does not exist, but another like it does"),
+        (
+            {"GTA5_5000_D1.pth": 19},
+            r"GTA5_5000_D2.pth, the discriminator of the main head, does not exist",
+        ),
         (
             {"GTA5_5000_D1.pth": 21, "GTA5_5000_D2.pth": 19},
-            r"GTA5_5000_D1.pth of a fully_convolutional discriminator of this preset: 9 of 10",
+            r"GTA5_5000_D1.pth .* a fully_convolutional discriminator of this preset: 9 of 10",
         ),
     ],
 )

@@ -40,22 +40,22 @@ def _adam() -> OptimizerConfig:
 
 @dataclass(kw_only=True, slots=True)
 class AdversarialConfig(ObjectiveConfig):
-    """Settings of `Adversarial`; a head with weight 0 gets no discriminator."""
+    """Settings of `Adversarial`; a head with weight 0 has no discriminator."""
 
     main_weight: float = 0.001  # lambda of the main head's adversarial term
     auxiliary_weight: float = 0.0  # lambda of the auxiliary head's; above 0: multi-level
     loss: AdversarialKind = "vanilla"
     discriminator: Literal["fully_convolutional", "multi_scale"] = "fully_convolutional"
     gradient_penalty: float = 0.0  # weight of the discriminators' R1 term
-    # What a head's discriminator sees of the source: the prediction of the same head, or, for every
-    # head, softmax(main + 0.5 * auxiliary), the prediction both heads make together.
+    # The source prediction that a head's discriminator gets: "same_head": that of the same head;
+    # "fused": softmax(main + 0.5 * auxiliary), for every head.
     source_prediction: Literal["same_head", "fused"] = "same_head"
-    # The views taken for source and target: "source", "target", or one that another objective adds.
-    # In the log, CutMix runs showed mixed images as source, and AdaptSegNet runs, by a slip, the
-    # source as target.
+    # The views that serve as source and target: "source", "target", or one that another objective
+    # adds. In the experiment log, CutMix runs used mixed images as source, and AdaptSegNet runs, by
+    # mistake, the source as target.
     source_view: str = "source"
     target_view: str = "target"
-    # None: the discriminators stay as they were drawn, as one of the log's did.
+    # None: the discriminators keep their random initialization, as in one run of the log.
     optimizer: OptimizerConfig | None = field(default_factory=_adam)
 
     def needs(self) -> frozenset[Need]:
@@ -83,7 +83,6 @@ class AdversarialConfig(ObjectiveConfig):
             self.optimizer.check(f"{path}.optimizer")
 
     def idle(self) -> dict[str, str]:
-        """The fields that change nothing, each with the reason."""
         if self.optimizer is not None:
             return {}
         names = ("gradient_penalty", "source_prediction", "source_view")
@@ -106,32 +105,34 @@ class Adversarial(Objective):
         make = _DISCRIMINATORS[config.discriminator]
         self.discriminators = nn.ModuleDict({head: make(num_classes) for head in self.weights})
         self.discriminators.requires_grad_(config.optimizer is not None)
-        # Detached predictions of the step under way: domain -> head -> (N, C, H, W).
+        # Detached predictions of the current step: domain -> head -> (N, C, H, W).
         self._seen: dict[str, dict[str, Tensor]] = {}
 
     def restore_beside(self, path: Path, *, auxiliary_head: bool) -> str:
-        """Discriminators that are trained begin as AdaptSegNet and Seg-Uncertainty saved theirs,
-        beside X.pth: the auxiliary head's in X_D1.pth, the main one's in X_D2.pth, or in X_D1.pth
-        where it is the only head. Without such files they stay as they were drawn."""
+        """Loads the discriminators, if they are trained, from files that AdaptSegNet and
+        Seg-Uncertainty save next to X.pth: X_D1.pth for the auxiliary head and X_D2.pth for the
+        main one, or X_D1.pth for the main head if it is the only one. Without such files they stay
+        randomly initialized."""
         numbers = {"auxiliary": 1, "main": 2} if auxiliary_head else {"main": 1}
         files = {n: path.with_name(f"{path.stem}_D{n}{path.suffix}") for n in numbers.values()}
         if self.optimizer is None or not any(file.exists() for file in files.values()):
-            return "discriminators drawn"
+            return "discriminators randomly initialized"
         taken = {head: files[numbers[head]] for head in self.weights}
         for head, file in taken.items():
             require(
                 file.exists(),
-                f"{file} does not exist, but another like it does: put it there, for the "
-                f"discriminator of the {head} head, or move the other away, and all are drawn",
+                f"{file}, the discriminator of the {head} head, does not exist, but that of the "
+                "other head does: add this file, or remove the other, so that both are randomly "
+                "initialized",
             )
             fill_from_file(
                 self._discriminator(head),
                 file,
                 title=f"{self.config.discriminator} discriminator of this preset",
                 kind="discriminator's state dict",
-                instead=f"choose one of {', '.join(_DISCRIMINATORS)} with --set "
-                "objectives.NAME.discriminator, or move the file away: discriminators are then "
-                "randomly initialized",
+                instead="choose the other kind with --set objectives.NAME.discriminator="
+                f"{' or '.join(k for k in _DISCRIMINATORS if k != self.config.discriminator)}, or "
+                "remove the file, so that discriminators are randomly initialized",
             )
         return ", ".join(identity(file) for file in sorted(taken.values()))
 
@@ -144,7 +145,7 @@ class Adversarial(Objective):
             return {}
         probabilities = {head: _logits(output, head).softmax(dim=1) for head in self.discriminators}
         self._seen["target"] = {head: p.detach() for head, p in probabilities.items()}
-        self.discriminators.requires_grad_(False)  # this loss moves the student alone
+        self.discriminators.requires_grad_(False)  # this loss trains the student only
         terms = {}
         for head, weight in self.weights.items():
             discriminator = self._discriminator(head)
@@ -184,7 +185,7 @@ class Adversarial(Objective):
             return {h: _logits(output, h).detach().softmax(dim=1) for h in self.weights}
         fused = _logits(output, "main") + 0.5 * _logits(output, "auxiliary")
         probabilities = fused.detach().softmax(dim=1)
-        # A tensor of its own for each head, because the gradient penalty marks it; one memory.
+        # One tensor object per head, because the gradient penalty sets its requires_grad.
         return {head: probabilities.detach() for head in self.weights}
 
     def _discriminator(self, head: str) -> Discriminator:
@@ -195,5 +196,5 @@ class Adversarial(Objective):
 
 def _logits(output: SegmentationOutput, head: str) -> Tensor:
     logits = output.logits if head == "main" else output.auxiliary_logits
-    assert logits is not None, "validate() has seen to it that there is an auxiliary head"
+    assert logits is not None, "checked by validate()"
     return logits

@@ -1,4 +1,4 @@
-"""Whether the objectives of a preset fit each other: their starts, the views they add and read."""
+"""Checks that the objectives of a preset fit together: starts, and views added and read."""
 
 from collections.abc import Mapping
 
@@ -6,11 +6,11 @@ from uda.objectives.base import ObjectiveConfig
 from uda.utilities.errors import require
 
 Objectives = Mapping[str, ObjectiveConfig]  # by their names in the preset
-DOMAINS = frozenset({"source", "target"})  # views that the data bring
+DOMAINS = frozenset({"source", "target"})  # views made of the data
 
 
 def needs_of(config: ObjectiveConfig) -> frozenset[str]:
-    """What an objective needs, by its own word and by the views that it reads."""
+    """What an objective declares to need, and the domains that it reads."""
     return config.needs() | (_read_by(config) & DOMAINS)
 
 
@@ -37,7 +37,7 @@ def check_start_steps(objectives: Objectives, *, steps: int) -> None:
 
 
 def check_views(objectives: Objectives) -> None:
-    """Every view has one name and one origin, and is there from the step on in which it is read."""
+    """Every view has one origin, and is added from the first step in which it is read."""
     read = {view for config in objectives.values() for view in _read_by(config)}
     origins = dict.fromkeys(DOMAINS, "")
     for name, config in objectives.items():

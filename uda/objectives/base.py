@@ -135,7 +135,12 @@ class ObjectiveConfig:
         require(self.weight > 0, f"{path}.weight is {self.weight}; it must be above 0")
         require(self.start_step >= 0, f"{path}.start_step is {self.start_step}; 0 is the first")
 
+    def idle(self) -> dict[str, str]:
+        """The fields that change nothing as the others are set, each with the reason."""
+        return {}
+
     def build(self, num_classes: int) -> "Objective":
+        """The objective, for predictions of `num_classes` classes."""
         raise NotImplementedError
 
 

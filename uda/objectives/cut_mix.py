@@ -55,7 +55,6 @@ class CutMixConfig(ObjectiveConfig):
             self.jitter.check(f"{path}.jitter")
 
     def idle(self) -> dict[str, str]:
-        """The fields that change nothing, each with the reason."""
         if self.labels == "teacher":
             return {}
         return dict.fromkeys(("threshold", "confidence"), "ground truth has no confidence")

@@ -13,7 +13,7 @@ from uda.utilities.errors import InputError, require, shown
 
 @dataclass(kw_only=True, slots=True)
 class OptimizerConfig:
-    """An optimizer and its figures; the schedule scales `lr` from step to step."""
+    """An optimizer and its settings; the schedule scales `lr` from step to step."""
 
     name: Literal["sgd", "adam", "adamw", "radam"] = "sgd"
     lr: float = 2.5e-4
@@ -23,7 +23,7 @@ class OptimizerConfig:
     weight_decay: float = 0.0
 
     def check(self, path: str) -> None:
-        """Raises InputError, naming the field below `path`, when a figure is out of its range."""
+        """Raises InputError, naming the field below `path`, when a value is out of its range."""
         require(self.lr > 0, f"{path}.lr is {self.lr}; it must be above 0")
         require(
             self.weight_decay >= 0,
@@ -36,14 +36,14 @@ class OptimizerConfig:
         )
 
     def idle(self) -> dict[str, str]:
-        """The fields that change nothing, each with the reason."""
+        """The fields that change nothing as the others are set, each with the reason."""
         if self.name != "sgd":
             return {name: f"{self.name} has no {name}" for name in ("momentum", "nesterov")}
         found = {"betas": "sgd has no betas"}
         return found if self.momentum else found | {"nesterov": "nesterov needs a momentum above 0"}
 
 
-# Figures of adam and radam: torch's; of adamw: SegFormer's, arXiv 2105.15203.
+# Defaults of adam and radam: torch's; of adamw: SegFormer's, arXiv 2105.15203.
 _BY_NAME = {
     "sgd": OptimizerConfig(),
     "adam": OptimizerConfig(name="adam", lr=1e-3),
@@ -53,8 +53,10 @@ _BY_NAME = {
 
 
 def optimizer_named(name: str, default: object = None) -> OptimizerConfig:
-    """The optimizer called `name` with figures that suit it: those of `default`, a field's, where
-    that is of the same name. InputError, with the known names, when there is none."""
+    """The optimizer `name` with its default settings, or `default` if this has the same name.
+
+    Raises InputError, with the known names, when there is no such optimizer.
+    """
     if isinstance(default, OptimizerConfig) and default.name == name:
         return default
     if name not in _BY_NAME:
@@ -74,10 +76,10 @@ _UNDECAYED = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.Embedding)
 
 
 def without_decay(network: nn.Module, groups: Sequence[ParameterGroup]) -> list[ParameterGroup]:
-    """`groups`, each followed by one of its own for its parameters of `network`'s normalization
-    layers and embeddings, which do not decay. InputError when there are none.
+    """`groups`, split so that normalization layers and embeddings of `network` do not decay.
 
-    An embedding may also be a plain parameter whose name ends in "embed".
+    An embedding may also be a plain parameter whose name ends in "embed". Raises InputError when
+    there are no such layers.
     """
     layers = [m for m in network.modules() if isinstance(m, _UNDECAYED)]
     kept = {id(p) for layer in layers for p in layer.parameters()}
@@ -93,7 +95,7 @@ def without_decay(network: nn.Module, groups: Sequence[ParameterGroup]) -> list[
     require(
         len(split) > len(groups),
         "train.decay_norms is false, but this network trains no normalization and no embedding: "
-        "leave it true",
+        "add --set train.decay_norms=true",
     )
     return split
 
@@ -101,7 +103,7 @@ def without_decay(network: nn.Module, groups: Sequence[ParameterGroup]) -> list[
 def build_optimizer(
     config: OptimizerConfig, groups: Sequence[ParameterGroup]
 ) -> torch.optim.Optimizer:
-    """The optimizer over `groups`, each at its own multiple of `config.lr`."""
+    """The optimizer of `groups`, each with its own multiple of `config.lr`."""
     settings = [{**group, "lr": config.lr * group["lr_factor"]} for group in groups]
     match config.name:
         case "sgd":
@@ -115,11 +117,13 @@ def build_optimizer(
             return torch.optim.Adam(settings, betas=config.betas, weight_decay=config.weight_decay)
         case "adamw":
             return torch.optim.AdamW(settings, betas=config.betas, weight_decay=config.weight_decay)
-        case "radam":  # Liu et al., ICLR 2020, arXiv 1908.03265; decay as Adam's, torch's default
+        case (
+            "radam"
+        ):  # Liu et al., ICLR 2020, arXiv 1908.03265; with Adam's weight decay, torch's default
             return torch.optim.RAdam(settings, betas=config.betas, weight_decay=config.weight_decay)
 
 
-# What each keeps of a parameter: numbers of its shape, or a count.
+# The state of each per parameter: tensors of its shape, or a count of steps.
 _KEPT = {
     torch.optim.SGD: {"momentum_buffer"},
     torch.optim.Adam: {"step", "exp_avg", "exp_avg_sq"},
@@ -129,15 +133,15 @@ _KEPT = {
 
 
 def load_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], *, origin: str) -> None:
-    """Takes over what `state_dict` of such an optimizer returned in another process.
+    """Restores what `state_dict` of such an optimizer returned in another process.
 
-    Raises InputError, naming `origin`, when that was another optimizer: torch would find out in
-    the next update, if at all.
+    Raises InputError, naming `origin`, when it belongs to another optimizer. torch would notice
+    this in the next update, if at all.
     """
     own, groups = optimizer.state_dict()["param_groups"], state["param_groups"]
     require(
         len(own) == len(groups) and all(map(_same_settings, own, groups)),
-        f"{origin}: the parameters or settings of its optimizer are not those of this run; {_MEND}",
+        f"{origin}: the parameters or settings of its optimizer are not those of this run; {_FIX}",
     )
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     kept = _KEPT[type(optimizer)]
@@ -145,27 +149,28 @@ def load_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], *, or
         fitting = index < len(parameters) and entries.keys() == kept
         require(
             fitting and all(_fits(entries[n], parameters[index], n) for n in kept),
-            f"{origin}: what its optimizer keeps of parameter {index} does not fit it; {_MEND}",
+            f"{origin}: its optimizer's state of parameter {index} does not fit; {_FIX}",
         )
     optimizer.load_state_dict(dict(state))
 
 
-_MEND = "give the file that the run wrote"
+_FIX = "use the file that this run wrote"
 
 
 def _same_settings(own: Mapping[str, object], theirs: Mapping[str, object]) -> bool:
-    """But for the learning rate, which every step sets; versions of torch know more or fewer."""
+    """Without the learning rate, which every step sets. Only settings that both versions of torch
+    know are compared."""
     known = (own.keys() & theirs.keys()) - {"lr"}
     return {"params", "lr_factor"} <= known and all(own[name] == theirs[name] for name in known)
 
 
 def _fits(kept: Tensor | None, parameter: Tensor, name: str) -> bool:
     if kept is None:
-        return name == "momentum_buffer"  # of plain gradient descent
+        return name == "momentum_buffer"  # SGD without momentum
     return kept.is_floating_point() and kept.shape == (() if name == "step" else parameter.shape)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Every group of `optimizer` moves to its multiple of `lr`."""
+    """Sets every group of `optimizer` to its multiple of `lr`."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_factor"]

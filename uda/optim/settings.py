@@ -1,4 +1,4 @@
-"""TrainConfig: how long a run trains, and how its weights move."""
+"""TrainConfig: how long a run trains, and how its weights are updated."""
 
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -12,8 +12,8 @@ from uda.utilities.errors import require, require_share
 
 @dataclass(kw_only=True, slots=True)
 class RestartConfig:
-    """What an interrupted run of the experiment log lost when it was taken up again: from `at_step`
-    on, momentum, discriminators and class balance begin anew, under another schedule."""
+    """What an interrupted run of the experiment log lost when it was resumed: at `at_step`,
+    momentum, discriminators and class balance are re-initialized, and another schedule begins."""
 
     at_step: int
     schedule_steps: int  # as TrainConfig.schedule_steps
@@ -35,44 +35,43 @@ _OF_POLYNOMIAL_DECAY = ("power", "final_lr_factor", "schedule_steps", "restart",
 
 @dataclass(kw_only=True, slots=True)
 class TrainConfig:
-    """The length of a run and how its weights move."""
+    """The length of a run, and how its weights are updated."""
 
-    steps: int  # 0: the first weights are evaluated, and nothing is trained
+    steps: int  # 0: the initial weights are evaluated, and nothing is trained
     batch_size: int  # images of each domain per step
     seed: int = 0
     precision: Literal["float32", "bfloat16"] = "bfloat16"  # bfloat16: autocast, weights stay float
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    backbone_lr_factor: float = 1.0  # learning rate of the backbone, relative to the optimizer's
-    head_lr_factor: float = 10.0  # that of everything else
+    backbone_lr_factor: float = 1.0  # of the optimizer's learning rate, for the backbone
+    head_lr_factor: float = 10.0  # of the optimizer's learning rate, for all other layers
     # Whether weight decay reaches the student's normalization layers and embeddings (queries).
     decay_norms: bool = True
-    # The student's gradient, all of it one vector, is scaled down to this length if it is longer.
+    # The student's gradient, as one vector, is scaled down to this length if it is longer.
     max_grad_norm: float | None = None
     warmup_steps: int = 0
     power: float = 0.9  # of the polynomial decay
-    final_lr_factor: float = 0.0  # the share of the learning rate that it comes down to
-    # The step at which the decay would end. None: `steps`, so that a network is evaluated where its
-    # schedule ends; the log read its networks in the first fifth of one.
+    final_lr_factor: float = 0.0  # share of the learning rate at the end of the decay
+    # The step at which the decay would end. None: `steps`, so that the network is evaluated at the
+    # end of its schedule; the experiment log evaluated its networks in the first fifth of one.
     schedule_steps: int | None = None
     restart: RestartConfig | None = None
-    # Instead of the polynomial decay: cosines, what follows the scores or losses, or the one after
-    # the other.
+    # Instead of the polynomial decay: a plateau rule, cosines, or first the one and then the other.
     cosine_restarts: CosineRestartsConfig | None = None
     plateau: PlateauConfig | None = None
-    # The lengths, in ascending order, at which the run was to end before it was extended. Up to
-    # each of them the schedule is the one of a run of that length.
+    # The earlier values of `steps` of a run that was extended, in ascending order. Up to each of
+    # them, the schedule is that of a run of this length.
     extended_from: tuple[int, ...] = ()
     # Train on the first images of the source and score the network on the same ones, to see that
     # it can learn them. Every result says so.
     sanity_check: bool = False
-    initial_snapshot: str | None = None  # snapshot of ours whose student the run starts from
+    initial_snapshot: str | None = None  # snapshot whose student the run starts from
     log_every: int = 20  # steps between logs of losses and collapse monitors
-    # Target images that each evaluation computes the label-free criteria on; 0: none are computed.
+    # Number of target images for the label-free criteria of each evaluation; 0: no such criteria.
     unlabeled_images: int = 100
     snapshot_every: int = 5000
     resume_every: int = 1000
-    # Steps to leave out, without an update, when a loss or gradient is not finite. Above 0, every
-    # step waits for the device to know.
+    # Number of steps that may be skipped, without an update, when a loss or gradient is not finite.
+    # Above 0, every step synchronizes with the device.
     skip_nonfinite: int = 0
 
     def check(self, path: str) -> None:
@@ -111,7 +110,7 @@ class TrainConfig:
         self.optimizer.check(f"{path}.optimizer")
 
     def idle(self) -> dict[str, str]:
-        """The fields that change nothing, each with the reason."""
+        """The fields that change nothing as the others are set, each with the reason."""
         found = {}
         if self.optimizer.weight_decay == 0:
             found["decay_norms"] = "the optimizer's weight_decay is 0"
@@ -122,7 +121,7 @@ class TrainConfig:
         return found
 
     def _check_schedules(self, path: str) -> None:
-        """The cosines and the plateau share the run."""
+        """Checks that the plateau rule ends where the cosines begin."""
         cosine, plateau = self.cosine_restarts, self.plateau
         if plateau is not None:
             plateau.check(f"{path}.plateau")
@@ -131,16 +130,16 @@ class TrainConfig:
             require(
                 (cosine.from_step > 0) == (plateau is not None),
                 f"{path}.cosine_restarts.from_step is {cosine.from_step}; allowed: 0, or, with a "
-                f"{path}.plateau before it, the step at which that one ends",
+                f"{path}.plateau, the step at which the plateau rule ends",
             )
 
     @property
     def plateau_end(self) -> int:
-        """The first step that the plateau does not set the rate of."""
+        """The first step whose learning rate the plateau rule does not set."""
         return self.steps if self.cosine_restarts is None else self.cosine_restarts.from_step
 
     def is_due(self, step: int, every: int) -> bool:
-        """Whether what happens every so many steps does after `step` updates; at the last, all."""
+        """Whether what is done every `every` steps, and at the end, is due after `step` updates."""
         return step % every == 0 or step in (self.steps, *self.extended_from)
 
     def decay_steps(self, step: int) -> int:
