@@ -79,14 +79,19 @@ def test_groups_keep_their_factor() -> None:
     "config",
     [
         replace(SGD, lr=-1.0),
-        replace(SGD, momentum=0.0, nesterov=True),
         replace(SGD, weight_decay=-1.0),
         replace(ADAM, betas=(1.5, 0.9)),
     ],
 )
-def test_figures_out_of_range_are_refused(config: OptimizerConfig) -> None:
+def test_values_out_of_range_are_refused(config: OptimizerConfig) -> None:
     with pytest.raises(InputError, match=r"train\.optimizer\."):
         config.check("train.optimizer")
+
+
+def test_options_of_another_optimizer_are_idle() -> None:
+    assert set(SGD.idle()) == {"betas"}
+    assert set(replace(SGD, momentum=0.0, nesterov=True).idle()) == {"betas", "nesterov"}
+    assert set(ADAM.idle()) == {"momentum", "nesterov"}
 
 
 def test_schedules_apply_to_each_optimizer_of_a_run(toy_root: Path) -> None:
