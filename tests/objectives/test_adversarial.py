@@ -260,7 +260,7 @@ def test_one_discriminator_on_two_levels_takes_its_heads_file(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("settings", [{}, {"optimizer": None}])
-def test_without_files_or_training_discriminators_stay_as_drawn(
+def test_without_files_or_training_discriminators_stay_randomly_initialized(
     settings: dict[str, None], tmp_path: Path
 ) -> None:
     ours = objective(**settings)
@@ -278,9 +278,11 @@ def test_discriminator_files_that_cannot_be_used(tmp_path: Path) -> None:
     ours = objective(auxiliary_weight=0.1)
     file, path = tmp_path / "x_D1.pth", tmp_path / "x.pth"
     saved(file, ours, "main")
-    with pytest.raises(InputError, match=r"x_D2.pth does not exist, but another .* the main head,"):
+    with pytest.raises(
+        InputError, match=r"x_D2.pth, the discriminator of the main head, does not exi"
+    ):
         ours.restore_beside(path, auxiliary_head=True)
-    with pytest.raises(InputError, match=r"x_D1.pth is no multi_scale .*: 0 of 84 .* of fully_con"):
+    with pytest.raises(InputError, match=r"x_D1.pth .* a multi_scale .*: 0 of 84 .*=fully_con"):
         objective(discriminator="multi_scale").restore_beside(path, auxiliary_head=False)
     torch.manual_seed(0)
     with pytest.raises(

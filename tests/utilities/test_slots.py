@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass
 
+import pytest
+
+from uda.models.decoders.base import DecoderConfig
+from uda.models.segmenter import ModelConfig
+from uda.objectives.base import ObjectiveConfig
 from uda.utilities.slots import rebind_super
 
 
@@ -59,3 +64,14 @@ def test_super_works_over_several_levels() -> None:
     assert Grandchild(found="x").check() == "grandchild, child, base x"
     assert Plain(found="x").check() == "plain, child, base x"
     assert Child(found="y").check() == "child, base y"
+
+
+@pytest.mark.parametrize("base", [ObjectiveConfig, ModelConfig, DecoderConfig])
+def test_users_classes_may_call_super(base: type) -> None:
+    @dataclass(kw_only=True, slots=True)
+    class Config(base):  # type: ignore[misc]
+        def check(self, path: object) -> object:
+            return super().check
+
+    config = object.__new__(Config)
+    assert config.check("x").__func__ is base.check  # type: ignore[attr-defined]

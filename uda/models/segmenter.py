@@ -13,6 +13,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from uda.models.encoders.base import IMAGENET, FeatureMaps, Normalization
 from uda.utilities.errors import InputError, require, shown
+from uda.utilities.slots import rebind_super
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -50,6 +51,9 @@ class ModelConfig:
     backbone_weights: str = "imagenet"  # "none", "imagenet" or the path of a state dict
     batch_norm: BatchNormMode = "train"  # of the backbone, see Segmenter
     dropout: float = 0.1  # share of the heads' channels or values that a training step drops
+
+    def __init_subclass__(cls) -> None:
+        rebind_super(cls)
 
     @property
     def has_auxiliary_head(self) -> bool:

@@ -9,6 +9,7 @@ import uda.models.decoders
 from uda.models.encoders.base import FeatureShapes
 from uda.utilities.discovery import classes_of
 from uda.utilities.errors import InputError
+from uda.utilities.slots import rebind_super
 
 
 @dataclass(kw_only=True, slots=True)
@@ -16,6 +17,9 @@ class DecoderConfig:
     """Settings of a decoder. A subclass in a file of this folder adds the decoder's fields and
     `build`; the file's name is the decoder's: --set model.decoder=NAME.
     """
+
+    def __init_subclass__(cls) -> None:
+        rebind_super(cls)
 
     def check(self, maps: FeatureShapes) -> None:
         """Raises InputError when the decoder cannot read such feature maps; most read any."""
