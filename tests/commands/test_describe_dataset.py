@@ -87,10 +87,10 @@ def test_voc(shell: Shell) -> None:
     assert "split val: 2 images" in shown.splitlines()
     assert found.splits[2].labels is None, "no image of the list has labels"
     assert "split test: 1 images, none of them with labels" in shown.splitlines()
-    assert "check: which values are ignored is guessed" in shown.splitlines()
+    assert "check: the ignored values are guessed" in shown.splitlines()
     text = (shell.cwd / "voc/dataset.toml").read_text()
     assert "# of the palette in the label files" in text
-    assert "# CHECK: nothing tells what classes are called" in text
+    assert "# CHECK: no class names were found" in text
 
 
 def test_colors_and_their_names(shell: Shell) -> None:
@@ -133,7 +133,7 @@ def test_no_splits_and_a_list_of_names(shell: Shell) -> None:
 )  # fmt: skip
 def test_layouts(images: str, labels: str, paths: list[str]) -> None:
     if not paths:
-        with pytest.raises(InputError, match="none that look like images with labels"):
+        with pytest.raises(InputError, match="pictures look like images with labels"):
             best_pairing(["x/a.jpg", "y/b.png"])
         return
     found = best_pairing(paths)
@@ -157,10 +157,10 @@ def test_nothing_is_written_where_no_sense_can_be_made(shell: Shell) -> None:
     empty = shell.cwd / "empty"
     empty.mkdir()
     assert "there are no .png or .jpg files" in shell.refused(COMMAND, str(empty))
-    assert "is no folder" in shell.refused(COMMAND, "nowhere")
+    assert "is not a folder" in shell.refused(COMMAND, "nowhere")
     for number in range(3):
         write_png(shell.cwd / f"photos/images/{number}.png", noise(number, SIZE))
-    assert "none that look like images" in shell.refused(COMMAND, "photos")
+    assert "pictures look like images" in shell.refused(COMMAND, "photos")
     for number in range(3):
         write_png(shell.cwd / f"photos/labels/{number}.png", noise(number + 3, SIZE))
     assert "it looks like a photograph" in shell.refused(COMMAND, "photos")

@@ -169,7 +169,7 @@ def test_missing_images_are_refused_before_anything_is_written(tmp_path: Path) -
     with pytest.raises(InputError, match="does not exist: give densepose_train2014"):
         read_people(tmp_path / "none.json")
     (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(InputError, match=r"bad\.json is no JSON file"):
+    with pytest.raises(InputError, match=r"bad\.json is not a JSON file"):
         read_people(tmp_path / "bad.json")
 
 

@@ -135,7 +135,7 @@ def test_reduce_zero_label_takes_name_and_value_together() -> None:
     assert space.classes == ("road", "car")
     raw = np.array([[0, 7, 26]], np.uint8)
     assert space.to_train_ids(raw, "file").tolist() == [[IGNORE_INDEX, 0, 1]]
-    assert "road has not that value alone" in refusal(HEAD + "reduce_zero_label = true\n" + CLASSES)
+    assert "but road has another" in refusal(HEAD + "reduce_zero_label = true\n" + CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_reduce_zero_label_takes_name_and_value_together() -> None:
         ('mirror_swaps = [["road", "road"]]\n' + PLAIN, "allowed: pairs of two classes"),
         (PLAIN.replace('["train", "val"]', "[]"), "splits is empty"),
         (PLAIN.replace('"val"', '"train"'), "splits names one twice"),
-        (PLAIN.replace("{split}/", ""), "is of the same images as the other splits"),
+        (PLAIN.replace("{split}/", ""), "has the images of the other splits"),
         (PLAIN.replace("{name}_mask", "*_mask"), "must have the wildcards of images"),
         (PLAIN.replace("{name}.jpg", "one.jpg"), "it needs {name} once"),
         (PLAIN.replace('"images/', '"/images/'), "allowed: a path below root"),
@@ -169,7 +169,7 @@ def test_reduce_zero_label_takes_name_and_value_together() -> None:
         ('name = "a/b"\n' + PLAIN, "name is 'a/b'; allowed: a name without"),
         ("seed = 1\n" + PLAIN, "seed is given, but no split has a share"),
         (PLAIN.replace('["train", "val"]', "{train = {shares = 1.0}}"), 'did you mean "share"?'),
-        (PLAIN.replace('["train", "val"]', "{train = {share = 0.9}}"), "leave {split}"),
+        (PLAIN.replace('["train", "val"]', "{train = {share = 0.9}}"), "remove {split}"),
         (PLAIN + "scored = false\n[[classes]]\nname = 5", "classes.2.name is 5; allowed: text"),
         (HEAD, "has no classes"),
         (PLAIN.replace("values", "scored=false\nvalues") + "scored=false", "no class is scored"),
@@ -287,7 +287,7 @@ def test_splits_by_lists_and_by_shares(tmp_path: Path) -> None:
     assert drawn[0] != drawn[1]
     assert drawn[0][0] == sorted(drawn[0][0])
     both = '[splits]\ntrain = {share = 0.6}\nval = {list = "train.txt"}\n'
-    assert "could overlap: choose" in refusal(base + both + CLASSES)
+    assert "could overlap: use one kind" in refusal(base + both + CLASSES)
 
 
 def test_one_split_may_have_all_images_and_no_labels(tmp_path: Path) -> None:

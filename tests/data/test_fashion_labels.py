@@ -208,7 +208,7 @@ def change(values: dict[str, Any], place: str) -> None:
         ("few categories", "category 45 is None"),
         ("category of an instance", "class 46; allowed: 0 to 45"),
         ("no image", "image 9, which is not there"),
-        ("path", "no file name"),
+        ("path", "not a file name"),
         ("size", "needs id, file_name, height, width"),
         ("twice", "a second time"),
         ("segmentation", "an instance of 0.*polygon"),
@@ -235,7 +235,7 @@ def test_damaged_annotations_are_refused_in_one_line(
         ("{h}\nx.jpg,1 1,40,-32,3\n", "is not ImageId"),
         ("{h}\nx.jpg,1 1,40,32,46\n", "class 46"),
         ("{h}\nx.jpg,1 1,40,32,3\nx.jpg,1 1,32,40,3\n", "several sizes"),
-        ("{h}\n../x.jpg,1 1,40,32,3\n", "no file name"),
+        ("{h}\n../x.jpg,1 1,40,32,3\n", "not a file name"),
     ],
 )
 def test_damaged_tables_are_refused(text: str, says: str, tmp_path: Path) -> None:
@@ -274,5 +274,5 @@ def test_elements_of_a_json_file_whatever_is_held(
 def test_files_that_hold_no_object(text: str, tmp_path: Path) -> None:
     path = tmp_path / "file.json"
     path.write_text(text)
-    with pytest.raises(InputError, match=r"file\.json is no JSON object"):
+    with pytest.raises(InputError, match=r"file\.json is not a JSON object"):
         list(JsonFile(path).elements())

@@ -184,7 +184,7 @@ def test_two_settings_never_share_a_folder(
     raw, output, _ = tiled
     before = contents(output)
     settings = replace(SMALL, **changed)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=f"holds tiles of other settings \\({said}\\)"):
+    with pytest.raises(InputError, match=f"has tiles of other settings \\({said}\\)"):
         write_tiles(raw, output, settings)
     assert contents(output) == before
 
@@ -246,7 +246,7 @@ def test_the_official_splits() -> None:
 
 def test_what_is_missing_or_does_not_fit_is_refused(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         write_tiles(raw, tmp_path / "tiles", SMALL)
     write_dataset(raw)
     top = raw / "ISPRS_semantic_labeling_Vaihingen/top"
@@ -270,7 +270,7 @@ def test_what_is_missing_or_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"area3_noBoundary\.tif is of another size than"):
         write_tiles(raw, tmp_path / "sizes", SMALL)
     (top / "top_mosaic_09cm_area5.tif").rename(tmp_path / "away.tif")
-    with pytest.raises(InputError, match=r"holds no top/top_mosaic_09cm_area5\.tif; expected"):
+    with pytest.raises(InputError, match=r"has no top/top_mosaic_09cm_area5\.tif; expected"):
         write_tiles(raw, tmp_path / "missing", SMALL)
     (raw / "again/top").mkdir(parents=True)
     (tmp_path / "away.tif").rename(raw / "again/top/top_mosaic_09cm_area1.tif")
@@ -340,7 +340,7 @@ def test_settings_that_make_no_sense_are_refused(shell: Shell) -> None:
     assert "would leave pixels out" in shell.refused(*prepare, "--clip", "8", "--stride", "9")
     assert "no blue channel" in shell.refused(*prepare, "--channels", "RGB")
     assert "--color-tolerance is 64" in shell.refused(*prepare, "--color-tolerance", "64")
-    assert "raw is no folder" in shell.refused(*prepare)
+    assert "raw is not a folder" in shell.refused(*prepare)
 
 
 def test_the_command_says_what_it_wrote(shell: Shell) -> None:

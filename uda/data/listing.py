@@ -62,7 +62,7 @@ def _images(layout: Layout, root: Path, split: Split) -> dict[str, tuple[str, Va
             require(
                 other == path,
                 f"{root}: {other} and {path} are both called {name}: rename one, or make the "
-                f"pattern {pattern.text} more particular",
+                f"pattern {pattern.text} more specific",
             )
     if layout.named_by_path:
         return dict(sorted(found.items()))
@@ -79,14 +79,14 @@ def _files(layout: Layout, root: Path, pattern: Pattern, split: str) -> list[str
 
 
 def _is_label(path: str, image: Pattern, split: Split) -> bool:
-    """Whether a file that could be an image is one of labels: it fits a more particular pattern."""
+    """Whether a possible image is a label file: it matches the more specific label pattern."""
     labels = split.labels
     particular = labels is not None and labels.literals > image.literals
     return labels is not None and particular and labels.match(path, split.folder) is not None
 
 
 def _chosen(layout: Layout, root: Path, split: Split, names: list[str]) -> list[str]:
-    """Those names that belong to the split, sorted."""
+    """The names that belong to the split, sorted."""
     if split.list_file:
         return _listed(root / split.list_file, names)
     if not split.share:

@@ -1,6 +1,6 @@
 """Names of images and of their labels, told by patterns such as `images/{split}/{name}.jpg`.
 
-    {split}   the split, or the folder that it lies in
+    {split}   the split, or its folder
     {name}    one or more characters, slashes among them; once at most
     *  ?      any characters of one folder or file name; one of them
     **        any characters, slashes among them; `**/` also nothing at all
@@ -27,7 +27,7 @@ class Pattern:
     """One pattern, relative to the folder of a data set."""
 
     def __init__(self, text: str, where: str) -> None:
-        """Raises InputError, naming the key `where`, when `text` is no pattern."""
+        """Raises InputError, naming the key `where`, when `text` is not a valid pattern."""
         plain = _TOKEN.sub("", text.replace(_SPLIT, ""))
         require(
             0 < len(text) <= _LONGEST and text.isprintable() and not set(plain) & set("{}\\"),
@@ -36,7 +36,7 @@ class Pattern:
         )
         require(
             not text.startswith(("/", "~")) and ".." not in PurePosixPath(text).parts,
-            f"{where} is {shown(text)}; allowed: a path below root; set root to what lies above it",
+            f"{where} is {shown(text)}; allowed: a path below root; set root to a folder above it",
         )
         self.text = text
         self.wildcards: tuple[str, ...] = tuple(_TOKEN.findall(text))
@@ -78,7 +78,7 @@ class Pattern:
         return self.text.replace(_SPLIT, split).removeprefix(folder).lstrip("/").count("/") + 1
 
     def match(self, path: str, split: str) -> tuple[str, ...] | None:
-        """What the wildcards stand for in `path`; None when it is no such path."""
+        """What the wildcards stand for in `path`; None when it does not match."""
         parts = _TOKEN.split(self.text.replace(_SPLIT, split))
         meanings = [*(_MEANING[token] for token in self.wildcards), ""]
         expression = "".join(re.escape(p) + m for p, m in zip(parts, meanings, strict=True))

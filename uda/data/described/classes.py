@@ -1,4 +1,4 @@
-"""The classes that the TOML file of a data set names -> a label space."""
+"""The label space that the classes of a data set's TOML file define."""
 
 import colorsys
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from uda.utilities.errors import InputError, require, shown
 
 Color = tuple[int, int, int]
 
-_GOLDEN = 0.618034  # of a turn: hues that many steps apart never come close again
+_GOLDEN = 0.618034  # of a turn: the golden ratio spreads hues evenly for any number of classes
 
 
 class Class(TypedDict):
@@ -34,7 +34,10 @@ def label_space_of(values: Mapping[str, Any], *, name: str, origin: str) -> Labe
     entries: Sequence[Mapping[str, Any]] = values["classes"]
     names = tuple(entry["name"] for entry in entries)
     unscored = tuple(i for i, entry in enumerate(entries) if not entry.get("scored", True))
-    require(len(unscored) < len(names), f"{origin}: no class is scored; leave one scored = true")
+    require(
+        len(unscored) < len(names),
+        f"{origin}: no class is scored; set scored = true for at least one",
+    )
     by_value = any("value" in entry or "values" in entry for entry in entries)
     raw, colors = _codes_by_value(values, origin) if by_value else _codes_by_color(values, origin)
     require(bool({*raw.values()} - {IGNORE_INDEX}), f"{origin}: no class has a value or color")
@@ -88,11 +91,11 @@ def _check_entries(entries: Sequence[Mapping[str, Any]], origin: str) -> None:
 
 
 def _check_zero(entry: Mapping[str, Any], origin: str) -> None:
-    """What mmsegmentation's option of this name takes out is the value 0; here its name, too."""
+    """mmsegmentation's option of this name removes the value 0; here it also removes its class."""
     require(
         entry.get("value") == 0 or entry.get("values") == [0],
-        f"{origin}: reduce_zero_label takes out the first class, whose value is 0 then, but "
-        f"{entry['name']} has not that value alone: leave reduce_zero_label",
+        f"{origin}: reduce_zero_label removes the first class, whose only value must be 0, but "
+        f"{entry['name']} has another: remove reduce_zero_label",
     )
 
 
@@ -156,7 +159,7 @@ def _codes_by_color(
 
 
 def _take(found: dict[Any, str], code: int | Color, name: str, origin: str) -> None:
-    """Notes that `code` is of `name`; InputError when it is of another already, or no value."""
+    """Notes that `code` belongs to `name`; InputError when it is another's or invalid."""
     fine = not isinstance(code, int) or 0 <= code < 256
     require(fine, f"{origin}: {name} has the value {shown(code)}; allowed: 0 to 255")
     kind = "value" if isinstance(code, int) else "color"
@@ -174,7 +177,7 @@ def _color(given: Sequence[int], name: str, origin: str) -> Color:
 
 
 def _palette(entries: Sequence[Mapping[str, Any]], origin: str) -> Iterator[Color]:
-    """The color in which each class is drawn: its own, or one that differs from its neighbors'."""
+    """The color of each class in pictures: its own, or one that differs from its neighbors'."""
     for number, entry in enumerate(entries):
         own = entry.get("color") or next(iter(entry.get("colors", [])), None)
         if own is not None:

@@ -1,4 +1,4 @@
-"""Data sets told by a small TOML file: what it says, read and checked. See docs/own_data.md."""
+"""Reads and checks the TOML file that describes a data set. See docs/own_data.md."""
 
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -45,7 +45,7 @@ class _File(TypedDict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Description:
-    """What such a file says."""
+    """The content of such a file."""
 
     file: Path
     name: str
@@ -65,7 +65,7 @@ def read_description(path: Path) -> Description:
 def description_of(text: str, path: Path) -> Description:
     """The description in `text`, which is or will be that of the TOML file `path`.
 
-    Raises InputError, naming file and key, for a key that is missing, unknown or of another type,
+    Raises InputError, naming file and key, for a key that is missing, unknown or of the wrong type,
     and for values that contradict each other.
     """
     values = _parsed(text, path)
@@ -84,7 +84,7 @@ def description_of(text: str, path: Path) -> Description:
     require(shares <= 1 + 1e-9, f"{path}: the shares of splits sum to {shares:g}; allowed: up to 1")
     require(
         "seed" not in values or shares > 0,
-        f"{path}: seed is given, but no split has a share to be drawn: leave it",
+        f"{path}: seed is given, but no split has a share: remove seed",
     )
     return Description(
         file=path,
@@ -99,7 +99,7 @@ def description_of(text: str, path: Path) -> Description:
 
 
 def _text(path: Path) -> str:
-    require(path.is_file(), f"{path} does not exist, or is no file: give a TOML file")
+    require(path.is_file(), f"{path} does not exist or is not a file: give a TOML file")
     try:
         size = path.stat().st_size
         require(size <= _LARGEST_FILE, f"{path} has {size} bytes; allowed: {_LARGEST_FILE}")
@@ -122,11 +122,11 @@ def _parsed(text: str, path: Path) -> dict[str, Any]:
 
 def _no_toml(path: Path, error: Exception) -> InputError:
     reason = shortened(" ".join(str(error).split()), 200)
-    return InputError(f"{path} cannot be read as TOML ({reason}): mend it")
+    return InputError(f"{path} cannot be read as TOML ({reason}): fix it")
 
 
 def refuse_unknown(values: Mapping[str, object], schema: Any, where: str) -> None:  # noqa: ANN401
-    """Raises InputError, with the nearest known key, when `values` has one that is not known."""
+    """Raises InputError, with the nearest known key, when `values` has an unknown one."""
     known = get_type_hints(schema)
     odd = next((key for key in values if key not in known), None)
     if odd is not None:
@@ -153,11 +153,11 @@ def _splits(values: Mapping[str, Any], path: Path) -> Iterable[Split]:
         given = {name: {} for name in given}
     wrong = fault(given, dict[str, _Split], "splits")
     require(not wrong, f'{path}: {wrong} (write splits = ["train", "val"], or a table)')
-    require(bool(given), f"{path}: splits is empty; name one at least, such as train")
+    require(bool(given), f"{path}: splits is empty; name at least one, such as train")
     kinds = {kind for entry in given.values() for kind in ("list", "share") if kind in entry}
     require(
         len(kinds) < 2,
-        f"{path}: some splits have a list and some a share, so they could overlap: choose",
+        f"{path}: some splits have a list and some a share, which could overlap: use one kind",
     )
     for name, entry in given.items():
         where = f"{path}: splits.{name}"
@@ -166,7 +166,7 @@ def _splits(values: Mapping[str, Any], path: Path) -> Iterable[Split]:
         alone = len(given) == 1 or split.list_file or split.share
         require(
             bool(alone) or "images" in entry or all(p.has_split for p in split.images),
-            f"{where} is of the same images as the other splits: write {{split}} into images, or "
+            f"{where} has the images of the other splits: write {{split}} into images, or "
             "give each split images, a list or a share",
         )
         yield split
@@ -189,7 +189,7 @@ def _split(name: str, entry: Mapping[str, Any], values: Mapping[str, Any], where
     has_split = any(p.has_split for p in (*images, *([pattern] if pattern else [])))
     require(
         "folder" not in entry or has_split,
-        f"{where}.folder is what {{split}} stands for, but no pattern has it: leave it",
+        f"{where}.folder replaces {{split}}, but no pattern contains {{split}}: remove folder",
     )
     share = float(entry.get("share", 0))
     require(
@@ -198,7 +198,7 @@ def _split(name: str, entry: Mapping[str, Any], values: Mapping[str, Any], where
     )
     require(
         "share" not in entry or not has_split,
-        f"{where}.share is drawn of all images: leave {{split}}",
+        f"{where}.share is sampled from all images: remove {{split}} from the patterns",
     )
     folder = entry.get("folder", name)
     require(

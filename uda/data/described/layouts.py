@@ -11,14 +11,14 @@ _SUFFIX = ".toml"
 
 
 def is_described(name: str) -> bool:
-    """Whether `name` means a file that describes a data set, not one that this library knows."""
+    """Whether `name` is the file of a described data set, not a built-in name."""
     return name.endswith(_SUFFIX)
 
 
 def described_layout(name: str) -> Layout:
     """The data set that the TOML file `name` describes; see `described_file`.
 
-    Raises InputError when there is no such file or it cannot be used.
+    Raises InputError when the file does not exist or cannot be used.
     """
     path = described_file(name)
     require(

@@ -1,4 +1,4 @@
-"""What label files hold: their values or colors, and the names that a list beside them gives."""
+"""The contents of label files: values or colors, and class names from a list next to them."""
 
 import csv
 from collections import Counter
@@ -22,7 +22,7 @@ Color = tuple[int, int, int]
 class Seen(NamedTuple):
     """What some label files hold."""
 
-    values: Counter[int]  # pixels of each; empty where files hold colors
+    values: Counter[int]  # pixels of each; empty if files contain colors
     colors: Counter[Color]  # likewise
     palette: dict[int, Color]  # the color of a value, where palettes say one
 
@@ -36,7 +36,7 @@ class Names(NamedTuple):
 
 
 def look_at_labels(paths: Sequence[Path]) -> Seen:
-    """The values or colors in label files; InputError when these are no labels, or of two kinds."""
+    """The values or colors in label files; InputError when no labels, or mixed."""
     seen = Seen(Counter(), Counter(), {})
     for path in paths:
         picture = decode(path)
@@ -46,7 +46,9 @@ def look_at_labels(paths: Sequence[Path]) -> Seen:
         elif picture.mode in ("RGB", "RGBA"):
             seen.colors.update(_colors(picture, path))
         else:
-            raise InputError(f"{path}: mode {picture.mode} holds no labels; convert it to 8 bits")
+            raise InputError(
+                f"{path}: mode {picture.mode} is not supported for labels; convert it to 8 bits"
+            )
         require(
             not (seen.values and seen.colors),
             f"{path} holds {'colors' if picture.mode.startswith('RGB') else 'values'}, other label "
@@ -104,7 +106,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8") if path.is_file() else ""
     except (OSError, UnicodeDecodeError):
-        return ""  # it is no list then, and nobody asked for it
+        return ""  # it is not a list, and the user did not name it
 
 
 def _table(text: str) -> dict[Color, str]:

@@ -23,11 +23,11 @@ from uda.utilities.errors import InputError, require
 
 _LOOKED_AT = 200  # label files whose values are read
 _SIZES_LOOKED_AT = 16
-_HIGHEST_GUESS = 250  # a value from here on is no class, most often 255
+_HIGHEST_GUESS = 250  # values from here on are probably not classes, most often 255
 
 
 class Draft(NamedTuple):
-    """The file's text, and what a person should look at."""
+    """The file's text, and what the user should check."""
 
     text: str
     to_check: list[str]
@@ -37,9 +37,9 @@ class Draft(NamedTuple):
 def draft_description(folder: Path, output: Path) -> Draft:
     """The text of a file at `output` that describes the data set in `folder`.
 
-    Raises InputError when no sense can be made of the folder.
+    Raises InputError when the folder's layout is not recognized.
     """
-    require(folder.is_dir(), f"{folder} is no folder: give one that holds images and labels")
+    require(folder.is_dir(), f"{folder} is not a folder: give one with images and labels")
     pictures = pictures_below(folder)
     require(bool(pictures), f"there are no .png or .jpg files below {folder}")
     pairing = best_pairing(pictures)
@@ -119,7 +119,7 @@ def _ignored(seen: Seen) -> list[str]:
         found = "guessed: so high a value is most often no class" if ignored else "none was found"
         return [f"ignore = {ignored or [255]}  # {found}"]
     black = _no_color(seen)
-    return ["ignore_colors = [[0, 0, 0]]  # guessed: black is most often no class"] if black else []
+    return ["ignore_colors = [[0, 0, 0]]  # guessed: black is usually not a class"] if black else []
 
 
 def _no_classes(seen: Seen) -> list[int]:
@@ -162,18 +162,18 @@ def _remarks(
     if names.file:
         yield f"the names of classes come from {names.file}, by the order or colors in it"
     else:
-        yield "nothing tells what classes are called: replace the names that begin with class_"
+        yield "no class names were found: replace the names that begin with class_"
     if read < label_files:
         yield (
-            f"{label_files - read} label files were not read: a value that only they hold is "
-            "refused when training starts or meets it"
+            f"{label_files - read} label files were not read: a value that only they contain is "
+            "refused when training starts or reaches it"
         )
     if 0 in seen.values:
-        yield "the value 0 is taken for a class; if it means no label, move it to ignore"
+        yield "the value 0 is treated as a class; if it means no label, move it to ignore"
     if _no_classes(seen):
-        yield "which values are ignored is guessed"
+        yield "the ignored values are guessed"
     if _no_color(seen):
-        yield "black is taken for no label; if it is a class, move it there"
+        yield "black is treated as no label; if it is a class, move it to the classes"
     if pairing.pair_count < pairing.image_count:
         yield (
             f"{pairing.image_count - pairing.pair_count} images have no labels: splits with such "
@@ -182,7 +182,7 @@ def _remarks(
 
 
 def _name(folder: Path) -> str:
-    """The folder's name as one of a data set, which none of this library has."""
+    """A data set name from the folder's name that no built-in data set has."""
     plain = "".join(c if c.isalnum() or c in "_-." else "_" for c in folder.absolute().name)
     name = plain.strip("._-") or "my_data"
     return f"my_{name}" if name in (*LAYOUTS, *LABEL_SPACES) else name

@@ -1,4 +1,4 @@
-"""Which pictures below a folder are images and which their labels, told by common names."""
+"""Finds the images and their labels below a folder by common names."""
 
 import re
 from collections import Counter
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from uda.utilities.errors import InputError
 
-# In lower case; of several that fit, the pair that finds most labels is taken.
+# In lower case. Of several matches, the pair that finds the most labels is used.
 _IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "leftimg8bit", "jpegimages", "rgb",
                   "photos", "input", "inputs", "raw")  # fmt: skip
 _LABEL_FOLDERS = ("labels", "label", "masks", "mask", "annotations", "annotation", "ann_dir", "ann",
@@ -16,7 +16,7 @@ _LABEL_FOLDERS = ("labels", "label", "masks", "mask", "annotations", "annotation
                   "ground_truth", "labelids", "targets", "output", "annot", "semantic", "semantics",
                   "semseg", "seg")  # fmt: skip
 _IMAGE_ENDINGS = ("", "_leftImg8bit", "_img", "_image", "_rgb", "_sat")
-# What labels are called, the surest first; and what tells of other pictures beside them.
+# Endings of label files, the most reliable first; then words that mark other pictures.
 _LABEL_ENDINGS = ("_labelIds", "_labels", "_label", "_masks", "_mask", "_segmentation", "_seg",
                   "_gt", "_ann", "_L", "")  # fmt: skip
 _OTHER = re.compile(r"color|instance|trainids|disparity|depth|edge|preview|overlay", re.IGNORECASE)
@@ -36,13 +36,15 @@ class Pairing(NamedTuple):
 
     images: str
     labels: str
-    split_folders: tuple[str, ...]  # what {split} stands for; none if it is not in the patterns
+    split_folders: tuple[
+        str, ...
+    ]  # what {split} stands for; empty if the patterns do not contain it
     image_count: int
     pair_count: int
 
 
 class _Side(NamedTuple):
-    """Pictures of one kind: where they lie, but for the split, and what each is called."""
+    """Pictures of one kind: their folder without the split, and the name of each."""
 
     before: str  # with {split}, ending in a slash or empty
     files: dict[str, tuple[str, str]]  # path to (split, name below the folder)
@@ -51,16 +53,16 @@ class _Side(NamedTuple):
 def best_pairing(pictures: Sequence[str]) -> Pairing:
     """The patterns that find a label for most of the `pictures`, paths with slashes.
 
-    Raises InputError when no two kinds of pictures belong together.
+    Raises InputError when no pair of patterns fits.
     """
     sides = [*_sides(pictures), *_named_after_splits(pictures)]
     found = [p for pair in sides for p in _fitting(*pair)]
     found += _side_by_side(pictures)
     if not found:
         raise InputError(
-            f"among {len(pictures)} pictures there are none that look like images with labels: "
+            f"none of {len(pictures)} pictures look like images with labels: "
             "known are folders such as images/ and labels/, leftImg8bit/ and gtFine/, JPEGImages/ "
-            "and SegmentationClass/, and names such as x.jpg beside x_mask.png; write the TOML "
+            "and SegmentationClass/, and names such as x.jpg next to x_mask.png; write the TOML "
             "file by hand, see docs/own_data.md"
         )
     return max(
@@ -109,8 +111,8 @@ def _of_folder(pictures: Iterable[str], folder: str) -> Iterator[_Side]:
 
 
 def _named_after_splits(pictures: Iterable[str]) -> Iterator[tuple[_Side, _Side]]:
-    """Images and labels in folders whose names hold the split and, those of labels, what they
-    are."""
+    """Images and labels in folders whose names contain the split and, for labels, the kind of
+    files."""
     images: dict[str, dict[str, tuple[str, str]]] = {}
     labels: dict[str, dict[str, tuple[str, str]]] = {}
     for path in pictures:
@@ -130,7 +132,7 @@ def _named_after_splits(pictures: Iterable[str]) -> Iterator[tuple[_Side, _Side]
 
 
 def _side_by_side(pictures: Sequence[str]) -> Iterator[Pairing]:
-    """Images and labels of the same folders, told by their endings."""
+    """Images and labels in the same folders, distinguished by their endings."""
     everything = _Side("", {path: ("", path) for path in pictures})
     yield from _fitting(everything, everything, apart=False)
     kinds: dict[str, dict[str, tuple[str, str]]] = {}
@@ -144,7 +146,7 @@ def _side_by_side(pictures: Sequence[str]) -> Iterator[Pairing]:
 
 
 def _fitting(images: _Side, labels: _Side, *, apart: bool = True) -> Iterator[Pairing]:
-    """The ways in which names of images and of labels fit, which lie `apart` or in one folder."""
+    """The ways in which image and label names match, in folders `apart` or in one folder."""
     label_names = set(labels.files.values())
     names = [name for _, name in images.files.values()]
     suffixes = sorted({PurePosixPath(name).suffix for name in names})
@@ -156,7 +158,7 @@ def _fitting(images: _Side, labels: _Side, *, apart: bool = True) -> Iterator[Pa
             if name.endswith(tail) and name != tail
         }
         for label_tail in _label_tails(stems, label_names):
-            if not apart and label_tail == tail:  # an image is no label of its own
+            if not apart and label_tail == tail:  # an image is not its own label
                 continue
             own = {s for s in stems if apart or not _is_label(s[1] + tail, tail, label_tail)}
             count = sum((split, stem + label_tail) in label_names for split, stem in own)
@@ -193,7 +195,7 @@ def _label_tails(stems: set[tuple[str, str]], labels: set[tuple[str, str]]) -> l
 
 
 def _ending_rank(labels: str) -> int:
-    """How sure an ending is of label files; lower is surer."""
+    """How reliably an ending marks label files; lower is more reliable."""
     stem = PurePosixPath(labels.rpartition("}")[2])
     name = stem.name.removesuffix(stem.suffix) if stem.suffix else stem.name.partition(".")[0]
     return next(i for i, ending in enumerate(_LABEL_ENDINGS) if name.endswith(ending))

@@ -1,4 +1,4 @@
-"""Which splits a data set has, told by folders or by lists, as lines of a TOML file."""
+"""The splits of a data set, found by folders or lists, as lines of a TOML file."""
 
 import json
 from collections.abc import Collection, Iterator, Sequence
@@ -14,10 +14,10 @@ _VAL_SHARE = 0.2
 def split_lines(
     folder: Path, pairing: Pairing, pictures: Sequence[str], *, labeled: Collection[tuple[str, str]]
 ) -> tuple[list[str], list[str]]:
-    """Lines that name the splits, and what is to be checked of them; `labeled`: folder of the split
-    and name of each image with labels."""
+    """Lines that name the splits, and what to check about them. `labeled`: folder of the split and
+    name of each image with labels."""
     if pairing.split_folders:
-        lines = ["", "[splits]  # certain: folders are called so"]
+        lines = ["", "[splits]  # certain: these are folder names"]
         for name in sorted(pairing.split_folders, key=_split_order):
             called = SPLITS.get(name.lower(), name)
             taken = sum(SPLITS.get(o.lower(), o) == called for o in pairing.split_folders) > 1
@@ -26,18 +26,18 @@ def split_lines(
         return lines, []
     lists = list(_list_files(folder, pairing, pictures))
     if lists:
-        lines = ["", "[splits]  # certain: these lists name images that are there"]
+        lines = ["", "[splits]  # certain: these lists name existing images"]
         for name, path, names in lists:
             without = all(("", image) not in labeled for image in names)
             lines.append(_entry(name, "list", path, without=without))
         return lines, []
     remark = (
-        f"no folder or list tells of splits, so {_VAL_SHARE:.0%} of the images are drawn for val; "
+        f"no folder or list names the splits, so {_VAL_SHARE:.0%} of the images are val; "
         "images of one scene should not be in both"
     )
     return [
-        "seed = 0  # of the drawing below", "",
-        "[splits]  # guessed: neither folders nor lists tell",
+        "seed = 0  # of the random split below", "",
+        "[splits]  # guessed: no folders or lists name them",
         f"train = {{ share = {1 - _VAL_SHARE:g} }}", f"val = {{ share = {_VAL_SHARE:g} }}",
     ], [remark]  # fmt: skip
 
@@ -81,5 +81,5 @@ def _key(text: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """As TOML writes it: JSON does so, too, but for one character."""
+    """As TOML writes it: like JSON but for one character."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -65,7 +65,7 @@ def decode_kaggle(text: str, size: Size) -> Mask:
     """The mask (H, W) of Kaggle's `EncodedPixels`: pairs of a start, counted from 1 down the
     columns from left to right, and a length; the pairs ascend. An empty text is an empty mask.
 
-    Raises InputError when the text is anything else or leaves the image.
+    Raises InputError when the text is invalid or exceeds the image.
     """
     _check(size)
     try:
@@ -80,7 +80,7 @@ def decode_kaggle(text: str, size: Size) -> Mask:
         fits
         and max(ends, default=0) <= pixels + 1
         and all(end <= start for end, start in zip(ends, starts[1:], strict=False)),
-        f"EncodedPixels {shown(text)} are no ascending pairs of start (from 1) and length within "
+        f"EncodedPixels {shown(text)} are not ascending pairs of start (from 1) and length within "
         f"the {pixels} pixels of {size[1]}x{size[0]}: the row is damaged or another image's",
     )
     places = [1, *(place for pair in zip(starts, ends, strict=True) for place in pair), pixels + 1]
@@ -136,7 +136,7 @@ def _uncompressed(text: str | bytes) -> list[int]:
             raise InputError(f"run lengths {shown(text)} are not in COCO's compressed form")
         number |= (bits & 31) << 5 * place
         place += 1
-        if bits & 32:  # the number goes on
+        if bits & 32:  # the number continues
             continue
         if bits & 16:  # a negative one
             number -= 1 << 5 * place
@@ -151,7 +151,7 @@ def _points(polygon: object, size: Size) -> npt.NDArray[np.float64]:
     numbers = isinstance(polygon, list) and all(type(v) in (int, float) for v in polygon)
     require(
         numbers and isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0,
-        f"polygon {shown(polygon)} is no list of three or more x, y",
+        f"polygon {shown(polygon)} is not a list of three or more x, y",
     )
     try:
         points = np.array(polygon, np.float64).reshape(-1, 2)
@@ -160,7 +160,7 @@ def _points(polygon: object, size: Size) -> npt.NDArray[np.float64]:
     height, width = size
     require(
         bool((np.abs(points - (width / 2, height / 2)) <= (1.5 * width, 1.5 * height)).all()),
-        f"polygon {shown(polygon)} lies outside of an image of {width}x{height}",
+        f"polygon {shown(polygon)} is outside of an image of {width}x{height}",
     )
     return points
 

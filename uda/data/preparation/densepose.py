@@ -54,10 +54,10 @@ class _Person:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What became of the images of an annotation file."""
+    """How many images of an annotation file were written, and how many were not."""
 
     written: int
-    left_out: int  # nobody in them has annotated parts
+    left_out: int  # without a person with annotated parts
     people: int
     ignored_people: int  # in the images written, without annotated parts
 
@@ -75,7 +75,9 @@ def label_map(people: Sequence[_Person], size: Size) -> Labels:
         if not person.masks:
             labels[_outline(person, size)] = IGNORE_INDEX
     annotated = [person for person in people if person.masks]
-    for person in sorted(annotated, key=lambda one: -one.area):  # of equals, the later on top
+    for person in sorted(
+        annotated, key=lambda one: -one.area
+    ):  # at equal area, the later one on top
         _paint(labels, person)
     return labels
 
@@ -142,7 +144,7 @@ def _inside(box: tuple[float, float, float, float], size: Size) -> tuple[slice, 
 def read_people(path: Path) -> dict[str, list[_Person]]:
     """The people in each image of an annotation file, by the image's file name.
 
-    Raises InputError when the file is missing or holds anything else.
+    Raises InputError when the file is missing or has other content.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -150,7 +152,9 @@ def read_people(path: Path) -> dict[str, list[_Person]]:
         raise InputError(f"{path} does not exist: give densepose_train2014.json or "
                          "densepose_coco_2014_train.json") from None  # fmt: skip
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no JSON file ({reason(error)}): download it again") from None
+        raise InputError(
+            f"{path} is not a JSON file ({reason(error)}): download it again"
+        ) from None
     try:
         names = {image["id"]: str(image["file_name"]) for image in content["images"]}
         people: dict[str, list[_Person]] = {name: [] for name in names.values()}
@@ -167,7 +171,7 @@ def read_people(path: Path) -> dict[str, list[_Person]]:
 
 
 def _person(annotation: Mapping[str, Any]) -> _Person:
-    """Raises InputError, ValueError or TypeError when it is none."""
+    """Raises InputError, ValueError or TypeError when it is not one."""
     x, y, width, height = (float(number) for number in annotation["bbox"])
     finite = all(abs(number) < 2**31 for number in (x, y, width, height))
     masks = annotation.get("dp_masks") or []
@@ -191,7 +195,7 @@ def prepare(
     progress: Callable[[int], None] = lambda count: None,
 ) -> Prepared:
     """Writes the images that have annotated people, and their label maps, as `split` of the data
-    set in `output`; each file whole or not at all. Images without anybody annotated are left out:
+    set in `output`; each file whole or not at all. Images without an annotated person are left out:
     what they show of people is unknown.
 
     Raises InputError when a file is missing or damaged, WriteError when the disk is full.
@@ -225,8 +229,8 @@ def _write_png(path: Path, labels: Labels) -> None:
 
 
 def _take_over(image: Path, path: Path) -> None:
-    """The same file under another name, a copy where that cannot be; gray ones in RGB, because a
-    gray picture is refused as a label map that has strayed."""
+    """A hard link to the file, or a copy if links are impossible; gray images in RGB, because a
+    gray picture is refused as a misplaced label map."""
     if read_header(image).mode != "RGB":
         with Image.open(image) as gray, replacing(path) as file:
             gray.convert("RGB").save(file, "JPEG", quality=95, subsampling=0)

@@ -166,7 +166,7 @@ class _Row(NamedTuple):
 
 
 def group_of(class_id: int, path: Path) -> int:
-    """The group of a class; InputError, naming the file, when there is no such class."""
+    """The group of a class; InputError, naming the file, when the class does not exist."""
     last = len(FASHION_CLASSES) - 1
     require(0 <= class_id <= last, f"{path}: class {shown(class_id)}; allowed: 0 to {last}")
     return FASHION_CLASSES[class_id].group
@@ -196,7 +196,7 @@ def require_plain_name(name: str, path: Path) -> None:
         and name.isprintable()
         and not name.startswith(".")
         and not set(name) & set("/\\"),
-        f"{path}: {shown(name)} is no file name",
+        f"{path}: {shown(name)} is not a file name",
     )
 
 
@@ -204,7 +204,7 @@ def _number(text: str, until: str = " ") -> int:
     """The whole number that `text` spells, before `until` if that is there; ValueError if none."""
     digits = text.partition(until)[0].removesuffix(".0")
     if not (digits.isascii() and digits.isdecimal() and len(digits) < 10):
-        raise ValueError(f"{digits} is no whole number")
+        raise ValueError(f"{digits} is not a whole number")
     return int(digits)
 
 

@@ -28,7 +28,7 @@ from uda.utilities.errors import InputError, require
 from uda.utilities.weight_files import sha256
 
 _BEGUN = "begun.json"  # there until then
-_QUALITY = 95  # of the JPEG that stands for an image without colors
+_QUALITY = 95  # of the JPEG that replaces an image without colors
 
 
 class Prepared(NamedTuple):
@@ -36,7 +36,7 @@ class Prepared(NamedTuple):
 
     images: int
     missing: int  # images of the annotations that were not there
-    converted: int  # images without colors that were written anew
+    converted: int  # images without colors that were rewritten
 
 
 class _Job(NamedTuple):
@@ -46,9 +46,9 @@ class _Job(NamedTuple):
 
 
 def label_map(instances: Iterable[Instance], size: Size) -> npt.NDArray[np.uint8]:
-    """(H, W) uint8 of GROUPS: of all instances that hold a pixel the largest group number.
+    """(H, W) uint8 of GROUPS: the largest group number of all instances at each pixel.
 
-    Parts that belong to no group leave the garment below them as it is.
+    Parts that belong to no group do not change the garment below them.
     """
     labels = np.zeros(size, np.uint8)
     for instance in instances:
@@ -70,17 +70,17 @@ def prepare(
 
     Images become hard links, or copies on another file system; those without colors become JPEGs
     with three channels. What an interrupted preparation of the same files has written is kept.
-    `allow_missing`: images that are in no folder are left out. `progress`: called with the number
+    `allow_missing`: images that are in no folder are skipped. `progress`: called with the number
     of images done and of all.
 
-    Raises InputError when a file cannot be used, or `output` holds anything else.
+    Raises InputError when a file cannot be used, or `output` has other content.
     """
     sources = [read_annotations(path) for path in annotation_files]
     jobs, missing = _jobs(sources, image_folders)
     require(
         allow_missing or not missing,
         f"{len(missing)} images of the annotations are in none of the image folders, the first is "
-        f"{next(iter(missing), '')}: complete the download, or leave them out with --allow-missing",
+        f"{next(iter(missing), '')}: complete the download, or skip them with --allow-missing",
     )
     require(bool(jobs), "none of the annotations' images is in the image folders: nothing to do")
     record = _record(annotation_files, len(jobs), len(missing))
@@ -104,8 +104,8 @@ def prepare(
 def _jobs(sources: Sequence[Annotations], folders: Sequence[Path]) -> tuple[list[_Job], list[str]]:
     """The images that are there, and the names of those that are not."""
     files: dict[str, Path] = {}
-    for folder in reversed(folders):  # where two hold a name, the first one counts
-        require(folder.is_dir(), f"{folder} is no folder of images")
+    for folder in reversed(folders):  # if two contain a name, the first one counts
+        require(folder.is_dir(), f"{folder} is not a folder of images")
         files |= {entry.name: Path(entry.path) for entry in os.scandir(folder)}
     jobs, missing, seen = [], [], set[str]()
     for source in sources:
@@ -128,7 +128,7 @@ def _record(annotation_files: Sequence[Path], images: int, missing: int) -> dict
         "images": images,
         "missing_images": missing,
         "groups": list(GROUPS),
-        "pixel": "the largest group number of all instances that hold it",
+        "pixel": "the largest group number of all instances that contain it",
         "classes": [row._asdict() | {"group": GROUPS[row.group]} for row in FASHION_CLASSES],
     }
 
@@ -189,7 +189,7 @@ def _write(output: Path, done: set[str], job: _Job) -> bool:
 def _link(source: Path, target: Path) -> None:
     try:
         target.hardlink_to(source)
-    except OSError:  # another file system, or one that knows no links
+    except OSError:  # another file system, or one without links
         with source.open("rb") as original, replacing(target) as file:
             shutil.copyfileobj(original, file)
 

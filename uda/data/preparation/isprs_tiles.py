@@ -24,7 +24,7 @@ _LABEL_COLORS = (  # by raw id: nothing, then the classes of uda/data/datasets/i
     (0, 0, 0), (255, 255, 255), (0, 0, 255), (0, 255, 255), (0, 255, 0), (255, 255, 0), (255, 0, 0),
 )  # fmt: skip
 _NO_COLOR = 255  # marks, while labels are read, a pixel of no such color
-_ROWS = 512  # of labels that are looked at at once
+_ROWS = 512  # of labels that are processed at once
 MOST_TOLERANCE = 63  # gray levels; farther than this a color is as near to the next one
 
 Bytes = npt.NDArray[np.uint8]
@@ -70,7 +70,7 @@ def _strange_colors(colors: Bytes, strangers: npt.NDArray[np.bool_], origin: str
     )
 
 
-SETTINGS = "tiles.json"  # beside the tiles: how they were made
+SETTINGS = "tiles.json"  # next to the tiles: how they were made
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,7 +101,7 @@ class TileSettings:
             )
         require(
             self.dataset == "potsdam" or self.channels == "IRRG",
-            "--channels RGB: Vaihingen has no blue channel; leave it at IRRG",
+            "--channels RGB: Vaihingen has no blue channel; use --channels IRRG",
         )
         require(self.pixel_cm > 0, f"--pixel-cm is {self.pixel_cm}; it must be above 0")
         require(
@@ -111,7 +111,7 @@ class TileSettings:
 
 
 class TileCount(NamedTuple):
-    """How many tiles a folder holds."""
+    """How many tiles a folder contains."""
 
     train: int
     val: int
@@ -127,9 +127,9 @@ def write_tiles(
     """Tiles every area of the data set unpacked below `raw` into `output`; `progress` is told of
     each finished area.
 
-    What an interrupted call has left is completed: areas all of whose tiles are there stay as they
+    An interrupted call is completed: areas all of whose tiles exist stay as they
     are. Raises InputError when a setting is not allowed, a file is missing, there twice or cannot
-    be used, an area is smaller than a tile, or `output` holds tiles of other settings.
+    be used, an area is smaller than a tile, or `output` has tiles of other settings.
     """
     settings.check()
     found = _find(raw, settings)
@@ -152,7 +152,7 @@ def tile_origins(size: int, clip: int, stride: int) -> list[int]:
 
 def _find(raw: Path, settings: TileSettings) -> dict[Area, tuple[Path, Path]]:
     """The image and the label file of every area. Raises InputError unless each is there once."""
-    require(raw.is_dir(), f"{raw} is no folder; give the one with the unpacked archives")
+    require(raw.is_dir(), f"{raw} is not a folder; give the one with the unpacked archives")
     places: dict[str, list[Path]] = {}
     for path in sorted(raw.rglob("*.tif")):
         places.setdefault(path.name, []).append(path)
@@ -162,7 +162,7 @@ def _find(raw: Path, settings: TileSettings) -> dict[Area, tuple[Path, Path]]:
         wanted = name if folder is None else f"{folder}/{name}"
         require(
             bool(paths),
-            f"{raw} holds no {wanted}; expected, unpacked: {AREAS[settings.dataset].archives}",
+            f"{raw} has no {wanted}; expected, unpacked: {AREAS[settings.dataset].archives}",
         )
         require(
             len(paths) == 1,
@@ -184,7 +184,7 @@ def _find(raw: Path, settings: TileSettings) -> dict[Area, tuple[Path, Path]]:
 def _claim(output: Path, settings: TileSettings) -> None:
     """Makes `output` the folder of these settings, which are written before any tile.
 
-    Raises InputError when it holds tiles of others, or files that are none of ours.
+    Raises InputError when it has tiles of other settings, or unrelated files.
     """
     path = output / SETTINGS
     wanted = _written(settings)
@@ -194,13 +194,13 @@ def _claim(output: Path, settings: TileSettings) -> None:
         usable = (replace(settings, color_tolerance=n) for n in range(settings.color_tolerance + 1))
         require(
             present in map(_written, usable),
-            f"{output} holds tiles of other settings ({_difference(present, settings)}): give "
+            f"{output} has tiles of other settings ({_difference(present, settings)}): give "
             "these, or another --output",
         )
     else:
         require(
             not output.exists() or (output.is_dir() and not any(output.iterdir())),
-            f"{output} holds files but no {SETTINGS} that says how they were made: give another "
+            f"{output} has files but no {SETTINGS} that says how they were made: give another "
             "--output, or remove them",
         )
     with clear_write_errors(output):
@@ -217,7 +217,7 @@ def _written(settings: TileSettings) -> bytes:
 
 
 def _difference(present: bytes, settings: TileSettings) -> str:
-    """The settings that a folder's file has otherwise, in words."""
+    """The settings that differ in a folder's file, in words."""
     try:
         theirs = json.loads(present)
         ours = asdict(settings)

@@ -14,17 +14,17 @@ _SPACE = " \t\r\n"
 
 
 class Span(NamedTuple):
-    """Where something stands in a file, in bytes."""
+    """The place of a value in a file, in bytes."""
 
     begin: int
     end: int
 
 
 class JsonFile:
-    """A JSON object on disk: what its keys hold, the elements of arrays each for itself."""
+    """A JSON object on disk: the values of its keys, arrays element by element."""
 
     def __init__(self, path: Path) -> None:
-        """Raises InputError when there is no such file, or nothing in it."""
+        """Raises InputError when the file does not exist or is empty."""
         self.path = path
         try:
             with path.open("rb") as file:
@@ -33,16 +33,16 @@ class JsonFile:
             raise InputError(f"{path} cannot be read ({error})") from None
 
     def read(self, span: Span) -> Any:  # noqa: ANN401
-        """The value that stands at `span`; InputError when it is no text of UTF-8."""
+        """The value at `span`; InputError when it is not UTF-8 text."""
         try:
             return json.loads(self._bytes[span.begin : span.end].decode())
         except (ValueError, RecursionError) as error:
             raise InputError(f"{self.path} is damaged at byte {span.begin} ({error})") from None
 
     def elements(self) -> Iterator[tuple[str, Span]]:
-        """Each key with where its value stands, or with each element of it if it is an array.
+        """Each key with the place of its value, or of each element if the value is an array.
 
-        Raises InputError, naming the file, where it is no JSON object.
+        Raises InputError, naming the file, if it is not a JSON object.
         """
         try:
             yield from self._elements(_Window(self._bytes))
@@ -50,14 +50,14 @@ class JsonFile:
             if isinstance(error, InputError):
                 raise
             raise InputError(
-                f"{self.path} is no JSON object ({error}): the download may be incomplete"
+                f"{self.path} is not a JSON object ({error}): the download may be incomplete"
             ) from None
 
     def _elements(self, window: "_Window") -> Iterator[tuple[str, Span]]:
         window.expect("{")
         while window.next() != "}":
             key = self.read(window.value())
-            require(isinstance(key, str), f"{self.path}: {shown(key)} is no key")
+            require(isinstance(key, str), f"{self.path}: {shown(key)} is not a key")
             window.expect(":")
             if window.next() == "[":
                 window.expect("[")
@@ -71,7 +71,7 @@ class JsonFile:
 
 
 class _Window:
-    """A part of a file's bytes as text of as many characters, which moves on as it is read."""
+    """A moving window of a file's bytes, as text of one character per byte."""
 
     def __init__(self, content: mmap) -> None:
         self._content = content
@@ -81,7 +81,7 @@ class _Window:
         self._fill(_WINDOW)
 
     def next(self) -> str:
-        """The next character that is no space; ValueError at the end."""
+        """The next non-space character; ValueError at the end."""
         while True:
             while self._place < len(self._text) and self._text[self._place] in _SPACE:
                 self._place += 1
@@ -92,24 +92,24 @@ class _Window:
             self._fill(_WINDOW)
 
     def expect(self, character: str) -> None:
-        """Passes over `character`; ValueError when the next one is another."""
+        """Skips `character`; ValueError when the next one differs."""
         if self.next() != character:
             raise ValueError(f"expected {character} at byte {self._begin + self._place}")
         self._place += 1
 
     def separator(self, closing: str) -> None:
-        """Passes over a comma, unless what follows is `closing`."""
+        """Skips a comma, unless `closing` follows."""
         if self.next() != closing:
             self.expect(",")
 
     def value(self) -> Span:
-        """Passes over a value, which may be longer than the window; where it stands."""
+        """Skips a value, which may be longer than the window, and returns its place."""
         self.next()
         length = _WINDOW
         while True:
             try:
                 _, end = _DECODER.raw_decode(self._text, self._place)
-                if end < len(self._text):  # a number could go on behind the window
+                if end < len(self._text):  # a number could continue behind the window
                     break
                 error = ValueError("a value that never ends")
             except ValueError as failed:

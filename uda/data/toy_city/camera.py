@@ -1,4 +1,4 @@
-"""How the toy city's two cameras see a scene: surface texture, light, and the domain gap."""
+"""The toy city's two cameras: surface texture, light, and the domain gap."""
 
 from functools import lru_cache
 from typing import NamedTuple

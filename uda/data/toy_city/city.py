@@ -1,7 +1,7 @@
-"""The toy city: a drawn stand-in for GTA5, CycleGTA5 and Cityscapes, written in their layouts.
+"""The toy city: synthetic stand-ins for GTA5, CycleGTA5 and Cityscapes, in their layouts.
 
-All 19 classes, a real domain gap, seconds to make: what the demonstration, the tests and the
-continuous integration train on. Every image is a function of (seed, domain, index) alone.
+All 19 classes and a real domain gap, generated in seconds. The demonstration, the tests and the
+continuous integration train on it. Every image is a function of (seed, domain, index) alone.
 """
 
 import json
@@ -83,13 +83,13 @@ def _statistics(lab: Floats) -> ColorStatistics:
     return ColorStatistics(lab.mean(1), lab.std(1))
 
 
-VALIDATION_OFFSET = 10**6  # index of the first validation image: out of reach of the training ones
+VALIDATION_OFFSET = 10**6  # index of the first validation image: far from those of training images
 CITIES = {
     "train": ("aachen", "bochum", "bremen", "cologne"),
     "val": ("frankfurt", "lindau", "munster"),
 }
 
-_VERSION = 1  # raise it when the same arguments draw different pictures
+_VERSION = 1  # raise it when the same arguments give different pictures
 _RECORD = "toy_city.json"
 _DOMAIN_CODES: dict[Domain, int] = {"source": 0, "target": 1}
 _PARTNER_CODE = 2  # the random stream that picks a target image for every source image
@@ -188,8 +188,8 @@ def write_toy_city(
     """Writes the folders GTA5, CycleGTA5 and Cityscapes under `root`, all or nothing.
 
     progress: called with 1 after each of the source + target + validation scenes.
-    A toy city made with the same arguments is kept as it is. Raises InputError when anything else
-    lies at `root`, or when an argument is out of range.
+    A toy city made with the same arguments is kept. Raises InputError when `root` has other
+    content, or when an argument is out of range.
     """
     arguments = _Arguments(
         source_images=source_images,
@@ -207,7 +207,7 @@ def write_toy_city(
         return
     root.parent.mkdir(parents=True, exist_ok=True)
     # A sibling is on the same file system, so the final rename is one step; a run that fails or is
-    # interrupted leaves no half a data set behind.
+    # interrupted leaves no partial data set.
     with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as folder:
         unfinished = Path(folder) / "city"
         _write_city(unfinished, arguments, progress or (lambda count: None))
@@ -216,7 +216,7 @@ def write_toy_city(
 
 
 def is_toy_city(root: Path) -> bool:
-    """Whether the data sets below `root` are drawn ones, with as many images as one likes."""
+    """Whether the data sets below `root` are synthetic, with any number of images."""
     return (root / _RECORD).is_file()
 
 
@@ -224,11 +224,11 @@ def _check_same(root: Path, arguments: _Arguments) -> None:
     record = root / _RECORD
     if not record.is_file():
         raise InputError(
-            f"{root} exists and is no toy city (it holds no {_RECORD}): choose another folder"
+            f"{root} exists and is not a toy city (it has no {_RECORD}): choose another folder"
         )
     if record.read_text(encoding="utf-8") != arguments.record():
         raise InputError(
-            f"{root} holds a toy city made with other arguments (see {record}): "
+            f"{root} has a toy city made with other arguments (see {record}): "
             "delete that folder or choose another one"
         )
 
@@ -257,7 +257,7 @@ def _write_city(root: Path, arguments: _Arguments, progress: Callable[[int], Non
 
 def _write_cityscapes(root: Path, split: str, scene: ToyImage, *, index: int, count: int) -> None:
     cities = CITIES[split]
-    # Blocks, not turns: sorted by name, the files are then in the order of their indices.
+    # Blocks of images per city: sorted by name, the files are in the order of their indices.
     city = cities[index * len(cities) // count]
     stem = f"{city}_{index:06d}_000019"
     folder = root / "Cityscapes"

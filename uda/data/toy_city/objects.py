@@ -1,4 +1,4 @@
-"""What stands in the toy city: one function per object, each drawing color and label."""
+"""The objects of the toy city: one function per object, each painting color and label."""
 
 import numpy as np
 
@@ -102,7 +102,7 @@ def person(brush: Brush, rng: np.random.Generator) -> None:
 
 
 def rider(brush: Brush, rng: np.random.Generator) -> None:
-    """A person on a motorcycle or a bicycle; the vehicle keeps a label of its own."""
+    """A person on a motorcycle or a bicycle; the vehicle has its own label."""
     vehicle = motorcycle if rng.uniform() < 0.5 else bicycle
     vehicle(brush, rng)
     suit = pick(rng, SUITS)

@@ -1,4 +1,4 @@
-"""The streets of the toy city: layout, perspective and what stands where."""
+"""The streets of the toy city: layout, perspective and the placement of objects."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ Painter = Callable[[Brush, np.random.Generator], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """How one domain builds and fills its streets; drawn anew for every image.
+    """How one domain builds and fills its streets; sampled for every image.
 
     The numbers are tuned together until every class had 0.5 to 21 % of the pixels and appeared in
     a sixth of the images or more: change one, and look at tests/data/test_toy_city.py.
@@ -183,7 +183,7 @@ def _draw_objects(
     curb: float,
     edges: tuple[float, float],
 ) -> None:
-    """Everything that stands on the ground, the farthest first."""
+    """All objects on the ground, the farthest first."""
     placements: list[tuple[float, float, Painter]] = []  # nearness, lateral, painter
 
     def place(painter: Painter, mean: float, near: Range, where: Callable[[], float]) -> None:
