@@ -63,7 +63,8 @@ class Shell:
         return end.value.code, self._capsys.readouterr().out
 
     def refused(self, name: str, *arguments: str) -> str:
-        """The one line that the command ends with, status 2 and nothing new on disk."""
+        """The line that the command ends with, or one for each of several problems; status 2 and
+        nothing new on disk."""
         before = self._files()
         with pytest.raises(SystemExit) as end:
             self.run(name, *arguments)
@@ -71,7 +72,8 @@ class Shell:
         assert self._files() == before
         error = self._capsys.readouterr().err
         assert error.startswith("error: ")
-        assert error.count("\n") == 1
+        first, *others = error.splitlines()
+        assert not others or first == f"error: {len(others)} problems:"
         assert error.endswith("\n")
         return error
 

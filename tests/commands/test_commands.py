@@ -197,6 +197,15 @@ def test_overrides_that_cannot_be(shell: Shell, toy_root: Path) -> None:
         assert complaint in error, assignment
 
 
+def test_several_problems_are_told_one_a_line(shell: Shell, toy_root: Path) -> None:
+    sets = ("--set", "train.seed=-1", "--set", "data.workers=-1", "--set", "teacher=none")
+    error = shell.refused("train_uda.py", *train_arguments(toy_root, *sets))
+    first, *others = error.splitlines()
+    assert first == "error: 3 problems:"
+    named = ("  1. train.seed is", "  2. data.workers is", "  3. objective 'class_mix' needs")
+    assert all(line.startswith(name) for line, name in zip(others, named, strict=True))
+
+
 def test_missing_data(shell: Shell, toy_root: Path, city: Path) -> None:
     gone = shell.refused("train_uda.py", *train_arguments(city / "nowhere"))
     assert f"data root {city / 'nowhere'} does not exist: give --data-root DIR; DIR holds" in gone

@@ -422,7 +422,7 @@ OTHERS: dict[tuple[type, str], tuple[Any, ...]] = {
     (TrainConfig, "unlabeled_images"): (0, 3, -1),
     (TrainConfig, "restart"): (None, RestartConfig(at_step=1, schedule_steps=9)),
     (TrainConfig, "schedule_steps"): (None, 6, 2),
-    (TrainConfig, "extended_from"): ((1,), (9,)),
+    (TrainConfig, "extended_from"): ((2,), (9,)),
     (EvaluationConfig, "dataset"): ("gta5", "nothing"),
     (EvaluationConfig, "split"): ("train", "test"),
     (EvaluationConfig, "scales"): ((0.5,), (1.0, 0.5), ()),
