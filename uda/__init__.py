@@ -4,12 +4,14 @@ The functions here are all that most programs need; docs/python.md shows them at
 is light: a function imports what it needs when it is called.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
 from uda.utilities.errors import InputError
+from uda.utilities.version import __version__ as __version__
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from uda.prediction.images import Pictures, PixelLabels
     from uda.prediction.scoring import Evaluation
 
-__version__ = "0.1.0"
 __all__ = ["InputError", "evaluate", "load", "predict", "train"]
 
 _Path = str | PathLike[str]
@@ -32,10 +33,13 @@ def load(
     *,
     partial: str | Sequence[str] = (),
     weights: Literal["student", "teacher"] = "student",
+    code: _Path | None = None,
 ) -> "Segmenter":
     """The network in a snapshot, or in a file of a project listed in uda/checkpoints/formats.py, in
     evaluation mode on the CPU.
 
+    `code`: the Python file of a user-defined network; it is run. If it has changed since training,
+    a warning says so.
     Raises InputError when the file is missing, damaged, of no known format, or lacks a tensor whose
     name does not begin as one of `partial`. Missing tensors are randomly initialized, the same in
     every call.
@@ -43,7 +47,11 @@ def load(
     from uda.checkpoints.snapshots import load as load_snapshot
 
     names = [partial] if isinstance(partial, str) else partial
-    return load_snapshot(Path(path), partial=names).build(weights)
+    snapshot = load_snapshot(Path(path), partial=names, code=_path(code))
+    network = snapshot.build(weights)
+    if (said := snapshot.report.get("code", "")).startswith("warning: "):
+        warnings.warn(f"{code}: {said.removeprefix('warning: ')}", stacklevel=2)
+    return network
 
 
 def evaluate(
@@ -55,6 +63,7 @@ def evaluate(
     data_root: _Path | None = None,
     device: "str | torch.device | None" = None,
     workers: int = 2,
+    code: _Path | None = None,
 ) -> "Evaluation":
     """Scores of a network on a labeled split: `miou`, `iou` by class, `protocol`, `facts`; `print`
     shows what `uda eval` prints.
@@ -62,7 +71,8 @@ def evaluate(
     network: the path of a snapshot or of a file that `load` opens, whose data set, split and
     protocol are the defaults; or a network, which needs a `dataset` and is scored on "val" by the
     protocol "native" unless told otherwise. `dataset`: the name of a data set below `data_root`
-    (default: the snapshot's, then the variable UDA_DATA), or the path of a TOML file.
+    (default: the snapshot's, then the variable UDA_DATA), or the path of a TOML file. `code`: as in
+    `load`.
     Raises InputError when the data or the file cannot be used, or the classes differ.
     """
     from uda.data.registry import layout_named, refuse_unused_root, root_of
@@ -77,6 +87,7 @@ def evaluate(
             protocol=protocol,
             data_root=root,
             dataset=dataset,
+            code=_path(code),
         )
         opened.config.split = split or opened.config.split
         return score_network(
@@ -108,6 +119,7 @@ def predict(
     output: None = None,
     protocol: str | None = None,
     device: "str | torch.device | None" = None,
+    code: _Path | None = None,
 ) -> "list[PixelLabels]": ...
 
 
@@ -119,6 +131,7 @@ def predict(
     output: _Path,
     protocol: str | None = None,
     device: "str | torch.device | None" = None,
+    code: _Path | None = None,
 ) -> "Predicted": ...
 
 
@@ -129,13 +142,14 @@ def predict(
     output: _Path | None = None,
     protocol: str | None = None,
     device: "str | torch.device | None" = None,
+    code: _Path | None = None,
 ) -> "list[PixelLabels] | Predicted":
     """The classes of images' pixels: for each image its `name`, `labels` (H, W) and `confidence`
     (H, W), at the image's own size.
 
     images: one or several pictures of Pillow, arrays (H, W, 3) uint8, tensors (3, H, W), paths; a
     batch (N, 3, H, W); or the path of a folder, whose images are taken in sorted order. Tensors are
-    uint8 or float in [0, 1]. `network`: as in `evaluate`; a path brings its protocol.
+    uint8 or float in [0, 1]. `network`, `code`: as in `evaluate`; a path brings its protocol.
 
     With `output`, the images of a folder are written there as ids, colors, overlays and confidence,
     as `uda predict` does, and what was written is returned: of a folder that does not fit into
@@ -148,7 +162,9 @@ def predict(
 
     if isinstance(network, (str, PathLike)):
         path = Path(network)
-        opened = open_network(path, device=_device(device), protocol=protocol, data=False)
+        opened = open_network(
+            path, device=_device(device), protocol=protocol, data=False, code=_path(code)
+        )
         if output is None:
             mirrored = opened.snapshot.label_space.mirrored
             return label_pictures(opened.segmenter, images, config=opened.config, mirrored=mirrored)
@@ -171,6 +187,7 @@ def train(
     overrides: Mapping[str, object] | Sequence[str] = (),
     device: "str | torch.device | None" = None,
     resume: bool | _Path = False,
+    code_changed: bool = False,
 ) -> "Evaluation":
     """Trains to the last step and returns its scores, as `evaluate` does; `facts["snapshot"]` is
     the file that `evaluate`, `predict` and `load` open.
@@ -178,8 +195,9 @@ def train(
     experiment: a preset's name, FILE.py:NAME, or an Experiment, which is not changed. `run`: the
     folder of its snapshots, by default snapshots/<preset>. `overrides`: fields to set, such as
     {"train.steps": 100} or ["train.steps=100"]. `resume`: continue an interrupted run, or continue
-    from the resume.pth given. Raises InputError before anything is written when the experiment, its
-    data or the folder cannot be used; FloatingPointError when a loss is not finite.
+    from the resume.pth given; `code_changed`: even if the user's classes have changed. Raises
+    InputError before anything is written when the experiment, its data or the folder cannot be
+    used; FloatingPointError when a loss is not finite.
     """
     from copy import deepcopy
 
@@ -207,6 +225,7 @@ def train(
         preset=preset,
         device=_device(device),
         resume=resume if isinstance(resume, bool) else Path(resume),
+        code_changed=code_changed,
     )
     (last,) = folder.glob(f"*_{made.train.steps}.pth") if made.train.steps else [None]
     facts: dict[str, object] = {
@@ -216,6 +235,10 @@ def train(
         "protocol": protocol_line(made.evaluation),
     }
     return Evaluation(scores=scores, label_space=space, facts=facts)
+
+
+def _path(path: _Path | None) -> Path | None:
+    return None if path is None else Path(path)
 
 
 def _device(device: "str | torch.device | None") -> "torch.device":

@@ -105,7 +105,7 @@ def test_a_file_is_recognized_however_it_is_wrapped(
     assert found.model == SegmenTronConfig(backbone_weights="none")
     assert found.num_classes == 19
     assert found.tensors == "592 of 592 matched, 0 missing, 0 unexpected"
-    assert found.drawn == []
+    assert found.randomly_initialized == []
     assert found.state["backbone.conv1.weight"] is state["encoder.conv1.weight"]
 
 
@@ -272,7 +272,7 @@ def without(state: State, *beginnings: str) -> State:
 
 
 def opened(content: object, *partial: str) -> ForeignCheckpoint:
-    found = read_foreign(content, origin="part.pth", partial=partial, drawn_classes=19)
+    found = read_foreign(content, origin="part.pth", partial=partial)
     assert found is not None
     return found
 
@@ -292,10 +292,10 @@ def test_what_may_be_missing_is_drawn(state: State, drawn: State, partial: tuple
     found = opened(prefixed(without(state, "head.block.2.")), *partial)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert found.num_classes == 19
-    assert set(found.drawn) == CLASSIFIER
+    assert set(found.randomly_initialized) == CLASSIFIER
     assert found.tensors == (
-        "590 of 592 matched, 2 (head.block.2.weight, ...) missing, 0 unexpected; newly drawn: "
-        "head.block.2.weight, head.block.2.bias"
+        "590 of 592 matched, 2 (head.block.2.weight, ...) missing, 0 unexpected; "
+        "randomly initialized: head.block.2.weight, head.block.2.bias"
     )
     assert found.state.keys() == drawn.keys()
     assert drawn["decoder.2.weight"].any()
@@ -305,8 +305,10 @@ def test_what_may_be_missing_is_drawn(state: State, drawn: State, partial: tuple
 
 def test_of_many_drawn_tensors_the_first_are_named(state: State) -> None:
     found = opened(without(state, "head.block."), "head.block.")
-    assert len(found.drawn) == 22
-    assert found.tensors.endswith(f"newly drawn: {', '.join(found.drawn[:6])} and 16 more")
+    assert len(found.randomly_initialized) == 22
+    assert found.tensors.endswith(
+        f"randomly initialized: {', '.join(found.randomly_initialized[:6])} and 16 more"
+    )
 
 
 def test_a_classifier_of_another_size_counts_as_missing_where_it_may_be(state: State) -> None:
@@ -316,7 +318,7 @@ def test_a_classifier_of_another_size_counts_as_missing_where_it_may_be(state: S
     }
     found = opened(state | classifier, "head.block.2.")
     assert found.num_classes == 19
-    assert set(found.drawn) == CLASSIFIER
+    assert set(found.randomly_initialized) == CLASSIFIER
     assert found.state["decoder.2.weight"].shape == (19, 256, 1, 1)
 
 
@@ -330,7 +332,7 @@ def test_two_levels_may_lack_the_main_one() -> None:
     foreign = format_named("AdaptSegNet two-level DeepLab-v2")
     found = opened(without(file_of(foreign), "layer6."), "layer6.")
     assert found.format is foreign
-    assert (found.num_classes, len(found.drawn)) == (19, 8)
+    assert (found.num_classes, len(found.randomly_initialized)) == (19, 8)
 
 
 def initial_file() -> State:
@@ -344,7 +346,7 @@ def initial_file() -> State:
 def test_a_head_for_other_classes_may_be_drawn_anew() -> None:
     assert opened(initial_file()).num_classes == 21
     found = opened(initial_file(), "layer5.")
-    assert (found.num_classes, len(found.drawn)) == (19, 8)
+    assert (found.num_classes, len(found.randomly_initialized)) == (19, 8)
     assert found.state["main.conv2d_list.0.weight"].shape == (19, 2048, 3, 3)
 
 
@@ -436,8 +438,8 @@ def test_a_trunk_is_told_to_serve_as_initial_weights(
     trunk |= {head: torch.zeros(1) for head in heads}
     said = describe_unknown(prefixed(trunk), "some/trunk.pth")
     assert said.startswith(
-        f"it holds the trunk of a {name} of width {width}, which serves as initial weights: --set "
-        "model.backbone_weights=some/trunk.pth; nearest of the files"
+        f"it holds the backbone of a {name} of width {width}, which can be used as initial "
+        "weights: --set model.backbone_weights=some/trunk.pth; nearest of the files"
     )
     assert "trunk" not in describe_unknown(trunk | {"decode.bias": torch.zeros(1)}, "whole.pth")
     del trunk["layer4.1.conv2.weight"]

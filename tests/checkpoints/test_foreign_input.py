@@ -182,7 +182,7 @@ SECOND = "\ndef toy_other():\n    return toy_longer()\n"
         (
             STUDY + SECOND,
             "",
-            r"study\.py holds 2 .* parameters: toy_longer, toy_other; write .*:NAM",
+            r"study\.py has 2 .* parameters: toy_longer, toy_other; write .*:NAM",
         ),
         (
             STUDY,
@@ -190,14 +190,14 @@ SECOND = "\ndef toy_other():\n    return toy_longer()\n"
             r"study\.py has no preset 'toy_longr'; did you mean \"toy_longer\"\?",
         ),
         (STUDY, ":_hidden", r"has no preset '_hidden'; known: toy_longer"),
-        ("x = 1\n", "", r"study\.py holds 0 functions without parameters; write .*study\.py:NAME"),
-        ("x = 1\n", ":a", r"has no preset 'a'; no function without parameters is there"),
+        ("x = 1\n", "", r"study\.py has 0 functions without parameters; write .*study\.py:NAME"),
+        ("x = 1\n", ":a", r"has no preset 'a'; it has no function without parameters"),
         ("def a():\n    return 3\n", "", r"a\(\) returned a int; allowed: an Experiment"),
-        ("def a(:\n", "", r"study\.py, line 1: .*: mend the preset"),
-        ("x = 1\ny = z\n", "", r"study\.py, line 2: NameError: name 'z' is not defined: mend it"),
+        ("def a(:\n", "", r"study\.py, line 1: .*: fix it"),
+        ("x = 1\ny = z\n", "", r"study\.py, line 2: NameError: name 'z' is not defined: fix it"),
         ("def a():\n    return 1 / 0\n", "", r"study\.py, line 2: ZeroDivisionError: division by"),
         ("import nowhere_to_be_found\n", "", r"line 1: ModuleNotFoundError: No module named"),
-        ("raise SystemExit(0)\n", "", r"study\.py, line 1: SystemExit: 0: mend it"),
+        ("raise SystemExit(0)\n", "", r"study\.py, line 1: SystemExit: 0: fix it"),
         ("a = '\x00'\n", "", r"study\.py"),
     ],
 )
@@ -211,7 +211,7 @@ def test_what_is_wrong_with_a_file_of_presets_is_said(
 
 
 def test_a_missing_file_of_presets(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"there is no file .*nothing\.py; write FILE\.py:NAME"):
+    with pytest.raises(InputError, match=r"nothing\.py is not a file; write FILE\.py:NAME"):
         load_preset(f"{tmp_path}/nothing.py:a")
     assert not any(".py" in name for name in PRESETS)
 

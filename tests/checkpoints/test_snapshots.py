@@ -17,7 +17,6 @@ from factories import file_of, tiny_snapshot
 from tiny_runs import CROP, assert_different, assert_same, tiny_model
 from uda.checkpoints.formats import FORMATS, SEGMENTRON
 from uda.checkpoints.snapshots import (
-    FORMAT,
     Snapshot,
     load,
     load_weights,
@@ -25,6 +24,7 @@ from uda.checkpoints.snapshots import (
     save,
     snapshot_values,
 )
+from uda.checkpoints.stored import FORMAT
 from uda.evaluation.evaluate import EvaluationConfig
 from uda.experiments import load_preset
 from uda.labels.spaces import CITYSCAPES
@@ -222,7 +222,7 @@ def test_a_label_space_that_contradicts_itself_is_refused(
 
 def test_a_snapshot_of_ours_may_lack_nothing(path: Path) -> None:
     message = refusal(lambda: load(path, partial=["decoder."]))
-    assert message == f"--partial: {path} is a snapshot of ours, which is whole: leave it"
+    assert message == f"--partial: {path} is a snapshot of ours, which is complete: omit it"
 
 
 @pytest.fixture(scope="module")
@@ -258,8 +258,8 @@ def test_what_a_foreign_file_lacks_is_drawn_and_said(tmp_path: Path) -> None:
     message = refusal(lambda: load(tmp_path / "part.pth"))
     assert "591 of 592 tensors match, 1 (head.block.2.weight, ...) missing" in message
     found = load(tmp_path / "part.pth", partial=["head.block.2"])
-    assert found.report["tensors"].endswith("newly drawn: head.block.2.weight")
-    assert found.initial_weights.endswith("; 1 tensors newly drawn")
+    assert found.report["tensors"].endswith("randomly initialized: head.block.2.weight")
+    assert found.initial_weights.endswith("; 1 tensors randomly initialized")
     network = uda.load(tmp_path / "part.pth", partial="head.block.2")
     assert_same(network.state_dict(), found.student)
     assert found.student["decoder.2.weight"].any()
@@ -287,7 +287,7 @@ def test_a_foreign_file_for_other_classes_is_told_what_it_serves_as(tmp_path: Pa
     assert f"initial weights: --set model.backbone_weights={path}" in message
     config = DeepLabV2Config(backbone_weights=str(path), levels=1)
     assert config.build(19).provenance.startswith("file init.pth sha256:")
-    assert "8 tensors newly" in load(path, partial=["layer5."]).initial_weights
+    assert "8 tensors randomly" in load(path, partial=["layer5."]).initial_weights
 
 
 def test_tensors_are_taken_out_of_a_file_that_could_run_code(tmp_path: Path) -> None:

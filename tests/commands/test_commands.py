@@ -19,14 +19,14 @@ from uda.data.pseudo_label_folder import read_manifest
 from uda.experiments import PRESETS
 
 NETWORK_OPTIONS = {
-    "--restore-from", "--partial", "--weights", "--data-root", "--dataset", "--protocol",
+    "--restore-from", "--partial", "--code", "--weights", "--data-root", "--dataset", "--protocol",
     "--input-size",
     "--scales", "--flip", "--window", "--overlap", "--adapt-bn", "--workers", "--device",
 }  # fmt: skip
 OPTIONS = {
     "train_uda.py": {
         "--preset", "--list", "--data-root", "--set", "--restore-from", "--skip-nonfinite", "--run",
-        "--smoke", "--sanity-check", "--resume", "--device",
+        "--smoke", "--sanity-check", "--resume", "--code-changed", "--device",
     },
     "eval_single.py": NETWORK_OPTIONS
     | {"--split", "--format", "--sets", "--boundary", "--measures", "--json", "--export"},

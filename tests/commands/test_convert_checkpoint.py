@@ -99,9 +99,12 @@ def test_what_may_be_missing_is_drawn_once_and_for_all(
 ) -> None:
     part = {name: t for name, t in weights.items() if not name.startswith("head.block.2.")}
     path = converted(tmp_path, part, "--partial", "head.block.2.weight", "head.block.2.bias")
-    assert "; newly drawn: head.block.2.weight, head.block.2.bias\n" in capsys.readouterr().out
+    assert (
+        "; randomly initialized: head.block.2.weight, head.block.2.bias\n"
+        in capsys.readouterr().out
+    )
     found = load(path)
-    assert found.initial_weights.endswith("; 2 tensors newly drawn")
+    assert found.initial_weights.endswith("; 2 tensors randomly initialized")
     assert_same(found.student, load(tmp_path / "in.pth", partial=["head.block.2"]).student)
 
 

@@ -37,9 +37,8 @@ from uda.objectives.class_mix import ClassMixConfig
 from uda.optim.teacher import TeacherConfig
 from uda.training import loop as engine
 from uda.training.run import Run, StepResult
-from uda.training.run_folder import RunFolder
+from uda.training.run_folder import RunPlan
 from uda.training.step import _collect_views, train_step
-from uda.utilities.config_tree import to_plain
 
 
 def everything_that_moves(toy_root: Path) -> Experiment:
@@ -75,9 +74,11 @@ def saved(moved: Run, toy_root: Path, tmp_path_factory: pytest.TempPathFactory) 
     path.mkdir()
     experiment = moved.experiment
     data = open_training_data(experiment.data, seed=0, evaluated="cityscapes")
-    folder = RunFolder(path, "tiny", to_plain(experiment), data, data.supervision, "random")
-    folder.save_resume(moved.state())
-    return folder.load_resume().state
+    plan = RunPlan(path, "tiny", experiment, data)
+    plan.started(supervision="none", initial_weights="random").save_resume(moved.state())
+    resumed = plan.load_resume()
+    assert resumed is not None
+    return resumed.state
 
 
 def two_steps_after(state: Mapping[str, Any], experiment: Experiment) -> dict[str, Tensor]:

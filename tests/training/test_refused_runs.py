@@ -36,13 +36,13 @@ def test_snapshots_without_a_state_to_resume_from_are_refused_with_a_way_out(
     experiment = tiny_preset("toy_source_only", toy_root, steps=2)
     run_to_end(experiment, tmp_path / "run")
     (tmp_path / "run/resume.pth").unlink()
-    with pytest.raises(InputError, match=r"no resume\.pth to go on from: choose another folder"):
+    with pytest.raises(InputError, match=r"its first resume\.pth: add --resume to start it over"):
         run_to_end(experiment, tmp_path / "run")
 
 
 def test_resuming_what_was_never_begun_is_refused(toy_root: Path, tmp_path: Path) -> None:
     experiment = tiny_preset("toy_source_only", toy_root, steps=2)
-    with pytest.raises(InputError, match=r"there is nothing to resume; leave --resume"):
+    with pytest.raises(InputError, match=r"there is nothing to resume; omit --resume"):
         run_to_end(experiment, tmp_path / "run", resume=True)
     assert not (tmp_path / "run").exists()
 

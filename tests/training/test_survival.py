@@ -101,7 +101,7 @@ def test_a_damaged_resume_file_costs_the_steps_since_the_one_before(
     run_to_end(experiment_of(toy_root), folder, resume=True)
     out = capsys.readouterr().out
     assert f"{folder}/resume.pth cannot be read" in out
-    assert f"going on from {folder}/resume.previous.pth" in out
+    assert f"continuing from {folder}/resume.previous.pth" in out
     assert "steps            4 to 6, on cpu" in out
     assert_same(files(folder), undisturbed)
     assert [path.name for path in folder.glob("*.partial")] == ["pseudo_labels.partial"]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
+from uda.labels.spaces import CITYSCAPES, LabelSpace
 from uda.models.deeplabv2 import DeepLabV2Config
 from uda.models.encoders.base import CAFFE, IMAGENET, Normalization
 from uda.models.encoders.resnet import ResNetConfig
@@ -22,7 +23,7 @@ _LOOKALIKES = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ForeignFormat:
-    """How a project names what one of our networks is made of."""
+    """How a project names the parts of one of our networks."""
 
     name: str  # in words
     network: Callable[[], ResNetConfig]  # without weights of its own
@@ -30,7 +31,8 @@ class ForeignFormat:
     unused: frozenset[str]  # their entries that the network never reads
     classifier: str  # their tensor with as many rows as there are classes
     normalization: Normalization  # of the network
-    supervision: str  # what target labels it has seen
+    label_space: LabelSpace = CITYSCAPES  # as many classes of another label space are others
+    supervision: str  # what target labels it was trained with
     protocol: str  # that its authors evaluate it by; a name in uda/evaluation/protocols.py
     quirks: str  # what the network does that no tensor shows, in words
 
@@ -43,8 +45,9 @@ class ForeignFormat:
         return _exchange(own, {ours: theirs for theirs, ours in self.prefixes.items()})
 
     @property
-    def trunk_is_bare(self) -> bool:
-        """Whether the trunk's names are torchvision's, so that a file serves as initial weights."""
+    def backbone_is_bare(self) -> bool:
+        """Whether the backbone has torchvision's names, so that a file can be used as initial
+        weights."""
         return "" in self.prefixes
 
 
@@ -79,7 +82,7 @@ SEGMENTRON = ForeignFormat(
     unused=frozenset({"encoder.fc.weight", "encoder.fc.bias"}),  # ImageNet's classifier
     classifier="head.block.2.weight",
     normalization=IMAGENET,
-    # Of deeplabv3_plus_resnet101_segmentron.pth; a file cannot show that it is another's.
+    # Of deeplabv3_plus_resnet101_segmentron.pth; another file of the format looks the same.
     supervision="ground truth (2975 images)",
     protocol="segmentron",
     quirks=f"output stride 16; corners aligned; {_IMAGENET_QUIRKS}",

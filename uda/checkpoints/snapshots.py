@@ -1,10 +1,10 @@
-"""Saved state: snapshots to evaluate and go on from, and the state that a resumed run needs."""
+"""Snapshots: what a run saves to evaluate, to start from and to resume."""
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict, TypeGuard
+from typing import Any, Literal
 
 import numpy as np
 import PIL
@@ -14,71 +14,26 @@ from torch import Tensor, nn
 
 from uda.checkpoints.foreign import ForeignCheckpoint, describe_unknown, read_foreign
 from uda.checkpoints.recovery import recover_tensors
+from uda.checkpoints.stored import FORMAT, complete, is_ours, plain_label_space, stored_space
 from uda.data.config import DataConfig
-from uda.data.datasets.cityscapes import CITYSCAPES
-from uda.data.registry import LABEL_SPACES
+from uda.data.registry import scored_dataset
 from uda.evaluation.evaluate import EvaluationConfig
 from uda.labels.spaces import LabelSpace
+from uda.models.decoders.base import DecoderConfig
 from uda.models.registry import model_from_plain
 from uda.models.segmenter import ModelConfig, Segmenter
-from uda.optim.plateau import PlateauState
 from uda.utilities.atomic_files import replacing
 from uda.utilities.config_tree import from_plain, to_plain
 from uda.utilities.errors import InputError, require, shortened
-from uda.utilities.schema import Plain, fault
+from uda.utilities.user_code import (
+    StoredCode,
+    UserCode,
+    code_changes,
+    is_user_class,
+    run_file,
+)
+from uda.utilities.version import __version__
 from uda.utilities.weight_files import UnsafeFileError, identity, listed, read_weights
-
-FORMAT = "uda-snapshot-1"
-
-
-class _LabelSpace(TypedDict):
-    name: str
-    classes: tuple[str, ...]
-    # The rest of a LabelSpace; snapshots that lack it are of label spaces known to this library.
-    report_names: NotRequired[tuple[str, ...]]
-    palette: NotRequired[tuple[tuple[int, ...], ...]]
-    raw_to_train: NotRequired[dict[int, int]]
-    mirror_swaps: NotRequired[tuple[tuple[int, ...], ...]]
-    unscored: NotRequired[tuple[int, ...]]
-    raw_colors: NotRequired[tuple[tuple[int, ...], ...]]
-    raw_channel: NotRequired[str]  # younger than the others
-
-
-class _Optimizer(TypedDict):
-    state: dict[int, dict[str, Tensor | None]]  # by the number of the parameter
-    param_groups: list[dict[str, Plain]]
-
-
-class _Training(TypedDict):
-    objectives: dict[str, dict[str, Tensor]]
-    optimizers: dict[str, _Optimizer]
-    skipped: int
-    plateau: NotRequired[PlateauState | None]  # unknown to versions before it
-
-
-class _Experiment(TypedDict):
-    model: dict[str, Plain]
-    data: dict[str, Plain]
-    evaluation: dict[str, Plain]
-
-
-class _Stored(TypedDict):
-    """What a file of ours has to hold."""
-
-    preset: str
-    experiment: dict[str, Plain]
-    label_space: _LabelSpace
-    supervision: str
-    initial_weights: str
-    step: int
-    scores: dict[str, Plain] | None
-    versions: dict[str, str]
-    student: dict[str, Tensor]
-    teacher: dict[str, Tensor] | None
-    training: NotRequired[_Training]  # of resume.pth
-    samples: NotRequired[str]  # of resume.pth
-    unfinished: NotRequired[bool]  # of resume.pth
-
 
 _FIELDS = ("preset", "experiment", "label_space", "supervision", "initial_weights", "step",
            "scores", "versions", "student", "teacher")  # fmt: skip
@@ -99,7 +54,10 @@ class Snapshot:
     versions: dict[str, str]
     student: dict[str, Tensor]
     teacher: dict[str, Tensor] | None
-    # What is to be said of a foreign file: which tensors matched, what no tensor shows. Not saved.
+    code: StoredCode | None = None  # the user's file that some classes of the preset are from
+    # Not saved: that file, as the user gave it now; and what to say of the file: which tensors of
+    # a foreign one matched, what no tensor shows, whether the code has changed.
+    given_code: UserCode | None = None
     report: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -109,7 +67,27 @@ class Snapshot:
 
     @property
     def model(self) -> ModelConfig:
-        return model_from_plain(self.experiment["model"], origin="snapshot")
+        values = self.experiment["model"]
+        kinds: dict[object, type] = {
+            inner.get("type"): DecoderConfig
+            for inner in values.values()
+            if isinstance(inner, dict) and is_user_class(inner.get("type"))
+        }
+        if is_user_class(values.get("type")):
+            kinds[values["type"]] = ModelConfig
+        own = {str(n): self._code_for(str(n)).find(str(n), kind) for n, kind in kinds.items()}
+        return model_from_plain(values, origin="snapshot", others=own)
+
+    def _code_for(self, name: str) -> UserCode:
+        """The user's file; InputError, naming the option, when it was not given."""
+        if self.given_code is not None:
+            return self.given_code
+        path = name.rpartition(":")[0] if self.code is None else self.code["path"]
+        raise InputError(
+            f"this snapshot has a network of a user's file, {shortened(name)}: give that file with "
+            f"--code FILE.py, or uda.load(..., code=FILE); it was {shortened(path)} in training. "
+            "The file is run, so read it first"
+        )
 
     @property
     def data(self) -> DataConfig:
@@ -127,7 +105,7 @@ class Snapshot:
         state = self.student if weights == "student" else self.teacher
         if state is None:
             raise InputError(
-                "this snapshot has no teacher: its run had none, or had not asked it yet; use the "
+                "this snapshot has no teacher: its run had none, or had not used it yet; use the "
                 "student"
             )
         model = replace(self.model, backbone_weights="none")  # the snapshot brings its own
@@ -135,7 +113,7 @@ class Snapshot:
             shapes = model.build(self.label_space.num_classes).state_dict()
         _check_fit(shapes, state, "snapshot")
         segmenter = model.build(self.label_space.num_classes)
-        load_weights(segmenter, state, origin="snapshot")
+        segmenter.load_state_dict(state)
         return segmenter.eval().to(memory_format=torch.channels_last)
 
 
@@ -162,6 +140,7 @@ def _is_alike(own: Tensor, other: Tensor) -> bool:
 def versions() -> dict[str, str]:
     """What the run was computed with."""
     return {
+        "uda": __version__,
         "python": platform.python_version(),
         "torch": str(torch.__version__),  # of a class of its own, which weights_only refuses
         "torchvision": torchvision.__version__,
@@ -173,11 +152,9 @@ def versions() -> dict[str, str]:
 def snapshot_values(snapshot: Snapshot) -> dict[str, Any]:
     """The snapshot as a dict of tensors and plain values, as `save` wants it."""
     values = {name: getattr(snapshot, name) for name in _FIELDS}
-    values["label_space"] = {
-        part.name: getattr(snapshot.label_space, part.name)
-        for part in fields(LabelSpace)
-        if part.init
-    }
+    values["label_space"] = plain_label_space(snapshot.label_space)
+    if snapshot.code is not None:
+        values["code"] = snapshot.code
     return {"format": FORMAT} | values
 
 
@@ -194,20 +171,9 @@ def read(path: Path) -> dict[str, Any]:
     Raises InputError when it is missing, damaged, or not ours.
     """
     content = _content(path)
-    if not _is_ours(content):
+    if not is_ours(content):
         raise InputError(f"{path} {_NOT_OURS}; snapshots are written by train_uda.py: give one")
-    return _complete(content, path)
-
-
-def _is_ours(content: object) -> TypeGuard[dict[str, Any]]:
-    found = content.get("format") if isinstance(content, dict) else None
-    return isinstance(found, str) and found == FORMAT  # a tensor would be compared one by one
-
-
-def _complete(content: dict[str, Any], path: Path) -> dict[str, Any]:
-    wrong = fault(content, _Stored) or fault(content["experiment"], _Experiment, "experiment")
-    require(not wrong, f"{path} is damaged: {wrong}; give another snapshot of that run")
-    return content
+    return complete(content, path)
 
 
 def _content(path: Path) -> object:
@@ -219,15 +185,22 @@ def _content(path: Path) -> object:
     )
 
 
-def load(path: Path, *, partial: Sequence[str] = (), recover: bool = False) -> Snapshot:
+def load(
+    path: Path,
+    *,
+    partial: Sequence[str] = (),
+    recover: bool = False,
+    code: Path | None = None,
+) -> Snapshot:
     """The snapshot in a file of ours, or the network in one of the known foreign files, see
     uda/checkpoints/formats.py. What `read` refuses is refused, and:
 
     a label space that this library does not know, or knows with other classes; a foreign file that
-    lacks a tensor that does not begin as one of `partial`, see `read_foreign`; `partial` for a file
-    of ours or for tensors that are there.
+    lacks a tensor whose name does not begin with one of `partial`, see `read_foreign`; `partial`
+    for a file of ours or for tensors that are there; `code` for a file that needs none.
 
-    With `recover`, the tensors are also taken out of a file that holds what could run code.
+    With `recover`, the tensors are also taken out of a file that holds what could run code. `code`:
+    the user's file with the network's class; it is run.
     """
     dropped: list[str] = []
     try:
@@ -236,73 +209,61 @@ def load(path: Path, *, partial: Sequence[str] = (), recover: bool = False) -> S
         if not recover:
             raise
         content, dropped = recover_tensors(path)
-    if not _is_ours(content):
+    if not is_ours(content):
+        require(code is None, f"--code {code}: {path} is not a snapshot of ours: omit it")
         snapshot = _from_foreign(content, path, partial)
         if dropped:
             snapshot.report["dropped"] = listed(dropped)
         return snapshot
-    require(not partial, f"--partial: {path} is a snapshot of ours, which is whole: leave it")
-    values = _complete(content, path)
-    space = _stored_space(values["label_space"], path)
-    return Snapshot(**{field: values[field] for field in _FIELDS} | {"label_space": space})
-
-
-def _stored_space(stored: Mapping[str, Any], path: Path) -> LabelSpace:
-    """The label space of a snapshot: one that this library knows, or the one that is stored.
-
-    Raises InputError when it is neither, or is damaged.
-    """
-    name, classes = stored["name"], tuple(stored["classes"])
-    known = LABEL_SPACES.get(name)
-    parts = {part.name for part in fields(LabelSpace) if part.init}
-    whole = stored.keys() >= parts - {"raw_channel"}
-    require(
-        known.classes == classes if known is not None else whole,
-        f"{path}: its label space is {shortened(name)} with {len(classes)} classes; known: "
-        f"{_known_spaces()}",
+    require(not partial, f"--partial: {path} is a snapshot of ours, which is complete: omit it")
+    values = complete(content, path)
+    space = stored_space(values["label_space"], path)
+    snapshot = Snapshot(
+        **{field: values[field] for field in _FIELDS} | {"label_space": space},
+        code=values.get("code"),
     )
-    if known is not None:
-        return known
-    triples = all(len(color) == 3 for color in (*stored["palette"], *stored["raw_colors"]))
-    pairs = all(len(pair) == 2 for pair in stored["mirror_swaps"])
+    if code is not None:
+        _add_code(snapshot, path, code)
+    return snapshot
+
+
+def _add_code(snapshot: Snapshot, path: Path, code: Path) -> None:
+    """Runs the user's file `code` for its classes, and reports whether it is that of training."""
     require(
-        triples and pairs,
-        f"{path} is damaged: its label space has odd colors or pairs; give another snapshot",
+        snapshot.code is not None,
+        f"--code {code}: {path} is of a preset without classes of its own: omit it",
     )
-    try:
-        return LabelSpace(**{name: stored[name] for name in parts & stored.keys()})
-    except InputError as error:
-        raise InputError(f"{path} is damaged: {error}; give another snapshot") from None
-
-
-def _known_spaces() -> str:
-    return ", ".join(f"{s.name} with {s.num_classes}" for s in LABEL_SPACES.values())
+    snapshot.given_code = run_file(code)
+    changes = code_changes(snapshot.code, snapshot.given_code.stored())
+    snapshot.report["code"] = (
+        f"warning: changed since training: {', '.join(changes)}"
+        if changes
+        else f"{code} as trained"
+    )
 
 
 def _from_foreign(content: object, path: Path, partial: Sequence[str]) -> Snapshot:
     """A foreign file as a snapshot of step 0, scored as its authors did."""
-    # All known formats are of networks for Cityscapes' classes; as many of another label space, or
-    # of one of a user's, would be others.
-    space = CITYSCAPES.label_space
-    foreign = read_foreign(
-        content, origin=str(path), partial=partial, drawn_classes=space.num_classes
-    )
+    foreign = read_foreign(content, origin=str(path), partial=partial)
     if foreign is None:
         raise InputError(f"{path} {_NOT_OURS}; {describe_unknown(content, str(path))}")
+    space = foreign.format.label_space
     _check_classes(foreign, space, path)
-    evaluation = EvaluationConfig.following(foreign.format.protocol, dataset=CITYSCAPES.name)
+    dataset = scored_dataset(space).name
+    evaluation = EvaluationConfig.following(foreign.format.protocol, dataset=dataset)
     experiment = {
         "model": {"type": type(foreign.model).__name__} | to_plain(foreign.model),
         "data": to_plain(DataConfig()),
         "evaluation": to_plain(evaluation),
     }
-    drawn = f"; {len(foreign.drawn)} tensors newly drawn" if foreign.drawn else ""
+    drawn = foreign.randomly_initialized
+    new = f"; {len(drawn)} tensors randomly initialized" if drawn else ""
     return Snapshot(
         preset=foreign.format.name,
         experiment=experiment,
         label_space=space,
         supervision=foreign.format.supervision,
-        initial_weights=identity(path) + drawn,
+        initial_weights=identity(path) + new,
         step=0,
         scores=None,
         versions={},
@@ -315,9 +276,9 @@ def _from_foreign(content: object, path: Path, partial: Sequence[str]) -> Snapsh
 def _check_classes(foreign: ForeignCheckpoint, space: LabelSpace, path: Path) -> None:
     """Raises InputError when the network has not as many classes as the label space."""
     heads = [n for n, own in foreign.format.prefixes.items() if not own.startswith("backbone.")]
-    use = f"let its heads be drawn anew with --partial {' '.join(heads)}"
-    if foreign.format.trunk_is_bare:
-        use += f", or take its trunk as initial weights: --set model.backbone_weights={path}"
+    use = f"re-initialize its heads with --partial {' '.join(heads)}"
+    if foreign.format.backbone_is_bare:
+        use += f", or use its backbone as initial weights: --set model.backbone_weights={path}"
     require(
         foreign.num_classes == space.num_classes,
         f"{path}: {foreign.format.name} with {foreign.num_classes} classes; known: {space.name} "

@@ -147,6 +147,10 @@ def add_network_options(parser: argparse.ArgumentParser, *, data_sets: bool = Tr
         help="tensors of another project's network that FILE may lack: names, or how they begin",
     )  # fmt: skip
     network.add_argument(
+        "--code", metavar="FILE.py", type=Path,
+        help="your Python file that defines the network of FILE; it is run",
+    )  # fmt: skip
+    network.add_argument(
         "--weights", choices=("student", "teacher"), default="student", help="default: student"
     )
     network.add_argument(
@@ -203,6 +207,7 @@ def network_from(
         device=device,
         weights=arguments.weights,
         partial=arguments.partial,
+        code=arguments.code,
         protocol=arguments.protocol,
         changes=changes,
         adapt_bn=arguments.adapt_bn,

@@ -41,6 +41,10 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         "--resume", nargs="?", const=True, default=False, type=Path, metavar="PATH",
         help="continue an interrupted run; with a path, from that copy of its resume.pth",
     )  # fmt: skip
+    parser.add_argument(
+        "--code-changed", action="store_true",
+        help="with --resume: the classes in the preset's file have changed, continue with them",
+    )  # fmt: skip
     add_device(parser)
     return parser.parse_args(arguments)
 
@@ -72,6 +76,8 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
             resume=arguments.resume,
             resume_with=resume_command(sys.argv),
             remarks=[*filter(None, [note_on_name(arguments.preset)]), *changed.remarks, *remarks],
+            remarks=(*changed.remarks, *remarks),
+            code_changed=arguments.code_changed,
         )
         print(compare(scores, preset, experiment.train.steps, scored).text, end="")
         print(format_scores("log", scores, space, {}))

@@ -33,6 +33,15 @@ LAYOUTS = {
 LABEL_SPACES = {layout.label_space.name: layout.label_space for layout in LAYOUTS.values()}
 
 
+def scored_dataset(space: LabelSpace) -> Layout:
+    """The data set of that label space that has a split to score on."""
+    return next(
+        layout
+        for layout in LAYOUTS.values()
+        if layout.label_space is space and len(layout.splits) > 1
+    )
+
+
 def layout_named(name: str) -> Layout:
     """The data set called `name`, or described by the TOML file of this name; InputError with the
     nearest name when there is none."""

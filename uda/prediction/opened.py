@@ -43,6 +43,7 @@ def open_network(
     device: torch.device,
     weights: Literal["student", "teacher"] = "student",
     partial: Sequence[str] = (),
+    code: Path | None = None,
     protocol: str | None = None,
     changes: Mapping[str, Any] | None = None,
     adapt_bn: Path | None = None,
@@ -53,12 +54,13 @@ def open_network(
 ) -> OpenedNetwork:
     """The network in the file `path`, ready to be shown images.
 
+    `code`: the user's file that defines the network, if one does; it is run.
     `protocol`, then `changes` of single fields, replace the snapshot's own protocol. `adapt_bn`:
     first re-estimate batch norm on the images below this folder. With `data`, images come from a
     data set: `dataset` or the snapshot's, below `data_root` or the snapshot's; that of the run's
     `target`, or the one that is scored. Raises InputError when any of it cannot be had.
     """
-    snapshot = load_snapshot(path, partial=partial)
+    snapshot = load_snapshot(path, partial=partial, code=code)
     configured_root = data_root or snapshot.data.root
     if data:  # refuses before any work is done
         snapshot = _on_data(snapshot, path, data_root, dataset, target=target)

@@ -27,12 +27,11 @@ from uda.training.records import (
     keep_records,
     summarize,
 )
-from uda.training.run_folder import RunFolder
+from uda.training.run_folder import RunPlan
 from uda.training.session import Session, open_session
 from uda.training.signals import FROM_PYTHON, EvaluationCutOff, Stopped, stop_on_signals
 from uda.training.start import evaluate_first_weights, first_weights
 from uda.training.step import train_step
-from uda.utilities.config_tree import to_plain
 from uda.utilities.distributed import check_batch_size
 from uda.utilities.errors import require
 from uda.utilities.host_memory import keep_freed_memory
@@ -47,6 +46,7 @@ def train(
     resume: bool | Path = False,
     resume_with: str = FROM_PYTHON,
     remarks: Sequence[str] = (),
+    code_changed: bool = False,
 ) -> Scores:
     """Runs `experiment` to its end in the folder `path` and returns the scores of the last step.
 
@@ -69,12 +69,12 @@ def train(
             return evaluate_first_weights(experiment, path, preset=preset, device=device, stop=stop)
         data, validation = _open_data(experiment)
         check_batch_size(experiment.train.batch_size)
-        folder = RunFolder(path, preset, to_plain(experiment), data, data.supervision, "")
+        plan = RunPlan(path, preset, experiment, data)
         if not resume:
-            folder.refuse_if_used()
-        with folder.opened(new=not resume):
+            plan.refuse_if_used()
+        with plan.opened(new=not resume):
             run, folder, unfinished = first_weights(
-                experiment, folder, device=device, resume=resume
+                plan, device=device, resume=resume, code_changed=code_changed
             )
             with open_session(run, folder, validation, stop, unfinished=unfinished) as session:
                 return _run_to_end(session, remarks, unfinished=unfinished)

@@ -1,98 +1,86 @@
-"""The folder of one run: which files it holds, and how a run is taken up again."""
+"""The folder of a run: its files, its lock, and what a resumed run continues from."""
 
 import hashlib
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from uda.checkpoints import snapshots
 from uda.checkpoints.snapshots import Snapshot
 from uda.data.training import TrainingData
+from uda.experiment import Experiment
 from uda.training.signals import Stopped
 from uda.utilities.atomic_files import clear_write_errors, remove_partial
-from uda.utilities.config_tree import differences
+from uda.utilities.config_tree import differences, to_plain, with_defaults
 from uda.utilities.distributed import any_of, is_main, wait_for_all
 from uda.utilities.errors import InputError, WriteError, require
 from uda.utilities.locks import sole_writer
+from uda.utilities.user_code import StoredCode, code_changes, stored_code
 
 RESUME = "resume.pth"
 PREVIOUS = "resume.previous.pth"  # what `resume.pth` was before it was last replaced
 
-# A resumed run may differ in these: they leave every update as it is.
+_BLOCK = 2**22  # bytes
+
+# A resumed run may differ in these: they do not change the updates.
 _FREE = ("data.root", "data.workers", "train.log_every", "train.snapshot_every",
          "train.resume_every", "train.skip_nonfinite", "train.unlabeled_images",
          "evaluation.")  # fmt: skip
 
 
 class Resumed(NamedTuple):
-    """What an interrupted run had come to."""
+    """The state of an interrupted run."""
 
     state: dict[str, Any]  # for Run.load_state
     supervision: str
     initial_weights: str
-    unfinished: bool  # whether records of its step were still to be made
+    unfinished: bool  # whether records of its step are still to be made
 
 
 @dataclass(frozen=True, slots=True)
-class RunFolder:
-    """Writes a run's snapshots and the state that `--resume` goes on from."""
+class RunPlan:
+    """A run before it has weights: its preset, its data and its folder."""
 
     path: Path
     preset: str
-    experiment: dict[str, Any]  # plain values
+    experiment: Experiment
     data: TrainingData
-    supervision: str
-    initial_weights: str
+    plain: dict[str, Any] = field(init=False)  # the experiment
+    code: StoredCode | None = field(init=False)  # the user's file, if it has classes from one
 
-    def save_snapshot(self, state: Mapping[str, Any], scores: dict[str, Any] | None) -> Path:
-        """Writes `<source>_<step>.pth` from a run's state and the step's scores."""
-        path = self.snapshot_path(state["step"])
-        if is_main():
-            snapshots.save(snapshots.snapshot_values(self._snapshot(state, scores)), path)
-        return path
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "plain", to_plain(self.experiment))
+        object.__setattr__(self, "code", stored_code(self.experiment))
 
-    def snapshot_path(self, step: int) -> Path:
-        """Where `save_snapshot` writes that of a step."""
-        return self.path / f"{self.data.short_name}_{step}.pth"
+    def started(self, *, supervision: str, initial_weights: str) -> "RunFolder":
+        """The folder of the run that starts from these weights."""
+        return RunFolder(
+            self.path, self.preset, self.plain, self.data, self.code, supervision, initial_weights
+        )
 
-    def save_resume(self, state: Mapping[str, Any], *, unfinished: bool = False) -> None:
-        """Replaces `resume.pth`: a snapshot that holds, in addition, all that training moves, and
-        whether records of its step are `unfinished`. The file before stays as the previous one."""
-        if not is_main():
-            return
-        values = snapshots.snapshot_values(self._snapshot(state, None))
-        moved = ("objectives", "optimizers", "skipped", "plateau")
-        values["training"] = {name: state[name] for name in moved}
-        values["samples"] = self._samples_digest()
-        values["unfinished"] = unfinished
-        snapshots.save(values, self.path / RESUME, keep=self.path / PREVIOUS)
-
-    def load_resume(self, given: Path | None = None) -> Resumed:
-        """What to go on from: the state in the file or folder `given`, or else the run's own.
+    def load_resume(
+        self, given: Path | None = None, *, code_changed: bool = False
+    ) -> Resumed | None:
+        """What to continue from: the state in the file or folder `given`, or else the run's own.
+        None where this run was killed between its first snapshot and its first resume.pth.
 
         Raises InputError when there is none, or when the preset or the data are not those it was
-        written with.
+        written with; for another version of the user's code, unless `code_changed` allows it.
         """
+        if given is None and not self._resume_paths():
+            self._check_own_snapshots()
+            return None
         path, values = self._own_resume() if given is None else self._given_resume(given)
-        changed = [
-            name
-            for name in differences(self.experiment, values["experiment"])
-            if not name.startswith(self._free())
-        ]
-        changed = self._not_extended(changed, values["experiment"]["train"], path)
-        if changed:
-            raise InputError(
-                f"{path} was written with other values of {', '.join(changed)}: resume with the "
-                "same preset and overrides, or start another run with --run NAME"
-            )
-        if values["samples"] != self._samples_digest():
+        self._check_settings(path, values["experiment"])
+        if values["samples"] != _samples_digest(self.data):
             raise InputError(
                 f"{path} was written with other images or pseudo-labels, or another description of "
                 "them: restore the data as they were, or start another run with --run NAME"
             )
+        self._check_code(path, values.get("code"), allowed=code_changed)
         state = {name: values[name] for name in ("step", "student", "teacher")}
         return Resumed(
             state | values["training"],
@@ -104,7 +92,7 @@ class RunFolder:
     def _not_extended(self, changed: list[str], theirs: Mapping[str, Any], path: Path) -> list[str]:
         """What of the `changed` values is not a declared extension of the run that wrote `path`,
         whose values of `train` are `theirs`."""
-        ours, extended = self.experiment["train"], ("train.steps", "train.extended_from")
+        ours, extended = self.plain["train"], ("train.steps", "train.extended_from")
         before = (*theirs.get("extended_from", ()), theirs["steps"])
         if ours["steps"] > theirs["steps"] and ours["extended_from"] == before:
             return [name for name in changed if name not in extended]
@@ -116,28 +104,44 @@ class RunFolder:
         )
         return changed
 
-    def _free(self) -> tuple[str, ...]:
-        """What may differ; with a plateau not the evaluation, which then sets the rate."""
-        watched = self.experiment["train"]["plateau"] is not None
-        return tuple(name for name in _FREE if not (watched and name == "evaluation."))
+    def _check_settings(self, path: Path, stored: Mapping[str, Any]) -> None:
+        # A field that the file lacks is younger than the file: without it all was as by default.
+        whole = with_defaults(self.experiment, stored)
+        # With a plateau the evaluation sets the learning rate.
+        watched = self.experiment.train.plateau is not None
+        free = tuple(name for name in _FREE if not (watched and name == "evaluation."))
+        changed = [name for name in differences(self.plain, whole) if not name.startswith(free)]
+        changed = self._not_extended(changed, whole["train"], path)
+        require(
+            not changed,
+            f"{path} was written with other values of {', '.join(changed)}: resume with the "
+            "same preset and overrides, or start another run with --run NAME",
+        )
+
+    def _check_code(self, path: Path, stored: StoredCode | None, *, allowed: bool) -> None:
+        changes = ", ".join(code_changes(stored, self.code))
+        if not changes:
+            return
+        require(
+            allowed,
+            f"{path} was written with other code: {changes}; restore it, or add --code-changed to "
+            "continue with the code as it is now",
+        )
+        if is_main():
+            print(f"the code has changed since {path} was written: {changes}")
 
     def _own_resume(self) -> tuple[Path, dict[str, Any]]:
-        """The run's last state that can be read: a damaged file costs the steps since the one
-        before it."""
-        paths = [path for path in self._resume_files() if path.exists()]
-        require(
-            bool(paths),
-            f"{self.path / RESUME} does not exist: there is nothing to resume; leave --resume",
-        )
-        *paths, last = paths
+        """The run's last readable state: a damaged file costs the steps since the one before it."""
+        *paths, last = self._resume_paths()
         for path in paths:
             try:
                 return path, _resumable(path)
             except InputError as error:
+                _check_readable(path)
                 found = _resumable(last)
                 wait_for_all()  # every rank has read it
                 if is_main():
-                    print(f"{error}; going on from {last}, which takes its place")
+                    print(f"{error}; continuing from {last}, which replaces it")
                     last.replace(path)
                 return path, found
         return last, _resumable(last)
@@ -145,34 +149,46 @@ class RunFolder:
     def _given_resume(self, given: Path) -> tuple[Path, dict[str, Any]]:
         path = given / RESUME if given.is_dir() else given
         own = path.absolute().parent == self.path.absolute()
-        if not own and any(file.exists() for file in self._resume_files()):
+        if not own and self._resume_paths():
             raise InputError(
-                f"{self.path} holds a run of its own: --resume without a path goes on with it; to "
-                f"go on from {path}, choose another folder with --run NAME"
+                f"{self.path} holds a run of its own: --resume without a path continues it; to "
+                f"continue from {path}, choose another folder with --run NAME"
             )
         return path, _resumable(path)
 
-    def _resume_files(self) -> tuple[Path, Path]:
-        return self.path / RESUME, self.path / PREVIOUS
+    def _resume_paths(self) -> list[Path]:
+        return [path for path in (self.path / RESUME, self.path / PREVIOUS) if path.exists()]
+
+    def _check_own_snapshots(self) -> None:
+        """Without a resume.pth: the folder has snapshots of this very run, or InputError."""
+        found = sorted(self.path.glob(f"{self.data.short_name}_*.pth"))
+        require(
+            bool(found),
+            f"{self.path / RESUME} does not exist: there is nothing to resume; omit --resume",
+        )
+        snapshot = snapshots.load(found[0])
+        self._check_settings(found[0], snapshot.experiment)
+        if is_main():
+            print(f"{self.path / RESUME} does not exist: the run starts over from step 0")
 
     def refuse_if_used(self) -> None:
         """Raises InputError when another run has written here."""
-        if any(path.exists() for path in self._resume_files()):
+        if self._resume_paths():
             raise InputError(
-                f"{self.path} holds a run already: add --resume to go on with it, or choose "
-                "another folder with --run NAME"
+                f"{self.path} holds a run already: add --resume to continue it, or choose another "
+                "folder with --run NAME"
             )
         if any(self.path.glob("*.pth")):
             raise InputError(
-                f"{self.path} holds snapshots of a run, but no {RESUME} to go on from: choose "
-                "another folder with --run NAME, or remove this one"
+                f"{self.path} holds snapshots of a run that was stopped before its first {RESUME}: "
+                "add --resume to start it over, or choose another folder with --run NAME"
             )
 
     @contextmanager
     def opened(self, *, new: bool) -> Iterator[None]:
-        """Makes the folder, which nobody else may write to meanwhile, and removes what a process
-        that was killed had begun to write. A run that turns out to be impossible before it has
-        saved anything leaves no folder behind.
+        """Makes the folder, locks it against other writers, and removes the unfinished files of a
+        killed process. A run that turns out to be impossible before it has saved anything leaves
+        no folder behind.
 
         Raises InputError on every rank when another process has it, has made it a run's while this
         one, a `new` one, was starting, or when the disk does not take it.
@@ -180,7 +196,7 @@ class RunFolder:
         with ExitStack() as held:
             fresh = not self.path.exists()
             refusal = ""
-            if is_main():  # the others learn from it whether they may go on
+            if is_main():  # the others learn from it whether they may continue
                 try:
                     with clear_write_errors(self.path):
                         self.path.mkdir(parents=True, exist_ok=True)
@@ -202,6 +218,42 @@ class RunFolder:
                     shutil.rmtree(self.path)
                 raise
 
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Writes a run's snapshots and its resume.pth, and knows what they say of the run."""
+
+    path: Path
+    preset: str
+    experiment: dict[str, Any]  # plain values
+    data: TrainingData
+    code: StoredCode | None
+    supervision: str
+    initial_weights: str
+
+    def save_snapshot(self, state: Mapping[str, Any], scores: dict[str, Any] | None) -> Path:
+        """Writes `<source>_<step>.pth` from a run's state and the step's scores."""
+        path = self.snapshot_path(state["step"])
+        if is_main():
+            snapshots.save(snapshots.snapshot_values(self._snapshot(state, scores)), path)
+        return path
+
+    def snapshot_path(self, step: int) -> Path:
+        """Where `save_snapshot` writes that of a step."""
+        return self.path / f"{self.data.short_name}_{step}.pth"
+
+    def save_resume(self, state: Mapping[str, Any], *, unfinished: bool = False) -> None:
+        """Replaces `resume.pth`: a snapshot with all that training changes, and whether records of
+        its step are `unfinished`. The file before it becomes the previous one."""
+        if not is_main():
+            return
+        values = snapshots.snapshot_values(self._snapshot(state, None))
+        moved = ("objectives", "optimizers", "skipped", "plateau")
+        values["training"] = {name: state[name] for name in moved}
+        values["samples"] = _samples_digest(self.data)
+        values["unfinished"] = unfinished
+        snapshots.save(values, self.path / RESUME, keep=self.path / PREVIOUS)
+
     def _snapshot(self, state: Mapping[str, Any], scores: dict[str, Any] | None) -> Snapshot:
         return Snapshot(
             preset=self.preset,
@@ -214,17 +266,32 @@ class RunFolder:
             versions=snapshots.versions(),
             student=state["student"],
             teacher=state["teacher"],
+            code=self.code,
         )
 
-    def _samples_digest(self) -> str:
-        """Changes when an image joins or leaves, as the order of samples would be another, when
-        the pseudo-labels are made anew, and when a file describes its data set otherwise."""
-        dataset = self.data.dataset
-        names = [sample.name for domain in (dataset.source, dataset.target) for sample in domain]
-        if dataset.pseudo_labels is not None:
-            names.append(repr(dataset.pseudo_labels.manifest))
-        names += filter(None, self.data.described)
-        return hashlib.sha256("\n".join(names).encode()).hexdigest()
+
+def _samples_digest(data: TrainingData) -> str:
+    """Changes when an image is added or removed, as that changes the order of samples; when the
+    pseudo-labels are rewritten; and when a file describes its data set in another way."""
+    dataset = data.dataset
+    names = [sample.name for domain in (dataset.source, dataset.target) for sample in domain]
+    if dataset.pseudo_labels is not None:
+        names.append(repr(dataset.pseudo_labels.manifest))
+    names += filter(None, data.described)
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
+
+
+def _check_readable(path: Path) -> None:
+    """Raises InputError when the disk does not give the file's bytes: it may be undamaged."""
+    try:
+        with path.open("rb") as file:
+            while file.read(_BLOCK):
+                pass
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror or error}), so nothing is resumed and nothing "
+            "replaced: fix that and give the command again"
+        ) from error
 
 
 def _resumable(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where the weights of a run come from: noise, a file, or the run itself before it ended."""
+"""Where the weights of a run come from: random initialization, a file, or its resume.pth."""
 
 import json
 from dataclasses import replace
@@ -17,7 +17,7 @@ from uda.evaluation.reports import scores_json
 from uda.experiment import Experiment
 from uda.training.records import evaluate_network
 from uda.training.run import Run, start_run
-from uda.training.run_folder import RunFolder
+from uda.training.run_folder import RunFolder, RunPlan
 from uda.training.signals import Stop
 from uda.utilities.atomic_files import clear_write_errors, replacing
 from uda.utilities.distributed import is_main
@@ -34,34 +34,38 @@ class Start(NamedTuple):
 
 
 def first_weights(
-    experiment: Experiment, folder: RunFolder, *, device: torch.device, resume: bool | Path
+    plan: RunPlan, *, device: torch.device, resume: bool | Path, code_changed: bool = False
 ) -> Start:
-    """The run as it has to start, and its folder with where the weights came from; with `resume`
-    from its own resume.pth or from the file or folder given."""
+    """The run as it has to start, and its folder, which knows where the weights came from; with
+    `resume`, from its own resume.pth or from the file or folder given."""
+    experiment, supervision = plan.experiment, plan.data.supervision
+    resumed = None
+    if resume:
+        given = resume if isinstance(resume, Path) else None
+        resumed = plan.load_resume(given, code_changed=code_changed)
     initial = experiment.train.initial_snapshot
     model = experiment.model
-    if resume or initial is not None:
+    if resumed is not None or initial is not None:
         model = replace(model, backbone_weights="none")  # they would be overwritten
-    num_classes = folder.data.label_space.num_classes
+    num_classes = plan.data.label_space.num_classes
     run = start_run(replace(experiment, model=model), num_classes=num_classes, device=device)
-    if resume:
-        resumed = folder.load_resume(resume if isinstance(resume, Path) else None)
+    if resumed is not None:
         run.load_state(resumed.state)
-        folder = replace(
-            folder, supervision=resumed.supervision, initial_weights=resumed.initial_weights
+        folder = plan.started(
+            supervision=resumed.supervision, initial_weights=resumed.initial_weights
         )
         return Start(run, folder, resumed.unfinished)
     if initial is None:
-        return Start(run, replace(folder, initial_weights=run.student.provenance))
+        folder = plan.started(supervision=supervision, initial_weights=run.student.provenance)
+        return Start(run, folder)
     snapshot = load_snapshot(Path(initial))
     require(
         not snapshot.is_foreign or type(snapshot.model) is type(model),
         f"{initial} holds {snapshot.preset}, a {type(snapshot.model).__name__}, but the network of "
-        f"this preset is a {type(model).__name__}: take a preset with that network, such as a "
-        "logged_ one",
+        f"this preset is a {type(model).__name__}: choose a preset with that network, such as one "
+        "whose name begins with logged_",
     )
     load_weights(run.student, snapshot.student, origin=initial)
-    supervision = folder.supervision
     if snapshot.supervision != "none":
         supervision += f"; initial weights made with: {snapshot.supervision}"
     taken = [identity(Path(initial))]
@@ -70,7 +74,7 @@ def first_weights(
         for objective in run.objectives.values():
             taken.append(objective.restore_beside(Path(initial), auxiliary_head=auxiliary_head))
     initial_weights = "; ".join(filter(None, taken))
-    return Start(run, replace(folder, supervision=supervision, initial_weights=initial_weights))
+    return Start(run, plan.started(supervision=supervision, initial_weights=initial_weights))
 
 
 def evaluate_first_weights(

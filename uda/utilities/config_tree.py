@@ -18,6 +18,7 @@ from typing import (
 
 from uda.utilities.annotations import matches, options_of, spell
 from uda.utilities.errors import InputError, require, shortened, shown
+from uda.utilities.user_code import class_name
 
 T = TypeVar("T")
 
@@ -43,11 +44,11 @@ def to_plain(config: Any) -> Any:
             if dataclasses.is_dataclass(value) and _dataclass_in(hints[field.name]) is not type(
                 value
             ):
-                plain[field.name] = {"type": type(value).__name__} | plain[field.name]
+                plain[field.name] = {"type": class_name(type(value))} | plain[field.name]
         return plain
     if isinstance(config, dict):
         return {
-            name: {"type": type(member).__name__} | to_plain(member)
+            name: {"type": class_name(type(member))} | to_plain(member)
             for name, member in config.items()
         }
     return config
@@ -80,6 +81,29 @@ def from_plain(cls: type[T], values: Mapping[str, Any], *, origin: str) -> T:
     config = cls(**arguments)
     check_types(config, origin=origin)
     return config
+
+
+def with_defaults(config: Any, values: Any) -> Any:
+    """`values`, what an earlier version's `to_plain` made of such a tree, with the fields that it
+    lacks, which are younger, at their defaults."""
+    if isinstance(config, dict) and isinstance(values, Mapping):
+        return {name: with_defaults(config.get(name), value) for name, value in values.items()}
+    if not dataclasses.is_dataclass(config) or not isinstance(values, Mapping):
+        return values
+    filled, own = dict(values), to_plain(config)
+    if values.get("type", class_name(type(config))) != class_name(type(config)):
+        return filled
+    for field in dataclasses.fields(config):
+        name, default = field.name, field.default
+        if default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if name not in values and default is not dataclasses.MISSING:
+            filled[name] = to_plain(default)
+        elif isinstance(value := values.get(name), Mapping):
+            if isinstance(own[name], dict) and "type" in own[name] and "type" not in value:
+                value = {"type": class_name(type(default))} | dict(value)
+            filled[name] = with_defaults(getattr(config, name), value)
+    return filled
 
 
 def check_types(config: Any, *, origin: str) -> None:

@@ -1,0 +1,117 @@
+"""What a snapshot file has to hold, and the label space in it."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict, TypeGuard
+
+from torch import Tensor
+
+from uda.data.registry import LABEL_SPACES
+from uda.labels.spaces import LabelSpace
+from uda.optim.plateau import PlateauState
+from uda.utilities.errors import InputError, require, shortened
+from uda.utilities.schema import Plain, fault
+from uda.utilities.user_code import StoredCode
+
+FORMAT = "uda-snapshot-1"
+
+
+class _LabelSpace(TypedDict):
+    name: str
+    classes: tuple[str, ...]
+    # The rest of a LabelSpace; snapshots that lack it are of label spaces known to this library.
+    report_names: NotRequired[tuple[str, ...]]
+    palette: NotRequired[tuple[tuple[int, ...], ...]]
+    raw_to_train: NotRequired[dict[int, int]]
+    mirror_swaps: NotRequired[tuple[tuple[int, ...], ...]]
+    unscored: NotRequired[tuple[int, ...]]
+    raw_colors: NotRequired[tuple[tuple[int, ...], ...]]
+    raw_channel: NotRequired[str]  # younger than the others
+
+
+class _Optimizer(TypedDict):
+    state: dict[int, dict[str, Tensor | None]]  # by the number of the parameter
+    param_groups: list[dict[str, Plain]]
+
+
+class _Training(TypedDict):
+    objectives: dict[str, dict[str, Tensor]]
+    optimizers: dict[str, _Optimizer]
+    skipped: int
+    plateau: NotRequired[PlateauState | None]  # missing in files of versions without it
+
+
+class _Experiment(TypedDict):
+    model: dict[str, Plain]
+    data: dict[str, Plain]
+    evaluation: dict[str, Plain]
+
+
+class Stored(TypedDict):
+    """What a file of ours has to hold."""
+
+    preset: str
+    experiment: dict[str, Plain]
+    label_space: _LabelSpace
+    supervision: str
+    initial_weights: str
+    step: int
+    scores: dict[str, Plain] | None
+    versions: dict[str, str]
+    student: dict[str, Tensor]
+    teacher: dict[str, Tensor] | None
+    training: NotRequired[_Training]  # of resume.pth
+    samples: NotRequired[str]  # of resume.pth
+    unfinished: NotRequired[bool]  # of resume.pth
+    code: NotRequired[StoredCode | None]  # of runs with classes from a user's file
+
+
+def is_ours(content: object) -> TypeGuard[dict[str, Any]]:
+    """Whether it is what `torch.load` returns for a snapshot."""
+    found = content.get("format") if isinstance(content, dict) else None
+    return isinstance(found, str) and found == FORMAT  # a tensor would be compared one by one
+
+
+def complete(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """`content` as it is; InputError when something is missing or of another type."""
+    wrong = fault(content, Stored) or fault(content["experiment"], _Experiment, "experiment")
+    require(not wrong, f"{path} is damaged: {wrong}; give another snapshot of that run")
+    return content
+
+
+def plain_label_space(space: LabelSpace) -> dict[str, Any]:
+    """The label space as `stored_space` reads it."""
+    return {part.name: getattr(space, part.name) for part in fields(LabelSpace) if part.init}
+
+
+def stored_space(stored: Mapping[str, Any], path: Path) -> LabelSpace:
+    """The label space of a snapshot: one that this library knows, or the one that is stored.
+
+    Raises InputError when it is neither, or is damaged.
+    """
+    name, classes = stored["name"], tuple(stored["classes"])
+    known = LABEL_SPACES.get(name)
+    parts = {part.name for part in fields(LabelSpace) if part.init}
+    whole = stored.keys() >= parts - {"raw_channel"}
+    require(
+        known.classes == classes if known is not None else whole,
+        f"{path}: its label space is {shortened(name)} with {len(classes)} classes; known: "
+        f"{_known_spaces()}",
+    )
+    if known is not None:
+        return known
+    triples = all(len(color) == 3 for color in (*stored["palette"], *stored["raw_colors"]))
+    pairs = all(len(pair) == 2 for pair in stored["mirror_swaps"])
+    require(
+        triples and pairs,
+        f"{path} is damaged: its label space has odd colors or pairs; give another snapshot",
+    )
+    try:
+        return LabelSpace(**{name: stored[name] for name in parts & stored.keys()})
+    except InputError as error:
+        raise InputError(f"{path} is damaged: {error}; give another snapshot") from None
+
+
+def _known_spaces() -> str:
+    return ", ".join(f"{s.name} with {s.num_classes}" for s in LABEL_SPACES.values())
