@@ -157,12 +157,12 @@ def test_from_a_killed_run_to_predictions(code: Path, toy_root: Path, tmp_path: 
     moved = code.rename(tmp_path / "elsewhere") / "study.py"
     options = ("--restore-from", str(snapshot), "--code", str(moved), "--device", "cpu")
     scores = run_process(tmp_path, "eval_single.py", *options)
-    assert f"code             {moved} as trained" in scores
+    assert f"code: {moved} as trained" in scores
     assert f"mIoU: {stored['scores']['miou']:.2f}" in scores
     run_process(tmp_path, "pseudo_label.py", *options, "--threshold", "0")
     assert len(list((folder / "pseudo_labels").glob("**/*.png"))) == 6
     images = str(toy_root / "Cityscapes/leftImg8bit/val")
-    assert "images           3" in run_process(tmp_path, "predict.py", *options, "--images", images)
+    assert "images: 3" in run_process(tmp_path, "predict.py", *options, "--images", images)
     assert type(uda.load(snapshot, code=moved)).__name__ == "PlainNetwork"
     assert not list(moved.parent.rglob("*.pyc"))
 
@@ -221,7 +221,7 @@ def test_changed_code_is_a_warning_where_it_is_evaluated(trained_by: Path, shell
     changed = f"layers.py (sha256 before {old}, now {sha256(code / 'layers.py')[:12]})"
     out = shell.run("eval_single.py", "--restore-from", str(trained_by), "--code",
                     "code/study.py", "--device", "cpu")  # fmt: skip
-    assert f"code             warning: changed since training: {changed}" in out.replace("'", "")
+    assert f"code: warning: changed since training: {changed}" in out.replace("'", "")
     with pytest.warns(UserWarning, match="changed since training"):
         uda.load(trained_by, code=code / "study.py")
 

@@ -37,7 +37,7 @@ from uda.objectives.class_mix import ClassMixConfig
 from uda.optim.teacher import TeacherConfig
 from uda.training import loop as engine
 from uda.training.run import Run, StepResult
-from uda.training.run_folder import RunPlan
+from uda.training.run_plan import RunPlan
 from uda.training.step import _collect_views, train_step
 
 

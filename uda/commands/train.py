@@ -76,7 +76,6 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
             resume=arguments.resume,
             resume_with=resume_command(sys.argv),
             remarks=[*filter(None, [note_on_name(arguments.preset)]), *changed.remarks, *remarks],
-            remarks=(*changed.remarks, *remarks),
             code_changed=arguments.code_changed,
         )
         print(compare(scores, preset, experiment.train.steps, scored).text, end="")

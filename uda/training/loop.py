@@ -27,7 +27,7 @@ from uda.training.records import (
     keep_records,
     summarize,
 )
-from uda.training.run_folder import RunPlan
+from uda.training.run_plan import RunPlan
 from uda.training.session import Session, open_session
 from uda.training.signals import FROM_PYTHON, EvaluationCutOff, Stopped, stop_on_signals
 from uda.training.start import evaluate_first_weights, first_weights

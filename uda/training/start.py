@@ -17,7 +17,8 @@ from uda.evaluation.reports import scores_json
 from uda.experiment import Experiment
 from uda.training.records import evaluate_network
 from uda.training.run import Run, start_run
-from uda.training.run_folder import RunFolder, RunPlan
+from uda.training.run_folder import RunFolder
+from uda.training.run_plan import RunPlan
 from uda.training.signals import Stop
 from uda.utilities.atomic_files import clear_write_errors, replacing
 from uda.utilities.distributed import is_main

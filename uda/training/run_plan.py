@@ -1,0 +1,244 @@
+"""A run before it has weights: the lock of its folder, and what a resumed run continues from."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from uda.checkpoints import snapshots
+from uda.data.training import TrainingData
+from uda.experiment import Experiment
+from uda.training.run_folder import PREVIOUS, RESUME, RunFolder, samples_digest
+from uda.training.signals import Stopped
+from uda.utilities.atomic_files import clear_write_errors, remove_partial
+from uda.utilities.config_tree import differences, to_plain, with_defaults
+from uda.utilities.distributed import any_of, is_main, wait_for_all
+from uda.utilities.errors import InputError, WriteError, require
+from uda.utilities.locks import sole_writer
+from uda.utilities.user_code import StoredCode, code_changes, stored_code
+
+_BLOCK = 2**22  # bytes
+
+# A resumed run may differ in these: they do not change the updates.
+_FREE = ("data.root", "data.workers", "train.log_every", "train.snapshot_every",
+         "train.resume_every", "train.skip_nonfinite", "train.unlabeled_images",
+         "evaluation.")  # fmt: skip
+
+
+class Resumed(NamedTuple):
+    """The state of an interrupted run."""
+
+    state: dict[str, Any]  # for Run.load_state
+    supervision: str
+    initial_weights: str
+    unfinished: bool  # whether records of its step are still to be made
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """A run before it has weights: its preset, its data and its folder."""
+
+    path: Path
+    preset: str
+    experiment: Experiment
+    data: TrainingData
+    plain: dict[str, Any] = field(init=False)  # the experiment
+    code: StoredCode | None = field(init=False)  # the user's file, if it has classes from one
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "plain", to_plain(self.experiment))
+        object.__setattr__(self, "code", stored_code(self.experiment))
+
+    def started(self, *, supervision: str, initial_weights: str) -> "RunFolder":
+        """The folder of the run that starts from these weights."""
+        return RunFolder(
+            self.path, self.preset, self.plain, self.data, self.code, supervision, initial_weights
+        )
+
+    def load_resume(
+        self, given: Path | None = None, *, code_changed: bool = False
+    ) -> Resumed | None:
+        """What to continue from: the state in the file or folder `given`, or else the run's own.
+        None where this run was killed between its first snapshot and its first resume.pth.
+
+        Raises InputError when there is none, or when the preset or the data are not those it was
+        written with; for another version of the user's code, unless `code_changed` allows it.
+        """
+        if given is None and not self._resume_paths():
+            self._check_own_snapshots()
+            return None
+        path, values = self._own_resume() if given is None else self._given_resume(given)
+        self._check_settings(path, values["experiment"])
+        if values["samples"] != samples_digest(self.data):
+            raise InputError(
+                f"{path} was written with other images or pseudo-labels, or another description of "
+                "them: restore the data as they were, or start another run with --run NAME"
+            )
+        self._check_code(path, values.get("code"), allowed=code_changed)
+        state = {name: values[name] for name in ("step", "student", "teacher")}
+        return Resumed(
+            state | values["training"],
+            values["supervision"],
+            values["initial_weights"],
+            unfinished=values.get("unfinished", False),
+        )
+
+    def _not_extended(self, changed: list[str], theirs: Mapping[str, Any], path: Path) -> list[str]:
+        """What of the `changed` values is not a declared extension of the run that wrote `path`,
+        whose values of `train` are `theirs`."""
+        ours, extended = self.plain["train"], ("train.steps", "train.extended_from")
+        before = (*theirs.get("extended_from", ()), theirs["steps"])
+        if ours["steps"] > theirs["steps"] and ours["extended_from"] == before:
+            return [name for name in changed if name not in extended]
+        require(
+            changed != ["train.steps"] or ours["steps"] < theirs["steps"],
+            f"{path} is of a run of {theirs['steps']} steps, the preset has {ours['steps']}: to "
+            "extend the run, under a new schedule from there on, add --set train.extended_from="
+            + ",".join(map(str, before)),
+        )
+        return changed
+
+    def _check_settings(self, path: Path, stored: Mapping[str, Any]) -> None:
+        # A field that the file lacks is younger than the file: without it all was as by default.
+        whole = with_defaults(self.experiment, stored)
+        # With a plateau the evaluation sets the learning rate.
+        watched = self.experiment.train.plateau is not None
+        free = tuple(name for name in _FREE if not (watched and name == "evaluation."))
+        changed = [name for name in differences(self.plain, whole) if not name.startswith(free)]
+        changed = self._not_extended(changed, whole["train"], path)
+        require(
+            not changed,
+            f"{path} was written with other values of {', '.join(changed)}: resume with the "
+            "same preset and overrides, or start another run with --run NAME",
+        )
+
+    def _check_code(self, path: Path, stored: StoredCode | None, *, allowed: bool) -> None:
+        changes = ", ".join(code_changes(stored, self.code))
+        if not changes:
+            return
+        require(
+            allowed,
+            f"{path} was written with other code: {changes}; restore it, or add --code-changed to "
+            "continue with the code as it is now",
+        )
+        if is_main():
+            print(f"the code has changed since {path} was written: {changes}")
+
+    def _own_resume(self) -> tuple[Path, dict[str, Any]]:
+        """The run's last readable state: a damaged file costs the steps since the one before it."""
+        path, *others = self._resume_paths()
+        try:
+            return path, _resumable(path, tries=2)
+        except InputError as error:
+            _check_readable(path)  # only a file that is damaged for sure is replaced
+            if not others:
+                raise
+            found = _resumable(others[0])
+            wait_for_all()  # every rank has read it
+            if is_main():
+                print(f"{error}; continuing from {others[0]}, which replaces it")
+                others[0].replace(path)
+            return path, found
+
+    def _given_resume(self, given: Path) -> tuple[Path, dict[str, Any]]:
+        path = given / RESUME if given.is_dir() else given
+        own = path.absolute().parent == self.path.absolute()
+        if not own and self._resume_paths():
+            raise InputError(
+                f"{self.path} holds a run of its own: --resume without a path continues it; to "
+                f"continue from {path}, choose another folder with --run NAME"
+            )
+        return path, _resumable(path)
+
+    def _resume_paths(self) -> list[Path]:
+        return [path for path in (self.path / RESUME, self.path / PREVIOUS) if path.exists()]
+
+    def _check_own_snapshots(self) -> None:
+        """Without a resume.pth: the folder has snapshots of this very run, or InputError."""
+        found = sorted(self.path.glob(f"{self.data.short_name}_*.pth"))
+        require(
+            bool(found),
+            f"{self.path / RESUME} does not exist: there is nothing to resume; omit --resume",
+        )
+        snapshot = snapshots.load(found[0])
+        self._check_settings(found[0], snapshot.experiment)
+        if is_main():
+            print(f"{self.path / RESUME} does not exist: the run starts over from step 0")
+
+    def refuse_if_used(self) -> None:
+        """Raises InputError when another run has written here."""
+        if self._resume_paths():
+            raise InputError(
+                f"{self.path} holds a run already: add --resume to continue it, or choose another "
+                "folder with --run NAME"
+            )
+        if any(self.path.glob("*.pth")):
+            raise InputError(
+                f"{self.path} holds snapshots of a run that was stopped before its first {RESUME}: "
+                "add --resume to start it over, or choose another folder with --run NAME"
+            )
+
+    @contextmanager
+    def opened(self, *, new: bool) -> Iterator[None]:
+        """Makes the folder, locks it against other writers, and removes the unfinished files of a
+        killed process. A run that turns out to be impossible before it has saved anything leaves
+        no folder behind.
+
+        Raises InputError on every rank when another process has it, has made it a run's while this
+        one, a `new` one, was starting, or when the disk does not take it.
+        """
+        with ExitStack() as held:
+            fresh = not self.path.exists()
+            refusal = ""
+            if is_main():  # the others learn from it whether they may continue
+                try:
+                    with clear_write_errors(self.path):
+                        self.path.mkdir(parents=True, exist_ok=True)
+                    remark = held.enter_context(sole_writer(self.path))
+                    if remark:
+                        print(remark)
+                    if new:
+                        self.refuse_if_used()
+                    remove_partial(self.path)
+                except InputError as error:
+                    refusal = str(error)
+            refusal = any_of(refusal)
+            require(not refusal, refusal)
+            try:
+                yield
+            except (InputError, Stopped) as error:
+                unsaved = fresh and not any(self.path.glob("*.pth"))
+                if is_main() and unsaved and not isinstance(error, WriteError):
+                    shutil.rmtree(self.path)
+                raise
+
+
+def _check_readable(path: Path) -> None:
+    """Raises InputError when the disk does not give the file's bytes: it may be undamaged."""
+    try:
+        with path.open("rb") as file:
+            while file.read(_BLOCK):
+                pass
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror or error}), so nothing is resumed and nothing "
+            "replaced: fix that and give the command again"
+        ) from error
+
+
+def _resumable(path: Path, *, tries: int = 1) -> dict[str, Any]:
+    """The values of a resume.pth; InputError when it is damaged or another kind of snapshot. An
+    error of the disk may have passed at the second of several `tries`."""
+    try:
+        values = snapshots.read(path)
+    except InputError:
+        if tries == 1:
+            raise
+        return _resumable(path, tries=tries - 1)
+    require(
+        "training" in values and "samples" in values,
+        f"{path} is a snapshot to evaluate, without the state of the optimizers: give a {RESUME}",
+    )
+    return values
