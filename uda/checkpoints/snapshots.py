@@ -68,14 +68,16 @@ class Snapshot:
     @property
     def model(self) -> ModelConfig:
         values = self.experiment["model"]
-        kinds: dict[object, type] = {
+        kinds: dict[object, type[Any]] = {
             inner.get("type"): DecoderConfig
             for inner in values.values()
             if isinstance(inner, dict) and is_user_class(inner.get("type"))
         }
         if is_user_class(values.get("type")):
             kinds[values["type"]] = ModelConfig
-        own = {str(n): self._code_for(str(n)).find(str(n), kind) for n, kind in kinds.items()}
+        own: dict[str, type[Any]] = {
+            str(n): self._code_for(str(n)).find(str(n), kind) for n, kind in kinds.items()
+        }
         return model_from_plain(values, origin="snapshot", others=own)
 
     def _code_for(self, name: str) -> UserCode:
