@@ -58,6 +58,20 @@ class TestEveryNetwork:
         assert len(shapes[0]) >= 2
         assert all(len(shape) == 4 and shape[0] == 2 for shape in shapes[0])
 
+    @pytest.mark.parametrize("size", [(65, 97), (17, 33)], ids=["65x97", "17x33"])
+    def test_logits_of_any_size_and_a_state_dict_that_restores_them(
+        self, config: ModelConfig, size: tuple[int, int]
+    ) -> None:
+        network, other = config.build(CLASSES).eval(), config.build(CLASSES).eval()
+        other.load_state_dict(network.state_dict())
+        images = torch.rand(1, 3, *size)
+        with torch.no_grad():
+            output = network(images)
+            assert _equal(output, other(images))
+        assert output.logits.shape == (1, CLASSES, *size)
+        assert (output.auxiliary_logits is not None) == config.has_auxiliary_head
+        assert network.has_auxiliary_head == config.has_auxiliary_head
+
     def test_gradients_reach_the_encoder_through_perturbed_features(
         self, config: ModelConfig
     ) -> None:
