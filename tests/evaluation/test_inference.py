@@ -15,6 +15,7 @@ from tiny_runs import tiny_model
 from uda.data.transforms import resize_image
 from uda.evaluation import inference
 from uda.evaluation.inference import predict
+from uda.evaluation.lazy_maps import Map, Resized
 from uda.evaluation.protocols import PROTOCOLS, Protocol
 
 SIZE = (22, 38)
@@ -112,7 +113,7 @@ def test_any_rows_of_a_resized_map_are_pytorchs(
 ) -> None:
     values = torch.randn(1, 3, *old, generator=torch.Generator().manual_seed(0))
     expected = F.interpolate(values, new, mode="bilinear", align_corners=align_corners)
-    resized = inference._Resized(inference._Map(values), new, align_corners=align_corners)
+    resized = Resized(Map(values), new, align_corners=align_corners)
     for first in range(0, new[0], 3):
         last = min(first + 4, new[0])
         torch.testing.assert_close(resized.rows(first, last), expected[:, :, first:last])

@@ -6,7 +6,6 @@ averaging, the most probable class) is linear in the rows or works on single pix
 a few rows at a time.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import NamedTuple
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from uda.evaluation.lazy_maps import Cropped, Map, Mirrored, Pasted, Rows, resized
 from uda.evaluation.protocols import Protocol, Size, protocol_name
 from uda.evaluation.soft_scores import soft_sums
 from uda.models.segmenter import Segmenter
@@ -107,9 +107,7 @@ def probability_strips(
         yield strip[0]
 
 
-def _strips(
-    views: Sequence["_Rows"], protocol: Protocol, *, probabilities: bool
-) -> Iterator[Tensor]:
+def _strips(views: Sequence[Rows], protocol: Protocol, *, probabilities: bool) -> Iterator[Tensor]:
     """(1, C, rows, W) of every pixel: the mean probability over all views. Of a single view logits
     will do unless probabilities are requested: their order is the same."""
     height, width = views[0].size
@@ -133,7 +131,7 @@ def _views(
     size: Size,
     protocol: Protocol,
     mirrored_classes: Sequence[int] | None,
-) -> list["_Rows"]:
+) -> list[Rows]:
     """The network's output for each scale and, if wanted, its mirror image, at `size`."""
     device = next(segmenter.parameters()).device
     views = []
@@ -142,17 +140,17 @@ def _views(
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         for mirrored in (False, True) if protocol.flip else (False,):
             rows = _output_rows(segmenter, pixels.flip(3) if mirrored else pixels, protocol)
-            rows = _Mirrored(rows, mirrored_classes) if mirrored else rows
-            views.append(_resized(rows, size, align_corners=protocol.align_corners))
+            rows = Mirrored(rows, mirrored_classes) if mirrored else rows
+            views.append(resized(rows, size, align_corners=protocol.align_corners))
     return views
 
 
-def _output_rows(segmenter: Segmenter, pixels: Tensor, protocol: Protocol) -> "_Rows":
+def _output_rows(segmenter: Segmenter, pixels: Tensor, protocol: Protocol) -> Rows:
     """The network's output for an image (1, 3, h, w): at that size, or at the network's own stride
     where the protocol resizes from there."""
     if protocol.upsample != "via_input":
         coarse = coarse_logits(segmenter, pixels, protocol)
-        return _Map(coarse if protocol.upsample == "logits" else coarse.softmax(dim=1))
+        return Map(coarse if protocol.upsample == "logits" else coarse.softmax(dim=1))
     height, width = pixels.shape[2:]
     if protocol.pad_to is not None:
         below, right = max(0, protocol.pad_to[0] - height), max(0, protocol.pad_to[1] - width)
@@ -161,15 +159,15 @@ def _output_rows(segmenter: Segmenter, pixels: Tensor, protocol: Protocol) -> "_
     window = padded if protocol.window is None else protocol.window
     tops = _window_starts(padded[0], window[0], protocol.overlap)
     lefts = _window_starts(padded[1], window[1], protocol.overlap)
-    parts: list[tuple[int, int, _Rows]] = []
+    parts: list[tuple[int, int, Rows]] = []
     for top, left in product(tops, lefts):
         part = pixels[:, :, top : top + window[0], left : left + window[1]]
-        logits = _Map(coarse_logits(segmenter, part, protocol))
+        logits = Map(coarse_logits(segmenter, part, protocol))
         size = (part.shape[2], part.shape[3])
-        rows = _resized(logits, size, align_corners=segmenter.align_corners)
+        rows = resized(logits, size, align_corners=segmenter.align_corners)
         parts.append((top, left, rows))
-    whole = _Pasted(parts, padded) if len(parts) > 1 else parts[0][2]
-    return whole if padded == (height, width) else _Cropped(whole, (height, width))
+    whole = Pasted(parts, padded) if len(parts) > 1 else parts[0][2]
+    return whole if padded == (height, width) else Cropped(whole, (height, width))
 
 
 def coarse_logits(segmenter: Segmenter, pixels: Tensor, protocol: Protocol) -> Tensor:
@@ -202,116 +200,3 @@ def _window_starts(size: int, window: int, overlap: float) -> list[int]:
     stride = max(1, round(window * (1 - overlap)))
     last = max(0, size - window)
     return [*range(0, last, stride), last]
-
-
-class _Rows(ABC):
-    """A map (1, C, H, W) whose rows are computed when they are needed."""
-
-    size: Size
-    classes: int
-
-    @abstractmethod
-    def rows(self, first: int, last: int) -> Tensor:
-        """(1, C, last - first, W) float32, a tensor of its own or a part of a larger one."""
-
-
-class _Map(_Rows):
-    """A map in memory."""
-
-    def __init__(self, values: Tensor) -> None:
-        self.values = values
-        self.classes = values.shape[1]
-        self.size = (values.shape[2], values.shape[3])
-
-    def rows(self, first: int, last: int) -> Tensor:
-        return self.values[:, :, first:last]
-
-
-class _Mirrored(_Rows):
-    """Left and right swapped, and with them the classes that have a side."""
-
-    def __init__(self, inner: _Rows, names: Sequence[int] | None) -> None:
-        self.inner, self.classes, self.size = inner, inner.classes, inner.size
-        sided = names is not None and list(names) != list(range(inner.classes))
-        self.names = list(names) if names is not None and sided else None
-
-    def rows(self, first: int, last: int) -> Tensor:
-        rows = self.inner.rows(first, last).flip(3)
-        return rows if self.names is None else rows[:, self.names]
-
-
-class _Cropped(_Rows):
-    """The upper left part of `size`."""
-
-    def __init__(self, inner: _Rows, size: Size) -> None:
-        self.inner, self.classes, self.size = inner, inner.classes, size
-
-    def rows(self, first: int, last: int) -> Tensor:
-        return self.inner.rows(first, last)[..., : self.size[1]]
-
-
-class _Pasted(_Rows):
-    """The mean of maps that each cover a part of the image."""
-
-    def __init__(self, parts: Sequence[tuple[int, int, _Rows]], size: Size) -> None:
-        self.parts, self.classes, self.size = parts, parts[0][2].classes, size
-
-    def rows(self, first: int, last: int) -> Tensor:
-        total: Tensor | None = None
-        for top, left, part in self.parts:
-            height, width = part.size
-            begin, end = max(first, top), min(last, top + height)
-            if begin >= end:
-                continue
-            rows = part.rows(begin - top, end - top)
-            if total is None:
-                shape = (1, self.classes, last - first, self.size[1])
-                total, times = rows.new_zeros(shape), rows.new_zeros(shape[2:])
-            where = (slice(begin - first, end - first), slice(left, left + width))
-            total[0, :, *where] += rows[0]
-            times[where] += 1
-        assert total is not None, "windows cover the image"
-        return total.div_(times)
-
-
-class _Resized(_Rows):
-    """Bilinearly resized as by torch.nn.functional.interpolate, but only the rows needed."""
-
-    def __init__(self, inner: _Rows, size: Size, *, align_corners: bool) -> None:
-        self.inner, self.classes, self.size = inner, inner.classes, size
-        self.align_corners = align_corners
-
-    def rows(self, first: int, last: int) -> Tensor:
-        height, width = self.size
-        if (first, last) == (0, height):
-            whole = self.inner.rows(0, self.inner.size[0])
-            return _interpolate(whole, self.size, align_corners=self.align_corners)
-        places = _places(self.inner.size[0], height, align_corners=self.align_corners)[first:last]
-        above = places.long().clamp_(max=self.inner.size[0] - 1)
-        below = (above + 1).clamp_(max=self.inner.size[0] - 1)
-        share = places - above
-        begin, end = int(above[0]), int(below[-1]) + 1
-        inner = self.inner.rows(begin, end).contiguous()
-        wide = _interpolate(inner, (end - begin, width), align_corners=self.align_corners)
-        device = wide.device
-        share = share.to(device)[:, None]
-        upper = wide.index_select(2, (above - begin).to(device))
-        return upper.mul_(1 - share).add_(
-            wide.index_select(2, (below - begin).to(device)).mul_(share)
-        )
-
-
-def _resized(inner: _Rows, size: Size, *, align_corners: bool) -> _Rows:
-    return inner if inner.size == size else _Resized(inner, size, align_corners=align_corners)
-
-
-def _interpolate(values: Tensor, size: Size, *, align_corners: bool) -> Tensor:
-    return F.interpolate(values, size, mode="bilinear", align_corners=align_corners)
-
-
-def _places(old: int, new: int, *, align_corners: bool) -> Tensor:
-    """The positions of `new` row centers among `old` rows, (new) float32, as in PyTorch."""
-    index = torch.arange(new, dtype=torch.float32)
-    if align_corners:
-        return index * ((old - 1) / max(new - 1, 1))
-    return ((index + 0.5) * (old / new) - 0.5).clamp_(min=0)
