@@ -65,7 +65,7 @@ class Layout:
     shares: Mapping[str, float] = field(default_factory=dict)  # see `Split`
     seed: int = 0  # of shares
     # Whether a sample is called by its path, all that the wildcards stand for; else by its file's
-    # name, without what follows the last wildcard.
+    # name without what follows the last wildcard. True where splits or folders share file names.
     named_by_path: bool = False
     note: str = ""  # for messages: where the files come from, and what to do if some are missing
     # Raises InputError when what else is in the folder does not fit: (folder, labeled).
