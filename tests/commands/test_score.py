@@ -85,7 +85,10 @@ def test_command_refuses(tmp_path: Path, shell: Shell) -> None:
     found, labels = raw_folders(tmp_path)
     both = (found, labels)
     for arguments, message in (
-        (both, "is no train id; allowed: 0..18, 255 for no class; these are raw ids: give --ids r"),
+        (
+            both,
+            "is not a train id; allowed: 0..18, 255 for no class; these are raw ids: give --ids r",
+        ),
         ((*both, "--sets", "miou16_restricted"), "miou16_restricted is computed from a network"),
         ((*both, "--sets", "miou17"), "no set of classes 'miou17'"),
         ((*both, "--ids", "raw", "--boundary", "3"), "a boundary ratio of 3"),

@@ -584,7 +584,7 @@ def test_what_the_command_refuses(root: Path, shell: Shell) -> None:
         return shell.refused(COMMAND, *map(str, arguments))
 
     assert "give --data-root DIR" in refused()
-    assert "holds none of GTA5/" in refused("--data-root", root / "GTA5")
+    assert "has none of GTA5/" in refused("--data-root", root / "GTA5")
     two = ("--pseudo-labels", root / "a", "--pseudo-labels", root / "b")
     options = ("--data-root", root, "--preset", "gc_640x360_b2_source_only")
     assert "a preset reads one folder" in refused(*options, *two)
@@ -631,7 +631,7 @@ def test_a_run_looks_at_some_pseudo_labels(root: Path, tmp_path: Path) -> None:
     labels = PseudoLabelFolder(folder, label_space=CITYSCAPES, stems=CITYSCAPES_STEMS, subset=False)
     check_some(samples, labels)
     write_png(folder / file_name(CITYSCAPES_STEMS[0]), np.full(SIZE, 26, np.uint8))
-    with pytest.raises(InputError, match="value 26 is no train id"):
+    with pytest.raises(InputError, match="value 26 is not a train id"):
         check_some(samples, labels)
 
 

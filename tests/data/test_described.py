@@ -125,7 +125,7 @@ def test_sixteen_bits_with_small_values(tmp_path: Path) -> None:
     Image.fromarray(np.array([[7, 255]], np.uint16)).save(path)
     assert np.asarray(read_raw_labels(path)).tolist() == [[7, 255]]
     Image.fromarray(np.array([[7, 256]], np.uint16)).save(path)
-    with pytest.raises(InputError, match="the value 256 is no label id"):
+    with pytest.raises(InputError, match="the value 256 is not a label id"):
         read_raw_labels(path)
 
 

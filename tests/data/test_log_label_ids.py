@@ -100,7 +100,7 @@ def test_c4_the_logs_reader_would_have_taken_them() -> None:
     again = logs_reader(train_ids)
     changed = {i: int(new) for i, new in enumerate(again[0, :19]) if new != IGNORE_INDEX}
     assert changed == C4_TABLE
-    with pytest.raises(InputError, match="255 means the file holds train ids already"):
+    with pytest.raises(InputError, match="255 means the file has train ids already"):
         CITYSCAPES.to_train_ids(train_ids, "labelIds.png")
 
 

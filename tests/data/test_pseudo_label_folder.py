@@ -81,7 +81,9 @@ def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "labels")
     (folder / MANIFEST).unlink()
     message = refusal(folder)
-    assert f"{folder / MANIFEST} does not exist: {folder} is no folder of pseudo-labels" in message
+    assert (
+        f"{folder / MANIFEST} does not exist: {folder} is not a folder of pseudo-labels" in message
+    )
     assert "pseudo_label.py --restore-from" in message
     assert "does not exist" in refusal(tmp_path / "nowhere")
 
@@ -152,7 +154,9 @@ def test_a_value_that_is_no_train_id_is_refused(tmp_path: Path, value: int) -> N
     labels = train_ids(0)
     labels[1, 1] = value
     write_png(folder / file_name(STEMS[0]), labels)
-    with pytest.raises(InputError, match=f"{STEMS[0]}.* value {value} is no train id; allowed: 0"):
+    with pytest.raises(
+        InputError, match=f"{STEMS[0]}.* value {value} is not a train id; allowed: 0"
+    ):
         opened(folder).read(STEMS[0], SIZE)
 
 
@@ -268,8 +272,8 @@ def test_labels_of_a_supervised_network_are_no_free_lunch(tmp_path: Path) -> Non
 def test_no_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
     folder = write_folder(tmp_path / "home" / "labels")
     rewrite_manifest(folder, images=[*STEMS, name], image_count=4)
-    assert "in images is no name that an image of the folder could have" in refusal(folder)
-    no_name = "is no name that an image of the folder could have"
+    assert "in images is not a valid image name" in refusal(folder)
+    no_name = "is not a valid image name"
     with (
         pytest.raises(InputError, match=no_name),
         PseudoLabelWriter(tmp_path / "home" / "new") as writer,
@@ -329,4 +333,4 @@ def test_a_manifest_without_an_end_is_not_read(tmp_path: Path) -> None:
     assert "manifest.json cannot be read (it has 1099511627776 bytes)" in refusal(folder)
     (folder / MANIFEST).unlink()
     os.mkfifo(folder / MANIFEST)
-    assert "manifest.json cannot be read (it is no file)" in refusal(folder)
+    assert "manifest.json cannot be read (it is not a file)" in refusal(folder)

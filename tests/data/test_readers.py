@@ -154,7 +154,7 @@ def test_a_set_named_twice_is_refused(root: Path) -> None:
 def test_excluding_what_is_not_there_is_refused(root: Path) -> None:
     good = opened(root, exclude=("gta5/00001", f"cityscapes/{CITYSCAPES_STEMS[0]}"))
     assert len(good.dataset.source) == len(good.dataset.target) == 3
-    with pytest.raises(InputError, match="names 'gta5/1', which is no sample of this preset"):
+    with pytest.raises(InputError, match="names 'gta5/1', which is not a sample of this preset"):
         opened(root, exclude=("gta5/1",))
 
 
@@ -377,9 +377,9 @@ def test_files_that_cannot_be_opened_are_named(tmp_path: Path) -> None:
         image_size(tmp_path / "missing.png")
     os.mkfifo(tmp_path / "pipe.png")
     for odd in (tmp_path, tmp_path / "pipe.png"):
-        with pytest.raises(InputError, match=r"cannot be decoded \(it is no file\)"):
+        with pytest.raises(InputError, match=r"cannot be decoded \(it is not a file\)"):
             read_image(odd)
-        with pytest.raises(InputError, match=r"cannot be decoded \(it is no file\)"):
+        with pytest.raises(InputError, match=r"cannot be decoded \(it is not a file\)"):
             image_size(odd)
 
 
@@ -409,7 +409,7 @@ def test_pictures_without_colors_are_no_images(tmp_path: Path, root: Path) -> No
     deep = tmp_path / "deep.png"
     Image.fromarray(np.full(SIZE, 1000, np.uint16)).save(deep)
     for path in (gray, deep, root / "GTA5" / "labels" / "00001.png"):
-        with pytest.raises(InputError, match="is no color image; allowed: RGB, RGBA"):
+        with pytest.raises(InputError, match="is not a color image; allowed: RGB, RGBA"):
             read_image(path)
 
 

@@ -103,13 +103,11 @@ def test_files_of_another_kind_or_size(tmp_path: Path) -> None:
         return str(caught.value)
 
     write_png(path, np.zeros((*SIZE, 3), np.uint8))
-    assert (
-        "PNG RGB holds no ids; allowed: 8-bit gray or palette PNG (so it is with 0 " in complaint()
-    )
+    assert "PNG RGB has no ids; allowed: 8-bit gray or palette PNG (so it is with 0 " in complaint()
     Image.fromarray(np.zeros(SIZE, np.uint16)).save(path)
-    assert "PNG I;16 holds no ids" in complaint()
+    assert "PNG I;16 has no ids" in complaint()
     Image.fromarray(random_ids(0, 19)).save(path, format="JPEG")
-    assert "JPEG L holds no ids" in complaint()
+    assert "JPEG L has no ids" in complaint()
     path.write_bytes(b"no picture")
     assert "cannot be decoded" in complaint()
     for pair in pairs[1:]:

@@ -49,14 +49,14 @@ def test_palette_files_hold_indices(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ids", "values", "message"),
     [
-        ("train", [0, 26], "value 26 is no train id; allowed: 0..18, 255 for no class; these are "
+        ("train", [0, 26], "value 26 is not a train id; allowed: 0..18, 255 for no class; these are "
          "raw ids: give --ids raw"),
-        ("train", [0, 19, 255], "value 19 is no train id; allowed: 0..18, 255 for no class; write"),
-        ("train", [0, 77, 78], "value 77 is no train id"),
-        ("raw", [0, 255], "value 255 is no raw id of cityscapes19; allowed: 0..34; these are train "
+        ("train", [0, 19, 255], "value 19 is not a train id; allowed: 0..18, 255 for no class; write"),
+        ("train", [0, 77, 78], "value 77 is not a train id"),
+        ("raw", [0, 255], "value 255 is not a raw id of cityscapes19; allowed: 0..34; these are train "
          "ids: give --ids train"),
-        ("raw", [33, 255], "value 255 is no raw id of cityscapes19; allowed: 0..34; write the"),
-        ("raw", [35], "value 35 is no raw id"),
+        ("raw", [33, 255], "value 255 is not a raw id of cityscapes19; allowed: 0..34; write the"),
+        ("raw", [35], "value 35 is not a raw id"),
     ],
 )  # fmt: skip
 def test_values_that_are_no_ids(tmp_path: Path, ids: Ids, values: list[int], message: str) -> None:
@@ -88,7 +88,7 @@ def warning(measured: Measured) -> str:
 def test_label_files_with_a_train_id_of_255_are_refused(tmp_path: Path) -> None:
     labels = write_labels(tmp_path, {STEM: random_ids(0, [0, 3, IGNORE_INDEX])})
     found = write_predictions(tmp_path, {STEM: random_ids(0, 19)})
-    with pytest.raises(InputError, match="255 means the file holds train ids already"):
+    with pytest.raises(InputError, match="255 means the file has train ids already"):
         scored(found, labels, ids="train")
 
 

@@ -47,7 +47,7 @@ def test_values_that_are_no_raw_ids_are_refused(value: int) -> None:
     message = str(refusal.value)
     assert f"folder/file.png: label values {value} are outside the raw ids of" in message
     assert "cityscapes19 (0..34)" in message
-    assert "255 means the file holds train ids already" in message
+    assert "255 means the file has train ids already" in message
 
 
 def test_many_odd_values_are_counted_not_listed() -> None:

@@ -43,7 +43,7 @@ class Batch:
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory, from where copies need not wait for each other.
 
-        The loader calls this; without it, its own `pin_memory` would leave a Batch as it is.
+        The loader calls this; without it, its own `pin_memory` would not pin a Batch.
         """
         return self._with(Tensor.pin_memory, Tensor.pin_memory)
 

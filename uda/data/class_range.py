@@ -1,7 +1,7 @@
 """Class list and label range against each other: what a shifted list of names looks like on disk.
 
-That a label file holds an id without a class is certain, and refused where it is read. That a class
-has no pixel is a hint at most: most classes of a long list are rare. But a list that is too long by
+A label file with an id without a class is wrong, and refused where it is read. That a class has
+no pixel is a hint at most: most classes of a long list are rare. But a list that is too long by
 a name that the labels do not know (`background`, say, where background is ignored) leaves the last
 class without a pixel in every file, and all others with some.
 """
@@ -22,7 +22,7 @@ def range_warning(samples: Sequence[Sample]) -> str:
     """What the label files of `samples`, of which up to 16 are opened, let one think of the class
     list, in one line; "" if nothing.
 
-    Raises InputError when one holds an id that no class has, or cannot be read.
+    Raises InputError when one has an id that no class has, or cannot be read.
     """
     labeled = [sample for sample in samples if sample.labels is not None]
     looked_at = evenly_spaced(labeled, FILES_LOOKED_AT) if labeled else []

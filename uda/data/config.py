@@ -21,12 +21,12 @@ class DomainConfig:
     # Images keep their shape: `size` is a box, upright or lying as the image is, and the image is
     # made as large as fits. What then is smaller than the crop is padded; see uda/data/transforms.
     keep_ratio: bool = False
-    center_crop: bool = False  # the crop is the middle of the image; none is drawn
+    center_crop: bool = False  # crop the middle of the image, not a random place
     mirror: bool = False  # flip half of the samples left to right
     policy: PolicyName | None = (
         None  # of uda/augmentation/policies.py: distorts the look of every sample
     )
-    # A crop is drawn again, up to ten times, until it has more distinct label values than this.
+    # A crop is sampled again, up to ten times, until it has more distinct label values than this.
     crop_label_values: int = 0
     # Likewise until no class has more than this share of the crop's labeled pixels.
     crop_max_share: float = 1.0

@@ -13,12 +13,12 @@ from PIL import Image, ImageOps
 from uda.labels.spaces import CHANNELS, Coding, LabelSpace
 from uda.utilities.errors import InputError, shortened
 
-# Pillow knows more, and draws some of them, such as PostScript, with other programs.
+# Pillow reads more formats, some of them, such as PostScript, with other programs.
 _FORMATS = ("PNG", "JPEG")
 _BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL = 258, 277  # tags of a TIFF
-_TIFF = ("TIFF",)  # of what is prepared, once; a data set that is trained on holds none
+_TIFF = ("TIFF",)  # only read to prepare a data set; none is trained on
 # More than any data set has: Cityscapes has 2**21, the tiles of Potsdam 36 million. A file of a few
-# bytes can claim any size, and decoding it would take all memory; so headers are looked at first.
+# bytes can claim any size, and decoding it would take all memory; so headers are read first.
 # Pillow's own limit, a warning, is a little higher.
 MAX_PIXELS = 2**26
 
@@ -36,7 +36,7 @@ _BY_VALUE = Coding()
 
 
 class Header(NamedTuple):
-    """What an image file says of itself before it is decoded."""
+    """What the header of an image file says."""
 
     size: tuple[int, int]  # (height, width)
     mode: str  # as Pillow calls it: RGB, L, P, ...
@@ -47,12 +47,12 @@ def read_image(path: Path, *, upright: bool = False) -> Image.Image:
     """The RGB picture in a file, without its transparency if it has any; as stored or, if it shall
     be `upright`, turned as the camera has noted (EXIF orientation).
 
-    Raises InputError, naming the file, when it cannot be decoded or holds no colors: gray and
+    Raises InputError, naming the file, when it cannot be decoded or has no colors: gray and
     palette pictures are label files more often than photographs.
     """
     image = decode(path, upright=upright)
     if image.mode not in _COLOR_MODES:
-        raise InputError(f"{path}: mode {image.mode} is no color image; allowed: RGB, RGBA")
+        raise InputError(f"{path}: mode {image.mode} is not a color image; allowed: RGB, RGBA")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -67,7 +67,7 @@ def read_raw_labels(
     palette's index is the id. With colors in the `coding` of the label space, the id is a color's
     place among them, and a palette stands for its colors; with a channel, its value is the id.
 
-    Raises InputError when the file is missing or corrupt, holds colors where it should not or
+    Raises InputError when the file is missing or corrupt, has colors where it should not or
     others than it should, or is of another size; the labels of a `translated` image need only have
     about its shape.
     """
@@ -75,7 +75,7 @@ def read_raw_labels(
     if coding.colors:
         labels = _places_of(labels, coding.colors, path)
     elif labels.mode in _DEEP_MODES:
-        labels = _made_shallow(labels, path)
+        labels = _eight_bits(labels, path)
     if labels.mode not in _LABEL_MODES:
         raise InputError(
             f"{path}: mode {labels.mode} cannot hold label ids; allowed: 8-bit gray or palette "
@@ -157,11 +157,13 @@ def _places(colors: Colors) -> npt.NDArray[np.uint8]:
     return table
 
 
-def _made_shallow(labels: Image.Image, path: Path) -> Image.Image:
+def _eight_bits(labels: Image.Image, path: Path) -> Image.Image:
     """8-bit gray of 16-bit gray; InputError when a value does not fit."""
     values = np.asarray(labels)
     if values.min() < 0 or values.max() > 255:
-        raise InputError(f"{path}: the value {int(values.max())} is no label id; allowed: 0 to 255")
+        raise InputError(
+            f"{path}: the value {int(values.max())} is not a label id; allowed: 0 to 255"
+        )
     return Image.fromarray(values.astype(np.uint8))
 
 
@@ -183,7 +185,7 @@ def read_train_ids(path: Path, size: tuple[int, int], space: LabelSpace) -> npt.
 
 def read_tiff(path: Path) -> Image.Image:
     """The RGB picture in a TIFF, for preparing a data set; InputError, naming the file, when it
-    cannot be decoded or holds other channels."""
+    cannot be decoded or has other channels."""
     image = decode(path, _TIFF)
     tags = image.tag_v2  # type: ignore[attr-defined]  # a TIFF has them
     bits, channels = tags.get(_BITS_PER_SAMPLE, (1,)), tags.get(_SAMPLES_PER_PIXEL, 1)
@@ -239,7 +241,7 @@ def _opened(path: Path, formats: tuple[str, ...] = _FORMATS) -> Iterator[Image.I
     """The picture in a file, no larger than can be decoded; InputError for all that is wrong."""
     try:
         if path.exists() and not path.is_file():  # reading a pipe would wait for ever
-            raise ValueError("it is no file")
+            raise ValueError("it is not a file")
         with Image.open(path, formats=formats) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise _too_large(path, f"{image.width}x{image.height} pixels")

@@ -45,7 +45,7 @@ def refuse_overlap(trained: Sequence[Sample], scored: Sequence[Sample], files: K
 def copies(
     samples: Sequence[Sample], others: Sequence[Sample], files: KnownFiles
 ) -> list[tuple[str, str]]:
-    """Names of pairs of images whose files differ, but hold the same bytes.
+    """Names of pairs of images whose files differ, but have the same bytes.
 
     Only files of equal length are opened; of these, both ends are compared before all bytes are.
     """

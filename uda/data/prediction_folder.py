@@ -1,5 +1,5 @@
-"""A folder of predicted label maps beside a folder of Cityscapes labels, paired by name, or beside
-the labels of any data set's split.
+"""A folder of predicted label maps paired by name with a folder of Cityscapes labels, or with the
+labels of any data set's split.
 
     <labels>/**/<stem>_gtFine_labelIds.png     raw label ids
     <predictions>/**/<stem>*.png               one for each, of the same size
@@ -27,7 +27,7 @@ from uda.utilities.errors import InputError, require
 
 Ids = Literal["train", "raw"]
 
-_PICTURE_SUFFIX = "_color.png"  # colored copies that other projects write beside their predictions
+_PICTURE_SUFFIX = "_color.png"  # colored copies that other projects write next to their predictions
 _OF_PSEUDO_LABELS = "_pseudo_trainIds"  # of names that pseudo_label.py writes
 _STEM = re.compile(r"[^_]+_\d+_\d+")
 _KINDS = ("PNG L", "PNG P")  # 8-bit gray and palette
@@ -68,7 +68,7 @@ def pair_files(predictions: Path, labels: Path) -> tuple[list[Pair], list[Path]]
 
 
 def pair_samples(predictions: Path, samples: Sequence[Sample]) -> tuple[list[Pair], list[Path]]:
-    """The same for the labels of samples. A prediction is called as its sample, or lies in folders
+    """The same for the labels of samples. A prediction is named like its sample, or is in folders
     called so with __ for slashes; or it is called as the file of its image, where no other is."""
     files = Counter(sample.image.stem for sample in samples)
     stems = {s.image.stem: s.stem for s in samples if files[s.image.stem] == 1}
@@ -99,10 +99,10 @@ def pair_samples(predictions: Path, samples: Sequence[Sample]) -> tuple[list[Pai
 
 
 def check_files(pairs: Sequence[Pair]) -> None:
-    """Raises InputError, naming the first, when a prediction is no 8-bit gray or palette PNG or is
-    of another size than its labels.
+    """Raises InputError, naming the first, when a prediction is not an 8-bit gray or palette PNG
+    or has another size than its labels.
 
-    Reads headers only, so that the odd file is met before the others are scored.
+    Reads headers only, so that a wrong file is found before the others are scored.
     """
     with ThreadPoolExecutor(8) as pool:
         complaints = [complaint for complaint in pool.map(_complaint, pairs) if complaint]
@@ -133,7 +133,7 @@ def read_prediction(
 
 
 def _meaning(ids: Ids, space: LabelSpace) -> dict[int, int]:
-    """The class of each value that a file of predictions may hold; num_classes is no class."""
+    """The class of each value that a file of predictions may hold; num_classes means no class."""
     no_class = space.num_classes
     if ids == "train":
         return {train_id: train_id for train_id in range(no_class)} | {IGNORE_INDEX: no_class}
@@ -151,8 +151,8 @@ def _refusal(stranger: int, present: list[int], *, ids: Ids, space: LabelSpace) 
         "raw": f"raw id of {space.name}; allowed: 0..{max(space.raw_to_train)}",
     }[ids]
     fits = set(present) <= _meaning(other, space).keys()
-    advice = f"these are {other} ids: give --ids {other}" if fits else "write the file anew"
-    return f"value {stranger} is no {allowed}; {advice}"
+    advice = f"these are {other} ids: give --ids {other}" if fits else "write the file again"
+    return f"value {stranger} is not a {allowed}; {advice}"
 
 
 def _files(folder: Path, suffix: str) -> list[Path]:
@@ -205,7 +205,7 @@ def _complaint(pair: Pair) -> str:
         return str(error)
     ours, kind = prediction.size, f"{prediction.format} {prediction.mode}"
     if kind not in _KINDS:
-        return f"{pair.prediction}: {kind} holds no ids; allowed: 8-bit gray or palette PNG"
+        return f"{pair.prediction}: {kind} has no ids; allowed: 8-bit gray or palette PNG"
     if ours != theirs:
         return (
             f"{pair.prediction} is {ours[1]}x{ours[0]}, its labels are {theirs[1]}x{theirs[0]}: "

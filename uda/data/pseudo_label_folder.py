@@ -32,8 +32,8 @@ ID_SPACE = "trainIds"
 _SUFFIX = "_pseudo_trainIds.png"
 _LONGEST_STEM = 200  # bytes; with what is added, file systems take 255 bytes
 _LARGEST_MANIFEST = 2**26  # bytes; 100,000 images need a tenth of it
-_NO_NAME = "is no name that an image of the folder could have"
-_ANEW = "make the labels anew with pseudo_label.py"
+_NO_NAME = "is not a valid image name"
+_ANEW = "create the labels again with pseudo_label.py"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -48,7 +48,7 @@ class Manifest:
     protocol: str  # how the network saw the images
     snapshot: str  # file name of the network's snapshot
     snapshot_sha256: str
-    supervision: str  # the snapshot's own: labels of a supervised network are no free lunch
+    supervision: str  # the snapshot's own: a supervised network makes supervised labels
     image_count: int  # of `images`
     images: tuple[str, ...]  # stems, sorted
     share_kept: float  # of all pixels
@@ -69,7 +69,7 @@ class Manifest:
 
 
 def file_name(stem: str) -> str:
-    """The name of the label file of the image `stem`; InputError when it could lie elsewhere."""
+    """The name of the label file of the image `stem`; InputError when it could be elsewhere."""
     require(_is_plain_name(stem), f"{shown(stem)} {_NO_NAME}: rename the image")
     return stem + _SUFFIX
 
@@ -128,7 +128,7 @@ class PseudoLabelFolder:
     def read(self, stem: str, size: tuple[int, int]) -> Image.Image:
         """Train ids of one image of `size` (height, width) as an 8-bit gray picture.
 
-        Raises InputError when the file is corrupt, of another size, or holds a value that is
+        Raises InputError when the file is corrupt, of another size, or has a value that is
         neither a train id nor 255.
         """
         path = self.folder / file_name(stem)
@@ -137,8 +137,8 @@ class PseudoLabelFolder:
         if any(counts[self._num_classes : IGNORE_INDEX]):
             strangers = [v for v in range(self._num_classes, IGNORE_INDEX) if counts[v]]
             raise InputError(
-                f"{path}: value {strangers[0]} is no train id; allowed: 0..{self._num_classes - 1} "
-                "and 255. Make the labels anew with pseudo_label.py"
+                f"{path}: value {strangers[0]} is not a train id; allowed: "
+                f"0..{self._num_classes - 1} and 255. Create the labels again with pseudo_label.py"
             )
         return labels if self._second_mapping is None else labels.point(self._second_mapping)
 
@@ -150,7 +150,7 @@ def read_manifest(folder: Path) -> Manifest:
         values = json.loads(_read_text(path))
     except FileNotFoundError:
         raise InputError(
-            f"{path} does not exist: {folder} is no folder of pseudo-labels; make one with "
+            f"{path} does not exist: {folder} is not a folder of pseudo-labels; make one with "
             "python pseudo_label.py --restore-from SNAPSHOT --threshold 0.5"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
@@ -164,7 +164,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _read_text(path: Path) -> str:
     if path.exists() and not path.is_file():  # a pipe or a device is read without an end
-        raise OSError("it is no file")
+        raise OSError("it is not a file")
     if path.stat().st_size > _LARGEST_MANIFEST:
         raise OSError(f"it has {path.stat().st_size} bytes")
     return path.read_text(encoding="utf-8")
@@ -175,7 +175,7 @@ def check_classes(folder: Path, manifest: Manifest, label_space: LabelSpace) -> 
     if manifest.id_space != ID_SPACE:
         raise InputError(
             f"{folder / MANIFEST}: id space is {manifest.id_space!r}; only "
-            f"{ID_SPACE!r} can be read: make the labels anew with pseudo_label.py"
+            f"{ID_SPACE!r} can be read: create the labels again with pseudo_label.py"
         )
     if manifest.classes != label_space.classes:
         raise InputError(

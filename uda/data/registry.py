@@ -78,18 +78,18 @@ def data_root(configured: str) -> Path:
 def root_of(configured: str, datasets: Iterable[str]) -> Path:
     """`data_root`, where one of `datasets` is below it; files that describe one say where it is."""
     known = [name for name in datasets if not is_described(name)]
-    for name in known:  # one that there is not lies below no data root
+    for name in known:  # an unknown one has no data root
         layout_named(name)
     return data_root(configured) if known else Path()
 
 
 def refuse_unused_root(given: str | None, datasets: Iterable[str]) -> None:
-    """Raises InputError when a person gave a data root that none of `datasets` is looked for in."""
+    """Raises InputError when the user gave a data root that none of `datasets` uses."""
     described = list(datasets)
     require(
         not given or not all(map(is_described, described)),
-        f"data root {given}: nothing is looked for there, as {', '.join(dict.fromkeys(described))} "
-        "says itself where its data are: leave --data-root and data.root",
+        f"data root {given}: it is not used, as {', '.join(dict.fromkeys(described))} "
+        "says itself where its data are: omit --data-root and data.root",
     )
 
 
@@ -143,7 +143,7 @@ def check_sizes(samples: Sequence[Sample], files: KnownFiles) -> None:
     """Raises InputError when a label file has another size than its image, or is not an image.
 
     Reads headers only, and those of unchanged files once (see uda/data/known_files.py), so that a
-    run of days does not meet the odd file after hours.
+    run of days does not stop at a wrong file after hours.
     """
     labeled = [sample for sample in samples if sample.labels is not None]
     paths = [path for sample in labeled for path in (sample.image, sample.labels) if path]
@@ -163,12 +163,12 @@ def check_sizes(samples: Sequence[Sample], files: KnownFiles) -> None:
 
 
 def check_raw_ids(samples: Sequence[Sample]) -> None:
-    """Raises InputError when label files hold an id without a class, or train ids where raw ids
+    """Raises InputError when label files have an id without a class, or train ids where raw ids
     belong.
 
     Train ids without a 255 among them are raw ids one by one, so no single file gives them away.
     But of sixteen files spread over a data set, one at least shows sky or a car. What values mean
-    in a data set of the user's own, its description says; there they only have to be listed.
+    in a user-defined data set, its description says; there they only have to be listed.
     """
     by_dataset: dict[str, list[Sample]] = {}
     for sample in samples:
@@ -185,11 +185,11 @@ def _check_raw_ids(looked_at: Sequence[Sample], space: LabelSpace) -> None:
     for sample in looked_at:
         assert sample.labels is not None
         labels = np.asarray(read_raw_labels(sample.labels, coding=space.coding))
-        space.to_train_ids(labels, str(sample.labels))  # refuses what is no raw id: 255, mostly
+        space.to_train_ids(labels, str(sample.labels))  # refuses what is not a raw id: mostly 255
         largest = max(largest, int(labels.max()))
     require(
         space.name not in LABEL_SPACES or not space.may_hold_train_ids(largest),
-        f"{looked_at[0].labels} and {len(looked_at) - 1} more label files hold no value above "
+        f"{looked_at[0].labels} and {len(looked_at) - 1} more label files have no value above "
         f"{space.num_classes - 1}: these look like train ids, and mapping them again would "
         f"train on nonsense; use the original label files of {space.name}",
     )

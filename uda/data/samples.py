@@ -20,7 +20,7 @@ class Sample(NamedTuple):
     labels: Path | None  # None: the label files of this sample were not even looked for
     # A translated image may be smaller than the labels it was made from; it has their shape.
     translated: bool = False
-    # Whose raw ids its label file has; None: those of whoever reads it.
+    # Whose raw ids its label file has; None: those of the network.
     space: LabelSpace | None = None
     upright: bool = False  # turned as its camera has noted; an image with labels is as stored
 
@@ -31,7 +31,7 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KnownSplit:
-    """What the publishers of a data set say of one of its splits."""
+    """What the publishers of a data set say about one of its splits."""
 
     counts: tuple[int, ...]  # images; several where several versions are in use
     # "optional": training and scoring on other splits need none; "none": files named as labels

@@ -25,7 +25,7 @@ from uda.utilities.distributed import own_batch
 from uda.utilities.errors import InputError
 from uda.utilities.loading import read_ahead
 
-_SOURCE, _TARGET, _SECOND = 0, 1, 2  # streams: each draws from generators of its own
+_SOURCE, _TARGET, _SECOND = 0, 1, 2  # streams: each has its own generators
 _ORDER, _AUGMENTATION = 0, 1
 
 

@@ -17,7 +17,7 @@ _FILES_LOOKED_AT = 8  # of a domain
 
 def check_some(samples: Sequence[Sample], pseudo_labels: PseudoLabelFolder | None) -> None:
     """Raises InputError when the header of one of a few images, or the pseudo-labels of one, cannot
-    be used; so a wrong folder does not have to wait for the step that meets it."""
+    be used; so a wrong folder is found before the first step."""
     for sample in evenly_spaced(samples, _FILES_LOOKED_AT):
         size = read_header(sample.image).size
         if pseudo_labels is not None:

@@ -148,7 +148,7 @@ def _check_classes(data: DataConfig, label_space: LabelSpace) -> None:
 
 
 def _check_exclusions(data: DataConfig) -> None:
-    """An excluded name that no data set has is a typing error, not a wish that came true."""
+    """Raises InputError for an excluded name that no data set has: it is a typing error."""
     if not data.exclude:
         return
     domains = [domain for domain in (data.source, data.target) if domain is not None]
@@ -163,7 +163,7 @@ def _check_exclusions(data: DataConfig) -> None:
     unknown = sorted(set(data.exclude) - known)
     if unknown:
         raise InputError(
-            f"data.exclude names {unknown[0]!r}, which is no sample of this preset; names look "
+            f"data.exclude names {unknown[0]!r}, which is not a sample of this preset; names look "
             f"like {min(known)}"
         )
 
@@ -172,7 +172,7 @@ def _domains_are_known(data: DataConfig, evaluated: str) -> bool:
     """Whether labels that are learned are known to be no labels of the domain that is scored.
 
     That is so where a target is declared, of data sets that are sources by their description, and
-    of this library's own. But two files of the user's may describe one recording.
+    of this library's own. But two user-defined data sets may be one recording.
     """
     if data.target is not None or data.source is None:
         return True

@@ -42,7 +42,7 @@ def load_cropped(
     pseudo_labels: PseudoLabelFolder | None,
     rng: np.random.Generator,
 ) -> CroppedSample:
-    """Decodes and augments one sample, every random choice drawn from `rng` in a fixed order.
+    """Decodes and augments one sample, every random choice sampled from `rng` in a fixed order.
 
     Labels come from the sample's label file or, for a sample without one, from the folder of
     `pseudo_labels` if there is one. Raises InputError, naming the file, for
@@ -115,7 +115,7 @@ def fitted_size(
     stored: tuple[int, int], box: tuple[int, int], factor: float = 1.0
 ) -> tuple[int, int]:
     """The largest size of the shape of `stored` that fits into `box` times `factor`, where the box
-    stands upright or lies as the image does; all (height, width).
+    is upright or landscape as the image is; all (height, width).
 
     So a box of (512, 2048) gives most photographs a short side of 512, as in mmsegmentation.
     """
@@ -135,7 +135,7 @@ def _padded(
 
 
 def resize_image(image: Image.Image, size: tuple[int, int] | None) -> npt.NDArray[np.uint8]:
-    """An RGB picture resized to (height, width), or as it is, as (3, H, W) uint8."""
+    """An RGB picture resized to (height, width), or unchanged, as (3, H, W) uint8."""
     if size is not None and size != (image.height, image.width):
         image = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
     return np.asarray(image).transpose(2, 0, 1).copy()
@@ -169,8 +169,8 @@ def _choose_crop(
     domain: DomainConfig,
     rng: np.random.Generator,
 ) -> tuple[int, int]:
-    """(top, left) of the crop in the middle, or of a uniform one that is drawn again while its
-    labels are not what the domain wants. The last try is kept whatever it holds.
+    """(top, left) of the crop in the middle, or of a uniform one that is sampled again while its
+    labels are not what the domain wants. The last try is kept in any case.
     """
     room = (max(0, size[0] - crop[0]), max(0, size[1] - crop[1]))
     if domain.center_crop:

@@ -22,7 +22,7 @@ class ClassSet:
     name: str
     classes: tuple[int, ...]  # train ids, ascending
     # Predictions are chosen among these classes only, and pixels labeled as another are ignored.
-    # Such scores need the network's probabilities: no map of predicted classes holds them.
+    # Such scores need the network's probabilities: a map of predicted classes does not have them.
     restricted: bool
     definition: str  # one sentence, to be published with every value
 

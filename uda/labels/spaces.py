@@ -121,7 +121,7 @@ class LabelSpace:
         return tuple(r for r, train_id in self.raw_to_train.items() if train_id != IGNORE_INDEX)
 
     def may_hold_train_ids(self, largest: int) -> bool:
-        """Whether label files whose largest value but 255 is `largest` may hold train ids.
+        """Whether label files whose largest value but 255 is `largest` may be train ids.
 
         Train ids are raw ids one by one, so one file proves nothing; many files of raw ids show sky
         or a car at least. Where raw ids are train ids, or only one higher, nothing can be said.
@@ -132,7 +132,7 @@ class LabelSpace:
     def to_train_ids(self, raw: npt.NDArray[np.uint8], origin: str) -> npt.NDArray[np.uint8]:
         """Train ids of raw label ids, both (H, W) uint8; ignored classes become 255.
 
-        Raises InputError, naming `origin`, when a value is no raw id of this label space. Most
+        Raises InputError, naming `origin`, when a value is not a raw id of this label space. Most
         often the file holds train ids already; mapping them again would train on nonsense.
         """
         train = self._table[raw]
@@ -141,7 +141,7 @@ class LabelSpace:
             raise InputError(
                 f"{origin}: label values {_some(strangers)} are outside the raw ids of "
                 f"{self.name} ({min(self.raw_to_train)}..{max(self.raw_to_train)}); "
-                "255 means the file holds train ids already: use the data set's original labels; "
+                "255 means the file has train ids already: use the data set's original labels; "
                 "of a data set of your own, list all values in the file that describes it"
             )
         return train.astype(np.uint8)

@@ -1,6 +1,6 @@
 """Label spaces without their first class: names and ids move together.
 
-Where they did not, a class list of 59 names stood beside labels of 58 classes, and every printed
+Where they did not, a class list of 59 names was used with labels of 58 classes, and every printed
 name was that of the class before.
 """
 

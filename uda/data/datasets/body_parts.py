@@ -1,9 +1,9 @@
-"""Body parts of photographed people: `images/<split>/*.jpg` beside `labels/<split>/*.png`.
+"""Body parts of photographed people: `images/<split>/*.jpg` and `labels/<split>/*.png`.
 
 The classes are those of Alchera's NoonBody challenge (2021): 14 parts of DensePose-COCO and the
 background; heads are learned and not scored. Its training images are public, and
 `scripts/prepare_densepose.py` writes them as `train` (DensePose's minival serves as `val`). Its own
-photographs are not: whoever has them puts them into this layout, with PNGs of ids 0..14.
+photographs are not: to use them, put them into this layout, with PNGs of ids 0..14.
 Source: Gueler et al., "DensePose", CVPR 2018, arXiv 1802.00434.
 """
 

@@ -1,10 +1,10 @@
-"""People clothing: `png_images/IMAGES/img_0001.png` beside `png_masks/MASKS/seg_0001.png`.
+"""People clothing: `png_images/IMAGES/img_0001.png` and `png_masks/MASKS/seg_0001.png`.
 
 The Kaggle set rajkumarl/people-clothing-segmentation as its archive unpacks: 1000 photographs of
 825x550 pixels (height x width) and 8-bit label maps of 59 classes. `jpeg_images/` and
-`jpeg_masks/` lie beside them and are not read: labels do not survive JPEG. The set has no splits;
-here 800 and 200 images are drawn by a seed, as the reports that these presets repeat did (by one
-that nobody knows). `labels.csv`, if it is there, has to name the classes as they are named here.
+`jpeg_masks/` are next to them and not read: labels do not survive JPEG. The set has no splits;
+here 800 and 200 images are sampled by a seed, as in the reports that these presets repeat (whose
+seed is not known). `labels.csv`, if it is there, has to name the classes as they are named here.
 """
 
 import csv
@@ -31,7 +31,7 @@ _CLASSES = (
 
 
 def voc_color(index: int) -> tuple[int, int, int]:
-    """The color (RGB) of class `index` in PASCAL VOC: its bits, from the lowest, are dealt to red,
+    """The color (RGB) of class `index` in PASCAL VOC: its bits, from the lowest, go to red,
     green and blue in turn, as their highest bits. The 256 colors are distinct; 0 is black."""
     color = [0, 0, 0]
     for place in range(8):
@@ -58,7 +58,7 @@ def _check(root: Path, labeled: bool) -> None:
 def check_names(path: Path) -> None:
     """Raises InputError when `labels.csv` is there and names other classes, or in another order.
 
-    Its last column holds the names. There may be a header, and ids before the names; class 0 is
+    Its last column has the names. There may be a header, and ids before the names; class 0 is
     called null, or nothing, there.
     """
     try:

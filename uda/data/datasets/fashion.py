@@ -1,7 +1,7 @@
 """fashion5: people's clothes in five groups, as scripts/prepare_fashionpedia.py writes them.
 
-`images/NAME.jpg` beside `labels/NAME.png`, of Fashionpedia (Jia et al., ECCV 2020, arXiv
-2004.12276) or the iMaterialist challenges. The split is drawn by a seed, 80 : 10 : 10, over the
+`images/NAME.jpg` and `labels/NAME.png`, of Fashionpedia (Jia et al., ECCV 2020, arXiv
+2004.12276) or the iMaterialist challenges. The split is sampled by a seed, 80 : 10 : 10, over the
 sorted names. Its source (mberkay0/clothing-segmentation@1fb0c6e) split a subset with the package
 splitfolders and the same seed; which images went where is not known, and not repeated.
 """

@@ -16,7 +16,7 @@ class FashionClass(NamedTuple):
     id: int
     name: str
     supercategory: str
-    group: int  # position in GROUPS; 0: whatever garment lies below stays visible
+    group: int  # position in GROUPS; 0: the garment below it stays visible
 
 
 FASHION_CLASSES = tuple(

@@ -1,7 +1,7 @@
-"""GTA5 and its translations: `images/00001.png` beside `labels/00001.png`.
+"""GTA5 and its translations: `images/00001.png` and `labels/00001.png`.
 
 Source: Richter et al., ECCV 2016, arXiv 1608.02192. The label files are palette PNGs whose index
-is the Cityscapes label id. CycleGTA5 holds the same scenes after a CycleGAN made them look like
+is the Cityscapes label id. CycleGTA5 has the same scenes after a CycleGAN made them look like
 Cityscapes (CyCADA, arXiv 1711.03213); its images may be smaller than GTA5's labels.
 """
 

@@ -1,7 +1,7 @@
 """ISPRS Vaihingen and Potsdam: aerial images in tiles, as scripts/prepare_vaihingen.py cuts them.
 
-`img_dir/<split>/area1_0_0_512_512.png` beside `ann_dir/<split>/` with raw ids: 0 where nothing is
-known, 1 to 6 the classes. The tiles of mmsegmentation's converters lie in the same way.
+`img_dir/<split>/area1_0_0_512_512.png` and `ann_dir/<split>/` with raw ids: 0 where nothing is
+known, 1 to 6 the classes. The tiles of mmsegmentation's converters have the same layout.
 
 Source: Rottensteiner et al., ISPRS Annals I-3, 2012.
 """

@@ -1,4 +1,4 @@
-"""The check itself: files are listed, looked at and judged."""
+"""The check itself: files are listed, read and judged."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +18,7 @@ from uda.labels.spaces import LabelSpace
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """What was looked at and what came of it."""
+    """What was checked and what was found."""
 
     root: Path
     sets: list[tuple[Listing, ContentSummary]]

@@ -1,4 +1,4 @@
-"""What is wrong with the files of a set, once each has been looked at."""
+"""What is wrong with the files of a set, once each has been read."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -27,7 +27,7 @@ _NAMES_IN_FIX = 20  # the rest is in the JSON file
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ContentSummary:
-    """What the files of a set hold."""
+    """What the files of a set contain."""
 
     sizes: Counter[tuple[int, int]]  # images of each (height, width)
     label_files: int
@@ -35,7 +35,7 @@ class ContentSummary:
 
 
 def check_contents(listing: Listing, facts: Facts) -> tuple[ContentSummary, list[Finding]]:
-    """What the files of `listing` hold, and what is wrong with it."""
+    """What the files of `listing` contain, and what is wrong with it."""
     samples, space = listing.samples, listing.wish.layout.label_space
     images = {sample: facts[sample.image, "image"] for sample in samples}
     labels = {s: facts[s.labels, "labels"] for s in samples if s.labels is not None}
@@ -60,7 +60,7 @@ def check_contents(listing: Listing, facts: Facts) -> tuple[ContentSummary, list
 def unreadable(where: str, files: Iterable[FileFacts]) -> list[Finding]:
     return finding(
         kind="unreadable", where=where, text="files cannot be used",
-        fix="download or unpack these files again; training stops when it meets one",
+        fix="download or unpack these files again; training stops at such a file",
         items=[Item(found.error) for found in files if found.error],
     )  # fmt: skip
 
@@ -100,7 +100,7 @@ def _enlarged(listing: Listing, images: Mapping[Sample, FileFacts]) -> list[Find
 
 
 def _of_train_ids(counts: Mapping[Sample, Counts], space: LabelSpace) -> set[Sample]:
-    """The samples whose label files hold train ids: those with a 255 among nothing but small
+    """The samples whose label files have train ids: those with a 255 among nothing but small
     values, or all of them where the whole set has no larger one."""
 
     def small(values: Counts) -> bool:
@@ -117,7 +117,7 @@ def _train_ids(listing: Listing, doubtful: set[Sample]) -> list[Finding]:
     highest = listing.wish.layout.label_space.num_classes - 1
     return finding(
         kind="train ids", where=listing.wish.name,
-        text=f"label files hold no value above {highest} but 255: these look like train ids, and "
+        text=f"label files have no value above {highest} but 255: these look like train ids, and "
         "mapping them again would train on nonsense",
         fix="unpack the data set's original label files over them",
         items=[Item(str(sample.labels)) for sample in listing.samples if sample in doubtful],
@@ -130,7 +130,7 @@ def _values(listing: Listing, usable: Mapping[Sample, Counts]) -> list[Finding]:
     strange = {s: sorted(set(values) - allowed) for s, values in usable.items()}
     return finding(
         kind="values", where=listing.wish.name,
-        text=f"label files hold values that are no raw ids of {space.name} "
+        text=f"label files have values that are not raw ids of {space.name} "
         f"({min(allowed)}..{max(allowed)})",
         fix="unpack the data set's original label files over them; training stops at such a value",
         items=[Item(str(s.labels), f"values {_some(v)}") for s, v in strange.items() if v],
@@ -191,7 +191,7 @@ def _class_range(
         Finding(
             kind="class range", where=listing.wish.name, severity="note",
             text=describe_range(seen, space, files=label_files),
-            fix="compare the class list with what the data set's publishers say of its ids",
+            fix="compare the class list with what the publishers say about the ids",
         )
     ]  # fmt: skip
 

@@ -19,7 +19,7 @@ class FileFacts(NamedTuple):
     """What was found in a file."""
 
     size: tuple[int, int] | None  # (height, width); None: not even that could be read
-    counts: dict[int, int]  # pixels of each value that a label file holds
+    counts: dict[int, int]  # pixels of each value in a label file
     error: str = ""  # why it cannot be used, a whole sentence
 
 
@@ -77,7 +77,7 @@ def read_files(
     workers: int,
     progress: Callable[[Iterator[Any], int], Iterable[Any]],
 ) -> tuple[dict[tuple[Path, Role], FileFacts], int]:
-    """The facts of every job by its path and role, and how many files had to be looked at.
+    """The facts of every job by its path and role, and how many files had to be read.
 
     Threads do: Pillow lets others run while it decodes. A file reached by several paths is read
     once. What was read before an interruption is remembered, too.

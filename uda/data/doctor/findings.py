@@ -23,7 +23,7 @@ class Finding:
 
     kind: str  # a word or two: the same trouble has the same name in every set
     where: str  # such as "cityscapes train"
-    severity: Severity  # a problem stops a run or spoils it; a note is for a person to know
+    severity: Severity  # a problem stops a run or spoils it; a note is good to know
     text: str  # what was found, without a full stop
     fix: str  # what to do about it
     items: tuple[Item, ...] = ()

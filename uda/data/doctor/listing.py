@@ -24,7 +24,7 @@ class Wish:
     labels: bool | None = None  # None: if they are there and mean anything
     limit: int | None = None  # only the first N images
     exclude: Collection[str] = ()  # names of samples that are not used
-    size: tuple[int, int] | None = None  # (height, width) to which images will be resized
+    size: tuple[int, int] | None = None  # (height, width) that images will be resized to
 
     @property
     def name(self) -> str:
@@ -33,7 +33,7 @@ class Wish:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listing:
-    """The images of a split that are looked at, each with its label file if it has one."""
+    """The images of a split that are checked, each with its label file if it has one."""
 
     wish: Wish
     images: int  # in the whole split
@@ -44,7 +44,7 @@ class Listing:
 def list_files_of(wish: Wish, root: Path, *, genuine: bool) -> tuple[Listing, list[Finding]]:
     """What the split consists of, and what is wrong with it; `genuine` data have the known counts.
 
-    `root` is the folder that holds the data sets.
+    `root` is the folder of the data sets.
     """
     folder = root / wish.layout.folder
     known = wish.layout.known.get(wish.split) if genuine else None
@@ -53,7 +53,7 @@ def list_files_of(wish: Wish, root: Path, *, genuine: bool) -> tuple[Listing, li
     except InputError as error:
         missing = Finding(
             kind="missing", where=wish.name, severity="problem", text=str(error),
-            fix="unpack the download so that its folders lie as above",
+            fix="unpack the download so that its folders are as above",
         )  # fmt: skip
         return Listing(wish=wish, images=0, known=known), [missing]
     used = [s for s in everything if s.name not in wish.exclude][: wish.limit]
@@ -116,13 +116,13 @@ def _with_labels(
 
 
 def _other_splits(wish: Wish, folder: Path) -> list[Sample]:
-    """The samples of other splits whose images lie in the same folder: splits by a list or a seed
+    """The samples of other splits whose images are in the same folder: splits by a list or a seed
     share one."""
     layout, own = wish.layout, wish.layout.folders(folder, wish.split)[0]
     found: list[Sample] = []
     for split in layout.splits:
         if split != wish.split and layout.folders(folder, split)[0] == own:
-            with suppress(InputError):  # of that split, which may not be looked at
+            with suppress(InputError):  # of that split, which is not checked
                 found += list_split(layout, folder, split, labeled=False)
     return found
 
@@ -196,7 +196,7 @@ def _others(wish: Wish, folder: Path, samples: list[Sample]) -> list[Finding]:
     pictures = [p for p in others if p.suffix.lower() in _PICTURES and p not in of_mac]
     return finding(
         kind="left by a Mac", where=wish.name, severity="note",
-        text="files hold nothing but what macOS noted of others",
+        text="files have nothing but macOS attributes of other files",
         fix=f"find {images} -name '._*' -delete; nothing here reads them, other programs do",
         items=[Item(str(path)) for path in of_mac],
     ) + finding(

@@ -13,7 +13,7 @@ from uda.utilities.errors import InputError, require
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What is looked at."""
+    """What is checked."""
 
     wishes: tuple[Wish, ...]
     pseudo_labels: tuple[Path, ...] = ()
@@ -24,17 +24,17 @@ class Plan:
 def plan_of_root(root: Path, pseudo_labels: Sequence[Path] = ()) -> Plan:
     """Every known split of every data set below `root`; InputError when there is none.
 
-    Of data sets that are the same files with other classes, the first is looked at.
+    Of data sets that are the same files with other classes, the first is checked.
     """
     wishes: list[Wish] = []
     by_folder = {layout.folder: layout for layout in reversed(LAYOUTS.values())}
     for layout in (own for own in LAYOUTS.values() if by_folder[own.folder] is own):
         folder = root / layout.folder
         splits = [s for s in layout.splits if layout.folders(folder, s)[0].is_dir()]
-        if folder.is_dir():  # one without any split is looked at, too: its layout is wrong
+        if folder.is_dir():  # one without any split, too: its layout is wrong
             wishes += [Wish(layout=layout, split=split) for split in splits or layout.splits[:1]]
     folders = ", ".join(f"{folder}/" for folder in reversed(by_folder))
-    require(bool(wishes), f"{root} holds none of {folders}: give the folder that does")
+    require(bool(wishes), f"{root} has none of {folders}: give the folder that has them")
     return Plan(wishes=tuple(wishes), pseudo_labels=tuple(pseudo_labels), subset=False)
 
 

@@ -20,7 +20,7 @@ from uda.utilities.errors import InputError
 
 _SHARE_TOLERANCE = 0.001  # of all pixels
 
-_ANEW = "make the labels anew with pseudo_label.py"
+_ANEW = "create the labels again with pseudo_label.py"
 
 
 class PseudoLabels(NamedTuple):
@@ -92,7 +92,7 @@ def check_pseudo_labels(labels: PseudoLabels, facts: Facts, space: LabelSpace) -
         *unreadable(labels.name, found.values()),
         *finding(
             kind="values", where=labels.name,
-            text=f"files hold values that are no train ids (0..{space.num_classes - 1}, 255)",
+            text=f"files have values that are not train ids (0..{space.num_classes - 1}, 255)",
             fix=_ANEW,
             items=[Item(str(p), f"value {values[0]}") for p, values in strange.items() if values],
         ),
