@@ -49,12 +49,12 @@ def test_palette_files_hold_indices(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ids", "values", "message"),
     [
-        ("train", [0, 26], "value 26 is not a train id; allowed: 0..18, 255 for no class; these are "
-         "raw ids: give --ids raw"),
-        ("train", [0, 19, 255], "value 19 is not a train id; allowed: 0..18, 255 for no class; write"),
+        ("train", [0, 26], "value 26 is not a train id; allowed: 0..18, 255 for no class; these "
+         "are raw ids: give --ids raw"),
+        ("train", [0, 19, 255], "value 19 is not a train id; allowed: 0..18, 255 for no class; "),
         ("train", [0, 77, 78], "value 77 is not a train id"),
-        ("raw", [0, 255], "value 255 is not a raw id of cityscapes19; allowed: 0..34; these are train "
-         "ids: give --ids train"),
+        ("raw", [0, 255], "value 255 is not a raw id of cityscapes19; allowed: 0..34; these are "
+         "train ids: give --ids train"),
         ("raw", [33, 255], "value 255 is not a raw id of cityscapes19; allowed: 0..34; write the"),
         ("raw", [35], "value 35 is not a raw id"),
     ],
