@@ -1,4 +1,4 @@
-"""Published numbers to stand beside ours: the experiment log's (published.json), and those of the
+"""Published numbers to print next to ours: the experiment log's (published.json), and those of the
 documents behind the other systems (documents.json)."""
 
 import json
@@ -43,7 +43,7 @@ def published(preset: str, step: int | None) -> Published | None:
     """What is published of the run that `preset` is named after, with or without `logged_`.
 
     The number of exactly this step if there is one, else the last with per-class IoU, else the
-    last. None when there is no number: nobody knows such a run, or wrote down its figure.
+    last. None when there is no number: the run is unknown, or its score was not recorded.
     """
     name = preset.removeprefix(_LOGGED)
     entries = _entries().get(_SAME_RUN.get(name, name), ())
@@ -67,14 +67,14 @@ def note_on_name(preset: str) -> str:
 
 
 class Comparison(NamedTuple):
-    """What is published of a run, beside ours: nothing where there is no number."""
+    """What is published of a run, next to ours; empty where there is no number."""
 
     text: str = ""  # to be read, whole lines
     facts: Mapping[str, object] = MappingProxyType({})  # the published number, for `scores_json`
 
 
 def compare(scores: Scores, preset: str, step: int, evaluation: EvaluationConfig) -> Comparison:
-    """What is published of `preset` beside our `scores` after `step` updates; nothing when there is
+    """What is published of `preset` next to our `scores` after `step` updates; nothing when there is
     no number, or it is one for another data set or split than `evaluation`.
     """
     entry = published(preset, step)

@@ -1,4 +1,4 @@
-"""How fast this library is beside the plain way and beside what the machine can do.
+"""How fast this library is, compared with a plain PyTorch loop and with what the machine can do.
 
 python scripts/benchmark.py --only training --rounds 1
 python scripts/benchmark.py --quick

@@ -1,4 +1,4 @@
-"""Loader, evaluation and pseudo-labeling beside what each of them cannot do without."""
+"""Loader, evaluation and pseudo-labeling, compared with the work that none of them can avoid."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -81,7 +81,7 @@ def _write(scene: ToyImage, image: Path, labels: Path, size: Size, seed: int) ->
 def measure_loader(
     root: Path, extent: Extent, *, rounds: int, say: Callable[[str], None]
 ) -> list[Row | Figure]:
-    """Our batches beside the same files decoded and resized by as many processes."""
+    """Our batches, compared with the same files decoded and resized by as many processes."""
     data = _data(root, extent)
     dataset = open_training_data(data, seed=0, evaluated="cityscapes").dataset
     jobs = _jobs(dataset, data, extent.samples)
@@ -173,7 +173,7 @@ def _load(dataset: TrainingDataset, data: DataConfig, samples: int) -> None:
 def measure_evaluation(
     root: Path, extent: Extent, *, device: torch.device, rounds: int, say: Callable[[str], None]
 ) -> list[Row | Figure]:
-    """Scoring and labeling whole images beside the network alone on the same images."""
+    """Scoring and labeling whole images, compared with the network alone on the same images."""
     if device.type == "cpu":
         keep_freed_memory()  # as the commands do; it serves the network alone as well
     count = extent.labeled if device.type == "cpu" else extent.images

@@ -15,7 +15,7 @@ from uda.evaluation.reports import markdown_rows
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """Ours beside what it is compared with, measured in turns: one value per round each."""
+    """Ours and what it is compared with, measured in turns: one value per round each."""
 
     name: str
     case: str = ""  # which of several measured in the same way

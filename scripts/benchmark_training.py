@@ -1,4 +1,4 @@
-"""Training steps in turns, ours and the plain way, one process and two; each round starts anew."""
+"""Training steps in turns, ours and a plain loop, one process and two; each round starts over."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def measure_training(
 def measure_processes(
     *, device: torch.device, rounds: int, quick: bool, say: Callable[[str], None]
 ) -> list[Row | Figure]:
-    """Two processes beside one: on a CPU with half of its threads each, on CUDA with a GPU each."""
+    """Two processes compared with one: on a CPU with half of its threads each, on CUDA with a GPU each."""
     preset, batch_size = PRESETS[0], 2
     if device.type == "cuda" and torch.cuda.device_count() < 2:
         say("processes: there is one GPU, left out")

@@ -2,7 +2,7 @@
 
 Writes experiments/toy_ladder.json, toy_ladder.md and toy_ladder.png. Each run is one process with
 one thread; as many as there are cores go at a time. What a former call has finished is not run
-again: remove snapshots/ladder to start anew. What it has not finished is run from its start.
+again: remove snapshots/ladder to start over. Unfinished runs start from the beginning.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Trains a preset on several nodes of a cluster with the scheduler Slurm, and goes on with a run
-# that was interrupted:
+# Trains a preset on several nodes of a cluster with the scheduler Slurm, and resumes a run that was
+# interrupted:
 #
 #     sbatch --nodes 2 --gpus-per-node 4 scripts/slurm.sh aagc_640x360_b2 [options of train_uda.py]
 #

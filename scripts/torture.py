@@ -1,7 +1,7 @@
 """Kills toy runs with SIGKILL at random moments, resumes them, and compares them bit by bit.
 
 For every objective of the library a run is made undisturbed, and once more by processes that are
-killed at moments drawn from the whole life of a run: while it starts, makes steps, writes files,
+killed at random moments of the whole life of a run: while it starts, makes steps, writes files,
 evaluates. `make torture` writes docs/torture.json. Processes are forked from this one, which has
 imported what they need and computed nothing, so that a kill costs no start of Python.
 """
@@ -53,7 +53,7 @@ class Figures:
     runs: int = 0  # that were killed and resumed until they came to their end
     kills: int = 0
     kills_while_saving: int = 0  # a half-written file was left
-    resumed: int = 0  # processes that went on from a resume.pth; the others began anew
+    resumed: int = 0  # processes that resumed from a resume.pth; the others started over
     differing_bits: int = 0  # of all files of all runs, to those of the undisturbed run
 
 

@@ -143,7 +143,7 @@ def test_what_is_refused(shell: Shell, trained: Trained) -> None:
     inside = [*options(trained, images)[:-1], str(images / "out")]
     assert "would be taken for images" in shell.refused("predict.py", *inside)
     missing = options(trained, shell.cwd / "nowhere")
-    assert "nowhere is no folder" in shell.refused("predict.py", *missing)
+    assert "nowhere is not a folder" in shell.refused("predict.py", *missing)
     write_png(images / "one.jpeg.png", noise(1))
     Image.fromarray(noise(1)).save(images / "one.jpg")
     refusal = shell.refused("predict.py", *options(trained, images))

@@ -1,4 +1,4 @@
-"""Predictions for a test server, whose labels nobody has."""
+"""Predictions for a test server, whose labels are not public."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -27,7 +27,7 @@ def export_predictions(
     workers: int = 0,
     progress: Callable[[int], Progress] = lambda total: iter,
 ) -> dict[str, object]:
-    """Writes the classes of every image of the split into a zip beside the `snapshot`. No label
+    """Writes the classes of every image of the split into a zip next to the `snapshot`. No label
     file is opened. `progress` makes, of the number of images, what draws a bar over them.
 
     Returns what was written, as facts. Raises InputError when the zip is there already, or an image
@@ -39,7 +39,7 @@ def export_predictions(
         f"this protocol compares at {config.label_size}, but the server wants the images' stored "
         "size: use --protocol native or another",
     )
-    require(world_size() == 1, "--export runs in one process: leave torchrun")
+    require(world_size() == 1, "--export runs in one process: start it without torchrun")
     samples = list_dataset(network.root, config.dataset, config.split, labeled=False)
     with ServerZip(
         snapshot.with_name(f"{snapshot.stem}_{config.split}_{server}.zip"),

@@ -146,7 +146,7 @@ def _check_own(folder: Path) -> None:
     another = "choose another with --output DIR"
     require(
         not folder.is_symlink() and (folder.is_dir() or not folder.exists()),
-        f"{folder} is no folder, or a link to one: {another}",
+        f"{folder} is not a folder, or is a link to one: {another}",
     )
     if not folder.exists() or not any(folder.iterdir()):
         return
@@ -184,7 +184,7 @@ def listed_images(folder: Path, output: Path) -> list[str]:
     Raises InputError when there are none, when two would have one prediction, or when predictions
     would lie among the images, as the next call would take them for such.
     """
-    require(folder.is_dir(), f"--images {folder} is no folder: give one with PNG or JPEG files")
+    require(folder.is_dir(), f"--images {folder} is not a folder: give one with PNG or JPEG files")
     require(
         not output.resolve().is_relative_to(folder.resolve()),
         f"{output} lies in {folder}, where its pictures would be taken for images: choose another "
