@@ -42,7 +42,7 @@ def measure_training(
 def measure_processes(
     *, device: torch.device, rounds: int, quick: bool, say: Callable[[str], None]
 ) -> list[Row | Figure]:
-    """Two processes compared with one: on a CPU with half of its threads each, on CUDA with a GPU each."""
+    """Two processes and one: on a CPU with half of its threads each, on CUDA with a GPU each."""
     preset, batch_size = PRESETS[0], 2
     if device.type == "cuda" and torch.cuda.device_count() < 2:
         say("processes: there is one GPU, left out")
