@@ -74,7 +74,7 @@ class Comparison(NamedTuple):
 
 
 def compare(scores: Scores, preset: str, step: int, evaluation: EvaluationConfig) -> Comparison:
-    """What is published of `preset` next to our `scores` after `step` updates; nothing when there is
+    """What is published of `preset` next to our `scores` after `step` updates; empty when there is
     no number, or it is one for another data set or split than `evaluation`.
     """
     entry = published(preset, step)
