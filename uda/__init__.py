@@ -186,6 +186,7 @@ def train(
     run: _Path | None = None,
     overrides: Mapping[str, object] | Sequence[str] = (),
     device: "str | torch.device | None" = None,
+    smoke: bool = False,
     resume: bool | _Path = False,
     code_changed: bool = False,
 ) -> "Evaluation":
@@ -193,8 +194,9 @@ def train(
     the file that `evaluate`, `predict` and `load` open.
 
     experiment: a preset's name, FILE.py:NAME, or an Experiment, which is not changed. `run`: the
-    folder of its snapshots, by default snapshots/<preset>. `overrides`: fields to set, such as
-    {"train.steps": 100} or ["train.steps=100"]. `resume`: continue an interrupted run, or continue
+    folder of its snapshots, by default snapshots/<preset>. `overrides`: as `--set` takes them, such
+    as {"train.steps": 100} or ["objectives.entropy=entropy"]; `smoke`: 10 steps only.
+    `resume`: continue an interrupted run, or continue
     from the resume.pth given; `code_changed`: even if the user's classes have changed. Raises
     InputError before anything is written when the experiment, its data or the folder cannot be
     used; FloatingPointError when a loss is not finite.
@@ -203,10 +205,11 @@ def train(
 
     from uda.data.registry import layout_named
     from uda.evaluation.evaluate import protocol_line
+    from uda.experiment import validate
     from uda.experiments import load_preset
+    from uda.experiments.overrides import change
     from uda.prediction.scoring import Evaluation
     from uda.training.loop import train as train_experiment
-    from uda.utilities.config_tree import apply_override
 
     if isinstance(experiment, str):
         preset, made = experiment, load_preset(experiment)
@@ -214,17 +217,20 @@ def train(
         preset, made = "an Experiment from Python", deepcopy(experiment)
         if run is None:
             raise InputError("train(experiment, run=): an Experiment has no name: give a folder")
-    pairs = overrides.items() if isinstance(overrides, Mapping) else None
-    for override in overrides if pairs is None else (f"{name}={value}" for name, value in pairs):
-        apply_override(made, override)
-    folder = Path("snapshots") / Path(preset.rpartition(":")[2]).stem if run is None else Path(run)
+    if isinstance(overrides, Mapping):
+        overrides = [f"{name}={value}" for name, value in overrides.items()]
+    changed = change(made, overrides, smoke=smoke)
+    made, remarks = validate(made, typed=changed.typed)
+    name = Path(preset.rpartition(":")[2]).stem + "_smoke" * smoke
+    folder = Path("snapshots") / name if run is None else Path(run)
     space = layout_named(made.evaluation.dataset).label_space
     scores = train_experiment(
         made,
         folder,
-        preset=preset,
+        preset=preset + " (smoke)" * smoke,
         device=_device(device),
         resume=resume if isinstance(resume, bool) else Path(resume),
+        remarks=[*changed.remarks, *remarks],
         code_changed=code_changed,
     )
     (last,) = folder.glob(f"*_{made.train.steps}.pth") if made.train.steps else [None]

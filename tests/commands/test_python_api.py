@@ -39,6 +39,29 @@ def test_the_page_runs_from_top_to_bottom(
     assert (tmp_path / "predictions/ids/00001.png").is_file()
 
 
+def test_overrides_are_those_of_the_command_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    toy_root: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def tiny(name: str) -> Experiment:
+        return tiny_preset(name, toy_root, steps=4)
+
+    monkeypatch.setattr(uda.experiments, "load_preset", tiny)
+    overrides = ["objectives.class_mix=none", "train.optimizer=adamw", "data.target=none"]
+    result = uda.train("toy_class_mix", overrides=overrides, smoke=True, device="cpu")
+    assert result.facts["step"] == 10
+    said = capsys.readouterr().out
+    assert "objectives       supervised\n" in said
+    assert "remark: teacher" in said
+    assert (tmp_path / "snapshots/toy_class_mix_smoke/GTA5_10.pth").is_file()
+    with pytest.raises(uda.InputError, match=r"teacher\.momentum"):
+        uda.train("toy_class_mix", overrides=[*overrides, "teacher.momentum=0.5"])
+
+
 def test_scores_are_those_of_the_command(shell: Shell, trained: Trained, toy_root: Path) -> None:
     options = ("--restore-from", str(trained.snapshot), "--workers", "0", "--device", "cpu")
     printed = shell.run("eval_single.py", *options)
