@@ -134,6 +134,7 @@ def run_process(cwd: Path, name: str, *arguments: str) -> str:
     return out
 
 
+@pytest.mark.slow
 def test_from_a_killed_run_to_predictions(code: Path, toy_root: Path, tmp_path: Path) -> None:
     train_options = (*PRESET, "--data-root", str(toy_root))
     folder = tmp_path / "snapshots/small"
@@ -167,6 +168,7 @@ def test_from_a_killed_run_to_predictions(code: Path, toy_root: Path, tmp_path: 
     assert not list(moved.parent.rglob("*.pyc"))
 
 
+@pytest.mark.slow
 def test_two_processes_train_it(code: Path, toy_root: Path, tmp_path: Path) -> None:
     finished(torchrun(str(REPOSITORY / "train_uda.py"), *PRESET, "--data-root", str(toy_root),
                       "--set", "train.steps=2", cwd=tmp_path))  # fmt: skip

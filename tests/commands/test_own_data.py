@@ -149,7 +149,7 @@ def test_another_folder_and_another_data_set(
 
 
 def test_a_data_root_that_nothing_is_looked_for_in(shell: Shell, described: list[str]) -> None:
-    unused = "nothing is looked for there"
+    unused = "it is not used, as "
     assert unused in shell.refused("train_uda.py", *described, "--data-root", ".")
     check = ("scripts/check_data.py", "--dataset", "target.toml", "--data-root", ".")
     assert unused in shell.refused(*check)

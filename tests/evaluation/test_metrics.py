@@ -163,7 +163,7 @@ def test_inputs_are_left_alone() -> None:
         ([[[0, -1]]], [[[0, 1]]], r"predictions outside 0\.\.2: -1;"),
         ([[[0, 1, 1]]], [[[3, 254, 7]]], r"labels outside 0\.\.2 that are not 255: 3, 7, 254;"),
         ([[[0, 1]]], [[[0], [1]]], r"\(1, 1, 2\) and labels \(1, 2, 1\) differ in size"),
-        ([[[0.0, 1.0]]], [[[0, 1]]], r"predictions are train ids, integers, but torch.float32"),
+        ([[[0.0, 1.0]]], [[[0, 1]]], r"predictions must be integer train ids, got torch.float32"),
     ],
 )
 def test_refusals_leave_the_counts_alone(

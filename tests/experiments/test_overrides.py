@@ -119,7 +119,7 @@ def test_overrides_are_applied_in_their_order() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("objectives.x=entropi", "'entropi' is not an objective; known: adversarial, class_mix, "),
+        ("objectives.x=entropi", "'entropi' is not an objective; known: adversarial, "),
         ("objectives.supervised=0.5", "'0.5' is not an objective; known: "),
         ("objectives.entropy.weight=1", "to add it: --set objectives.entropy=entropy"),
         ("model=resnet", "'resnet' is not a network; known: deeplabv2, deeplabv3plus, "),
