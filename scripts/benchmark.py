@@ -30,7 +30,7 @@ PARTS = ("training", "processes", "loader", "evaluation", "limits")
 _TITLE = "# Performance\n\nWritten by `make benchmark` (scripts/benchmark.py). "
 _HOW = """\
 Ours and what it is compared with are measured in turns; figures are medians over the rounds, the \
-ratio is that of the figures shown, and beside it stands the range of the single rounds' ratios. \
+ratio is that of the figures shown, followed by the range of the single rounds' ratios. \
 What makes the difference and where the rest goes: [speed.md](speed.md).
 """
 _NOT_FOR_COMPARISON = "Made with --quick, on toys: not for comparison.\n"
@@ -43,7 +43,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add_device(parser)
     add("--rounds", type=at_least(1), metavar="N", help="of each part (default: 3, 1 if --quick)")
-    add("--only", nargs="+", choices=PARTS, default=PARTS, help="leave out the other parts")
+    add("--only", nargs="+", choices=PARTS, default=PARTS, help="omit the other parts")
     add("--quick", action="store_true", help="tiny network and images, to try the script itself")
     add("--json", type=Path, metavar="FILE", help="also write all figures there")
     add("--markdown", type=Path, metavar="FILE", help="also write the tables there")
@@ -54,7 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse_arguments(arguments)
     for path in (options.json, options.markdown):
         if options.quick and path is not None and DOCS in path.resolve().parents:
-            raise InputError(f"{path}: what --quick measures is no documentation; write elsewhere")
+            raise InputError(
+                f"{path}: --quick is not precise enough for the documentation; write elsewhere"
+            )
     device = device_named(options.device)
     rounds = options.rounds or (1 if options.quick else 3)
     found = measure(options.only, device=device, rounds=rounds, quick=options.quick)

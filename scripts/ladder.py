@@ -33,7 +33,9 @@ RESULTS = Path("experiments/toy_ladder")
 TARGET_IMAGES = f"{TOY_ROOT}/Cityscapes/leftImg8bit/train"
 ADAPT = ("--adapt-bn", TARGET_IMAGES)
 
-_labeling = threading.Lock()  # two rungs that go on from the same one want its labels at once
+_labeling = (
+    threading.Lock()
+)  # two rungs that continue from the same one may need its labels at once
 
 Found = Mapping[str, Mapping[str, Any]]  # method -> its figures, as in toy_ladder.json
 
@@ -44,7 +46,7 @@ class Rung:
 
     preset: str
     title: str
-    labels_of: str | None = None  # the rung whose pseudo-labels and weights it goes on from
+    labels_of: str | None = None  # the rung whose pseudo-labels and weights it starts from
     mistake: bool = False  # repeats a mistake of the experiment log
 
 
@@ -77,13 +79,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=at_least(0), nargs="+", default=[0, 1, 2])
     parser.add_argument("--jobs", type=at_least(1), default=os.cpu_count() or 1)
     parser.add_argument("--only", nargs="+", metavar="PRESET",
-                        help="leave out the other methods, and write to snapshots/ladder",
+                        help="omit the other methods, and write to snapshots/ladder",
                         choices=[rung.preset for rung in RUNGS])  # fmt: skip
     options = parser.parse_args(arguments)
     check_matplotlib()
     rungs = [rung for rung in RUNGS if not options.only or rung.preset in options.only]
     command("make_toy_city", "scripts/make_toy_city.py")
-    for later in (False, True):  # those that go on from others, after them
+    for later in (False, True):  # those that start from others, after them
         due = [(rung, seed) for seed in options.seeds for rung in rungs
                if (rung.labels_of is not None) == later]  # fmt: skip
         with ThreadPoolExecutor(options.jobs) as pool:
@@ -140,7 +142,7 @@ def snapshot_of(rung: Rung, seed: int) -> Path:
     """The last snapshot of a rung's run."""
     found = list(folder_of(rung, seed).glob("*_*.pth"))
     if not found:
-        raise InputError(f"{folder_of(rung, seed)} holds no snapshot: run {rung.preset} as well")
+        raise InputError(f"{folder_of(rung, seed)} has no snapshot: run {rung.preset} as well")
     return max(found, key=lambda path: path.stat().st_mtime)
 
 
@@ -206,7 +208,7 @@ def report(found: Found) -> str:
         f"mIoU in percent on the 80 validation images of the target, seeds "
         f"{', '.join(map(str, first['seeds']))}, last step; minutes of training with one thread, "
         "mean.",
-        "Written by `make ladder` (scripts/ladder.py). What stands behind each row:",
+        "Written by `make ladder` (scripts/ladder.py). The background of each row:",
         "[docs/what_the_log_taught.md](../docs/what_the_log_taught.md).",
         "",
         "![mIoU by method](toy_ladder.png)",

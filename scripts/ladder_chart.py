@@ -30,7 +30,7 @@ def check_matplotlib() -> None:
 
 
 def draw(found: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """Writes a PNG of 1600 pixels width: mIoU of every seed, beside the mean IoU of every class.
+    """Writes a PNG of 1600 pixels width: mIoU of every seed, next to the mean IoU of every class.
 
     found: method -> its figures as in toy_ladder.json, drawn from top to bottom. The same figures
     make the same bytes. Raises InputError when matplotlib cannot be imported.

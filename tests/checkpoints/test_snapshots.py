@@ -136,7 +136,7 @@ def test_a_file_of_torch_that_is_not_ours_is_refused(tmp_path: Path, values: obj
     odd = tmp_path / "resnet.pth"
     torch.save(values, odd)
     for call in (lambda: load(odd), lambda: read(odd)):
-        assert "resnet.pth is not a snapshot of ours: it holds no 'uda-snap" in refusal(call)
+        assert "resnet.pth is not a snapshot of this library: it has no 'uda-snap" in refusal(call)
 
 
 class Trap:
@@ -269,7 +269,10 @@ def test_an_unknown_file_is_told_what_is_near(tmp_path: Path) -> None:
     names = [name for name in file_of(SEGMENTRON) if name.startswith("encoder.layer1.0.conv")]
     torch.save({name: file_of(SEGMENTRON)[name] for name in names}, tmp_path / "odd.pth")
     message = refusal(lambda: load(tmp_path / "odd.pth"))
-    assert "odd.pth is not a snapshot of ours: it holds no 'uda-snapshot-1'; nearest of" in message
+    assert (
+        "odd.pth is not a snapshot of this library: it has no 'uda-snapshot-1'; nearest of"
+        in message
+    )
     assert "projects: SegmenTron DeepLabV3+ ResNet-101, 3 of 592 tensors match, 589 (" in message
 
 

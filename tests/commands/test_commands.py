@@ -288,7 +288,7 @@ def test_snapshots_that_cannot_be_used(shell: Shell, toy_root: Path, trained: Tr
     (folder / "half.pth").write_bytes(trained.snapshot.read_bytes()[:5000])
     for name, complaint in {
         "missing.pth": "missing.pth does not exist",
-        "foreign.pth": "is not a snapshot of ours",
+        "foreign.pth": "is not a snapshot of this library",
         "16.pth": "its label space is cityscapes19 with 16 classes",
         "clothes.pth": "its label space is clothes20 with 19 classes",
         "text.pth": "text.pth",

@@ -141,7 +141,7 @@ def test_its_own_predictions_are_replaced_and_nothing_else(shell: Shell, trained
 def test_what_is_refused(shell: Shell, trained: Trained) -> None:
     images = write_photographs(shell.cwd / "photos")
     inside = [*options(trained, images)[:-1], str(images / "out")]
-    assert "would be taken for images" in shell.refused("predict.py", *inside)
+    assert "would be read as images" in shell.refused("predict.py", *inside)
     missing = options(trained, shell.cwd / "nowhere")
     assert "nowhere is not a folder" in shell.refused("predict.py", *missing)
     write_png(images / "one.jpeg.png", noise(1))

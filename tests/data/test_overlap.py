@@ -186,7 +186,7 @@ def test_copies_are_warned_of(
     warnings = [line for line in capsys.readouterr().out.splitlines() if "warning: 1 " in line]
     assert len(warnings) == 2
     assert "trained on are scored as well" in warnings[0]
-    assert f"gta5/00002 = {scored.name}; leave them out with --set" in warnings[0]
+    assert f"gta5/00002 = {scored.name}; exclude them with --set" in warnings[0]
     assert "labeled source images are target images as well" in warnings[1]
     assert f"gta5/00005 = {target.name}" in warnings[1]
 

@@ -131,7 +131,7 @@ def test_numbers_of_another_kind_do_not_fit(values: dict[str, Any]) -> None:
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.pth")
     call = lambda: read_weights(tmp_path / "pipe.pth", expected="a snapshot", instead="")  # noqa: E731
-    assert "pipe.pth is a device or a pipe, which is no file: give a snapshot" in refusal(call)
+    assert "pipe.pth is a device or a pipe, not a file: give a snapshot" in refusal(call)
 
 
 def test_what_cannot_be_written_is_shown_all_the_same() -> None:

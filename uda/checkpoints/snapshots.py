@@ -37,7 +37,7 @@ from uda.utilities.weight_files import UnsafeFileError, identity, listed, read_w
 
 _FIELDS = ("preset", "experiment", "label_space", "supervision", "initial_weights", "step",
            "scores", "versions", "student", "teacher")  # fmt: skip
-_NOT_OURS = f"is not a snapshot of ours: it holds no {FORMAT!r}"
+_NOT_OURS = f"is not a snapshot of this library: it has no {FORMAT!r}"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -258,8 +258,8 @@ def _from_foreign(content: object, path: Path, partial: Sequence[str]) -> Snapsh
         "data": to_plain(DataConfig()),
         "evaluation": to_plain(evaluation),
     }
-    drawn = foreign.randomly_initialized
-    new = f"; {len(drawn)} tensors randomly initialized" if drawn else ""
+    lacking = foreign.randomly_initialized
+    new = f"; {len(lacking)} tensors randomly initialized" if lacking else ""
     return Snapshot(
         preset=foreign.format.name,
         experiment=experiment,

@@ -67,7 +67,7 @@ def cache_folder() -> Path:
 
 
 def cache_file(name: str) -> Path:
-    """A file of the user's cache, in a folder that is made if it can be."""
+    """A file in the user's cache folder, which is created if possible."""
     folder = cache_folder()
     with suppress(OSError):  # what is not remembered is read again
         folder.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ class FileCache:
 
 
 class KnownFiles:
-    """The files that one start of a command looks at; each is looked up once."""
+    """The files that one start of a command needs; each is looked up once."""
 
     def __init__(self) -> None:
         self._stamps: dict[Path, FileStamp] = {}

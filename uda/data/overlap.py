@@ -86,8 +86,8 @@ def copy_remarks(
             some = ", ".join(f"{name} = {other}" for name, other in pairs[:_NAMED])
             more = ", ..." if len(pairs) > _NAMED else ""
             remarks.append(
-                f"{len(pairs)} {problem}, as copies with the same bytes: {some}{more}; leave them "
-                "out with --set data.exclude=NAME,..."
+                f"{len(pairs)} {problem}, as copies with the same bytes: {some}{more}; exclude "
+                "them with --set data.exclude=NAME,..."
             )
     return remarks
 

@@ -187,7 +187,7 @@ def listed_images(folder: Path, output: Path) -> list[str]:
     require(folder.is_dir(), f"--images {folder} is not a folder: give one with PNG or JPEG files")
     require(
         not output.resolve().is_relative_to(folder.resolve()),
-        f"{output} lies in {folder}, where its pictures would be taken for images: choose another "
+        f"{output} is inside {folder}, so its pictures would be read as images: choose another "
         "folder with --output DIR",
     )
     images = pictures_below(folder)

@@ -34,7 +34,7 @@ def read_weights(path: Path, *, expected: str, instead: str) -> object:
     UnsafeFileError, saying what to do `instead`, when it could run code.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
-        raise InputError(f"{path} is a device or a pipe, which is no file: give {expected}")
+        raise InputError(f"{path} is a device or a pipe, not a file: give {expected}")
     try:
         with warnings.catch_warnings(action="ignore"):  # torch comments on files of other tools
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -95,7 +95,7 @@ def unwrapped(content: object, prefixes: Sequence[str] = PREFIXES) -> dict[str, 
         inner = [value for o in _OUTER if isinstance(value := found.get(o), Mapping)]
         if not inner:
             break
-        found = max(inner, key=len)  # an empty or small one beside it is no state dict
+        found = max(inner, key=len)  # an empty or small one next to it is not a state dict
     named = {str(name): value for name, value in found.items()}
     # Only where all tensors have it: two names that become one would hide a tensor.
     while shared := [p for p in prefixes if _all_begin(named, p)]:
@@ -105,7 +105,7 @@ def unwrapped(content: object, prefixes: Sequence[str] = PREFIXES) -> dict[str, 
 
 def _all_begin(named: Mapping[str, object], prefix: str) -> bool:
     tensors = [name for name, value in named.items() if isinstance(value, Tensor)]
-    names = tensors or list(named)  # counts of steps and the like may stand beside tensors
+    names = tensors or list(named)  # counts of steps and the like may be next to tensors
     return bool(names) and all(name.startswith(prefix) for name in names)
 
 
@@ -117,7 +117,7 @@ def listed(names: Sequence[str]) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """What a file holds, beside what a network wants of it."""
+    """The tensors of a file, compared with those of a network."""
 
     wanted: int  # tensors, without counters
     fitting: dict[str, Tensor]
@@ -139,7 +139,7 @@ class Comparison:
 
 
 def compare(entries: Mapping[str, object], shapes: Mapping[str, torch.Size]) -> Comparison:
-    """`entries` of a state dict beside the `shapes` of those that a network has."""
+    """`entries` of a state dict, compared with the `shapes` of a network's."""
     counters = {n: torch.zeros((), dtype=torch.long) for n in shapes if is_counter(n)}
     fitting, misshapen = {}, []
     for name, shape in shapes.items():

@@ -142,7 +142,7 @@ def _blank(listing: Listing, usable: Mapping[Sample, Counts]) -> list[Finding]:
     return finding(
         kind="blank", where=listing.wish.name, severity="note",
         text="label files have not one pixel of a class that is learned",
-        fix="look at them: they teach nothing; leave them out with --set data.exclude=NAME,...",
+        fix="check them: they teach nothing; exclude them with --set data.exclude=NAME,...",
         items=[Item(str(s.labels)) for s, values in usable.items() if not trained & set(values)],
     )  # fmt: skip
 
