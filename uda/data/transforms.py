@@ -81,7 +81,7 @@ def _distorted_crop(
     crop: tuple[int, int],
     rng: np.random.Generator,
 ) -> Image.Image:
-    """The crop of the image as it looks at `size` after a sampled change of the policy, if there is one."""
+    """The crop of the image at `size`, after a sampled change of the policy, if there is one."""
     if policy is None:
         return _resize_crop(image, size, top, left, crop)
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
