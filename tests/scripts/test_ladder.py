@@ -272,7 +272,7 @@ class TestLadder:
         assert not (folder / "resume.pth").exists()
 
     def test_a_rung_whose_parent_was_left_out_says_so(self, commands: Commands) -> None:
-        with pytest.raises(InputError, match=r"toy_source_only_0 holds no snapshot: run toy_sou"):
+        with pytest.raises(InputError, match=r"toy_source_only_0 has no snapshot: run toy_sou"):
             ladder.main(["--seeds", "0", "--only", "toy_pseudo_label"])
 
     def test_an_unknown_preset_is_refused(
