@@ -5,14 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tiny_runs import REPOSITORY
+from tiny_runs import REPOSITORY, python_path
 
 
 def torchrun(*arguments: str, cwd: Path = REPOSITORY) -> "subprocess.Popen[str]":
     """Two processes on this machine, each on one thread."""
-    paths = os.pathsep.join(
-        str(path) for path in (REPOSITORY, REPOSITORY / "tests", REPOSITORY / "scripts")
-    )
+    paths = python_path(REPOSITORY, REPOSITORY / "tests", REPOSITORY / "scripts")
     return subprocess.Popen(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
          "--", *arguments],

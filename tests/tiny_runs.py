@@ -283,12 +283,17 @@ def tiny_options(root: Path | None) -> list[str]:
     return ["--device", "cpu", *sets]
 
 
+def python_path(*folders: Path) -> str:
+    """PYTHONPATH for a process that is to import from `folders` first."""
+    return os.pathsep.join([*map(str, folders), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
+
+
 def start_process(cwd: Path, name: str, *arguments: str) -> "subprocess.Popen[str]":
     """The command `name` of the repository in a process of its own."""
     return subprocess.Popen(
         [sys.executable, str(REPOSITORY / name), *arguments],
         cwd=cwd,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": python_path(REPOSITORY)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,5 +1,6 @@
 """Files of predictions and of labels that belong together."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +106,7 @@ def test_files_of_another_kind_or_size(tmp_path: Path) -> None:
     write_png(path, np.zeros((*SIZE, 3), np.uint8))
     assert "PNG RGB has no ids; allowed: 8-bit gray or palette PNG (so it is with 0 " in complaint()
     Image.fromarray(np.zeros(SIZE, np.uint16)).save(path)
-    assert "PNG I;16 has no ids" in complaint()
+    assert re.search(r"PNG I(;16)? has no ids", complaint())  # its name depends on Pillow
     Image.fromarray(random_ids(0, 19)).save(path, format="JPEG")
     assert "JPEG L has no ids" in complaint()
     path.write_bytes(b"no picture")

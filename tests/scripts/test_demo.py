@@ -17,6 +17,7 @@ ROWS = ("source_only", "source_only_bn", "adapted", "student", "oracle")
 @pytest.mark.slow
 def test_the_demo_adapts_and_reports(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "UDA_DATA"}
+    environment["OMP_NUM_THREADS"] = "1"  # another test has the other core: two threads would wait
     ran = subprocess.run(
         [sys.executable, str(REPOSITORY / "scripts" / "demo.py")],
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
