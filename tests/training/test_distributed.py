@@ -77,7 +77,8 @@ def assert_same(one: dict[str, Any], two: dict[str, Any]) -> None:
         assert left.keys() == right.keys()
         for leaf, value in left.items():
             if isinstance(value, Tensor):
-                torch.testing.assert_close(right[leaf], value, rtol=1e-4, atol=1e-5)
+                # 1e-5 on some processors; on others sums of few small terms differ by twice that.
+                torch.testing.assert_close(right[leaf], value, rtol=1e-4, atol=5e-5)
 
 
 def assert_same_counts(one: list[dict[str, Tensor]], two: list[dict[str, Tensor]]) -> None:
