@@ -79,7 +79,15 @@ def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
     while not path.exists():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
-        time.sleep(0.01)
+        time.sleep(0.002)
+
+
+def kill_once_there(path: Path, process: "subprocess.Popen[str]") -> None:
+    """Kills the process as soon as it has written the file."""
+    wait_for(path, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
 
 
 def start_group(cwd: Path, *command: str) -> "subprocess.Popen[str]":

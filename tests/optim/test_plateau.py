@@ -1,7 +1,5 @@
 """Learning rates that follow cosines or what a run comes to, against torch's own schedulers."""
 
-import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +7,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, ReduceLROnPlateau
 
+from interruptions import kill_once_there
 from processes import finished, torchrun
 from tiny_runs import (
     CPU,
@@ -283,13 +282,7 @@ def test_a_killed_process_is_taken_up_where_it_was(
     options = own_preset(toy_root, tmp_path, monkeypatch)
     killed = start_process(tmp_path, "train_uda.py", *options, "--run", "killed")
     resume_file = tmp_path / "snapshots/killed/resume.pth"
-    deadline = time.monotonic() + 60
-    while not resume_file.exists():
-        assert killed.poll() is None, killed.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
+    kill_once_there(resume_file, killed)
     assert read(resume_file)["step"] < 8, "it died under the plateau"
     train(scheduled(toy_root), tmp_path / "straight", preset="own", device=CPU)
     resumed = start_process(tmp_path, "train_uda.py", *options, "--run", "killed", "--resume")

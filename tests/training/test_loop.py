@@ -1,8 +1,6 @@
 """A run is a function of (preset, seed): interrupted or not, evaluated or not, with any workers."""
 
-import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +9,7 @@ import pytest
 import torch
 
 import uda.commands.train
+from interruptions import kill_once_there
 from tiny_runs import (
     CPU,
     assert_different,
@@ -204,14 +203,7 @@ def test_a_killed_process_resumed_in_another_equals_an_undisturbed_one(
 ) -> None:
     killed = start_process(tmp_path, *command(toy_root, "--run", "killed"))
     resume_file = tmp_path / "snapshots/killed/resume.pth"
-    deadline = time.monotonic() + 60
-    while not resume_file.exists():
-        assert killed.poll() is None, killed.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    assert killed.returncode == -signal.SIGKILL
+    kill_once_there(resume_file, killed)
     assert 5 <= read(resume_file)["step"] < 14, "it died in the middle"
 
     resumed = start_process(tmp_path, *command(toy_root, "--run", "killed", "--resume"))
