@@ -8,6 +8,8 @@ from typing import NamedTuple, TypeVar
 from uda.data.config import DomainConfig
 from uda.experiment import Experiment
 from uda.models.decoders.base import DecoderConfig, decoder_configs
+from uda.models.encoder_decoder import EncoderDecoderConfig
+from uda.models.encoders.base import EncoderConfig
 from uda.models.registry import model_configs
 from uda.models.segmenter import ModelConfig
 from uda.objectives.base import ObjectiveConfig
@@ -41,10 +43,12 @@ def change(
     Raises InputError with every override that cannot be applied.
     """
     length = experiment.train.steps
+    overrides = [_decoder_by_name(override) for override in overrides]
     typed = tuple(override.partition("=")[0].strip() for override in overrides)
-    problems = list(_replaced(typed))
+    problems, remarks = list(_replaced(typed)), list[str]()
     for override in overrides:
         try:
+            remarks += _encoder_and_decoder(experiment, override)
             apply_override(experiment, override, _MAKERS)
         except InputError as error:
             problems += error.problems
@@ -58,14 +62,57 @@ def change(
             experiment.train.steps = _SMOKE_STEPS
             typed += ("train.steps",)
         experiment.train.log_every = 1
-    return Changed(typed, tuple(_follow(experiment, length, typed, all_lengths=smoke)))
+    remarks += _follow(experiment, length, typed, all_lengths=smoke)
+    return Changed(typed, tuple(remarks))
+
+
+# --- encoders and decoders
+
+_DECODERS = ("model.decoder", "model.auxiliary")
+_PARTS = ("model.encoder", *_DECODERS, "model.input_scale", "model.hrda")
+
+
+def _decoder_by_name(override: str) -> str:
+    """`model.decoder=x` for `model.decoder.name=x`: decoders have classes of their own."""
+    path, _, name = override.partition("=")
+    owner, _, last = path.strip().rpartition(".")
+    return f"{owner}={name}" if owner in _DECODERS and last == "name" else override
+
+
+def _encoder_and_decoder(experiment: Experiment, override: str) -> Iterator[str]:
+    """Prepares `experiment.model` for an override of its encoder or decoder; says what it did.
+
+    A network that has neither becomes the same network with both, where there is such a one. The
+    name of another encoder resets the other settings of the encoder.
+    """
+    path = override.partition("=")[0].strip()
+    model = experiment.model
+    if not any(path == part or path.startswith(f"{part}.") for part in _PARTS):
+        return
+    composed = model.composed()
+    if composed is None:
+        network = next(n for n, cls in model_configs().items() if cls is type(model))
+        raise InputError(
+            f"--set {shown(override)}: the network of this preset, {network}, is not made of an "
+            "encoder and a decoder: before it, add --set model=encoder_decoder"
+        )
+    if composed is not model:
+        experiment.model = composed
+        yield "model is encoder_decoder now, with the same encoder, decoder and auxiliary head"
+    if path == "model.encoder.name":
+        assert isinstance(composed, EncoderDecoderConfig)
+        weights = composed.encoder.weights
+        composed.encoder = EncoderConfig(checkpointing=composed.encoder.checkpointing)
+        if weights == "none":
+            composed.encoder.weights = weights
 
 
 def _replaced(typed: Sequence[str]) -> Iterator[str]:
     """What to say of fields below a part that a later override replaces."""
     for place, path in enumerate(typed):
         for later in typed[place + 1 :]:
-            if path.startswith(f"{later}."):
+            resets = later == "model.encoder.name" and path.startswith("model.encoder.")
+            if path.startswith(f"{later}.") or (resets and path != later):
                 yield (
                     f"--set {path} changes nothing: a later --set {later} replaces it; omit it, or "
                     "put it after that"

@@ -213,8 +213,7 @@ def measure_evaluation(
 
 
 def _segmenter(device: torch.device, *, quick: bool) -> Segmenter:
-    model = load_preset(PRESET).model
-    model.backbone_weights = "none"
+    model = load_preset(PRESET).model.without_weights()
     torch.manual_seed(0)
     segmenter = (shrunk(model) if quick else model).build(CITYSCAPES.num_classes)
     return segmenter.to(device).to(memory_format=torch.channels_last).eval()

@@ -38,7 +38,7 @@ DOES_NOT_FIT = 3  # exit status of a process that ran out of the device's memory
 def experiment_of(preset: str, *, batch_size: int, quick: bool) -> Experiment:
     """The preset when all its objectives take part, from random weights; `quick` shrinks it."""
     experiment = load_preset(preset)
-    experiment.model.backbone_weights = "none"
+    experiment.model = experiment.model.without_weights()
     experiment.train.batch_size = batch_size
     experiment.train.warmup_steps = 0  # the plain way has no schedule
     for objective in experiment.objectives.values():

@@ -6,7 +6,10 @@ from typing import Any
 
 from tiny_runs import tiny_model
 from trials import small_mask2former
+from uda.models.decoders.fcn import FcnConfig
 from uda.models.deeplabv3plus import DeepLabV3PlusConfig
+from uda.models.encoder_decoder import EncoderDecoderConfig
+from uda.models.encoders.base import EncoderConfig
 from uda.models.mask2former import Mask2FormerConfig
 from uda.models.segmenter import ModelConfig
 from uda.models.smp import SmpConfig
@@ -22,6 +25,9 @@ _SMALL: dict[str, Any] = {
 _OTHERS: dict[type[ModelConfig], ModelConfig] = {
     DeepLabV3PlusConfig: tiny_model(),
     Mask2FormerConfig: small_mask2former(),
+    EncoderDecoderConfig: EncoderDecoderConfig(
+        encoder=EncoderConfig(name="resnet18", weights="none", width=8), auxiliary=FcnConfig()
+    ),
     SmpConfig: SmpConfig(backbone="mobilenet_v2", backbone_weights="none"),
 }
 
@@ -30,6 +36,6 @@ def small_network(kind: type[ModelConfig]) -> ModelConfig:
     """Settings of this class for a network that takes milliseconds, from random weights."""
     if kind in _OTHERS:
         return deepcopy(_OTHERS[kind])
-    config = kind()  # type: ignore[call-arg]
+    config = kind()
     small = {f.name: _SMALL[f.name] for f in fields(config) if f.name in _SMALL}
     return replace(config, **small)

@@ -22,6 +22,7 @@ from uda.experiment import Experiment, RestartConfig, TrainConfig
 from uda.models.decoders.base import DecoderConfig, decoder_configs
 from uda.models.deeplabv2 import DeepLabV2Config
 from uda.models.encoder_decoder import EncoderDecoderConfig
+from uda.models.encoders.base import EncoderConfig
 from uda.models.registry import model_configs
 from uda.models.segmenter import ModelConfig
 from uda.objectives.adversarial import AdversarialConfig
@@ -224,10 +225,7 @@ def with_decoder(config: type[DecoderConfig], root: Path) -> Experiment:
     names = [field.name for field in fields(config) if field.name in TELLING]
     decoder = replace(config(), **{name: deepcopy(TELLING[name]) for name in names})
     experiment.model = EncoderDecoderConfig(
-        backbone="resnet18",
-        backbone_weights="none",
-        backbone_width=8,
-        output_stride=8,
+        encoder=EncoderConfig(name="resnet18", weights="none", width=8, output_stride=8),
         decoder=decoder,
     )
     return experiment

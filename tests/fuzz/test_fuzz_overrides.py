@@ -64,7 +64,7 @@ def use(experiment: Experiment) -> None:
     """What is done with a valid preset before data are read; networks are built without memory."""
     validate(experiment)
     torch.manual_seed(experiment.train.seed)
-    model = dataclasses.replace(experiment.model, backbone_weights="none")
+    model = experiment.model.without_weights()
     with torch.device("meta"):
         model.build(19)
 

@@ -12,17 +12,21 @@ import torch
 from torch import nn
 
 import uda.models.decoders
+from tiny_runs import tiny_model
 from uda.checkpoints import snapshots
 from uda.data.config import DataConfig, DomainConfig
 from uda.data.registry import list_dataset
 from uda.evaluation.evaluate import EvaluationConfig, evaluate
 from uda.experiment import Experiment, TrainConfig
+from uda.experiments import load_preset
 from uda.experiments.by_path import preset_from_file
 from uda.experiments.overrides import change
 from uda.models.decoders.aspp import AsppConfig
 from uda.models.decoders.base import DecoderConfig, decoder_configs
+from uda.models.decoders.deeplabv3plus import DeepLabV3PlusDecoderConfig
+from uda.models.decoders.fcn import FcnConfig
 from uda.models.encoder_decoder import EncoderDecoderConfig
-from uda.models.encoders.base import FeatureShapes
+from uda.models.encoders.base import EncoderConfig, FeatureShapes
 from uda.models.registry import model_from_plain
 from uda.objectives.supervised import SupervisedConfig
 from uda.training import loop
@@ -30,17 +34,20 @@ from uda.utilities.config_tree import to_plain
 from uda.utilities.errors import InputError
 
 EXAMPLE = Path(__file__).parents[1] / "examples/a_decoder.py"
-TINY = EncoderDecoderConfig(backbone="resnet18", backbone_weights="none", backbone_width=8)
-TIMM = replace(TINY, backbone="timm/resnet10t", backbone_width=64)
-STRIDES = "output_stride is 4; allowed: 8, 16, 32"
+RESNET = EncoderConfig(name="resnet18", weights="none", width=8)
+TINY = EncoderDecoderConfig(encoder=RESNET, decoder=AsppConfig())
+AT_8 = replace(TINY, encoder=replace(RESNET, output_stride=8))
+AT_32 = replace(TINY, encoder=replace(RESNET, output_stride=32))
+TIMM = replace(TINY, encoder=EncoderConfig(name="timm/resnet10t", weights="none"))
+STRIDES = "model.encoder.output_stride is 4; allowed: 8, 16, 32"
 IMAGES = torch.rand(2, 3, 65, 97)
 
 
 @pytest.mark.parametrize("name", decoder_configs())
 @pytest.mark.parametrize(
     "config",
-    [replace(TINY, output_stride=8), TINY, TIMM],
-    ids=["resnet18 at stride 8", "resnet18 at stride 16", "timm"],
+    [AT_8, TINY, AT_32, TIMM],
+    ids=["resnet18 at stride 8", "resnet18 at stride 16", "resnet18 at stride 32", "timm"],
 )
 def test_every_decoder_reads_the_maps_of_every_encoder(
     config: EncoderDecoderConfig, name: str
@@ -90,19 +97,25 @@ def test_a_snapshot_with_an_unknown_decoder_is_refused(changes: dict[str, Any], 
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        (
-            replace(TINY, output_stride=32),
-            r"AsppConfig cannot decode the feature maps of resnet18 of width 8: model.decoder.rates"
-            r".* stride 8 or 16, and this one has 32: use --set model.output_stride=16 .*"
-            r"--set model.decoder=linear",
-        ),
         (replace(TINY, decoder=AsppConfig(rates=(0,))), "decoder.rates is .* 1 or more"),
         (replace(TINY, decoder=AsppConfig(channels=1)), "decoder.channels is 1; allowed: 2"),
         (replace(TINY, decoder=AsppConfig(channels=10**9)), "decoder.channels is 1000000000"),
         (replace(TINY, decoder=AsppConfig(norm="none")), "decoder.norm"),  # type: ignore[arg-type]
-        (replace(TINY, output_stride=4), STRIDES),  # type: ignore[arg-type]
-        (replace(TIMM, output_stride=4), STRIDES),  # type: ignore[arg-type]
-        (replace(TINY, backbone="resnet19"), "'resnet19'; allowed: resnet18, .*, or timm/ and"),
+        (replace(TINY, encoder=replace(RESNET, output_stride=4)), STRIDES),
+        (replace(TINY, encoder=replace(TIMM.encoder, output_stride=4)), STRIDES),
+        (replace(TINY, encoder=EncoderConfig(name="resnet19")), "'resnet19'; allowed: .*resnet18"),
+        (
+            replace(TINY, encoder=replace(RESNET, drop_path=0.1, patch_norm_eps=1e-6)),
+            "drop_path is 0.1, but resnet18 has no .*model.encoder.drop_path=none .*patch_norm_eps",
+        ),
+        (replace(TINY, encoder=replace(RESNET, drop_path=1.0)), "up to, not including, 1"),
+        (replace(TINY, input_scale=0.0), "model.input_scale is 0.0; allowed: none, or above 0"),
+        (replace(TINY, auxiliary=FcnConfig(), auxiliary_map=4), "has 4 feature maps; .* -4 to 3"),
+        (
+            replace(TINY, auxiliary=DeepLabV3PlusDecoderConfig()),
+            r"model.auxiliary.name=deeplabv3plus cannot decode the feature maps of resnet18 of "
+            r"width 8 \(strides 16\): .* these can: --set model.auxiliary.name=aspp or .*fcn",
+        ),
         (replace(TINY, input_scaling="none"), "statistics, min_max"),  # type: ignore[arg-type]
     ],
 )
@@ -160,10 +173,52 @@ def test_a_decoder_is_chosen_by_name(sum_of_maps: type[DecoderConfig], toy_root:
     overrides = ["model=encoder_decoder", "model.decoder=sum_of_maps", "model.decoder.channels=16"]
     change(chosen, overrides)
     assert chosen.model == EncoderDecoderConfig(decoder=sum_of_maps(channels=16))  # type: ignore[call-arg]
-    with pytest.raises(InputError, match=r"'lines' is not a decoder; known: aspp, linear, sum_of"):
+    with pytest.raises(InputError, match=r"'lines' is not a decoder; known: aspp, .*sum_of"):
         change(chosen, ["model.decoder=lines"])
     with pytest.raises(InputError, match=r"model.decoder.rates"):
         change(chosen, ["model.decoder.rates=1"])
+
+
+def test_encoder_and_decoder_of_any_preset_are_exchanged() -> None:
+    chosen = load_preset("aagc_640x360_b2")
+    remarks = change(
+        chosen, ["model.encoder.name=resnet50", "model.decoder.name=aspp", "model.auxiliary=none"]
+    ).remarks
+    assert remarks == (
+        "model is encoder_decoder now, with the same encoder, decoder and auxiliary head",
+    )
+    expected = EncoderDecoderConfig(encoder=EncoderConfig(name="resnet50"), decoder=AsppConfig())
+    assert chosen.model == replace(expected, batch_norm=chosen.model.batch_norm)  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match=r"a later --set model.encoder.name replaces it"):
+        change(chosen, ["model.encoder.width=8", "model.encoder.name=resnet18"])
+    with pytest.raises(InputError, match=r"deeplabv2, .* add --set model=encoder_decoder"):
+        change(load_preset("logged_multi_640x360_lsgan_b2"), ["model.decoder.name=aspp"])
+
+
+def test_the_composed_network_is_the_same() -> None:
+    """DeepLabV3+ as a network of its own, and as an encoder, a decoder and an auxiliary head."""
+    flat = tiny_model("frozen", "group")
+    torch.manual_seed(0)
+    network = flat.build(5)
+    torch.manual_seed(0)
+    composed = flat.composed().build(5)
+    assert [p.shape for p in network.parameters()] == [p.shape for p in composed.parameters()]
+    assert all(map(torch.equal, network.parameters(), composed.parameters()))
+    torch.manual_seed(0)
+    expected = network(IMAGES)
+    torch.manual_seed(0)
+    assert all(map(torch.equal, composed(IMAGES)[:3], expected[:3]))
+
+
+def test_images_are_resized_inside_the_network() -> None:
+    """As VFM-UDA does: 1.1 times as large, down to a multiple of the patch."""
+    network = replace(TINY, input_scale=1.1).build(5).eval()
+    network.divisor = 14
+    seen: list[tuple[int, ...]] = []
+    network.backbone.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[2:]))
+    assert network(torch.rand(1, 3, 64, 100)).logits.shape == (1, 5, 64, 100)
+    assert network(torch.rand(1, 3, 10, 8)).logits.shape == (1, 5, 10, 8)
+    assert seen == [(70, 98), (14, 14)]
 
 
 def test_a_decoder_of_a_users_file_is_trained(toy_root: Path, tmp_path: Path) -> None:
@@ -183,9 +238,8 @@ def sum_of_maps():
     return experiment
 """)
     preset = preset_from_file(str(study))
-    change(preset, ["model=encoder_decoder", "model.decoder=sum_of_maps", "data.workers=0",
-                    "model.backbone=resnet18", "model.backbone_width=8",
-                    "model.backbone_weights=none", "data.crop=32,64"])  # fmt: skip
+    change(preset, ["model.decoder.name=sum_of_maps", "model.auxiliary=none", "data.workers=0",
+                    "model.encoder.width=8", "data.crop=32,64"])  # fmt: skip
     loop.train(preset, tmp_path / "run", preset="sum_of_maps", device=torch.device("cpu"))
     assert list((tmp_path / "run").glob("*_2.pth"))
 
@@ -195,7 +249,7 @@ def test_a_decoder_is_one_file(
 ) -> None:
     """Trained, evaluated, stored and loaded, with nothing else edited."""
     assert len(EXAMPLE.read_text().splitlines()) <= 50
-    config = replace(TINY, decoder=sum_of_maps(), output_stride=32)
+    config = replace(AT_32, decoder=sum_of_maps())
     trained = experiment(config, toy_root)
     loop.train(trained, tmp_path / "run", preset="tiny", device=torch.device("cpu"))
     (path,) = (tmp_path / "run").glob("*_2.pth")

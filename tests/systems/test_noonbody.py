@@ -160,7 +160,7 @@ def test_every_record_is_a_preset_that_trains(name: str, root: Path) -> None:
     experiment.data.root, experiment.data.crop = str(root), (64, 48)
     assert experiment.data.source is not None
     experiment.data.source.size = (64, 512)
-    experiment.model.backbone_weights = "none"
+    experiment.model = experiment.model.without_weights()
     settings.batch_size, settings.precision = 2, "float32"
     data = open_training_data(experiment.data, seed=0, evaluated="noonbody")
     run = start_run(experiment, num_classes=15, device=CPU)

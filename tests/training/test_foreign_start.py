@@ -42,7 +42,7 @@ def experiment(network: Path, toy_root: Path) -> Experiment:
     """The preset with the network's full size, on small images."""
     found = tiny_preset(PRESET, toy_root, steps=2)
     found.model = load_preset(PRESET).model
-    found.model.backbone_weights = "none"
+    found.model = found.model.without_weights()
     found.train.initial_snapshot = str(network)
     return found
 

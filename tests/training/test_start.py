@@ -149,7 +149,8 @@ def test_resuming_needs_no_first_weights(
     experiment = tiny_preset("toy_source_only", toy_root, steps=4)
     experiment.train.resume_every = 2
     experiment.train.initial_snapshot = str(initial)
-    experiment.model.backbone_weights = str(tmp_path / "never_read.pth")
+    never_read = str(tmp_path / "never_read.pth")
+    experiment.model = replace(experiment.model, backbone_weights=never_read)
     interrupt(experiment, tmp_path / "run", at=3)
     initial.unlink()
     run_to_end(experiment, tmp_path / "run", resume=True)

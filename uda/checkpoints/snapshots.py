@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -110,7 +110,7 @@ class Snapshot:
                 "this snapshot has no teacher: its run had none, or had not used it yet; use the "
                 "student"
             )
-        model = replace(self.model, backbone_weights="none")  # the snapshot brings its own
+        model = self.model.without_weights()  # the snapshot brings its own
         with torch.device("meta"):  # a file may ask for a network that no memory holds
             shapes = model.build(self.label_space.num_classes).state_dict()
         _check_fit(shapes, state, "snapshot")

@@ -103,7 +103,7 @@ def _of_snapshots(folder: Path) -> tuple[dict[str, str], dict[str, Any], str]:
             "seed": str(train["seed"]),
             "step": str(found.step),
             "of steps": str(train["steps"]),
-            "network": f"{found.experiment['model']['type']} on {found.model.backbone}",
+            "network": found.model.title,
             "initial weights": found.initial_weights,
             "supervision": found.supervision,
             "versions": ", ".join(f"{name} {v}" for name, v in found.versions.items()),

@@ -6,21 +6,24 @@ Source: Chen et al., ECCV 2018, arXiv 1802.02611 (decoder); Chen et al., arXiv 1
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import torch
-from torch import nn
-
-from uda.models.decoders.heads import initialize_heads, resized
-from uda.models.decoders.pyramid_pooling import (
-    DILATIONS,
-    HeadNorm,
-    PyramidPooling,
-    convolution,
-    separable_convolution,
+from uda.models.decoders.base import HeadNorm
+from uda.models.decoders.deeplabv3plus import (
+    DeepLabV3PlusDecoder,
+    DeepLabV3PlusDecoderConfig,
+    refined,
 )
-from uda.models.encoders.base import Encoder, FeatureMaps
-from uda.models.encoders.registry import encoder_named
-from uda.models.encoders.resnet import IMAGENET_WIDTH
+from uda.models.decoders.fcn import Fcn, FcnConfig
+from uda.models.encoder_decoder import EncoderDecoderConfig
+from uda.models.encoders.base import (
+    IMAGENET_WIDTH,
+    BackboneConfig,
+    Encoder,
+    EncoderConfig,
+    FeatureMaps,
+)
+from uda.models.encoders.registry import build_encoder
 from uda.models.segmenter import (
+    BackboneModelConfig,
     InputScaling,
     ModelConfig,
     SegmentationOutput,
@@ -30,7 +33,7 @@ from uda.utilities.errors import InputError, require
 
 
 @dataclass(kw_only=True, slots=True)
-class DeepLabV3PlusConfig(ModelConfig):
+class DeepLabV3PlusConfig(BackboneModelConfig):
     """Settings of `DeepLabV3Plus`."""
 
     # A ResNet of encoders/resnet.py, or timm/ and a name of timm's: timm/inception_resnet_v2.
@@ -60,23 +63,65 @@ class DeepLabV3PlusConfig(ModelConfig):
     def auxiliary_switch(self) -> tuple[str, str]:
         return "auxiliary_head", "false"
 
+    def composed(self) -> ModelConfig:
+        """The same network as an encoder and a decoder that can be exchanged."""
+        width, stride = self.backbone_width, self.output_stride
+        return EncoderDecoderConfig(
+            encoder=EncoderConfig(
+                name=self.backbone, weights=self.backbone_weights, width=width, output_stride=stride
+            ),
+            decoder=self._decoder(),
+            auxiliary=FcnConfig(norm=self.head_norm) if self.auxiliary_head else None,
+            batch_norm=self.batch_norm,
+            dropout=self.dropout,
+            input_scaling=self.input_scaling,
+            align_corners=self.align_corners,
+        )
+
     def build(self, num_classes: int) -> "DeepLabV3Plus":
         self.check(num_classes)
         _check(self)
-        encoder = encoder_named(
-            self.backbone,
-            width=self.backbone_width,
-            output_stride=self.output_stride,
-            weights=self.backbone_weights,
+        encoder = build_encoder(
+            BackboneConfig(
+                name=self.backbone,
+                weights=self.backbone_weights,
+                width=self.backbone_width,
+                output_stride=self.output_stride,
+            )
         )
-        return DeepLabV3Plus(encoder, self, num_classes)
+        decoder = DeepLabV3PlusDecoder(
+            self._decoder(),
+            encoder.shapes,
+            num_classes,
+            dropout=self.dropout,
+            option="model.head_norm",
+        )
+        return DeepLabV3Plus(encoder, decoder, self, num_classes)
+
+    def _decoder(self) -> DeepLabV3PlusDecoderConfig:
+        return DeepLabV3PlusDecoderConfig(
+            rates=self.aspp_rates,
+            pyramid_channels=self.aspp_channels,
+            low_level_channels=self.low_level_channels,
+            channels=self.decoder_channels,
+            norm=self.head_norm,
+            separable=self.separable,
+            align_corners=self.align_corners,
+        )
 
 
 class DeepLabV3Plus(Segmenter):
-    """Atrous spatial pyramid pooling on the deepest features, refined by the stride-4 ones."""
+    """The decoder of decoders/deeplabv3plus.py, whose layers are children of this network: so they
+    are named in its snapshots."""
 
-    def __init__(self, backbone: Encoder, config: DeepLabV3PlusConfig, num_classes: int) -> None:
-        """Heads around `backbone`, Kaiming-initialized; `config.build` checks the fields."""
+    def __init__(
+        self,
+        backbone: Encoder,
+        head: DeepLabV3PlusDecoder,
+        config: DeepLabV3PlusConfig,
+        num_classes: int,
+    ) -> None:
+        """`config.build` checks the fields."""
         super().__init__(
             backbone,
             provenance=backbone.provenance,
@@ -85,37 +130,19 @@ class DeepLabV3Plus(Segmenter):
             normalization=backbone.normalization,
             input_scaling=config.input_scaling,
         )
-        norm, channels, strides = config.head_norm, backbone.channels, backbone.strides
+        self.aspp, self.low_level, self.decoder = head.aspp, head.low_level, head.decoder
         # The auxiliary head reads the map before the deepest one, if both have the same stride.
-        self.middle = -2 if strides[-2] == strides[-1] else -1
-        self.aspp = PyramidPooling(
-            channels[-1],
-            config.aspp_channels,
-            rates=config.aspp_rates or DILATIONS[config.output_stride],
-            norm=norm,
-            separable=config.separable,
-            dropout=config.dropout,
-        )
-        self.low_level = convolution(channels[0], config.low_level_channels, norm=norm)
-        joined = config.aspp_channels + config.low_level_channels
-        three_by_three = separable_convolution if config.separable else convolution
-        self.decoder = nn.Sequential(
-            three_by_three(joined, config.decoder_channels, kernel_size=3, norm=norm),
-            three_by_three(
-                config.decoder_channels, config.decoder_channels, kernel_size=3, norm=norm
-            ),
-            nn.Conv2d(config.decoder_channels, num_classes, kernel_size=1),
-        )
-        initialize_heads(self.aspp, self.low_level, self.decoder)
-        self.auxiliary: nn.Sequential | None = None
+        self.middle = -2 if backbone.strides[-2] == backbone.strides[-1] else -1
+        self.auxiliary: Fcn | None = None
         if config.auxiliary_head:
-            hidden = channels[self.middle] // 4
-            self.auxiliary = nn.Sequential(
-                convolution(channels[self.middle], hidden, kernel_size=3, norm=norm),
-                nn.Dropout(config.dropout),
-                nn.Conv2d(hidden, num_classes, kernel_size=1),
+            channels = backbone.channels[self.middle]
+            self.auxiliary = Fcn(
+                channels,
+                channels // 4,
+                num_classes,
+                norm=config.head_norm,
+                dropout=config.dropout,
             )
-            initialize_heads(self.auxiliary)
 
     @property
     def has_auxiliary_head(self) -> bool:
@@ -127,15 +154,18 @@ class DeepLabV3Plus(Segmenter):
 
         Raises InputError on a single image in training when the heads are batch-normalized.
         """
-        low_level, deep = features[0], features[-1]
-        pyramid = resized(self.aspp(deep), like=low_level, align_corners=self.align_corners)
-        joined = torch.cat([pyramid, self.low_level(low_level)], dim=1)
+        logits = refined(
+            features,
+            aspp=self.aspp,
+            low_level=self.low_level,
+            decoder=self.decoder,
+            align_corners=self.align_corners,
+        )
+        auxiliary = self.auxiliary
         return SegmentationOutput(
-            logits=self.decoder(joined),
-            auxiliary_logits=None
-            if self.auxiliary is None
-            else self.auxiliary(features[self.middle]),
-            features=deep,
+            logits=logits,
+            auxiliary_logits=None if auxiliary is None else auxiliary((features[self.middle],)),
+            features=features[-1],
         )
 
 

@@ -1,16 +1,20 @@
 """Any encoder with any decoder."""
 
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self, get_args
 
-from torch import nn
+from torch import Tensor, nn
 
-from uda.models.decoders.aspp import AsppConfig
-from uda.models.decoders.base import DecoderConfig, fitting_decoders
-from uda.models.encoders.base import Encoder, FeatureMaps
-from uda.models.encoders.registry import encoder_named
-from uda.models.encoders.resnet import IMAGENET_WIDTH
-from uda.models.segmenter import InputScaling, ModelConfig, SegmentationOutput, Segmenter
+from uda.models.decoders.base import DecoderConfig, decoder_name, fitting_decoders
+from uda.models.decoders.deeplabv3plus import DeepLabV3PlusDecoderConfig
+from uda.models.encoders.base import Encoder, EncoderConfig, FeatureMaps, FeatureShapes
+from uda.models.encoders.registry import build_encoder
+from uda.models.segmenter import (
+    InputScaling,
+    ModelConfig,
+    SegmentationOutput,
+    Segmenter,
+)
 from uda.utilities.errors import InputError, require
 
 
@@ -18,13 +22,37 @@ from uda.utilities.errors import InputError, require
 class EncoderDecoderConfig(ModelConfig):
     """Settings of `EncoderDecoder`."""
 
-    backbone: str = "resnet101"  # an encoder: see uda/models/encoders/
-    backbone_width: int = IMAGENET_WIDTH  # channels of a ResNet's stem; the others scale with it
-    output_stride: Literal[8, 16, 32] = 16  # of the deepest feature map
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    decoder: DecoderConfig = field(default_factory=DeepLabV3PlusDecoderConfig)
+    auxiliary: DecoderConfig | None = None  # an auxiliary head: a decoder of one map,
+    auxiliary_map: int = -2  # this one; -1 is the deepest
     # "min_max": each channel of each image from 0 to 1, instead of the encoder's mean and std.
     input_scaling: InputScaling = "statistics"
-    decoder: DecoderConfig = field(default_factory=AsppConfig)
+    # Images are resized by this factor, down to a size that the encoder accepts. None: they are
+    # padded where the encoder's patches do not divide them.
+    input_scale: float | None = None
     align_corners: bool = False  # when logits are resized to the input's size
+
+    @property
+    def has_auxiliary_head(self) -> bool:
+        return self.auxiliary is not None
+
+    @property
+    def auxiliary_switch(self) -> tuple[str, str]:
+        return "auxiliary", "none"
+
+    @property
+    def title(self) -> str:
+        """The network in words, such as "daformer on mit_b5"."""
+        return f"{decoder_name(self.decoder)} on {self.encoder.name}"
+
+    def composed(self) -> Self:
+        """Itself."""
+        return self
+
+    def without_weights(self) -> Self:
+        """The same network with an encoder from random weights: nothing is read or downloaded."""
+        return replace(self, encoder=replace(self.encoder, weights="none"))
 
     def build(self, num_classes: int) -> "EncoderDecoder":
         self.check(num_classes)
@@ -33,29 +61,70 @@ class EncoderDecoderConfig(ModelConfig):
             f"model.input_scaling is {self.input_scaling!r}; allowed: "
             f"{', '.join(get_args(InputScaling))}",
         )
-        encoder = encoder_named(
-            self.backbone,
-            width=self.backbone_width,
-            output_stride=self.output_stride,
-            weights=self.backbone_weights,
+        scale = self.input_scale
+        require(
+            scale is None or 0 < scale <= _LARGEST_SCALE,
+            f"model.input_scale is {scale}; allowed: none, or above 0 and up to {_LARGEST_SCALE}",
         )
+        encoder = build_encoder(self.encoder)
+        decoder = self._built(self.decoder, "decoder", encoder.shapes, encoder, num_classes)
+        auxiliary = None
+        if self.auxiliary is not None:
+            maps = self._auxiliary_map(encoder)
+            auxiliary = self._built(self.auxiliary, "auxiliary", maps, encoder, num_classes)
+        return EncoderDecoder(encoder, decoder, auxiliary, self, num_classes)
+
+    def _built(
+        self,
+        config: DecoderConfig,
+        place: Literal["decoder", "auxiliary"],
+        maps: FeatureShapes,
+        encoder: Encoder,
+        num_classes: int,
+    ) -> nn.Module:
+        """The decoder; InputError, with those that fit, when it cannot read such maps."""
         try:
-            self.decoder.check(encoder.shapes)
+            config.check(maps)
         except InputError as error:
-            others = " or ".join(fitting_decoders(encoder.shapes))
+            others = " or ".join(
+                f"--set model.{place}.name={name}" for name in fitting_decoders(maps)
+            )
+            title = f"the feature maps of {encoder.title} (strides {_listed(maps.strides)})"
             raise InputError(
-                f"{type(self.decoder).__name__} cannot decode the feature maps of {encoder.title}: "
-                f"{error}; with default settings these can: --set model.decoder={others}"
+                f"model.{place}.name={decoder_name(config)} cannot decode {title}: "
+                f"{str(error).replace('model.decoder', f'model.{place}')}; with default settings "
+                f"these can: {others}"
             ) from None
-        decoder = self.decoder.build(encoder.shapes, num_classes=num_classes, dropout=self.dropout)
-        return EncoderDecoder(encoder, decoder, self, num_classes)
+        return config.build(maps, num_classes=num_classes, dropout=self.dropout)
+
+    def _auxiliary_map(self, encoder: Encoder) -> FeatureShapes:
+        count = len(encoder.channels)
+        require(
+            -count <= self.auxiliary_map < count,
+            f"model.auxiliary_map is {self.auxiliary_map}, but {encoder.title} has {count} feature "
+            f"maps; allowed: {-count} to {count - 1}",
+        )
+        place = self.auxiliary_map
+        return FeatureShapes((encoder.channels[place],), (encoder.strides[place],))
+
+
+_LARGEST_SCALE = 8  # of images inside a network; nobody goes beyond 2
+
+
+def _listed(numbers: tuple[int, ...]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 class EncoderDecoder(Segmenter):
     """The logits of `decoder`, which reads all feature maps of the encoder."""
 
     def __init__(
-        self, encoder: Encoder, decoder: nn.Module, config: EncoderDecoderConfig, num_classes: int
+        self,
+        encoder: Encoder,
+        decoder: nn.Module,
+        auxiliary: nn.Module | None,
+        config: EncoderDecoderConfig,
+        num_classes: int,
     ) -> None:
         super().__init__(
             encoder,
@@ -66,23 +135,34 @@ class EncoderDecoder(Segmenter):
             input_scaling=config.input_scaling,
         )
         self.decoder = decoder
+        self.auxiliary = auxiliary
+        self.auxiliary_map = config.auxiliary_map
+        self.divisor = encoder.divisor
+        self.input_scale = config.input_scale
         self.num_classes = num_classes
 
     @property
     def has_auxiliary_head(self) -> bool:
-        """Whether outputs carry `auxiliary_logits`: they never do."""
-        return False
+        """Whether outputs carry `auxiliary_logits`."""
+        return self.auxiliary is not None
 
     def decode(self, features: FeatureMaps) -> SegmentationOutput:
-        """Logits at the decoder's stride.
+        """Logits at the decoder's stride, and those of the auxiliary head at its own.
 
-        Raises InputError when the decoder returns anything else.
+        Raises InputError when a decoder returns anything else.
         """
-        logits = self.decoder(features)
+        logits = self._decoded(self.decoder, features)
+        auxiliary = None
+        if self.auxiliary is not None:
+            auxiliary = self._decoded(self.auxiliary, (features[self.auxiliary_map],))
+        return SegmentationOutput(logits, auxiliary, features[-1])
+
+    def _decoded(self, decoder: nn.Module, features: FeatureMaps) -> Tensor:
+        logits: Tensor = decoder(features)
         expected = (len(features[-1]), self.num_classes)
         require(
             logits.ndim == 4 and logits.shape[:2] == expected,
-            f"{type(self.decoder).__name__} returned {tuple(logits.shape)}; needed: logits "
+            f"{type(decoder).__name__} returned {tuple(logits.shape)}; needed: logits "
             f"({expected[0]}, {expected[1]}, h, w)",
         )
-        return SegmentationOutput(logits=logits, auxiliary_logits=None, features=features[-1])
+        return logits

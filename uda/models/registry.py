@@ -8,6 +8,7 @@ from typing import Any, TypeVar, get_type_hints
 import uda.models
 from uda.models.decoders.base import DecoderConfig, decoder_configs
 from uda.models.segmenter import ModelConfig
+from uda.utilities.annotations import options_of
 from uda.utilities.config_tree import from_plain
 from uda.utilities.discovery import classes_of
 from uda.utilities.errors import InputError, shown
@@ -42,7 +43,7 @@ def model_from_plain(
         fields = {field: value for field, value in values.items() if field != "type"}
         for field, annotation in get_type_hints(cls).items():
             inner = fields.get(field)
-            if annotation is DecoderConfig and isinstance(inner, Mapping):
+            if DecoderConfig in options_of(annotation) and isinstance(inner, Mapping):
                 fields[field] = made(
                     inner, decoder_configs().values(), "decoder", inner.get("type")
                 )

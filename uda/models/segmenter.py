@@ -2,8 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, Self
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -47,13 +47,29 @@ class ModelConfig:
     """Settings of a network, which `build()` makes. Subclasses add fields; every field changes the
     network."""
 
-    backbone: str
-    backbone_weights: str = "imagenet"  # "none", "imagenet" or the path of a state dict
     batch_norm: BatchNormMode = "train"  # of the backbone, see Segmenter
     dropout: float = 0.1  # share of the heads' channels or values that a training step drops
 
     def __init_subclass__(cls) -> None:
         rebind_super(cls)
+
+    @property
+    def title(self) -> str:
+        """The network in words, such as "DeepLabV3Plus on resnet101"."""
+        network = type(self).__name__.removesuffix("Config")
+        backbone = getattr(self, "backbone", None)
+        return network if backbone is None else f"{network} on {backbone}"
+
+    def composed(self) -> "ModelConfig | None":
+        """The same network as an encoder and a decoder that can be exchanged; None where there is
+        no such network."""
+        return None
+
+    def without_weights(self) -> Self:
+        """The same network with an encoder from random weights: nothing is read or downloaded."""
+        known = {f.name for f in fields(self)} & {"backbone_weights"}
+        changes: dict[str, Any] = dict.fromkeys(known, "none")
+        return replace(self, **changes)
 
     @property
     def has_auxiliary_head(self) -> bool:
@@ -92,6 +108,14 @@ class ModelConfig:
         raise NotImplementedError
 
 
+@dataclass(kw_only=True, slots=True)
+class BackboneModelConfig(ModelConfig):
+    """Settings of a network whose encoder is set by fields of the network."""
+
+    backbone: str
+    backbone_weights: str = "imagenet"  # "none", "imagenet" or the path of a state dict
+
+
 class SegmentationOutput(NamedTuple):
     """What a network predicts for images (N, 3, H, W)."""
 
@@ -125,6 +149,8 @@ class Segmenter(nn.Module, ABC):
     mean: Tensor  # (1, 3, 1, 1) float
     std: Tensor  # (1, 3, 1, 1) float
     divisor = 1  # of the height and width that `encode` accepts
+    # What images are resized by before they are encoded; None: they are padded where necessary.
+    input_scale: float | None = None
 
     def __init__(
         self,
@@ -216,7 +242,8 @@ class Segmenter(nn.Module, ABC):
         """Logits at the network's own stride, for callers that resize them in another way.
 
         Images whose size is not a multiple of `divisor` are padded on the right and at the bottom
-        with the mean color; their logits are at stride 1.
+        with the mean color; their logits are at stride 1. With `input_scale`, images are instead
+        resized to the largest such multiple that is not above `input_scale` times their size.
 
         images: (N, 3, H, W) float, RGB in [0, 1], any H and W; `perturb`: see `forward`
 
@@ -230,6 +257,10 @@ class Segmenter(nn.Module, ABC):
             )
         normalized = self.normalize(images)
         height, width = normalized.shape[-2:]
+        if self.input_scale is not None:
+            size = [self._scaled(side) for side in (height, width)]
+            normalized = F.interpolate(normalized, size, mode="bilinear", align_corners=False)
+            height, width = size
         below, right = -height % self.divisor, -width % self.divisor
         if below or right:
             normalized = F.pad(normalized, (0, right, 0, below))
@@ -274,6 +305,10 @@ class Segmenter(nn.Module, ABC):
         """Every trained parameter outside the backbone, once."""
         backbone = {id(p) for p in self.backbone.parameters()}
         return [p for p in self.parameters() if p.requires_grad and id(p) not in backbone]
+
+    def _scaled(self, side: int) -> int:
+        assert self.input_scale is not None
+        return max(int(self.input_scale * side) // self.divisor, 1) * self.divisor
 
     def _backbone_norms(self) -> list[_BatchNorm]:
         return [m for m in self.backbone.modules() if isinstance(m, _BatchNorm)]

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from uda.models.decoders.heads import refuse_single_image
 from uda.models.encoders.base import IMAGENET, FeatureMaps, Normalization
-from uda.models.segmenter import ModelConfig, SegmentationOutput, Segmenter
+from uda.models.segmenter import BackboneModelConfig, SegmentationOutput, Segmenter
 from uda.utilities.config_tree import suggest
 from uda.utilities.errors import InputError, require
 from uda.utilities.extras import require_extra
@@ -35,7 +35,7 @@ _FILE = "state dict of that encoder, or of a whole network of segmentation-model
 
 
 @dataclass(kw_only=True, slots=True)
-class SmpConfig(ModelConfig):
+class SmpConfig(BackboneModelConfig):
     """Settings of `SmpNetwork`.
 
     `backbone` is the package's name of an encoder: resnet34, vgg16_bn, efficientnet-b3, or "tu-"

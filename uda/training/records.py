@@ -42,8 +42,7 @@ def describe(session: Session) -> str:
             f"preset           {folder.preset}, seed {experiment.train.seed}",
             f"data             {', '.join(data)}",
             f"supervision      {folder.supervision} (of the target)",
-            f"network          {type(run.student).__name__} on {experiment.model.backbone}, "
-            f"{parameters:.2f} M parameters",
+            f"network          {experiment.model.title}, {parameters:.2f} M parameters",
             f"initial weights  {folder.initial_weights}",
             f"objectives       {', '.join(run.objectives)}",
             f"evaluation       {protocol_line(experiment.evaluation)}",

@@ -47,7 +47,7 @@ def first_weights(
     initial = experiment.train.initial_snapshot
     model = experiment.model
     if resumed is not None or initial is not None:
-        model = replace(model, backbone_weights="none")  # they would be overwritten
+        model = model.without_weights()  # they would be overwritten
     num_classes = plan.data.label_space.num_classes
     run = start_run(replace(experiment, model=model), num_classes=num_classes, device=device)
     if resumed is not None:
@@ -87,7 +87,7 @@ def evaluate_first_weights(
     space = layout_named(config.dataset).label_space
     root = root_of(experiment.data.root, [config.dataset])
     validation = open_labeled_split(root, config.dataset, config.split, label_space=space)
-    model = replace(experiment.model, backbone_weights="none")  # they would be overwritten
+    model = experiment.model.without_weights()  # they would be overwritten
     student = model.build(space.num_classes).to(device)
     student = student.to(memory_format=torch.channels_last)
     snapshot = load_snapshot(Path(initial))

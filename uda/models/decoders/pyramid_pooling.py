@@ -8,13 +8,17 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from uda.models.decoders.base import HeadNorm
 from uda.models.decoders.heads import refuse_single_image
 
-HeadNorm = Literal["batch", "group"]
-
-# Dilations of the branches by the stride of their input, as in the paper.
-DILATIONS = {16: (6, 12, 18), 8: (12, 24, 36)}
+_DILATIONS = (6, 12, 18)  # of the branches at stride 16, as in the paper
 _MAX_GROUPS = 32  # Wu and He, arXiv 1803.08494
+
+
+def dilations(stride: int) -> tuple[int, ...]:
+    """Those of the branches at this stride: the same distance in pixels at every stride, so 12, 24
+    and 36 at stride 8, as in the paper."""
+    return tuple(max(1, round(rate * 16 / stride)) for rate in _DILATIONS)
 
 
 class PyramidPooling(nn.Module):
@@ -29,8 +33,13 @@ class PyramidPooling(nn.Module):
         norm: HeadNorm,
         separable: bool,
         dropout: float,
+        projection: Literal[1, 3] = 1,
+        option: str = "model.head_norm",
     ) -> None:
+        """`projection`: side of the last convolution's kernel; `option`: the field that `norm`
+        comes from, for messages."""
         super().__init__()
+        self.option = option
         three_by_three = separable_convolution if separable else convolution
         dilated = [
             three_by_three(in_channels, channels, kernel_size=3, dilation=rate, norm=norm)
@@ -41,15 +50,16 @@ class PyramidPooling(nn.Module):
         # normalization would make each pair of them +1 and -1; hence one group.
         self.pooled = convolution(in_channels, channels, norm=norm, max_groups=1)
         self.project = nn.Sequential(
-            convolution((len(rates) + 2) * channels, channels, norm=norm), nn.Dropout(dropout)
+            convolution((len(rates) + 2) * channels, channels, kernel_size=projection, norm=norm),
+            nn.Dropout(dropout),
         )
 
     def forward(self, features: Tensor) -> Tensor:
         refuse_single_image(
             self.pooled[1],
             features,
-            heads="heads with model.head_norm=batch",
-            instead="use --set model.head_norm=group or larger batches",
+            heads=f"heads with {self.option}=batch",
+            instead=f"use --set {self.option}=group or larger batches",
         )
         pooled = self.pooled(features.mean(dim=(2, 3), keepdim=True))
         everywhere = pooled.expand(-1, -1, *features.shape[-2:])

@@ -2,10 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Protocol
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from uda.utilities.errors import InputError, shown
+
+T = TypeVar("T")
 
 FeatureMaps = tuple[Tensor, ...]  # each (N, D, h, w) float, finest first
 
@@ -34,6 +40,51 @@ CAFFE = Normalization(
 )
 
 
+IMAGENET_WIDTH = 64  # channels of the stem in every published classification ResNet
+
+
+@dataclass(kw_only=True, slots=True)
+class EncoderConfig:
+    """Settings of an encoder. An encoder refuses those that it does not have."""
+
+    name: str = "resnet101"
+    weights: str = "imagenet"  # "none", "imagenet" or the path of a file
+    # Of the deepest map; none: the encoder's own, which for ResNets is 16.
+    output_stride: int | None = None
+    width: int = IMAGENET_WIDTH  # channels of a ResNet's stem; the other layers scale with it
+    drop_path: float | None = None  # none: the encoder's own (MiT: 0.1, others: 0)
+    # MiT: epsilon of the normalization after patch embeddings and in the reduced attention. None:
+    # 1e-5, as in SegFormer's code; mmsegmentation has 1e-6.
+    patch_norm_eps: float | None = None
+    # Each stage is computed again in the backward pass: less memory, more time.
+    checkpointing: bool = False
+
+    def option(self, field: str) -> str:
+        """The full name of a field, as an override spells it."""
+        return f"model.encoder.{field}"
+
+    def refuse(self, *names: str) -> None:
+        """Raises InputError when one of these fields, which the encoder lacks, is set."""
+        defaults = {f.name: f.default for f in fields(EncoderConfig)}
+        problems = [
+            f"{self.option(name)} is {shown(getattr(self, name))}, but {self.name} has no such "
+            f"setting: use --set {self.option(name)}={str(defaults[name]).lower()}"
+            for name in names
+            if getattr(self, name) != defaults[name]
+        ]
+        if problems:
+            raise InputError(*problems)
+
+
+@dataclass(kw_only=True, slots=True)
+class BackboneConfig(EncoderConfig):
+    """The same, set by the fields of a network that names them otherwise."""
+
+    def option(self, field: str) -> str:
+        names = {"name": "backbone", "output_stride": "output_stride"}
+        return f"model.{names.get(field, f'backbone_{field}')}"
+
+
 class Encoder(nn.Module, ABC):
     """A network from images to feature maps."""
 
@@ -46,6 +97,8 @@ class Encoder(nn.Module, ABC):
     title: str  # in words
     normalization: Normalization = IMAGENET  # of the images that `forward` reads
     provenance: str = "random"  # where its weights come from
+    divisor: int = 1  # of the height and width of the images that `forward` reads
+    checkpointing: bool = False  # see EncoderConfig
 
     @property
     def shapes(self) -> FeatureShapes:
@@ -59,22 +112,26 @@ class Encoder(nn.Module, ABC):
         images: (N, 3, H, W) float, normalized
         """
 
+    def layers(self) -> list[list[nn.Parameter]]:
+        """Every parameter once: those of the stem, of each block, and what follows it, shallowest
+        first, for learning rates by layer.
+
+        Raises InputError when the encoder does not tell.
+        """
+        raise InputError(
+            f"{self.title} does not tell the order of its layers: use --set train.layer_decay=1"
+        )
+
+    def run(self, stage: Callable[..., T], *inputs: Any) -> T:  # noqa: ANN401
+        """`stage(*inputs)`; with `checkpointing`, its activations are computed again in the
+        backward pass."""
+        if self.checkpointing and self.training and torch.is_grad_enabled():
+            return checkpoint(stage, *inputs, use_reentrant=False)  # type: ignore[no-any-return]
+        return stage(*inputs)
+
     @abstractmethod
     def entries(self, state: Mapping[str, object]) -> dict[str, object]:
         """The entries of a file's `state` that the encoder uses, under its own names."""
-
-
-class BuildEncoder(Protocol):
-    """The signature of `EncoderFamily.build`."""
-
-    def __call__(self, name: str, *, width: int, output_stride: int, weights: str) -> Encoder:
-        """An encoder whose `provenance` says which weights it has.
-
-        `width` is model.backbone_width; `output_stride` is that of the last map; `weights` is
-        "none" (random), "imagenet" or the path of a state dict.
-
-        Raises InputError when the encoder cannot be built so.
-        """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,4 +140,6 @@ class EncoderFamily:
 
     names: str  # in words, for messages
     includes: Callable[[str], bool]  # whether an encoder of that name is one of them
-    build: BuildEncoder
+    # An encoder whose `provenance` says which weights it has. Raises InputError when it cannot be
+    # built with these settings.
+    build: Callable[[EncoderConfig], Encoder]

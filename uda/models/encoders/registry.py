@@ -1,23 +1,31 @@
 """The encoders by name: families of them in the files of this folder."""
 
 import uda.models.encoders
-from uda.models.encoders.base import Encoder, EncoderFamily
+from uda.models.encoders.base import Encoder, EncoderConfig, EncoderFamily
 from uda.utilities.discovery import instances_of
 from uda.utilities.errors import InputError, require, shown
 
 
-def encoder_named(name: str, *, width: int, output_stride: int, weights: str) -> Encoder:
-    """The encoder that `model.backbone` names; see `BuildEncoder`.
+def build_encoder(config: EncoderConfig) -> Encoder:
+    """The encoder of these settings.
 
     Raises InputError when there is none of that name, or it cannot be built so.
     """
     require(
-        output_stride in (8, 16, 32),
-        f"model.output_stride is {output_stride!r}; allowed: 8, 16, 32",
+        config.output_stride in (None, 8, 16, 32),
+        f"{config.option('output_stride')} is {config.output_stride!r}; allowed: 8, 16, 32",
+    )
+    drop_path = config.drop_path
+    require(
+        drop_path is None or 0 <= drop_path < 1,
+        f"{config.option('drop_path')} is {drop_path}; allowed: 0 up to, not including, 1, or none "
+        "for the encoder's own",
     )
     families = instances_of(uda.models.encoders, EncoderFamily)
     for family in families:
-        if family.includes(name):
-            return family.build(name, width=width, output_stride=output_stride, weights=weights)
+        if family.includes(config.name):
+            encoder = family.build(config)
+            encoder.checkpointing = config.checkpointing
+            return encoder
     known = ", or ".join(family.names for family in families)
-    raise InputError(f"model.backbone is {shown(name)}; allowed: {known}")
+    raise InputError(f"{config.option('name')} is {shown(config.name)}; allowed: {known}")

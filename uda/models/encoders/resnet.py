@@ -6,26 +6,31 @@ Source: He et al., CVPR 2016, arXiv 1512.03385; blocks and parameter names are t
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple, cast
 
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from uda.models.encoders.base import CAFFE, Encoder, EncoderFamily, FeatureMaps
+from uda.models.encoders.base import (
+    CAFFE,
+    IMAGENET_WIDTH,
+    BackboneConfig,
+    Encoder,
+    EncoderConfig,
+    EncoderFamily,
+    FeatureMaps,
+)
 from uda.models.encoders.weights import load_file, load_imagenet
-from uda.models.segmenter import ModelConfig
+from uda.models.segmenter import BackboneModelConfig
 from uda.utilities.errors import InputError, require
 from uda.utilities.weight_files import PREFIXES
 
 BackboneName = Literal["resnet18", "resnet50", "resnet101"]
 NormLayer = Callable[[int], nn.BatchNorm2d]  # from a number of channels
 
-IMAGENET_WIDTH = 64  # channels of the stem in every published classification ResNet
-
 
 @dataclass(kw_only=True, slots=True)
-class ResNetConfig(ModelConfig):
+class ResNetConfig(BackboneModelConfig):
     """Settings of a network on one of these ResNets."""
 
     backbone: BackboneName = "resnet101"
@@ -114,10 +119,16 @@ class ResNetBackbone(Encoder):
 
         images: (N, 3, H, W) float, normalized
         """
-        first = self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(images)))))
-        second = self.layer2(first)
-        third = self.layer3(second)
-        return first, second, third, self.layer4(third)
+        first = self.run(self.layer1, self.maxpool(self.relu(self.bn1(self.conv1(images)))))
+        second = self.run(self.layer2, first)
+        third = self.run(self.layer3, second)
+        return first, second, third, self.run(self.layer4, third)
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        """Those of the stem, then of each block."""
+        stem = [*self.conv1.parameters(), *self.bn1.parameters()]
+        stages = (self.layer1, self.layer2, self.layer3, self.layer4)
+        return [stem, *(list(block.parameters()) for stage in stages for block in stage)]
 
     def entries(self, state: Mapping[str, object]) -> dict[str, object]:
         """All but the classifier and the heads."""
@@ -158,40 +169,44 @@ def resnet_backbone(
     output_stride: Literal[8, 16, 32] = 16,
     weights: str,
 ) -> ResNetBackbone:
+    """The same as `build`, for flat settings."""
+    return build(
+        BackboneConfig(name=name, width=width, output_stride=output_stride, weights=weights)
+    )
+
+
+def build(config: EncoderConfig) -> ResNetBackbone:
     """A ResNet whose `provenance` says which weights it has.
 
-    `width` is the stem's number of channels; every other layer scales with it. `weights` is "none"
-    (random), "imagenet" (torchvision's IMAGENET1K_V1, downloaded once) or the path of a torchvision
-    classification state dict, whose classifier is ignored.
+    `config.width` is the stem's number of channels; every other layer scales with it.
+    `config.weights` is "none" (random), "imagenet" (torchvision's IMAGENET1K_V1, downloaded once)
+    or the path of a torchvision classification state dict, whose classifier is ignored.
 
     Raises InputError on an unknown name, stride or width, and when the weights cannot be had or
     belong to another network.
     """
-    if output_stride not in (8, 16, 32):
-        raise InputError(f"model.output_stride is {output_stride!r}; allowed: 8, 16, 32")
-    if weights == "imagenet" and width != IMAGENET_WIDTH:
+    config.refuse("drop_path", "patch_norm_eps")
+    stride, width = config.output_stride or 16, config.width
+    if stride not in (8, 16, 32):
+        raise InputError(f"{config.option('output_stride')} is {stride!r}; allowed: 8, 16, 32")
+    if config.weights == "imagenet" and width != IMAGENET_WIDTH:
         raise InputError(
-            f"model.backbone_width is {width}, but ImageNet weights exist for {IMAGENET_WIDTH} "
-            "only: use --set model.backbone_weights=none or that width"
+            f"{config.option('width')} is {width}, but ImageNet weights exist for {IMAGENET_WIDTH} "
+            f"only: use --set {config.option('weights')}=none or that width"
         )
-    backbone = ResNetBackbone(name, width=width, output_stride=output_stride)
-    if weights == "imagenet":
-        load_imagenet(backbone, name)
-    elif weights != "none":
-        load_file(backbone, Path(weights), allowed="none, imagenet")
+    backbone = ResNetBackbone(
+        cast(BackboneName, config.name),
+        width=width,
+        output_stride=cast(Literal[8, 16, 32], stride),
+    )
+    if config.weights == "imagenet":
+        load_imagenet(backbone, config)
+    elif config.weights != "none":
+        load_file(backbone, config, allowed="none, imagenet")
     return backbone
 
 
-def _build(name: str, *, width: int, output_stride: int, weights: str) -> Encoder:
-    return resnet_backbone(
-        cast(BackboneName, name),
-        width=width,
-        output_stride=cast(Literal[8, 16, 32], output_stride),
-        weights=weights,
-    )
-
-
-RESNETS = EncoderFamily(names=", ".join(_DEPTHS), includes=_DEPTHS.__contains__, build=_build)
+RESNETS = EncoderFamily(names=", ".join(_DEPTHS), includes=_DEPTHS.__contains__, build=build)
 
 
 def caffe_resnet_backbone(
@@ -221,7 +236,7 @@ def caffe_resnet_backbone(
         )
     backbone = CaffeResNetBackbone(name, width=width, ceil_mode=ceil_mode, norm=norm)
     if weights != "none":
-        load_file(backbone, Path(weights), allowed="none")
+        load_file(backbone, BackboneConfig(name=name, weights=weights), allowed="none")
     return backbone
 
 

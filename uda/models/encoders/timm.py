@@ -6,15 +6,20 @@ al., AAAI 2017, arXiv 1602.07261.
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from uda.models.encoders.base import Encoder, EncoderFamily, FeatureMaps, Normalization
-from uda.models.encoders.resnet import IMAGENET_WIDTH
+from uda.models.encoders.base import (
+    BackboneConfig,
+    Encoder,
+    EncoderConfig,
+    EncoderFamily,
+    FeatureMaps,
+    Normalization,
+)
 from uda.models.encoders.weights import load_file
 from uda.utilities.config_tree import suggest
 from uda.utilities.errors import InputError, require, shown
@@ -27,7 +32,12 @@ _ODD_SIZE = (65, 97)  # pixels; no stride divides it
 
 
 def timm_backbone(name: str, *, output_stride: int, weights: str) -> "TimmBackbone":
-    """timm's network `name` as an encoder whose `provenance` says which weights it has.
+    """The same as `build`, for flat settings; `name` is without the prefix."""
+    return build(BackboneConfig(name=TIMM + name, output_stride=output_stride, weights=weights))
+
+
+def build(config: EncoderConfig) -> "TimmBackbone":
+    """timm's network `config.name` as an encoder whose `provenance` says which weights it has.
 
     The last map is at `output_stride` (8, 16 or 32): by dilation where timm offers that for this
     network; otherwise it is the network's map of stride 16 or 32, and deeper layers are left out.
@@ -36,11 +46,15 @@ def timm_backbone(name: str, *, output_stride: int, weights: str) -> "TimmBackbo
     Raises InputError when timm is not installed, has no such network or none with features that
     can be used, and when the weights cannot be had or are another network's.
     """
-    timm = require_extra("timm", needed_by=f"model.backbone {TIMM}{name}")
+    config.refuse("width", "drop_path", "patch_norm_eps")
+    name, weights = config.name.removeprefix(TIMM), config.weights
+    output_stride = config.output_stride or 16
+    option = config.option("name")
+    timm = require_extra("timm", needed_by=f"{option} {config.name}")
     known = [*timm.list_models(), *timm.list_pretrained()]
     require(
         name in known,
-        f"model.backbone is {shown(TIMM + name)}, but timm has no network of that name; "
+        f"{option} is {shown(config.name)}, but timm has no network of that name; "
         f"{suggest(name, known)}",
     )
     taken = _taken(timm, name, output_stride)
@@ -52,24 +66,15 @@ def timm_backbone(name: str, *, output_stride: int, weights: str) -> "TimmBackbo
     elif weights != "none":
         with torch.random.fork_rng(devices=[]):
             backbone.known_names = set(timm.create_model(name).state_dict())
-        load_file(backbone, Path(weights), allowed="none, imagenet")
+        load_file(backbone, config, allowed="none, imagenet")
     backbone.finish()
     return backbone
-
-
-def _build(name: str, *, width: int, output_stride: int, weights: str) -> Encoder:
-    require(
-        width == IMAGENET_WIDTH,
-        f"model.backbone_width is {width}, but timm's networks have fixed widths: keep the default,"
-        f" --set model.backbone_width={IMAGENET_WIDTH}",
-    )
-    return timm_backbone(name.removeprefix(TIMM), output_stride=output_stride, weights=weights)
 
 
 TIMM_NETWORKS = EncoderFamily(
     names=f"{TIMM} and the name of a network of timm, such as {TIMM}inception_resnet_v2",
     includes=lambda name: name.startswith(TIMM),
-    build=_build,
+    build=build,
 )
 
 
