@@ -188,7 +188,7 @@ def test_encoder_and_decoder_of_any_preset_are_exchanged() -> None:
         "model is encoder_decoder now, with the same encoder, decoder and auxiliary head",
     )
     expected = EncoderDecoderConfig(encoder=EncoderConfig(name="resnet50"), decoder=AsppConfig())
-    assert chosen.model == replace(expected, batch_norm=chosen.model.batch_norm)  # type: ignore[attr-defined]
+    assert chosen.model == replace(expected, batch_norm=chosen.model.batch_norm)
     with pytest.raises(InputError, match=r"a later --set model.encoder.name replaces it"):
         change(chosen, ["model.encoder.width=8", "model.encoder.name=resnet18"])
     with pytest.raises(InputError, match=r"deeplabv2, .* add --set model=encoder_decoder"):

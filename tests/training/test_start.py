@@ -28,6 +28,7 @@ from uda.data.config import DomainConfig
 from uda.evaluation.metrics import Scores
 from uda.experiment import Experiment
 from uda.experiments import load_preset
+from uda.models.segmenter import BackboneModelConfig
 from uda.objectives.base import Objective, StepContext
 from uda.training.loop import train
 from uda.training.run import Run
@@ -149,8 +150,8 @@ def test_resuming_needs_no_first_weights(
     experiment = tiny_preset("toy_source_only", toy_root, steps=4)
     experiment.train.resume_every = 2
     experiment.train.initial_snapshot = str(initial)
-    never_read = str(tmp_path / "never_read.pth")
-    experiment.model = replace(experiment.model, backbone_weights=never_read)
+    assert isinstance(experiment.model, BackboneModelConfig)
+    experiment.model.backbone_weights = str(tmp_path / "never_read.pth")
     interrupt(experiment, tmp_path / "run", at=3)
     initial.unlink()
     run_to_end(experiment, tmp_path / "run", resume=True)

@@ -126,7 +126,7 @@ class Encoder(nn.Module, ABC):
         """`stage(*inputs)`; with `checkpointing`, its activations are computed again in the
         backward pass."""
         if self.checkpointing and self.training and torch.is_grad_enabled():
-            return checkpoint(stage, *inputs, use_reentrant=False)  # type: ignore[no-any-return]
+            return checkpoint(stage, *inputs, use_reentrant=False)
         return stage(*inputs)
 
     @abstractmethod
