@@ -239,7 +239,7 @@ class Case(NamedTuple):
 CASES = {
     "small": Case(small, ("train",)),
     "trained_before": Case(trained_before, ("evaluation", "train.initial_snapshot")),
-    "in_windows": Case(in_windows, ("evaluation.overlap",)),
+    "in_windows": Case(in_windows, ("evaluation.overlap", "evaluation.window_average")),
     "adapting": Case(
         adapting,
         (
