@@ -136,7 +136,9 @@ def test_drop_path_grows_linearly_over_all_blocks() -> None:
 
     found = rates(replace(TINY, name="mit_b5", drop_path=None))
     assert len(found) == 52
-    assert [found[i] for i in (0, 1, 9, 51)] == pytest.approx([0, 0.00196078, 0.0176471, 0.1])
+    assert [found[i] for i in (0, 1, 9, 51)] == pytest.approx(
+        [0, 0.00196078, 0.0176471, 0.1], rel=1e-5
+    )
     assert rates(replace(TINY, drop_path=0.7)) == pytest.approx([0.1 * i for i in range(8)])
     assert rates(TINY) == [0] * 8
 
@@ -146,7 +148,7 @@ def test_drop_path_draws_once_for_each_sample() -> None:
     dropped = drop(torch.ones(1000, 3, 5))
     each = dropped[:, 0, 0]
     torch.testing.assert_close(dropped, each[:, None, None].expand(-1, 3, 5))
-    assert set(each.tolist()) == {0.0, pytest.approx(4 / 3)}
+    assert each.unique().tolist() == pytest.approx([0, 4 / 3])
     assert each.mean().item() == pytest.approx(1, abs=0.05)
     assert drop.eval()(dropped) is dropped
     assert DropPath(0.0)(dropped) is dropped
