@@ -269,9 +269,7 @@ def build(config: EncoderConfig) -> MixTransformer:
     return encoder
 
 
-MIX_TRANSFORMERS = EncoderFamily(
-    names=", ".join(SIZES), includes=SIZES.__contains__, build=build
-)
+MIX_TRANSFORMERS = EncoderFamily(names=", ".join(SIZES), includes=SIZES.__contains__, build=build)
 
 
 def _tokens(image: Tensor) -> Tensor:
