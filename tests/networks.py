@@ -6,6 +6,7 @@ from typing import Any
 
 from tiny_runs import tiny_model
 from trials import small_mask2former
+from uda.models.decoders.aspp import AsppConfig
 from uda.models.decoders.fcn import FcnConfig
 from uda.models.deeplabv3plus import DeepLabV3PlusConfig
 from uda.models.encoder_decoder import EncoderDecoderConfig
@@ -26,7 +27,9 @@ _OTHERS: dict[type[ModelConfig], ModelConfig] = {
     DeepLabV3PlusConfig: tiny_model(),
     Mask2FormerConfig: small_mask2former(),
     EncoderDecoderConfig: EncoderDecoderConfig(
-        encoder=EncoderConfig(name="resnet18", weights="none", width=8), auxiliary=FcnConfig()
+        encoder=EncoderConfig(name="resnet18", weights="none", width=8),
+        decoder=AsppConfig(norm="batch"),
+        auxiliary=FcnConfig(),
     ),
     SmpConfig: SmpConfig(backbone="mobilenet_v2", backbone_weights="none"),
 }

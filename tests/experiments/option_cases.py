@@ -20,6 +20,7 @@ from uda.data.config import DataConfig, DomainConfig
 from uda.evaluation.evaluate import EvaluationConfig
 from uda.experiment import Experiment, RestartConfig, TrainConfig
 from uda.models.decoders.base import DecoderConfig, decoder_configs
+from uda.models.decoders.linear import LinearConfig
 from uda.models.deeplabv2 import DeepLabV2Config
 from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.encoders.base import EncoderConfig
@@ -238,6 +239,16 @@ def with_decoder(config: type[DecoderConfig], root: Path) -> Experiment:
     return experiment
 
 
+def with_transformer(root: Path) -> Experiment:
+    """`small` with a transformer for an encoder."""
+    experiment = with_network(EncoderDecoderConfig, root)
+    experiment.model = EncoderDecoderConfig(
+        encoder=EncoderConfig(name="mit_b0", weights="none"), decoder=LinearConfig()
+    )
+    experiment.objectives["supervised"] = SupervisedConfig(auxiliary_weight=0.0)
+    return experiment
+
+
 class Case(NamedTuple):
     build: Callable[[Path], Experiment]
     walked: tuple[str, ...]  # options below these are changed
@@ -284,10 +295,12 @@ CASES = {
     **{
         f"network_{name}": Case(partial(with_network, config), ("model",))
         for name, config in model_configs().items()
-        if config is not EncoderDecoderConfig
     },
+    "transformer": Case(
+        with_transformer, ("model.encoder.drop_path", "model.encoder.patch_norm_eps")
+    ),
     **{
-        f"decoder_{name}": Case(partial(with_decoder, config), ("model",))
+        f"decoder_{name}": Case(partial(with_decoder, config), ("model.decoder",))
         for name, config in decoder_configs().items()
     },
 }

@@ -15,9 +15,10 @@ from uda.experiment import Experiment, RestartConfig, TrainConfig
 from uda.models.decoders.aspp import AsppConfig
 from uda.models.deeplabv3plus import DeepLabV3PlusConfig
 from uda.models.encoder_decoder import EncoderDecoderConfig
+from uda.models.encoders.base import EncoderConfig
 from uda.models.encoders.resnet import ResNetConfig
 from uda.models.mask2former import Mask2FormerConfig
-from uda.models.segmenter import ModelConfig
+from uda.models.segmenter import BackboneModelConfig
 from uda.models.smp import SmpConfig
 from uda.objectives.adversarial import AdversarialConfig
 from uda.optim.plateau import PlateauConfig
@@ -39,12 +40,18 @@ OTHERS: dict[tuple[type, str], tuple[Any, ...]] = {
     (DomainConfig, "first"): (4, 7, 0),
     (DomainConfig, "crop_label_values"): (30, -1),
     (DomainConfig, "crop_max_share"): (0.1, 1.5),
-    (ModelConfig, "backbone_weights"): (Beside(WEIGHTS), "imagenet", "nowhere"),
+    (BackboneModelConfig, "backbone_weights"): (Beside(WEIGHTS), "imagenet", "nowhere"),
     (ResNetConfig, "backbone_width"): (12, 10, 0),
     (DeepLabV3PlusConfig, "backbone"): ("resnet50", "resnet34", "timm/resnet10t"),
     (DeepLabV3PlusConfig, "backbone_width"): (12, 10, 0),
-    (EncoderDecoderConfig, "backbone"): ("resnet50", "resnet34", "timm/resnet10t"),
-    (EncoderDecoderConfig, "backbone_width"): (12, 10, 0),
+    (EncoderDecoderConfig, "auxiliary_map"): (0, 4),
+    (EncoderDecoderConfig, "input_scale"): (1.5, 0.0),
+    (EncoderConfig, "name"): ("resnet50", "timm/resnet10t", "nowhere"),
+    (EncoderConfig, "weights"): (Beside(WEIGHTS), "nowhere"),
+    (EncoderConfig, "width"): (12, 0),
+    (EncoderConfig, "output_stride"): (8, 32, 4),
+    (EncoderConfig, "drop_path"): (0.0, 0.5, 1.0),
+    (EncoderConfig, "patch_norm_eps"): (0.1, 0.0),
     (AsppConfig, "channels"): (4, 1),
     (AsppConfig, "rates"): ((), (1, 3), (0,)),
     (Mask2FormerConfig, "channels"): (128, 80, 32),

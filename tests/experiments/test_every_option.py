@@ -74,6 +74,7 @@ def root(toy_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 # Options that leave every bit as it is.
 SAME_BITS = {
     "data.workers": "promise 2: the number of loader processes changes nothing",
+    "model.encoder.checkpointing": "less memory for more time: tests/models/test_checkpointing.py",
     "train.skip_nonfinite": "all is finite here; what it does otherwise: test_survival.py",
 }
 
@@ -114,7 +115,8 @@ def test_no_option_is_left_out() -> None:
     classes = settings_classes()
     assert {"TeacherConfig", "RestartConfig", "SegmenTronConfig", "JitterConfig"} <= set(classes)
     # Their options are walked in those below them.
-    for base in ("ObjectiveConfig", "ModelConfig", "ResNetConfig", "DecoderConfig"):
+    for base in ("ObjectiveConfig", "ModelConfig", "BackboneModelConfig", "ResNetConfig",
+                 "DecoderConfig", "BackboneConfig"):  # fmt: skip
         del classes[base]
     missing = [
         f"{name}.{field}"
