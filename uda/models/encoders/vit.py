@@ -1,0 +1,283 @@
+"""Plain vision transformers: what DINOv2's and DINOv3's have in common.
+
+Source: Dosovitskiy et al., ICLR 2021, arXiv 2010.11929; LayerScale is of Touvron et al., ICCV 2021,
+arXiv 2103.17239, drop path of Huang et al., ECCV 2016, arXiv 1603.09382.
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from uda.models.encoders.base import Encoder, EncoderConfig, FeatureMaps
+from uda.models.encoders.weights import load_file
+from uda.utilities.errors import require
+
+Rotation = tuple[Tensor, Tensor]  # sine and cosine of angles, each (patches, head channels)
+
+_MAPS = 4
+_LAYER_SCALE = 1e-5  # of untrained networks
+
+
+class VitSize(NamedTuple):
+    """Width and depth."""
+
+    channels: int
+    blocks: int
+    heads: int
+
+
+# By the letter in the encoders' names.
+SIZES = {"s": VitSize(384, 12, 6), "b": VitSize(768, 12, 12), "l": VitSize(1024, 24, 16)}
+
+
+class VisionTransformer(Encoder):
+    """A class token, extra tokens and one token for each patch, in blocks of one width.
+
+    Parameters are named as in the files of DINOv2 and DINOv3. Their `mask_token` belongs to
+    masking, not to this network.
+    """
+
+    prefixes = ("module.", "backbone.", "model.", "_orig_mod.")
+    patch: ClassVar[int]  # pixels along a side
+    norm_eps: ClassVar[float]
+    # Entries of files that it does not use: names, and beginnings that end with a dot.
+    unused: ClassVar[tuple[str, ...]] = ("mask_token",)
+
+    def __init__(self, name: str, size: VitSize, *, drop_path: float = 0.0) -> None:
+        """Random weights. `drop_path`: how likely a training step leaves out the branches of the
+        last block for an image; it grows linearly from 0 at the first.
+        """
+        super().__init__()
+        self.size = size
+        self.title = name
+        self.divisor = self.patch
+        self.channels = (size.channels,) * _MAPS
+        self.strides = (self.patch,) * _MAPS
+        self.cls_token = nn.Parameter(torch.empty(1, 1, size.channels))
+        self.patch_embed = nn.ModuleDict(
+            {"proj": nn.Conv2d(3, size.channels, self.patch, stride=self.patch)}
+        )
+        last = size.blocks - 1
+        self.blocks = nn.ModuleList(
+            [self._block(drop_path * number / last) for number in range(size.blocks)]
+        )
+        self.norm = nn.LayerNorm(size.channels, eps=self.norm_eps)
+
+    def _block(self, drop_path: float) -> "Block":
+        return Block(self.size, eps=self.norm_eps, drop_path=drop_path)
+
+    @abstractmethod
+    def embed(self, images: Tensor) -> tuple[Tensor, Rotation | None]:
+        """The first block's input (N, tokens, D), class token first and patches last, row by row;
+        and how to rotate the patches' queries and keys.
+        """
+
+    def forward(self, images: Tensor) -> FeatureMaps:
+        """The patches after the last block of each quarter, all at the stride of a patch.
+
+        Each has passed the final normalization, as in the originals' get_intermediate_layers: the
+        residual stream grows with depth, and a decoder finds all maps at one scale.
+
+        images: (N, 3, H, W) float, normalized, H and W multiples of `divisor`
+        """
+        rows, columns = images.shape[-2] // self.patch, images.shape[-1] // self.patch
+        patches = (self.norm(tokens)[:, -rows * columns :] for tokens in self.hidden(images))
+        # Views: as tokens are stored, the maps are channels-last.
+        return tuple(p.unflatten(1, (rows, columns)).permute(0, 3, 1, 2) for p in patches)
+
+    def hidden(self, images: Tensor) -> list[Tensor]:
+        """All tokens (N, tokens, D) after the last block of each quarter, not normalized.
+
+        images: as in `forward`
+
+        Raises ValueError on other sizes: the rest of the image would be left out.
+        """
+        if images.shape[-2] % self.patch or images.shape[-1] % self.patch:
+            raise ValueError(
+                f"images are {tuple(images.shape)}; allowed: heights and widths that are multiples "
+                f"of {self.patch}"
+            )
+        tokens, rotation = self.embed(images)
+        quarters = []
+        for number in range(_MAPS):
+            tokens = self.run(self._quarter, number, tokens, rotation)
+            quarters.append(tokens)
+        return quarters
+
+    def _quarter(self, number: int, tokens: Tensor, rotation: Rotation | None) -> Tensor:
+        count = len(self.blocks) // _MAPS
+        for block in list(self.blocks)[number * count : (number + 1) * count]:
+            tokens = block(tokens, rotation)
+        return tokens
+
+    def patches(self, images: Tensor) -> Tensor:
+        """(N, patches, D), row by row, from images (N, 3, H, W)."""
+        projected: Tensor = self.patch_embed["proj"](images)
+        return projected.flatten(2).transpose(1, 2)
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        """Those of the embedding and its tokens, then of each block; the final normalization is
+        with the last block."""
+        blocks = [list(block.parameters()) for block in self.blocks]
+        later = {id(p) for block in blocks for p in block} | {id(p) for p in self.norm.parameters()}
+        blocks[-1] += self.norm.parameters()
+        return [[p for p in self.parameters() if id(p) not in later], *blocks]
+
+    def entries(self, state: Mapping[str, object]) -> dict[str, object]:
+        """All but the mask token, and what else only pre-training used.
+
+        Raises InputError when they are those of another of these networks.
+        """
+        found = vit_in(state)
+        require(
+            found in (None, self.title),
+            f"the file holds the weights of {found}, and the encoder is {self.title}: use --set "
+            f"model.encoder.name={found}",
+        )
+        dotted = tuple(name for name in self.unused if name.endswith("."))
+        return {
+            name: value
+            for name, value in state.items()
+            if name not in self.unused and not name.startswith(dotted)
+        }
+
+    def initialize(self) -> None:
+        """Draws weights from a normal distribution of deviation 0.02, cut at two; biases are 0."""
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif parameter.ndim > 1:
+                nn.init.trunc_normal_(parameter, std=0.02, a=-0.04, b=0.04)
+
+    def load(self, config: EncoderConfig) -> None:
+        """Fills the network from the file that `config.weights` names, unless it is "none".
+
+        Raises InputError when there is no such file, or it holds another network.
+        """
+        if config.weights != "none":
+            load_file(self, config, allowed="none")
+
+
+def refuse_imagenet(config: EncoderConfig, file: str) -> None:
+    """Raises InputError when ImageNet's weights are asked for; `file` is what there is instead."""
+    option = config.option("weights")
+    require(
+        config.weights != "imagenet",
+        f"{option} is 'imagenet', but {config.name} was not trained on ImageNet's labels; allowed: "
+        f"--set {option}=none, or the path of the file of its authors, such as {file}",
+    )
+
+
+def vit_in(state: Mapping[str, object]) -> str | None:
+    """The encoder whose weights a state dict holds, by its tensors; None when it is none of these.
+
+    With or without registers, DINOv2's networks are different ones: see `DinoV2.positions`.
+    """
+    shapes = {name: tuple(t.shape) for name, t in state.items() if isinstance(t, Tensor)}
+    projection = shapes.get("patch_embed.proj.weight", ())
+    sizes = {
+        letter: size
+        for letter, size in SIZES.items()
+        if f"blocks.{size.blocks - 1}.ls2.gamma" in shapes
+        and f"blocks.{size.blocks}.ls2.gamma" not in shapes
+    }
+    for letter, size in sizes.items():
+        if projection == (size.channels, 3, 14, 14) and "pos_embed" in shapes:
+            return f"dinov2_vit{letter}14" + ("_reg" if "register_tokens" in shapes else "")
+        if projection == (size.channels, 3, 16, 16) and "storage_tokens" in shapes:
+            return f"dinov3_vit{letter}16"
+    return None
+
+
+class Block(nn.Module):
+    """Attention and a multilayer perceptron, each normalized before and scaled after."""
+
+    def __init__(
+        self, size: VitSize, *, eps: float, drop_path: float, key_bias: bool = True
+    ) -> None:
+        super().__init__()
+        channels = size.channels
+        self.norm1 = nn.LayerNorm(channels, eps=eps)
+        self.attn = Attention(channels, size.heads, key_bias=key_bias)
+        self.ls1 = LayerScale(channels)
+        self.norm2 = nn.LayerNorm(channels, eps=eps)
+        self.mlp = nn.ModuleDict(
+            {"fc1": nn.Linear(channels, 4 * channels), "fc2": nn.Linear(4 * channels, channels)}
+        )
+        self.ls2 = LayerScale(channels)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, tokens: Tensor, rotation: Rotation | None) -> Tensor:
+        """tokens: (N, tokens, D); returns the same shape"""
+        attended = self.attn(self.norm1(tokens), rotation)
+        tokens = tokens + self.drop_path(self.ls1(attended))
+        widened = F.gelu(self.mlp["fc1"](self.norm2(tokens)))
+        return tokens + self.drop_path(self.ls2(self.mlp["fc2"](widened)))
+
+
+class Attention(nn.Module):
+    """Self-attention with several heads; the projection's rows are queries, keys and values."""
+
+    def __init__(self, channels: int, heads: int, *, key_bias: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = (nn.Linear if key_bias else _WithoutKeyBias)(channels, 3 * channels)
+        self.proj = nn.Linear(channels, channels)
+
+    def forward(self, tokens: Tensor, rotation: Rotation | None) -> Tensor:
+        """tokens: (N, tokens, D); returns the same shape"""
+        parts = self.qkv(tokens).unflatten(2, (3, self.heads, -1))
+        query, key, value = parts.permute(2, 0, 3, 1, 4)  # each (N, heads, tokens, head channels)
+        if rotation is not None:
+            query, key = (_rotated(part, rotation).to(value.dtype) for part in (query, key))
+        attended = F.scaled_dot_product_attention(query, key, value)
+        return self.proj(attended.transpose(1, 2).flatten(2))
+
+
+class _WithoutKeyBias(nn.Linear):
+    """A projection to queries, keys and values whose bias counts for queries and values only."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        query, key, value = self.bias.chunk(3)
+        return F.linear(tokens, self.weight, torch.cat((query, torch.zeros_like(key), value)))
+
+
+def _rotated(part: Tensor, rotation: Rotation) -> Tensor:
+    """Queries or keys (N, heads, tokens, channels), those of the patches rotated: channel i and
+    channel i + half are the coordinates of a point."""
+    sine, cosine = rotation
+    others, patches = part.tensor_split([part.shape[2] - len(sine)], dim=2)
+    first, second = patches.chunk(2, dim=-1)
+    turned = patches * cosine + torch.cat((-second, first), dim=-1) * sine
+    return torch.cat((others.to(turned.dtype), turned), dim=2)
+
+
+class LayerScale(nn.Module):
+    """A learned factor for each channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((channels,), _LAYER_SCALE))
+
+    def forward(self, branch: Tensor) -> Tensor:
+        return branch * self.gamma
+
+
+class DropPath(nn.Module):
+    """In training, zeroes a residual branch of an image with a probability, and scales the others,
+    so that the expectation stays."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, branch: Tensor) -> Tensor:
+        if not self.training or self.probability == 0:
+            return branch
+        kept = 1 - self.probability
+        shape = (len(branch),) + (1,) * (branch.ndim - 1)
+        return branch * branch.new_empty(shape).bernoulli_(kept).div_(kept)
