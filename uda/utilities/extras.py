@@ -6,14 +6,9 @@ from typing import Literal
 
 from uda.utilities.errors import InputError, shortened
 
-Extra = Literal["timm", "smp", "transformers", "hub"]
+Extra = Literal["timm", "smp", "transformers"]
 
-_PACKAGES = {
-    "timm": "timm",
-    "smp": "segmentation_models_pytorch",
-    "transformers": "transformers",
-    "hub": "huggingface_hub",
-}
+_PACKAGES = {"timm": "timm", "smp": "segmentation_models_pytorch", "transformers": "transformers"}
 
 
 def require_extra(extra: Extra, *, needed_by: str) -> ModuleType:

@@ -12,7 +12,7 @@ from uda.models.decoders.base import HeadNorm
 from uda.models.decoders.heads import refuse_single_image
 
 _DILATIONS = (6, 12, 18)  # of the branches at stride 16, as in the paper
-_MAX_GROUPS = 32  # Wu and He, arXiv 1803.08494
+MAX_GROUPS = 32  # Wu and He, arXiv 1803.08494
 
 
 def dilations(stride: int) -> tuple[int, ...]:
@@ -75,7 +75,7 @@ def convolution(
     kernel_size: Literal[1, 3] = 1,
     dilation: int = 1,
     channelwise: bool = False,
-    max_groups: int = _MAX_GROUPS,
+    max_groups: int = MAX_GROUPS,
 ) -> nn.Sequential:
     """Convolution that keeps the size (depthwise if `channelwise`), normalization, ReLU."""
     groups = max(g for g in range(1, max_groups + 1) if out_channels % g == 0)
