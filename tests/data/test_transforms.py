@@ -5,13 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch.nn import functional as F
 
 from factories import Bytes, colors_of, noise, written_sample
 from uda.data.config import DomainConfig
 from uda.data.files import read_image
 from uda.data.samples import Sample
-from uda.data.transforms import CroppedSample, fitted_size, load_cropped, resize_image
+from uda.data.transforms import (
+    CroppedSample,
+    Interpolation,
+    fitted_size,
+    load_cropped,
+    resize_image,
+)
 from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX
 from uda.utilities.errors import InputError
 
@@ -225,8 +233,32 @@ def test_resize_image(tmp_path: Path) -> None:
     resized = resize_image(image, (5, 8))
     assert resized.shape == (3, 5, 8)
     assert resized.dtype == np.uint8
-    expected = np.asarray(image.resize((8, 5), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
-    assert np.array_equal(resized, expected)
+    methods: tuple[tuple[Interpolation, Image.Resampling], ...] = (
+        ("bicubic", Image.Resampling.BICUBIC),
+        ("bilinear", Image.Resampling.BILINEAR),
+        ("nearest", Image.Resampling.NEAREST),
+    )
+    assert np.array_equal(resized, resize_image(image, (5, 8), "bicubic"))
+    for interpolation, method in methods:
+        expected = np.asarray(image.resize((8, 5), method)).transpose(2, 0, 1)
+        assert np.array_equal(resize_image(image, (5, 8), interpolation), expected)
+
+
+@pytest.mark.parametrize("stored", [(48, 80), (7, 9), (1, 5)])
+@pytest.mark.parametrize("size", [(24, 40), (17, 29), (96, 160), (48, 33), (61, 107), (1, 1)])
+def test_bilinear_without_antialiasing_is_opencvs(
+    stored: tuple[int, int], size: tuple[int, int]
+) -> None:
+    """The same bytes as OpenCV's. PyTorch's are nowhere further than one away."""
+    cv2 = pytest.importorskip("cv2")
+    pixels = noise(3, stored)
+    found = resize_image(Image.fromarray(pixels), size, "bilinear_no_antialias")
+    theirs = cv2.resize(pixels, (size[1], size[0])).transpose(2, 0, 1)
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, theirs)
+    exact = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+    exact = F.interpolate(exact, size, mode="bilinear", align_corners=False)[0]
+    assert (torch.from_numpy(found) - exact).abs().max() < 1.0
 
 
 @pytest.mark.parametrize(

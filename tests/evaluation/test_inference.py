@@ -76,6 +76,7 @@ WAYS = {
     "both heads": Protocol(heads="fused", flip=True),
     "padded": Protocol(pad_to=(33, 65)),
     "windows": Protocol(window=(16, 24), overlap=0.4),
+    "windows of probabilities": Protocol(window=(16, 24), window_average="probabilities"),
     "windows, mirrored and padded": Protocol(window=(20, 20), flip=True, pad_to=(31, 31)),
 }
 

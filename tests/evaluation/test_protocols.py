@@ -33,10 +33,14 @@ WORDS = {
     "mrnet": "input 1024x512; scale 1, 1.25; flip; both heads; probabilities upsampled; "
     "corners aligned",
     "single": "input 1024x512; scale 1; no flip; probabilities upsampled; corners aligned",
-    "dacs": "input 1024x512; scale 1; no flip; logits upsampled; corners aligned",
-    "clothing_segmentation": "input 256x256; scale 1; no flip",
-    "segmentron": "input as stored; scale 1; no flip; padded to 2049x1025",
-    "mmsegmentation": "input 2048x512, shape kept; scale 1; no flip",
+    "dacs": "input 1024x512, bilinear; scale 1; no flip; logits upsampled; corners aligned",
+    "daformer": "input 1024x512, shape kept, bilinear without antialiasing; scale 1; no flip",
+    "hrda": "input as stored; scale 1; no flip; windows of 1024x1024 with overlap 0.5",
+    "vfm_uda": "input 8192x1024, shape kept, bilinear; scale 1; no flip; windows of probabilities "
+    "of 1024x1024 with overlap 0.5",
+    "clothing_segmentation": "input 256x256, nearest; scale 1; no flip",
+    "segmentron": "input as stored; scale 1; no flip; padded with the mean color to 2049x1025",
+    "mmsegmentation": "input 2048x512, shape kept, bilinear without antialiasing; scale 1; no flip",
 }
 
 
@@ -48,6 +52,13 @@ def test_a_protocol_says_all_that_changes_a_number(name: str) -> None:
     assert labels_line(PROTOCOLS[name]) == labels
     config = EvaluationConfig.following(name, dataset="cityscapes")
     assert protocol_line(config) == f"{name} on cityscapes val: {WORDS[name]}; {labels}"
+
+
+def test_what_no_image_is_resized_by_is_not_in_the_words() -> None:
+    protocol = Protocol(interpolation="nearest", window_average="probabilities")
+    assert input_line(protocol) == WORDS["native"]
+    assert protocol.idle().keys() == {"keep_ratio", "interpolation", "overlap", "window_average"}
+    assert "nearest" in input_line(Protocol(interpolation="nearest", scales=(0.5,)))
 
 
 def test_windows_are_in_the_words() -> None:
@@ -110,7 +121,7 @@ def two_heads() -> Segmenter:
 def smaller(name: str) -> EvaluationConfig:
     """The protocol for images of 64x128: a sixteenth of every size in it."""
     config = EvaluationConfig.following(name, dataset="cityscapes")
-    for field in ("input_size", "label_size", "pad_to"):
+    for field in ("input_size", "label_size", "pad_to", "window"):
         size = getattr(config, field)
         if size is not None:
             setattr(config, field, (-(-size[0] // 16), -(-size[1] // 16)))
@@ -122,9 +133,19 @@ def sample(tmp_path: Path) -> Sample:
     return written_sample(tmp_path, "a", noise(5, (64, 128)))
 
 
-def resized(sample: Sample, size: tuple[int, int]) -> torch.Tensor:
+def resized(
+    sample: Sample, size: tuple[int, int], method: Image.Resampling = Image.Resampling.BICUBIC
+) -> torch.Tensor:
     with Image.open(sample.image) as stored:
-        pixels = np.array(stored.resize((size[1], size[0]), Image.Resampling.BICUBIC))
+        pixels = np.array(stored.resize((size[1], size[0]), method))
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
+
+
+def halved_by_opencv(sample: Sample) -> torch.Tensor:
+    """At half its size, where OpenCV's bytes are exact."""
+    cv2 = pytest.importorskip("cv2")
+    with Image.open(sample.image) as stored:
+        pixels = cv2.resize(np.asarray(stored), (stored.width // 2, stored.height // 2))
     return torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
 
 
@@ -167,13 +188,87 @@ def test_single_upsamples_probabilities_of_the_main_head(sample: Sample) -> None
     assert torch.equal(labels_found(network, sample, "single"), full[0].argmax(0))
 
 
-def test_segmentron_pads_the_stored_image(sample: Sample) -> None:
+def network_of_one_head() -> Segmenter:
     torch.manual_seed(0)
-    network = tiny_model().build(19).eval()
+    return tiny_model().build(19).eval()
+
+
+def test_segmentron_pads_the_normalized_image(sample: Sample) -> None:
+    """With black, as it once was, other classes were predicted."""
+    network = network_of_one_head()
     with torch.no_grad():
-        padded = F.pad(resized(sample, (64, 128)), (0, 1, 0, 1))
-        expected = network(padded).logits[0, :, :64, :128].argmax(0)
-    assert torch.equal(labels_found(network, sample, "segmentron"), expected)
+        normalized = (resized(sample, (64, 128)) - network.mean) / network.std
+        logits = network.decode(network.encode(F.pad(normalized, (0, 1, 0, 1)))).logits
+        expected = F.interpolate(logits, (65, 129), mode="bilinear")[0, :, :64, :128]
+    ((_, found),) = predictions(
+        network, [sample], config=smaller("segmentron"), label_space=CITYSCAPES, workers=0,
+        confidence=True,
+    )  # fmt: skip
+    assert torch.equal(found.labels, expected.argmax(0))
+    assert found.confidence is not None
+    torch.testing.assert_close(found.confidence, expected.softmax(0).amax(0), rtol=1e-6, atol=1e-6)
+
+
+def test_dacs_reads_bilinear_images(sample: Sample) -> None:
+    network = two_heads()
+    with torch.no_grad():
+        coarse = network.coarse(resized(sample, (32, 64), Image.Resampling.BILINEAR)).logits
+        full = F.interpolate(coarse, (32, 64), mode="bilinear", align_corners=True)
+    assert torch.equal(labels_found(network, sample, "dacs"), full[0].argmax(0))
+
+
+def test_clothing_segmentation_reads_nearest_pixels(sample: Sample) -> None:
+    network = network_of_one_head()
+    with torch.no_grad():
+        found = network(resized(sample, (16, 16), Image.Resampling.NEAREST)).logits[0].argmax(0)
+    assert torch.equal(labels_found(network, sample, "clothing_segmentation"), found)
+
+
+def test_daformer_resizes_logits_twice(sample: Sample) -> None:
+    network = network_of_one_head()
+    with torch.no_grad():
+        coarse = network.coarse(halved_by_opencv(sample)).logits
+        half = F.interpolate(coarse, (32, 64), mode="bilinear")
+        full = F.interpolate(half, (64, 128), mode="bilinear")
+    assert torch.equal(labels_found(network, sample, "daformer"), full[0].argmax(0))
+
+
+def slid(network: Segmenter, pixels: torch.Tensor, *, probabilities: bool) -> torch.Tensor:
+    """(C, H, W): the mean over windows of 64x64 with stride 32, as mmsegmentation slides them."""
+    height, width = pixels.shape[2:]
+    total, times = torch.zeros(1, 19, height, width), torch.zeros(height, width)
+    for row in range(max(height - 64 + 31, 0) // 32 + 1):
+        for column in range(max(width - 64 + 31, 0) // 32 + 1):
+            bottom, right = min(32 * row + 64, height), min(32 * column + 64, width)
+            where = (slice(bottom - 64, bottom), slice(right - 64, right))
+            with torch.no_grad():
+                logits = network(pixels[:, :, *where]).logits
+            total[:, :, *where] += logits.softmax(1) if probabilities else logits
+            times[where] += 1
+    return (total / times)[0]
+
+
+def test_hrda_averages_logits_of_windows(tmp_path: Path) -> None:
+    network = network_of_one_head()
+    for stored in ((64, 128), (68, 120)):  # as 1024x2048 and 1080x1920
+        sample = written_sample(tmp_path, f"{stored}", noise(5, stored))
+        expected = slid(network, resized(sample, stored), probabilities=False)
+        assert torch.equal(labels_found(network, sample, "hrda"), expected.argmax(0))
+
+
+def test_vfm_uda_averages_probabilities_of_windows(tmp_path: Path) -> None:
+    """Images whose short side is 68 are shrunk to 64; both ways of averaging are told apart."""
+    network = network_of_one_head()
+    for layer in (m for m in network.modules() if isinstance(m, torch.nn.Conv2d)):
+        layer.weight.data *= 1.3  # sure of itself, so that the two means differ
+    for stored, read in (((64, 128), (64, 128)), ((68, 120), (64, 113))):
+        sample = written_sample(tmp_path, f"{stored}", noise(5, stored))
+        pixels = resized(sample, read, Image.Resampling.BILINEAR)
+        found = labels_found(network, sample, "vfm_uda")
+        for probabilities in (True, False):
+            expected = slid(network, pixels, probabilities=probabilities)
+            full = F.interpolate(expected[None], stored, mode="bilinear")[0].argmax(0)
+            assert torch.equal(found, full) == probabilities
 
 
 def test_dacs_compares_at_half_the_labels_size(tmp_path: Path) -> None:
@@ -191,11 +286,11 @@ def test_dacs_compares_at_half_the_labels_size(tmp_path: Path) -> None:
 
 
 def test_mmsegmentation_keeps_the_shape_of_each_image(tmp_path: Path) -> None:
-    """Into a box of 32x128: 64x128 becomes 32x64; 48x16, upright, 96x32; labels stay as stored."""
+    """Into a box of 32x128: 64x128 becomes 32x64; 192x64, upright, 96x32; labels stay as stored."""
     network = tiny_model().build(19).eval()
-    for stored, fitted in (((64, 128), (32, 64)), ((48, 16), (96, 32))):
+    for stored in ((64, 128), (192, 64)):
         sample = written_sample(tmp_path, f"{stored}", noise(5, stored))
         with torch.no_grad():
-            found = network(resized(sample, fitted)).logits
+            found = network(halved_by_opencv(sample)).logits
             full = F.interpolate(found, stored, mode="bilinear")
         assert torch.equal(labels_found(network, sample, "mmsegmentation"), full[0].argmax(0))

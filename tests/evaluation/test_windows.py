@@ -38,6 +38,10 @@ def test_equal_classes_are_won_by_the_first() -> None:
         (8, 4, 0.0, [0, 4]),
         (4, 4, 0.9, [0]),
         (3, 4, 0.5, [0]),
+        (1024, 512, 0.5, [0, 256, 512]),  # HRDA's
+        (2048, 1024, 0.5, [0, 512, 1024]),
+        (1080, 1024, 0.5, [0, 56]),
+        (1920, 1024, 0.5, [0, 512, 896]),
     ],
 )
 def test_windows_begin_evenly_and_end_with_the_image(
@@ -66,11 +70,29 @@ def test_logits_of_overlapping_windows_are_averaged() -> None:
     torch.testing.assert_close(found[0, 0].logit(), expected.float())
 
 
+def test_or_their_probabilities(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As above, but logits 2 and 0 of one pixel make the mean of two probabilities."""
+    image = torch.zeros(3, 1, 8, dtype=torch.uint8)
+    image[0] = 10
+    seen = [[0], [1], [2, 0], [3, 1], [2, 0], [3, 1], [2], [3]]
+    sure = [[1 / (1 + math.exp(-logit)) for logit in column] for column in seen]
+    expected = torch.tensor([np.mean(column) for column in sure]).float()
+    segmenter = ColorSegmenter(2, slope=1.0)
+    protocol = Protocol(window=(1, 4), overlap=0.5, window_average="probabilities")
+    found = probabilities(segmenter, [image], (1, 8), protocol)
+    torch.testing.assert_close(found[0, 0], expected)
+    torch.testing.assert_close(found.sum(0), torch.ones(1, 8))
+    whole = probabilities(segmenter, [image], (4, 16), protocol)
+    monkeypatch.setattr(inference, "_STRIP_VALUES", 1)
+    torch.testing.assert_close(probabilities(segmenter, [image], (4, 16), protocol), whole)
+
+
 class Sizes(ColorSegmenter):
     """Remembers what it was shown."""
 
-    def __init__(self) -> None:
+    def __init__(self, mean: float = 0.0) -> None:
         super().__init__()
+        self.mean += mean
         self.shown: list[Tensor] = []
 
     def encode(self, normalized: Tensor) -> FeatureMaps:
@@ -78,15 +100,25 @@ class Sizes(ColorSegmenter):
         return super().encode(normalized)
 
 
-def test_padding_is_black_below_and_to_the_right_and_cut_off_again() -> None:
-    segmenter = Sizes()
+def test_padding_is_the_mean_color_below_and_to_the_right_and_cut_off_again() -> None:
+    segmenter = Sizes(mean=0.375)
     found = probabilities(segmenter, [shown()], SIZE, Protocol(pad_to=(24, 41)))
     (seen,) = segmenter.shown
     assert seen.shape == (1, 3, 24, 41)
-    torch.testing.assert_close(seen[0, :, :22, :38], shown() / 255)
+    torch.testing.assert_close(seen[0, :, :22, :38], shown() / 255 - 0.375)
     assert not seen[..., 22:, :].any()
     assert not seen[..., 38:].any()
-    torch.testing.assert_close(found, probabilities(ColorSegmenter(), [shown()], SIZE))
+    torch.testing.assert_close(found, probabilities(Sizes(mean=0.375), [shown()], SIZE))
+
+
+def test_padding_is_an_images_lowest_value_where_this_is_0() -> None:
+    segmenter = Sizes()
+    segmenter.min_max = True
+    probabilities(segmenter, [shown()], SIZE, Protocol(pad_to=(24, 38)))
+    (seen,) = segmenter.shown
+    probabilities(segmenter, [shown()], SIZE)
+    torch.testing.assert_close(seen[..., :22, :], segmenter.shown[1])
+    assert not seen[..., 22:, :].any()
 
 
 def test_an_image_that_is_larger_than_the_padding_stays() -> None:

@@ -81,6 +81,13 @@ def trained_before(root: Path) -> Experiment:
     return experiment
 
 
+def warming_up(root: Path) -> Experiment:
+    experiment = small(root)
+    experiment.train.warmup_steps = 2
+    experiment.train.decay_norms = False
+    return experiment
+
+
 def in_windows(root: Path) -> Experiment:
     experiment = trained_before(root)
     experiment.evaluation.window = (24, 48)
@@ -249,8 +256,9 @@ class Case(NamedTuple):
 
 CASES = {
     "small": Case(small, ("train",)),
+    "warming_up": Case(warming_up, ("train.warmup", "train.warmup_start", "train.undecayed")),
     "trained_before": Case(trained_before, ("evaluation", "train.initial_snapshot")),
-    "in_windows": Case(in_windows, ("evaluation.overlap",)),
+    "in_windows": Case(in_windows, ("evaluation.overlap", "evaluation.window_average")),
     "adapting": Case(
         adapting,
         (

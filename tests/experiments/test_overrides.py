@@ -214,7 +214,7 @@ def test_another_optimizer_under_its_name_is_one_override() -> None:
         ("vaihingen_mask2former_r50", "train.optimizer.weight_decay=0",
          ["train.decay_norms (False)"]),
         ("clothes59_deeplabv3plus_r50", "evaluation.input_size=none",
-         ["evaluation.keep_ratio (True)"]),
+         ["evaluation.keep_ratio (True)", "evaluation.interpolation (bilinear_no_antialias)"]),
         ("aagc_640x360_b2", "data.source.center_crop=true",
          ["data.source.crop_label_values (10)"]),
     ],

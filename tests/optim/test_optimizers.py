@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tiny_runs import batch_for, tiny_preset, tiny_run
-from uda.optim.optimizers import OptimizerConfig, build_optimizer, set_learning_rate, without_decay
+from uda.optim.optimizers import OptimizerConfig, build_optimizer, set_learning_rate
 from uda.optim.schedules import learning_rate_factor
 from uda.training.step import train_step
 from uda.utilities.errors import InputError
@@ -122,42 +122,6 @@ def test_an_objective_that_has_not_started_leaves_its_networks_alone(toy_root: P
     assert all(map(torch.equal, before, after))
     train_step(run, batch)
     assert not all(map(torch.equal, before, after))
-
-
-def test_backbone_and_heads_are_the_two_groups(toy_root: Path) -> None:
-    run = tiny_run(tiny_preset("gc_640x360_b2_source_only", toy_root))
-    backbone, heads = run.optimizers["student"].param_groups
-    names = {id(weight): name for name, weight in run.student.named_parameters()}
-    assert all(names[id(weight)].startswith("backbone.") for weight in backbone["params"])
-    assert not any(names[id(weight)].startswith("backbone.") for weight in heads["params"])
-    assert heads["lr_factor"] == 10
-
-
-def test_norms_and_embeddings_do_not_decay_where_it_is_asked_for(toy_root: Path) -> None:
-    experiment = tiny_preset("gc_640x360_b2_source_only", toy_root)
-    experiment.model.batch_norm = "train"
-    experiment.train.decay_norms = False
-    run = tiny_run(experiment)
-    names = {id(weight): name for name, weight in run.student.named_parameters()}
-    norms = {
-        f"{name}.{kind}"
-        for name, layer in run.student.named_modules()
-        if isinstance(layer, nn.BatchNorm2d | nn.GroupNorm)
-        for kind in ("weight", "bias")
-    }
-    groups = run.optimizers["student"].param_groups
-    assert [(g["weight_decay"], g["lr_factor"]) for g in groups] == [
-        (5e-4, 1.0), (0.0, 1.0), (5e-4, 10.0), (0.0, 10.0)
-    ]  # fmt: skip
-    left_alone = {names[id(p)] for g in groups if g["weight_decay"] == 0 for p in g["params"]}
-    assert left_alone == norms
-    assert sum(len(g["params"]) for g in groups) == len(names)
-
-
-def test_a_network_without_norms_to_spare_is_refused() -> None:
-    network = nn.Conv2d(1, 1, 1)
-    with pytest.raises(InputError, match="trains no normalization and no embedding"):
-        without_decay(network, [{"params": list(network.parameters()), "lr_factor": 1.0}])
 
 
 def moved(toy_root: Path, longest: float | None, exchanged: float = 1.0) -> float:

@@ -22,6 +22,50 @@ def test_warmup_then_polynomial_decay(step: int, factor: float) -> None:
     assert result == pytest.approx(factor, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("step", "rate"),
+    [
+        (0, 6.0e-11),
+        (1, 4.00590e-8),
+        (750, 2.943753e-5),
+        (1499, 5.771300e-5),
+        (1500, 5.775e-5),
+        (20_000, 3e-5),
+        (39_999, 1.5e-9),
+    ],
+)
+def test_a_warmup_of_the_decay(step: int, rate: float) -> None:
+    """DAFormer's: no jump at its end."""
+    factor = learning_rate_factor(
+        step, steps=40_000, warmup_steps=1500, warmup_start=1e-6, warmup="of_decay", power=1.0
+    )
+    assert 6e-5 * factor == pytest.approx(rate, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("step", "factor"),
+    [
+        (0, 0.001),
+        (1, 0.00166644),
+        (1499, 1.0),
+        (1500, 0.9625),
+        (20_000, 0.5),
+        (39_999, 2.5e-5),
+    ],
+)
+def test_a_warmup_that_ends_at_1(step: int, factor: float) -> None:
+    """VFM-UDA's: a jump at its end."""
+    found = learning_rate_factor(
+        step, steps=40_000, warmup_steps=1500, warmup_start=1e-3, warmup="up_to_1", power=1.0
+    )
+    assert found == pytest.approx(factor, rel=1e-5)
+
+
+def test_a_warmup_of_one_step_that_ends_at_1_has_the_start() -> None:
+    found = learning_rate_factor(0, steps=9, warmup_steps=1, warmup_start=0.5, warmup="up_to_1")
+    assert found == 0.5
+
+
 def test_without_warmup_the_first_step_has_the_base_rate() -> None:
     assert learning_rate_factor(0, steps=100) == 1
     assert learning_rate_factor(75, steps=100, power=0.5) == 0.5

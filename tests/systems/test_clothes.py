@@ -62,7 +62,8 @@ def test_the_preset_trains_and_reports_as_mmsegmentation_does(
         "eval_single.py", "--restore-from", snapshot, "--device", "cpu", "--workers", "0",
         "--format", "mmseg", "--json", "scores.json",
     )  # fmt: skip
-    assert f"own settings on {space.name} val: input 192x48, shape kept; scale 1" in report
+    how = "input 192x48, shape kept, bilinear without antialiasing; scale 1"
+    assert f"own settings on {space.name} val: {how}" in report
     assert "supervision: ground truth (16 images)" in report
     box = report[report.index("per class results:") :].splitlines()
     assert re.fullmatch(r"\+-+\+-+\+-+\+", box[2])
@@ -87,7 +88,8 @@ def learning_rate(train: TrainConfig, step: int) -> float:
 def test_the_recipe_is_mmsegmentations() -> None:
     experiment = load_preset("clothes59_deeplabv3plus_r50")
     assert protocol_line(experiment.evaluation) == (
-        "mmsegmentation on clothes59 val: input 2048x512, shape kept; scale 1; no flip; labels at "
+        "mmsegmentation on clothes59 val: input 2048x512, shape kept, bilinear without "
+        "antialiasing; scale 1; no flip; labels at "
         "stored resolution"
     )
     data, train, model = experiment.data, experiment.train, experiment.model

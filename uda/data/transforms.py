@@ -5,7 +5,7 @@ up to ten tries for a crop with enough label values. Images that keep their shap
 smaller than the crop; they are padded below and to the right, labels with 255.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from PIL import Image
 from uda.augmentation.policies import PIXELWISE, PolicyName, apply_policy
 from uda.data.config import DomainConfig
 from uda.data.files import read_image, read_raw_labels
+from uda.data.fixed_point import resize_fixed_point
 from uda.data.pseudo_label_folder import PseudoLabelFolder
 from uda.data.samples import Sample
 from uda.labels.spaces import IGNORE_INDEX, LabelSpace
@@ -23,6 +24,15 @@ _CROP_TRIES = 10
 _MEAN_COLOR = (124, 116, 104)  # RGB: what an ImageNet network's normalization makes about 0
 
 TrainIds = npt.NDArray[np.uint8]
+
+# Pillow's bicubic and bilinear filters grow as an image shrinks. "bilinear_no_antialias", OpenCV's
+# and, but for rounding, PyTorch's, reads the two nearest pixels on each axis.
+Interpolation = Literal["bicubic", "bilinear", "bilinear_no_antialias", "nearest"]
+_OF_PILLOW = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "nearest": Image.Resampling.NEAREST,
+}
 
 
 class CroppedSample(NamedTuple):
@@ -134,10 +144,14 @@ def _padded(
     return padded
 
 
-def resize_image(image: Image.Image, size: tuple[int, int] | None) -> npt.NDArray[np.uint8]:
+def resize_image(
+    image: Image.Image, size: tuple[int, int] | None, interpolation: Interpolation = "bicubic"
+) -> npt.NDArray[np.uint8]:
     """An RGB picture resized to (height, width), or unchanged, as (3, H, W) uint8."""
     if size is not None and size != (image.height, image.width):
-        image = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
+        if interpolation == "bilinear_no_antialias":
+            return resize_fixed_point(np.asarray(image), size).transpose(2, 0, 1).copy()
+        image = image.resize((size[1], size[0]), _OF_PILLOW[interpolation])
     return np.asarray(image).transpose(2, 0, 1).copy()
 
 

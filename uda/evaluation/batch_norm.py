@@ -79,4 +79,4 @@ def _pixels(path: Path, protocol: Protocol) -> Tensor:
     """(3, h, w) uint8 of the image in a file, at the protocol's input size."""
     image = read_image(path)
     size = input_size_of((image.height, image.width), protocol)
-    return torch.from_numpy(resize_image(image, size))
+    return torch.from_numpy(resize_image(image, size, protocol.interpolation))

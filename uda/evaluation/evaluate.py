@@ -114,7 +114,8 @@ class EvaluationDataset(Dataset[Views | InputError]):
             image = read_image(sample.image, upright=sample.upright)
             size = (image.height, image.width)
             sizes = view_sizes(size, self.config)
-            images = [torch.from_numpy(resize_image(image, scaled)) for scaled in sizes]
+            how = self.config.interpolation
+            images = [torch.from_numpy(resize_image(image, scaled, how)) for scaled in sizes]
             labels = None
             if sample.labels is not None:
                 train_ids = read_train_ids(sample.labels, size, sample.space or self.label_space)

@@ -14,7 +14,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from uda.evaluation.lazy_maps import Cropped, Map, Mirrored, Pasted, Rows, resized
+from uda.evaluation.lazy_maps import (
+    Cropped,
+    Map,
+    Mirrored,
+    Pasted,
+    Probabilities,
+    Rows,
+    resized,
+)
 from uda.evaluation.protocols import Protocol, Size, protocol_name
 from uda.evaluation.soft_scores import soft_sums
 from uda.models.segmenter import Segmenter
@@ -66,7 +74,7 @@ def predict(
         f"the network has {views[0].classes} classes, but the data set has {num_classes}: choose a "
         "data set with the network's classes",
     )
-    are_logits = len(views) == 1 and protocol.upsample != "probabilities" and not confidence
+    are_logits = len(views) == 1 and _views_are_logits(protocol) and not confidence
     for strip in _strips(views, protocol, probabilities=confidence):
         highest, classes = strip.max(dim=1)  # many times faster than argmax over this dimension
         labels.append(classes[0])
@@ -112,7 +120,7 @@ def _strips(views: Sequence[Rows], protocol: Protocol, *, probabilities: bool) -
     will do unless probabilities are requested: their order is the same."""
     height, width = views[0].size
     step = max(1, _STRIP_VALUES // (views[0].classes * width))
-    are_logits = protocol.upsample != "probabilities"
+    are_logits = _views_are_logits(protocol)
     for first in range(0, height, step):
         last = min(first + step, height)
         total: Tensor | None = None
@@ -123,6 +131,11 @@ def _strips(views: Sequence[Rows], protocol: Protocol, *, probabilities: bool) -
             total = rows if total is None else total + rows
         assert total is not None, "a protocol has at least one scale"
         yield total if len(views) == 1 else total / len(views)
+
+
+def _views_are_logits(protocol: Protocol) -> bool:
+    averaged = protocol.window is not None and protocol.window_average == "probabilities"
+    return protocol.upsample != "probabilities" and not averaged
 
 
 def _views(
@@ -154,7 +167,7 @@ def _output_rows(segmenter: Segmenter, pixels: Tensor, protocol: Protocol) -> Ro
     height, width = pixels.shape[2:]
     if protocol.pad_to is not None:
         below, right = max(0, protocol.pad_to[0] - height), max(0, protocol.pad_to[1] - width)
-        pixels = F.pad(pixels, (0, right, 0, below))
+        pixels = _padded(segmenter, pixels, below, right)
     padded = (pixels.shape[2], pixels.shape[3])
     window = padded if protocol.window is None else protocol.window
     tops = _window_starts(padded[0], window[0], protocol.overlap)
@@ -165,9 +178,20 @@ def _output_rows(segmenter: Segmenter, pixels: Tensor, protocol: Protocol) -> Ro
         logits = Map(coarse_logits(segmenter, part, protocol))
         size = (part.shape[2], part.shape[3])
         rows = resized(logits, size, align_corners=segmenter.align_corners)
-        parts.append((top, left, rows))
+        parts.append((top, left, rows if _views_are_logits(protocol) else Probabilities(rows)))
     whole = Pasted(parts, padded) if len(parts) > 1 else parts[0][2]
     return whole if padded == (height, width) else Cropped(whole, (height, width))
+
+
+def _padded(segmenter: Segmenter, pixels: Tensor, below: int, right: int) -> Tensor:
+    """An image (1, 3, h, w) with rows below and columns to the right that the network normalizes
+    to 0, as projects do that pad the normalized image."""
+    height, width = pixels.shape[2:]
+    zero = pixels.amin(dim=(2, 3), keepdim=True) if segmenter.min_max else segmenter.mean
+    padded = zero.to(pixels.dtype).expand(1, 3, height + below, width + right)
+    padded = padded.clone(memory_format=torch.channels_last)
+    padded[:, :, :height, :width] = pixels
+    return padded
 
 
 def coarse_logits(segmenter: Segmenter, pixels: Tensor, protocol: Protocol) -> Tensor:

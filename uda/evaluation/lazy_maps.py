@@ -46,6 +46,16 @@ class Mirrored(Rows):
         return rows if self.names is None else rows[:, self.names]
 
 
+class Probabilities(Rows):
+    """The softmax of a map of logits."""
+
+    def __init__(self, logits: Rows) -> None:
+        self.logits, self.classes, self.size = logits, logits.classes, logits.size
+
+    def rows(self, first: int, last: int) -> Tensor:
+        return self.logits.rows(first, last).softmax(dim=1)
+
+
 class Cropped(Rows):
     """The upper left part of `size`."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from uda.data.config import MAX_SCALE
-from uda.data.transforms import fitted_size
+from uda.data.transforms import Interpolation, fitted_size
 from uda.utilities.config_tree import suggest
 from uda.utilities.errors import InputError, require, require_size
 
@@ -22,6 +22,8 @@ class Protocol:
     # Images keep their aspect ratio: each is resized to fit into a box of `input_size`, which is
     # turned to portrait or landscape as the image is.
     keep_ratio: bool = False
+    # Of images, see `uda.data.transforms.Interpolation`.
+    interpolation: Interpolation = "bicubic"
     scales: tuple[float, ...] = (1.0,)  # of the input size; probabilities are averaged over them
     flip: bool = False  # average over each image and its mirror image
     # "fused": main + 0.5 * auxiliary logits, as in Seg-Uncertainty.
@@ -31,9 +33,11 @@ class Protocol:
     # (Seg-Uncertainty).
     upsample: Literal["via_input", "logits", "probabilities"] = "via_input"
     align_corners: bool = False  # of the last resizing, the one to the labels' size
-    pad_to: Size | None = None  # the resized image is padded with black below and to the right
+    # The resized image is padded below and to the right with what the network normalizes to 0.
+    pad_to: Size | None = None
     window: Size | None = None  # the network reads windows of this size; overlaps are averaged
     overlap: float = 0.0  # share of a window that the next one covers, too
+    window_average: Literal["logits", "probabilities"] = "logits"  # where windows overlap
     label_size: Size | None = None  # labels are resized to this by nearest; none: as stored
 
     def check(self, path: str) -> None:
@@ -76,12 +80,20 @@ class Protocol:
         found = {}
         if self.input_size is None:
             found["keep_ratio"] = "there is no input_size to fit images into"
+        if self.input_size is None and self.scales == (1.0,):
+            found["interpolation"] = "images are read as stored"
         if self.window is None:
-            found["overlap"] = "there is no window"
+            found |= dict.fromkeys(("overlap", "window_average"), "there is no window")
         return found
 
 
 _HALF = (512, 1024)  # half of 1024x2048
+_INTERPOLATIONS = {
+    "bicubic": "",
+    "bilinear": ", bilinear",
+    "bilinear_no_antialias": ", bilinear without antialiasing",
+    "nearest": ", nearest",
+}
 
 PROTOCOLS = {
     "native": Protocol(),
@@ -101,14 +113,37 @@ PROTOCOLS = {
     # The experiment log's networks with one head.
     "single": Protocol(input_size=_HALF, upsample="probabilities", align_corners=True),
     # vikolss/DACS: labels at half their size, which raises scores by two to three points.
-    "dacs": Protocol(input_size=_HALF, upsample="logits", align_corners=True, label_size=_HALF),
+    "dacs": Protocol(
+        input_size=_HALF,
+        interpolation="bilinear",
+        upsample="logits",
+        align_corners=True,
+        label_size=_HALF,
+    ),
+    # lhoyer/DAFormer on Cityscapes: a whole image at half its size, resized twice.
+    "daformer": Protocol(input_size=_HALF, keep_ratio=True, interpolation="bilinear_no_antialias"),
+    # lhoyer/HRDA, lhoyer/MIC: 3 windows of an image of Cityscapes, 6 of one of ACDC.
+    "hrda": Protocol(window=(1024, 1024), overlap=0.5),
+    # tue-mps/vfm-uda: a short side of 1024, as the box is eight times as long.
+    "vfm_uda": Protocol(
+        input_size=(1024, 8192),
+        keep_ratio=True,
+        interpolation="bilinear",
+        window=(1024, 1024),
+        overlap=0.5,
+        window_average="probabilities",
+    ),
     # mberkay0/clothing-segmentation: images and masks of 256x256, whatever their aspect ratio.
-    "clothing_segmentation": Protocol(input_size=(256, 256), label_size=(256, 256)),
+    "clothing_segmentation": Protocol(
+        input_size=(256, 256), interpolation="nearest", label_size=(256, 256)
+    ),
     # LikeLy-Journey/SegmenTron, on images of 1024x2048. Not repeated here: its pixAcc is computed
     # from logits truncated to integers, and absent classes count as 0.
     "segmentron": Protocol(pad_to=(1025, 2049)),
     # open-mmlab/mmsegmentation on ADE20K and configurations like it: whole images.
-    "mmsegmentation": Protocol(input_size=(512, 2048), keep_ratio=True),
+    "mmsegmentation": Protocol(
+        input_size=(512, 2048), keep_ratio=True, interpolation="bilinear_no_antialias"
+    ),
 }
 
 
@@ -139,15 +174,21 @@ def input_size_of(stored: Size, protocol: Protocol) -> Size:
 
 def input_line(protocol: Protocol) -> str:
     """The network's input, in words."""
+    how = "" if "interpolation" in protocol.idle() else _INTERPOLATIONS[protocol.interpolation]
     parts = [
-        f"input {_size(protocol.input_size)}" + (", shape kept" if protocol.keep_ratio else ""),
+        f"input {_size(protocol.input_size)}"
+        + (", shape kept" if protocol.keep_ratio else "")
+        + how,
         "scale " + ", ".join(f"{scale:g}" for scale in protocol.scales),
         "flip" if protocol.flip else "no flip",
     ]
     if protocol.pad_to is not None:
-        parts.append(f"padded to {_size(protocol.pad_to)}")
+        parts.append(f"padded with the mean color to {_size(protocol.pad_to)}")
     if protocol.window is not None:
-        parts.append(f"windows of {_size(protocol.window)} with overlap {protocol.overlap:g}")
+        averaged = " of probabilities" if protocol.window_average == "probabilities" else ""
+        parts.append(
+            f"windows{averaged} of {_size(protocol.window)} with overlap {protocol.overlap:g}"
+        )
     if protocol.heads == "fused":
         parts.append("both heads")
     if protocol.upsample != "via_input":

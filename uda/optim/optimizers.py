@@ -6,7 +6,6 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from uda.utilities.errors import InputError, require, shown
 
@@ -70,34 +69,6 @@ class ParameterGroup(TypedDict):
     params: list[nn.Parameter]
     lr_factor: float
     weight_decay: NotRequired[float]  # instead of the optimizer's
-
-
-_UNDECAYED = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.Embedding)
-
-
-def without_decay(network: nn.Module, groups: Sequence[ParameterGroup]) -> list[ParameterGroup]:
-    """`groups`, split so that normalization layers and embeddings of `network` do not decay.
-
-    An embedding may also be a plain parameter whose name ends in "embed". Raises InputError when
-    there are no such layers.
-    """
-    layers = [m for m in network.modules() if isinstance(m, _UNDECAYED)]
-    kept = {id(p) for layer in layers for p in layer.parameters()}
-    kept |= {id(p) for name, p in network.named_parameters() if name.endswith("embed")}
-    split: list[ParameterGroup] = []
-    for group in groups:
-        decayed = [p for p in group["params"] if id(p) not in kept]
-        others = [p for p in group["params"] if id(p) in kept]
-        factor = group["lr_factor"]
-        split.append({"params": decayed, "lr_factor": factor})
-        if others:
-            split.append({"params": others, "lr_factor": factor, "weight_decay": 0.0})
-    require(
-        len(split) > len(groups),
-        "train.decay_norms is false, but this network trains no normalization and no embedding: "
-        "add --set train.decay_norms=true",
-    )
-    return split
 
 
 def build_optimizer(

@@ -2,8 +2,11 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from uda.utilities.errors import InputError, require
+
+Warmup = Literal["towards_1", "up_to_1", "of_decay"]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -46,25 +49,32 @@ def learning_rate_factor(
     steps: int,
     warmup_steps: int = 0,
     warmup_start: float = 0.1,
+    warmup: Warmup = "towards_1",
     power: float = 0.9,
     final: float = 0.0,
 ) -> float:
     """The factor of the base learning rate at `step` (0-based) of a run of `steps`.
 
-    Linear from `warmup_start` towards 1 during `warmup_steps`, then (1 - step / steps) ** power
-    from 1 down to `final`.
-    The decay counts from step 0, not from the end of the warm-up: with a warm-up of 5000 of 250000
-    steps, it starts at 0.982, as in the experiment log.
+    Linear from `warmup_start` during `warmup_steps`, then (1 - step / steps) ** power from 1 down
+    to `final`. The decay counts from step 0, not from the end of the warm-up: with a warm-up of
+    5000 of 250000 steps, it starts at 0.982, as in the experiment log.
+
+    `warmup`: "towards_1": 1 would be the factor of the step after the warm-up
+    (layumi/Seg-Uncertainty@6fce9ea); "up_to_1": it is that of the last step of the warm-up
+    (tue-mps/vfm-uda@e154d8f5); "of_decay": as "towards_1", and a multiple of the decayed rate,
+    which so has no jump (mmcv, lhoyer/DAFormer@e6f6e041).
     Raises InputError beyond the end of the schedule.
-    Source: layumi/Seg-Uncertainty@6fce9ea.
     """
     if not 0 <= step <= steps:
         raise InputError(
             f"step {step} is outside the schedule of 0 to {steps} steps: increase train.steps"
         )
-    if step < warmup_steps:
-        return warmup_start + (1 - warmup_start) * step / warmup_steps
-    return float(final + (1 - final) * (1 - step / steps) ** power)
+    decayed = float(final + (1 - final) * (1 - step / steps) ** power)
+    if step >= warmup_steps:
+        return decayed
+    length = max(1, warmup_steps - 1) if warmup == "up_to_1" else warmup_steps
+    risen = warmup_start + (1 - warmup_start) * step / length
+    return risen * decayed if warmup == "of_decay" else risen
 
 
 def momentum_ramp(updates: int, *, momentum: float) -> float:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from uda.optim.optimizers import OptimizerConfig
 from uda.optim.plateau import PlateauConfig
-from uda.optim.schedules import CosineRestartsConfig
+from uda.optim.schedules import CosineRestartsConfig, Warmup
 from uda.utilities.errors import require, require_share
 
 
@@ -30,7 +30,9 @@ class RestartConfig:
         )
 
 
-_OF_POLYNOMIAL_DECAY = ("power", "final_lr_factor", "schedule_steps", "restart", "warmup_steps")
+_OF_POLYNOMIAL_DECAY = ("power", "final_lr_factor", "schedule_steps", "restart", "warmup_steps",
+                        "warmup_start", "warmup")  # fmt: skip
+Undecayed = Literal["norms", "encoder_norms", "one_dimensional"]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -44,11 +46,19 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     backbone_lr_factor: float = 1.0  # of the optimizer's learning rate, for the backbone
     head_lr_factor: float = 10.0  # of the optimizer's learning rate, for all other layers
-    # Whether weight decay reaches the student's normalization layers and embeddings (queries).
+    # Each layer of the encoder learns at this multiple of the next deeper one's rate.
+    layer_decay: float = 1.0
+    # Whether weight decay reaches all of the student's parameters, or not those of `undecayed`.
     decay_norms: bool = True
+    # "norms": normalization layers and embeddings (queries); "encoder_norms": normalization layers
+    # of the encoder, as in DAFormer; "one_dimensional": these two, tokens, biases and whatever has
+    # one dimension, as in BEiT and timm.
+    undecayed: Undecayed = "norms"
     # The student's gradient, as one vector, is scaled down to this length if it is longer.
     max_grad_norm: float | None = None
     warmup_steps: int = 0
+    warmup_start: float = 0.1  # factor of the learning rate in the first of them
+    warmup: Warmup = "towards_1"  # what is done to the decay meanwhile: see `learning_rate_factor`
     power: float = 0.9  # of the polynomial decay
     final_lr_factor: float = 0.0  # share of the learning rate at the end of the decay
     # The step at which the decay would end. None: `steps`, so that the network is evaluated at the
@@ -98,6 +108,11 @@ class TrainConfig:
             f"{path}.max_grad_norm is {self.max_grad_norm}; allowed: none, or above 0",
         )
         require_share(f"{path}.final_lr_factor", self.final_lr_factor)
+        require_share(f"{path}.warmup_start", self.warmup_start)
+        require(
+            0 < self.layer_decay <= 1,
+            f"{path}.layer_decay is {self.layer_decay}; allowed: above 0 and up to 1",
+        )
         lengths = (0, *self.extended_from, self.steps)
         require(
             not self.extended_from or all(a < b for a, b in pairwise(lengths)),
@@ -111,9 +126,14 @@ class TrainConfig:
 
     def idle(self) -> dict[str, str]:
         """The fields that change nothing as the others are set, each with the reason."""
-        found = {}
+        found: dict[str, str] = {}
         if self.optimizer.weight_decay == 0:
-            found["decay_norms"] = "the optimizer's weight_decay is 0"
+            reason = "the optimizer's weight_decay is 0"
+            found |= dict.fromkeys(("decay_norms", "undecayed"), reason)
+        elif self.decay_norms:
+            found["undecayed"] = "decay_norms is true"
+        if self.warmup_steps == 0:
+            found |= dict.fromkeys(("warmup_start", "warmup"), "warmup_steps is 0")
         if self.cosine_restarts is not None or self.plateau is not None:
             other = "cosine_restarts" if self.plateau is None else "plateau"
             reason = f"it belongs to the polynomial decay, which {other} replaces"

@@ -54,7 +54,7 @@ def label_pictures(
         sizes = view_sizes(size, config)
         prediction = predict(
             segmenter,
-            [torch.from_numpy(resize_image(image, scaled)) for scaled in sizes],
+            [torch.from_numpy(resize_image(image, s, config.interpolation)) for s in sizes],
             size=size,
             protocol=config,
             confidence=True,

@@ -13,7 +13,8 @@ from uda.experiment import Experiment
 from uda.models.segmenter import Segmenter
 from uda.models.synchronized_batch_norm import synchronize_batch_norm
 from uda.objectives.base import Objective
-from uda.optim.optimizers import ParameterGroup, build_optimizer, load_state, without_decay
+from uda.optim.groups import student_groups
+from uda.optim.optimizers import ParameterGroup, build_optimizer, load_state
 from uda.optim.plateau import Plateau
 from uda.optim.teacher import MeanTeacher
 from uda.utilities.distributed import GradientExchange, world_size
@@ -133,12 +134,7 @@ def _build_optimizers(
 ) -> dict[str, torch.optim.Optimizer]:
     """The student's optimizer, and one for each objective with networks of its own."""
     train = experiment.train
-    groups: list[ParameterGroup] = [
-        {"params": student.backbone_parameters(), "lr_factor": train.backbone_lr_factor},
-        {"params": student.head_parameters(), "lr_factor": train.head_lr_factor},
-    ]
-    if not train.decay_norms:
-        groups = without_decay(student, groups)
+    groups = student_groups(student, train)
     optimizers = {STUDENT: build_optimizer(train.optimizer, groups)}
     for name, objective in objectives.items():
         if objective.optimizer is not None:

@@ -175,6 +175,8 @@ def _learning_rate(run: Run, name: str) -> float:
         run.step,
         steps=train.decay_steps(run.step),
         warmup_steps=warmup_steps,
+        warmup_start=train.warmup_start,
+        warmup=train.warmup,
         power=train.power,
         final=train.final_lr_factor,
     )

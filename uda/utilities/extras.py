@@ -6,9 +6,14 @@ from typing import Literal
 
 from uda.utilities.errors import InputError, shortened
 
-Extra = Literal["timm", "smp", "transformers"]
+Extra = Literal["timm", "smp", "transformers", "hub"]
 
-_PACKAGES = {"timm": "timm", "smp": "segmentation_models_pytorch", "transformers": "transformers"}
+_PACKAGES = {
+    "timm": "timm",
+    "smp": "segmentation_models_pytorch",
+    "transformers": "transformers",
+    "hub": "huggingface_hub",
+}
 
 
 def require_extra(extra: Extra, *, needed_by: str) -> ModuleType:
