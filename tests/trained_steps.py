@@ -20,8 +20,11 @@ from uda.data.training import open_training_data
 from uda.evaluation.label_free import label_free_criteria
 from uda.experiment import Experiment
 from uda.models.deeplabv2 import DeepLabV2Config
+from uda.models.encoder_decoder import EncoderDecoderConfig
+from uda.models.encoders.base import EncoderConfig
 from uda.objectives.counts import of_all_processes
 from uda.objectives.mask_classification import MaskClassificationConfig
+from uda.objectives.supervised import SupervisedConfig
 from uda.optim.optimizers import OptimizerConfig
 from uda.training.run import start_run
 from uda.training.step import train_step
@@ -29,17 +32,23 @@ from uda.utilities.distributed import is_main, mean_over_ranks, process_group
 
 STEPS = 3
 MASKS = "mask2former"  # stands for a preset: the network that has a loss, and clipping, of its own
+AGAIN = "checkpointed"  # and another: stages with batch norm are computed again
 # Without momentum or a scale of its own: a gradient of 1e-9 must not become a step of 1e-3.
 PLAIN = OptimizerConfig(name="sgd", lr=0.0001, momentum=0.0, weight_decay=0.01)
 
 
 def comparable(name: str, root: Path) -> Experiment:
     """The preset without what is drawn per process, and with steps as small as their gradients."""
-    experiment = tiny_preset("toy_source_only" if name == MASKS else name, root, steps=STEPS)
+    own = name not in (MASKS, AGAIN)
+    experiment = tiny_preset(name if own else "toy_source_only", root, steps=STEPS)
     if name == MASKS:
         experiment.model = small_mask2former()
         experiment.objectives = {"masks": MaskClassificationConfig(points=64)}
         experiment.train.max_grad_norm = 0.01
+    if name == AGAIN:
+        encoder = EncoderConfig(name="resnet18", weights="none", width=16, checkpointing=True)
+        experiment.model = EncoderDecoderConfig(encoder=encoder)
+        experiment.objectives = {"supervised": SupervisedConfig(auxiliary_weight=0.0)}
     without_dropout(experiment)
     experiment.train.precision = "float32"
     experiment.train.optimizer = PLAIN

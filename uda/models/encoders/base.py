@@ -1,12 +1,14 @@
 """The contract between an encoder and everything else."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from uda.utilities.errors import InputError, shown
@@ -123,11 +125,30 @@ class Encoder(nn.Module, ABC):
         )
 
     def run(self, stage: Callable[..., T], *inputs: Any) -> T:  # noqa: ANN401
-        """`stage(*inputs)`; with `checkpointing`, its activations are computed again in the
-        backward pass."""
+        """`stage(*inputs)`; with `checkpointing`, a training step keeps its inputs and computes it
+        again in the backward pass, with the same random numbers and the same results. Running
+        statistics of batch norm move once; whatever else a stage changed, it would change twice.
+
+        Source: Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174.
+        """
         if self.checkpointing and self.training and torch.is_grad_enabled():
-            return checkpoint(stage, *inputs, use_reentrant=False)
+            contexts = lambda: (nullcontext(), self._statistics_kept())  # noqa: E731
+            return checkpoint(stage, *inputs, use_reentrant=False, context_fn=contexts)
         return stage(*inputs)
+
+    @contextmanager
+    def _statistics_kept(self) -> Iterator[None]:
+        """Within it, batch norm moves copies of its buffers. It must have some: autograd wants to
+        save as many tensors as in the forward pass."""
+        norms = [m for m in self.modules() if isinstance(m, _BatchNorm) and m.training]
+        kept = [(norm, name, buffer) for norm in norms for name, buffer in norm.named_buffers()]
+        try:
+            for norm, name, buffer in kept:
+                setattr(norm, name, buffer.clone())
+            yield
+        finally:
+            for norm, name, buffer in kept:
+                setattr(norm, name, buffer)
 
     @abstractmethod
     def entries(self, state: Mapping[str, object]) -> dict[str, object]:
