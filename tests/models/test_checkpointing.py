@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from uda.models.decoders.segformer import SegFormerConfig
-from uda.models.encoders.mit import MixTransformer
 
 from tiny_runs import CPU, assert_same, batch_for, tiny_preset
+from uda.models.decoders.segformer import SegFormerConfig
 from uda.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from uda.models.encoders.base import EncoderConfig
+from uda.models.encoders.mit import MixTransformer
 from uda.models.encoders.resnet import ResNetBackbone
 from uda.models.segmenter import BatchNormMode
 from uda.objectives.supervised import SupervisedConfig
