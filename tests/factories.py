@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tiny_runs import CROP, tiny_model
-from uda.checkpoints.formats import ForeignFormat
+from uda.checkpoints.formats.base import ForeignFormat, known_formats
 from uda.checkpoints.snapshots import Snapshot, versions
 from uda.data.registry import list_dataset
 from uda.data.samples import Sample
@@ -21,7 +21,7 @@ from uda.experiment import Experiment
 from uda.labels.spaces import CITYSCAPES
 from uda.models.discriminators import FullyConvolutionalDiscriminator
 from uda.models.encoders.base import FeatureMaps, Normalization
-from uda.models.segmenter import SegmentationOutput, Segmenter
+from uda.models.segmenter import ModelConfig, SegmentationOutput, Segmenter
 from uda.optim.optimizers import ParameterGroup, build_optimizer
 from uda.training.run import Run
 from uda.utilities.config_tree import to_plain
@@ -190,11 +190,25 @@ def with_small_discriminators(run: Run) -> Run:
     return run
 
 
-def file_of(foreign: ForeignFormat) -> dict[str, Tensor]:
-    """Every entry of a file with 19 classes but those that its network never reads. Each is one
-    zero, seen as often as the tensor has numbers: a file that takes no memory."""
+def title_of(foreign: ForeignFormat) -> str:
+    """The format in words, for its usual network."""
+    return foreign.title(foreign.network({}))
+
+
+def format_titled(title: str) -> ForeignFormat:
+    """The format whose usual network has that title."""
+    (found,) = (foreign for foreign in known_formats() if title_of(foreign) == title)
+    return found
+
+
+def file_of(
+    foreign: ForeignFormat, model: ModelConfig | None = None, num_classes: int = 19
+) -> dict[str, Tensor]:
+    """Every entry of a file but those that its network never reads; its usual network unless
+    `model` is given. Each is one zero, seen as often as the tensor has numbers: a file that takes
+    no memory."""
     with torch.device("meta"):
-        own = foreign.network().build(19).state_dict()
+        own = (model or foreign.network({})).build(num_classes).state_dict()
     renamed = {foreign.their_name(name): tensor for name, tensor in own.items()}
     return {
         name: torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)

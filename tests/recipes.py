@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import uda
-from factories import file_of
-from uda.checkpoints.formats import FORMATS
+from factories import file_of, format_titled
 from uda.models.segmenter import Segmenter
 
 
@@ -45,9 +44,9 @@ def recipe_image(height: int, width: int) -> Tensor:
     return image.clamp(0, 1)
 
 
-def recipe_network(format_name: str, folder: Path, *, prefix: str = "") -> tuple[Segmenter, int]:
+def recipe_network(title: str, folder: Path, *, prefix: str = "") -> tuple[Segmenter, int]:
     """The network that `uda.load` opens in a file of an original, and the number of its entries."""
-    (foreign,) = (known for known in FORMATS if known.name == format_name)
+    foreign = format_titled(title)
     weights = {prefix + n: recipe_weight(n, like) for n, like in file_of(foreign).items()}
     path = folder / "recipe.pth"
     torch.save({"state_dict": weights, "epoch": 3}, path)

@@ -32,22 +32,34 @@ def load(
     path: _Path,
     *,
     partial: str | Sequence[str] = (),
+    ignore: str | Sequence[str] = (),
+    project: str | None = None,
+    output_stride: int | None = None,
     weights: Literal["student", "teacher"] = "student",
     code: _Path | None = None,
 ) -> "Segmenter":
-    """The network in a snapshot, or in a file of a project listed in uda/checkpoints/formats.py, in
+    """The network in a snapshot, or in a file of a project listed in uda/checkpoints/formats, in
     evaluation mode on the CPU.
 
+    Of a file of another project: `partial` are tensors that it may lack, which are then randomly
+    initialized, the same in every call, and `ignore` those that its network has no use for: names,
+    or how they begin; `project`: whose it is, where the tensors do not tell ("adaptsegnet",
+    "advent"); `output_stride`: 8 or 16, by default what the file's name says, or the usual one.
     `code`: the Python file of a user-defined network; it is run. If it has changed since training,
     a warning says so.
-    Raises InputError when the file is missing, damaged, of no known format, or lacks a tensor whose
-    name does not begin as one of `partial`. Missing tensors are randomly initialized, the same in
-    every call.
+    Raises InputError when the file is missing, damaged, of no known format, or lacks or has tensors
+    that these options do not allow.
     """
+    from uda.checkpoints.foreign import ForeignOptions
     from uda.checkpoints.snapshots import load as load_snapshot
 
-    names = [partial] if isinstance(partial, str) else partial
-    snapshot = load_snapshot(Path(path), partial=names, code=_path(code))
+    foreign = ForeignOptions(
+        partial=[partial] if isinstance(partial, str) else partial,
+        ignore=[ignore] if isinstance(ignore, str) else ignore,
+        project=project,
+        output_stride=output_stride,
+    )
+    snapshot = load_snapshot(Path(path), foreign=foreign, code=_path(code))
     network = snapshot.build(weights)
     if (said := snapshot.report.get("code", "")).startswith("warning: "):
         warnings.warn(f"{code}: {said.removeprefix('warning: ')}", stacklevel=2)

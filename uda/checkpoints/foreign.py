@@ -3,24 +3,48 @@
 A format is recognized by the names and shapes of the tensors; nothing else in a file is read.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import NamedTuple, get_args
+from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from uda.checkpoints.formats import FORMATS, ForeignFormat
-from uda.models.encoders.resnet import BackboneName, CaffeResNetBackbone, ResNetBackbone
+from uda.checkpoints.formats.base import ForeignFormat, backbone_files, known_formats
+from uda.checkpoints.matching import (
+    Candidate,
+    candidates,
+    compared,
+    stride_of,
+    with_stride,
+)
+from uda.labels.spaces import LabelSpace
 from uda.models.segmenter import ModelConfig
 from uda.utilities.errors import InputError, require, tally
-from uda.utilities.schema import is_real
-from uda.utilities.weight_files import PREFIXES, Comparison, compare, listed, unwrapped
+from uda.utilities.weight_files import PREFIXES, Comparison, listed, unwrapped
 
-_OURS = ("mean", "std")  # of the colors: saved by every Segmenter, and in no foreign file
-_MOST_ROWS = 10_000
 _NEAREST = 3  # formats that a message on an unknown file names
+_COMMANDS = "eval_single.py, pseudo_label.py, uda predict and scripts/convert_checkpoint.py take"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ForeignOptions:
+    """What a user says of a file of another project, because its tensors do not."""
+
+    # Names, or beginnings of names, of tensors that may be missing or of another shape: they are
+    # randomly initialized, the same in every call. A network whose classifier is among them gets
+    # the classes of the format's first label space, whatever the file's is for.
+    partial: Sequence[str] = ()
+    ignore: Sequence[str] = ()  # the same of tensors that are of no use to the network
+    project: str | None = None  # whose file it is: ForeignFormat.project
+    output_stride: int | None = None  # of the network; none: by the file's name, or the usual one
+    # Only the tensors are wanted, for a network that is known: formats with the same tensors need
+    # not be told apart.
+    network_is_given: bool = False
+
+    def __bool__(self) -> bool:
+        return self != ForeignOptions(network_is_given=self.network_is_given)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,134 +52,192 @@ class ForeignCheckpoint:
     """A network of another project, as ours."""
 
     format: ForeignFormat
+    title: str  # of the format, with the network's encoder
     model: ModelConfig
     num_classes: int
     state: dict[str, Tensor]  # every entry of `model.build(num_classes)`'s state dict
+    teacher: dict[str, Tensor] | None  # likewise
     tensors: str  # how many of the network's the file holds, in words
+    networks: str  # which networks the file holds, in words, if they are several
     randomly_initialized: list[str]  # those it lacks, by the file's names
+    quirks: str  # see ForeignFormat
 
 
 def read_foreign(
-    content: object, *, origin: str, partial: Sequence[str] = ()
+    content: object, *, origin: str, options: ForeignOptions | None = None
 ) -> ForeignCheckpoint | None:
     """The network in a file of another project; none when the format is unknown.
 
     content: what torch.load returned: a state dict whose names may all begin with "module." or
-    "Scale.", alone or under "state_dict", "model_state" or "model"
-    partial: names, or beginnings of names, of tensors that may be missing or of another shape: they
-    are randomly initialized, the same in every call. A network whose classifier is among them gets
-    the classes of the format's label space, whatever the file's is for.
+    "Scale.", alone or under "state_dict", "model_state", "model" or another usual name
 
     A file has the format of which it holds the most tensors, if they are more than half and more
-    than the backbone, which many share. Tensors that the network does not know are counted.
-    Raises InputError, naming `origin`, when it lacks one or holds one of another shape, and for an
-    entry of `partial` that allows nothing.
+    than the backbone, which many share.
+    Raises InputError, naming `origin`, when it lacks one, holds one of another shape or one that
+    the network does not know, where `options` do not allow it; when several formats are left; and
+    for options that change nothing.
     """
+    options = options or ForeignOptions()
     entries = unwrapped(content)
-    allowed = [_without_prefixes(name) for name in partial]
-    require(all(allowed), f"--partial {partial}: give names of tensors, or how they begin")
-    best = _candidates(entries)[0]
+    found = candidates(entries, project=options.project, output_stride=options.output_stride)
+    if not found:
+        return None
+    best = found[0]
     if 2 * len(best.comparison.fitting) <= best.comparison.wanted or best.is_backbone_alone:
         return None
+    best = _chosen([c for c in found if c.likeness == best.likeness], origin, options)
+    best, said = _with_stride(best, origin, options)
+    allowed = _bare_names(options.partial, best.format, "--partial")
     if best.format.classifier.startswith(tuple(allowed)):
-        best = _compared(entries, best.format, best.format.label_space.num_classes)
+        best = best.of_classes(best.format.label_spaces[0].num_classes)
     lacking = _lacking(best, allowed, origin)
-    odd = [n for n, tensor in best.comparison.fitting.items() if not tensor.isfinite().all()]
-    require(
-        not odd,
-        f"{origin}: {tally(odd)} of its tensors hold values that are not finite: use an earlier "
-        "file of that training",
-    )
+    dropped = _unknown(best, _bare_names(options.ignore, best.format, "--ignore"), origin)
+    parts, teacher = best.parts, None
+    if parts.teacher is not None:
+        fitting = compared(best.format, best.model, best.num_classes, parts.teacher)
+        require(
+            {*fitting.missing, *fitting.misshapen} <= set(lacking),
+            f"{origin}: its teacher does not fit the network of its student: {fitting}; use an "
+            "earlier file of that training",
+        )
+        teacher = _state(best, fitting, lacking, origin)
     return ForeignCheckpoint(
         format=best.format,
-        model=best.format.network(),
+        title=best.title,
+        model=best.model,
         num_classes=best.num_classes,
-        state=_state(best, lacking),
-        tensors=_in_words(best.comparison, lacking),
+        state=_state(best, best.comparison, lacking, origin),
+        teacher=teacher,
+        tensors=_in_words(best.comparison, lacking, dropped),
+        networks=_networks_in_words(best),
         randomly_initialized=lacking,
+        quirks=said + best.format.quirks,
+    )
+
+
+def label_space_of(foreign: ForeignCheckpoint, path: Path) -> LabelSpace:
+    """The label space with as many classes as the network; InputError when there is none."""
+    spaces = foreign.format.label_spaces
+    for space in spaces:
+        if space.num_classes == foreign.num_classes:
+            return space
+    heads = [n for n, own in foreign.format.prefixes.items() if not own.startswith("backbone.")]
+    use = f"re-initialize its heads with --partial {' '.join(heads)}"
+    if foreign.format.backbone_is_bare:
+        use += f", or use its backbone as initial weights: --set model.backbone_weights={path}"
+    known = " or ".join(f"{space.name} with {space.num_classes}" for space in spaces)
+    raise InputError(
+        f"{path}: {foreign.title} with {foreign.num_classes} classes; known: {known}; {use}"
     )
 
 
 def describe_unknown(content: object, file: str) -> str:
     """What a file of unknown format can be used for, if anything, and the nearest formats."""
     entries = unwrapped(content)
-    if not entries:
-        return "files of other projects that can be read: " + ", ".join(f.name for f in FORMATS)
-    nearest = _candidates(entries)[:_NEAREST]
-    return f"{_use_of_backbone(entries, file)}nearest of the files of other projects: " + "; ".join(
-        f"{candidate.format.name}, {candidate.comparison}" for candidate in nearest
+    backbones = (kind.use(entries) for kind in backbone_files())
+    use = next((f"it holds {u.replace('{file}', file)}" for u in backbones if u), "")
+    nearest = candidates(entries)[:_NEAREST]
+    if use or not nearest:
+        titles = ", ".join(f.title(f.network({})) for f in known_formats())
+        return use or f"files of other projects that can be read: {titles}"
+    return "nearest of the files of other projects: " + "; ".join(
+        f"{candidate.title}, {candidate.comparison}" for candidate in nearest
     )
 
 
-class _Candidate(NamedTuple):
-    """A file compared with the network of a format, in the names of the file."""
-
-    format: ForeignFormat
-    num_classes: int
-    comparison: Comparison
-
-    @property
-    def likeness(self) -> tuple[int, int, int]:
-        """Larger for the likelier format; of two that hold the whole file, the smaller network."""
-        found = self.comparison
-        return len(found.fitting), len(found.misshapen), -found.wanted
-
-    @property
-    def is_backbone_alone(self) -> bool:
-        """Whether the file has no tensor of the network's heads."""
-        names = [self.format.own_name(name) or "" for name in self.comparison.fitting]
-        return all(name.startswith("backbone.") for name in names)
+def _chosen(alike: Sequence[Candidate], origin: str, options: ForeignOptions) -> Candidate:
+    """The format among those that the file fits as well; InputError when its tensors do not tell
+    and the user does not say."""
+    if len(alike) == 1 or options.network_is_given or options.project is not None:
+        return alike[0]
+    verdicts = [candidate.format.applies(candidate.parts.student) for candidate in alike]
+    left = [c for c, verdict in zip(alike, verdicts, strict=True) if verdict is not False] or alike
+    if len(left) == 1 or None not in verdicts:
+        return left[0]
+    choices = ", ".join(
+        f"--project {c.format.project} ({c.title}: {c.format.quirks})" for c in left
+    )
+    raise InputError(
+        f"{origin}: its tensors do not tell which of these networks it is of, and they differ in "
+        f'what they compute: say {choices}; in Python, project="{left[0].format.project}"'
+    )
 
 
-def _candidates(entries: Mapping[str, object]) -> list[_Candidate]:
-    """A file compared with every format, the likeliest first. The classifier tells the number of
-    classes; without one they are those of the format's label space."""
-    found = [
-        _compared(entries, f, _rows(entries.get(f.classifier)) or f.label_space.num_classes)
-        for f in FORMATS
-    ]
-    return sorted(found, key=lambda candidate: candidate.likeness, reverse=True)
+def _with_stride(best: Candidate, origin: str, options: ForeignOptions) -> tuple[Candidate, str]:
+    """The candidate at the output stride that the user or the file's name says, and words on it."""
+    stride = options.output_stride
+    if stride is not None:
+        require(
+            with_stride(best.model, stride) is not None,
+            f"--output-stride {stride}: {best.title} has one output stride only: omit it",
+        )
+    elif best.format.stride_in_name:
+        hint = re.search(best.format.stride_in_name, Path(origin).name)
+        model = with_stride(best.model, int(hint[1])) if hint else None
+        if model is not None and hint is not None:
+            return best._replace(model=model), f"output stride {hint[1]} (by the file's name); "
+    found = stride_of(best.model)
+    return best, "" if found is None else f"output stride {found}; "
 
 
-def _compared(
-    entries: Mapping[str, object], foreign: ForeignFormat, num_classes: int
-) -> _Candidate:
-    own = _shapes(foreign.network, num_classes)
-    theirs = {foreign.their_name(name) or name: shape for name, shape in own.items()}
-    used = {name: value for name, value in entries.items() if name not in foreign.unused}
-    return _Candidate(foreign, num_classes, compare(used, theirs))
-
-
-def _lacking(best: _Candidate, allowed: Sequence[str], origin: str) -> list[str]:
+def _lacking(best: Candidate, allowed: Sequence[str], origin: str) -> list[str]:
     """The tensors that the file lacks, all of which have to be `allowed`."""
     found = best.comparison
     lacking = [*found.missing, *found.misshapen]
     for name in allowed:
         require(
             any(lacked.startswith(name) for lacked in lacking),
-            f"--partial {name}: no tensor of {best.format.name} that {origin} lacks begins with it "
+            f"--partial {name}: no tensor of {best.title} that {origin} lacks begins with it "
             f"({tally(lacking)} missing or of another shape): omit it",
         )
     if any(not name.startswith(tuple(allowed)) for name in lacking):
         raise InputError(
-            f"{origin} looks like {best.format.name}, but {found}; give the file as its authors "
-            "published it, or let some be randomly initialized: eval_single.py, pseudo_label.py "
-            "and scripts/convert_checkpoint.py take --partial NAME ... (names, or how they begin)"
+            f"{origin} looks like {best.title}, but {found}; give the file as its authors "
+            f"published it, or let some be randomly initialized: {_COMMANDS} --partial NAME ... "
+            "(names, or how they begin)"
         )
     return lacking
 
 
-def _state(best: _Candidate, lacking: Sequence[str]) -> dict[str, Tensor]:
-    """The state dict of the network, under our names."""
+def _unknown(best: Candidate, ignored: Sequence[str], origin: str) -> list[str]:
+    """The tensors that the network does not know, all of which have to be `ignored`."""
+    student = best.format.convert(best.parts.student)
+    unknown = [n for n in best.comparison.unexpected if isinstance(student.get(n), Tensor)]
+    for name in ignored:
+        require(
+            any(other.startswith(name) for other in unknown),
+            f"--ignore {name}: {origin} has no tensor that {best.title} does not know and that "
+            f"begins with it ({tally(unknown)} it does not know): omit it",
+        )
+    refused = [name for name in unknown if not name.startswith(tuple(ignored))]
+    require(
+        not refused,
+        f"{origin} looks like {best.title}, but also holds {len(refused)} tensors that this "
+        f"network does not know ({listed(refused)}): it may compute something else; if they serve "
+        f"training only, leave them out: {_COMMANDS} --ignore NAME ... (names, or how they begin)",
+    )
+    return unknown
+
+
+def _state(
+    best: Candidate, found: Comparison, lacking: Sequence[str], origin: str
+) -> dict[str, Tensor]:
+    """The state dict of the network, under our names; InputError for values that are not finite."""
+    odd = [name for name, tensor in found.fitting.items() if not tensor.isfinite().all()]
+    require(
+        not odd,
+        f"{origin}: {tally(odd)} of its tensors hold values that are not finite: use an earlier "
+        "file of that training",
+    )
 
     def own(name: str) -> str:
-        found = best.format.own_name(name)
-        assert found is not None, "what the network has of the file's has a name of ours"
-        return found
+        ours = best.format.own_name(name)
+        assert ours is not None, "what the network has of the file's has a name of ours"
+        return ours
 
-    state = {own(n): t for n, t in (best.comparison.counters | best.comparison.fitting).items()}
+    state = {own(n): t for n, t in (found.counters | found.fitting).items()}
     if lacking:
-        new = _random_weights(best.format.network(), best.num_classes)
+        new = _random_weights(best.model, best.num_classes)
         state |= {name: new[name] for name in map(own, lacking)}
     mean, std = best.format.normalization.mean, best.format.normalization.std
     return state | {
@@ -170,48 +252,33 @@ def _random_weights(model: ModelConfig, num_classes: int) -> dict[str, Tensor]:
         return model.build(num_classes).state_dict()
 
 
-def _in_words(found: Comparison, lacking: Sequence[str]) -> str:
+def _in_words(found: Comparison, lacking: Sequence[str], dropped: Sequence[str]) -> str:
     line = (
         f"{len(found.fitting)} of {found.wanted} matched, {tally(lacking)} missing, "
         f"{tally(found.unexpected)} unexpected"
     )
+    line += f"; left out: {listed(dropped)}" if dropped else ""
     return f"{line}; randomly initialized: {listed(lacking)}" if lacking else line
 
 
+def _networks_in_words(best: Candidate) -> str:
+    others = [f"{words} ({count} tensors)" for words, count in best.parts.others.items()]
+    if best.parts.teacher is None and not others:
+        return ""
+    held = "student" if best.parts.teacher is None else "student and teacher"
+    return held + (f"; not read: {', '.join(others)}" if others else "")
+
+
+def _bare_names(names: Sequence[str], foreign: ForeignFormat, option: str) -> list[str]:
+    """The names as `unwrapped` and `split` return them from a file where all have prefixes."""
+    found = [_without_prefixes(name) for name in names]
+    if foreign.networks is not None:
+        found = [name.removeprefix(foreign.networks.student) for name in found]
+    require(all(found), f"{option} {names}: give names of tensors, or how they begin")
+    return found
+
+
 def _without_prefixes(name: str) -> str:
-    """`name` as `unwrapped` returns it from a file where all names have these prefixes."""
     while found := [prefix for prefix in PREFIXES if name.startswith(prefix)]:
         name = name.removeprefix(found[0])
     return name
-
-
-def _rows(tensor: object) -> int:
-    """The classes of a classifier with that weight; 0 when it is not one, or has more rows than
-    any: a tensor can repeat one number without end."""
-    if not isinstance(tensor, Tensor) or not is_real(tensor) or tensor.ndim == 0:
-        return 0
-    return len(tensor) if len(tensor) <= _MOST_ROWS else 0
-
-
-@lru_cache(maxsize=32)
-def _shapes(network: Callable[[], ModelConfig], num_classes: int) -> dict[str, torch.Size]:
-    """The shape of every entry of the network that a file should hold, by our name."""
-    with torch.device("meta"):  # shapes without memory or initialization
-        built = network().build(num_classes)
-    return {name: t.shape for name, t in built.state_dict().items() if name not in _OURS}
-
-
-def _use_of_backbone(entries: Mapping[str, object], file: str) -> str:
-    """What a file with a backbone, and no heads but those that are left out, can be used for."""
-    backbone = {n: v for n, v in entries.items() if not n.startswith(CaffeResNetBackbone.heads)}
-    width = _rows(backbone.get("conv1.weight")) or 1
-    for name in get_args(BackboneName):
-        with torch.device("meta"):
-            network: nn.Module = ResNetBackbone(name, width=width, output_stride=16)
-        found = compare(backbone, {n: t.shape for n, t in network.state_dict().items()})
-        if found.complete and not found.unexpected:
-            return (
-                f"it holds the backbone of a {name} of width {width}, which can be used as initial "
-                f"weights: --set model.backbone_weights={file}; "
-            )
-    return ""

@@ -1,7 +1,7 @@
 """Snapshots: what a run saves to evaluate, to start from and to resume."""
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,12 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from uda.checkpoints.foreign import ForeignCheckpoint, describe_unknown, read_foreign
+from uda.checkpoints.foreign import (
+    ForeignOptions,
+    describe_unknown,
+    label_space_of,
+    read_foreign,
+)
 from uda.checkpoints.recovery import recover_tensors
 from uda.checkpoints.stored import FORMAT, complete, is_ours, plain_label_space, stored_space
 from uda.data.config import DataConfig
@@ -190,16 +195,16 @@ def _content(path: Path) -> object:
 def load(
     path: Path,
     *,
-    partial: Sequence[str] = (),
+    foreign: ForeignOptions | None = None,
     recover: bool = False,
     code: Path | None = None,
 ) -> Snapshot:
     """The snapshot in a file of ours, or the network in one of the known foreign files, see
-    uda/checkpoints/formats.py. What `read` refuses is refused, and:
+    uda/checkpoints/formats. What `read` refuses is refused, and:
 
-    a label space that this library does not know, or knows with other classes; a foreign file that
-    lacks a tensor whose name does not begin with one of `partial`, see `read_foreign`; `partial`
-    for a file of ours or for tensors that are there; `code` for a file that needs none.
+    a label space that this library does not know, or knows with other classes; what `read_foreign`
+    refuses with the options `foreign`; such options for a file of ours; `code` for a file that
+    needs none.
 
     With `recover`, the tensors are also taken out of a file that holds what could run code. `code`:
     the user's file with the network's class; it is run.
@@ -213,11 +218,15 @@ def load(
         content, dropped = recover_tensors(path)
     if not is_ours(content):
         require(code is None, f"--code {code}: {path} is not a snapshot of ours: omit it")
-        snapshot = _from_foreign(content, path, partial)
+        snapshot = _from_foreign(content, path, foreign)
         if dropped:
             snapshot.report["dropped"] = listed(dropped)
         return snapshot
-    require(not partial, f"--partial: {path} is a snapshot of ours, which is complete: omit it")
+    require(
+        not foreign,
+        f"--partial, --ignore, --project, --output-stride: {path} is a snapshot of ours, which is "
+        "complete: omit them",
+    )
     values = complete(content, path)
     space = stored_space(values["label_space"], path)
     snapshot = Snapshot(
@@ -244,13 +253,12 @@ def _add_code(snapshot: Snapshot, path: Path, code: Path) -> None:
     )
 
 
-def _from_foreign(content: object, path: Path, partial: Sequence[str]) -> Snapshot:
+def _from_foreign(content: object, path: Path, options: ForeignOptions | None) -> Snapshot:
     """A foreign file as a snapshot of step 0, scored as its authors did."""
-    foreign = read_foreign(content, origin=str(path), partial=partial)
+    foreign = read_foreign(content, origin=str(path), options=options)
     if foreign is None:
         raise InputError(f"{path} {_NOT_OURS}; {describe_unknown(content, str(path))}")
-    space = foreign.format.label_space
-    _check_classes(foreign, space, path)
+    space = label_space_of(foreign, path)
     dataset = scored_dataset(space).name
     evaluation = EvaluationConfig.following(foreign.format.protocol, dataset=dataset)
     experiment = {
@@ -260,8 +268,9 @@ def _from_foreign(content: object, path: Path, partial: Sequence[str]) -> Snapsh
     }
     lacking = foreign.randomly_initialized
     new = f"; {len(lacking)} tensors randomly initialized" if lacking else ""
+    report = {"tensors": foreign.tensors, "networks": foreign.networks, "quirks": foreign.quirks}
     return Snapshot(
-        preset=foreign.format.name,
+        preset=foreign.title,
         experiment=experiment,
         label_space=space,
         supervision=foreign.format.supervision,
@@ -270,19 +279,6 @@ def _from_foreign(content: object, path: Path, partial: Sequence[str]) -> Snapsh
         scores=None,
         versions={},
         student=foreign.state,
-        teacher=None,
-        report={"tensors": foreign.tensors, "quirks": foreign.format.quirks},
-    )
-
-
-def _check_classes(foreign: ForeignCheckpoint, space: LabelSpace, path: Path) -> None:
-    """Raises InputError when the network has not as many classes as the label space."""
-    heads = [n for n, own in foreign.format.prefixes.items() if not own.startswith("backbone.")]
-    use = f"re-initialize its heads with --partial {' '.join(heads)}"
-    if foreign.format.backbone_is_bare:
-        use += f", or use its backbone as initial weights: --set model.backbone_weights={path}"
-    require(
-        foreign.num_classes == space.num_classes,
-        f"{path}: {foreign.format.name} with {foreign.num_classes} classes; known: {space.name} "
-        f"with {space.num_classes}; {use}",
+        teacher=foreign.teacher,
+        report={name: said for name, said in report.items() if said},
     )

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from torch import Tensor
 
+from uda.checkpoints.foreign import ForeignOptions
 from uda.checkpoints.recovery import recover_tensors
 from uda.checkpoints.snapshots import load, save, snapshot_values
 from uda.commands.endings import print_facts
-from uda.commands.options import new_parser
+from uda.commands.options import add_foreign_options, foreign_options, new_parser
 from uda.utilities.errors import require
 from uda.utilities.weight_files import listed, unwrapped
 
@@ -25,13 +26,12 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     add = parser.add_argument
     add("source", metavar="IN", type=Path, help="file of ours or of another project")
     add("output", metavar="OUT", type=Path, help="new file, a snapshot for --restore-from")
-    missing = "tensors that IN may lack, to be randomly initialized: names, or how they begin"
-    how = add("--partial", metavar="NAME", nargs="+", default=[], help=missing)
+    names = add_foreign_options(parser)
     alone = "write only the tensors, of any network: for discriminators and initial weights"
     add("--tensors", action="store_true", help=alone)
     options = parser.parse_args(arguments)
-    if options.tensors and options.partial:
-        parser.error(f"{how.option_strings[0]} is for networks: omit it with --tensors")
+    if options.tensors and foreign_options(options):
+        parser.error(f"{', '.join(names)} are for networks: omit them with --tensors")
     return options
 
 
@@ -46,9 +46,9 @@ def convert_tensors(source: Path, output: Path) -> dict[str, object]:
     return facts | ({"dropped": listed(dropped)} if dropped else {})
 
 
-def convert_network(source: Path, output: Path, partial: list[str]) -> dict[str, object]:
+def convert_network(source: Path, output: Path, foreign: ForeignOptions) -> dict[str, object]:
     """Writes a snapshot of the network in `source`; says what there was."""
-    snapshot = load(source, partial=partial, recover=True)
+    snapshot = load(source, foreign=foreign, recover=True)
     snapshot.build()  # refuses what would be refused when the snapshot is used
     save(snapshot_values(snapshot), output)
     facts: dict[str, object] = {"network": snapshot.preset}
@@ -65,5 +65,5 @@ def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> 
     if options.tensors:
         facts = convert_tensors(source, output)
     else:
-        facts = convert_network(source, output, options.partial)
+        facts = convert_network(source, output, foreign_options(options))
     print_facts({"written": output, **facts})

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from uda.checkpoints.foreign import ForeignOptions
 from uda.evaluation.boundaries import DEFAULT_RATIO
 from uda.evaluation.named_measures import MEASURES
 from uda.evaluation.protocols import PROTOCOLS
@@ -134,6 +135,40 @@ def add_device(parser: _Parser) -> None:
     )
 
 
+def add_foreign_options(parser: _Parser) -> list[str]:
+    """The options on a file of another project; returns their names."""
+    added = [
+        parser.add_argument(
+            "--partial", metavar="NAME", nargs="+", default=(),
+            help="tensors of another project's network that the file may lack: names, or how they "
+            "begin; they are randomly initialized",
+        ),
+        parser.add_argument(
+            "--ignore", metavar="NAME", nargs="+", default=(),
+            help="tensors of the file that its network has no use for: names, or how they begin",
+        ),
+        parser.add_argument(
+            "--project", metavar="NAME",
+            help="whose file it is, where its tensors do not tell: adaptsegnet, advent, ...",
+        ),
+        parser.add_argument(
+            "--output-stride", type=int, choices=(8, 16),
+            help="of another project's network (default: by the file's name, or the usual one)",
+        ),
+    ]  # fmt: skip
+    return [action.option_strings[0] for action in added]
+
+
+def foreign_options(arguments: argparse.Namespace) -> ForeignOptions:
+    """The values of `add_foreign_options`."""
+    return ForeignOptions(
+        partial=arguments.partial,
+        ignore=arguments.ignore,
+        project=arguments.project,
+        output_stride=arguments.output_stride,
+    )
+
+
 def add_network_options(parser: argparse.ArgumentParser, *, data_sets: bool = True) -> None:
     """The options of every command that applies a snapshot's network to images, of data sets if
     `data_sets`."""
@@ -142,10 +177,7 @@ def add_network_options(parser: argparse.ArgumentParser, *, data_sets: bool = Tr
         "--restore-from", required=True, metavar="FILE", type=Path,
         help="snapshot of a run, or a file of another project",
     )  # fmt: skip
-    network.add_argument(
-        "--partial", metavar="NAME", nargs="+", default=(),
-        help="tensors of another project's network that FILE may lack: names, or how they begin",
-    )  # fmt: skip
+    add_foreign_options(network)
     network.add_argument(
         "--code", metavar="FILE.py", type=Path,
         help="your Python file that defines the network of FILE; it is run",
@@ -206,7 +238,7 @@ def network_from(
         arguments.restore_from,
         device=device,
         weights=arguments.weights,
-        partial=arguments.partial,
+        foreign=foreign_options(arguments),
         code=arguments.code,
         protocol=arguments.protocol,
         changes=changes,

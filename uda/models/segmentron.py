@@ -6,26 +6,32 @@ and the measured logits of github.com/LikeLy-Journey/SegmenTron, not from its co
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from uda.models.decoders.heads import initialize_heads, refuse_single_image, resized
 from uda.models.encoders.base import FeatureMaps
-from uda.models.encoders.resnet import ResNetBackbone, ResNetConfig
+from uda.models.encoders.resnet import ResNetBackbone, ResNetConfig, check_stride
 from uda.models.segmenter import SegmentationOutput, Segmenter
 
-_RATES = (6, 12, 18)  # dilations of the pyramid
+_RATES = (6, 12, 18)  # dilations of the pyramid at stride 16
 
 
 @dataclass(kw_only=True, slots=True)
 class SegmenTronConfig(ResNetConfig):
     """Settings of `SegmenTron`; its heads are 4 and 3/4 times as wide as the backbone's stem."""
 
+    output_stride: Literal[8, 16] = (
+        16  # of the deepest features; dilations of heads are doubled at 8
+    )
+
     def build(self, num_classes: int) -> "SegmenTron":
         self.check(num_classes)
         self.check_quarters("SegmenTron")
-        return SegmenTron(self.build_backbone(output_stride=16), self, num_classes)
+        check_stride(self.output_stride)
+        return SegmenTron(self.build_backbone(self.output_stride), self, num_classes)
 
 
 class SegmenTron(Segmenter):
@@ -46,7 +52,12 @@ class SegmenTron(Segmenter):
         )
         width = 4 * config.backbone_width  # 256 on the usual ResNets
         low_level_width = 3 * config.backbone_width // 4  # 48
-        self.aspp = _PyramidPooling(backbone.channels[-1], width, dropout=config.dropout)
+        self.aspp = _PyramidPooling(
+            backbone.channels[-1],
+            width,
+            rates=tuple(rate * 16 // config.output_stride for rate in _RATES),
+            dropout=config.dropout,
+        )
         self.low_level = _convolution(backbone.channels[0], low_level_width)
         self.decoder = nn.Sequential(
             _separable_convolution(width + low_level_width, width),
@@ -75,16 +86,18 @@ class SegmenTron(Segmenter):
 class _PyramidPooling(nn.Module):
     """ASPP: image-pooling, 1x1 and dilated separable branches, concatenated and projected."""
 
-    def __init__(self, in_channels: int, channels: int, *, dropout: float) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, *, rates: tuple[int, ...], dropout: float
+    ) -> None:
         super().__init__()
         self.pooled = _convolution(in_channels, channels)
         self.branches = nn.ModuleList(
             [
                 _convolution(in_channels, channels),
-                *(_separable_convolution(in_channels, channels, dilation=r) for r in _RATES),
+                *(_separable_convolution(in_channels, channels, dilation=r) for r in rates),
             ]
         )
-        self.project = _convolution((len(_RATES) + 2) * channels, channels)
+        self.project = _convolution((len(rates) + 2) * channels, channels)
         self.dropout = nn.Dropout2d(dropout)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -5,27 +5,33 @@ and the measured logits of github.com/VainF/DeepLabV3Plus-Pytorch, not from its 
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
 
 from uda.models.decoders.heads import resized
 from uda.models.encoders.base import FeatureMaps
-from uda.models.encoders.resnet import ResNetBackbone, ResNetConfig
+from uda.models.encoders.resnet import ResNetBackbone, ResNetConfig, check_stride
 from uda.models.segmenter import SegmentationOutput, Segmenter
 from uda.models.torchvision_deeplabv3 import PyramidPooling, convolution, finish_heads
 
-_RATES = (6, 12, 18)  # dilations of the pyramid
+_RATES = (6, 12, 18)  # dilations of the pyramid at stride 16
 
 
 @dataclass(kw_only=True, slots=True)
 class VainFConfig(ResNetConfig):
     """Settings of `VainF`; its heads are 4 and 3/4 times as wide as the backbone's stem."""
 
+    output_stride: Literal[8, 16] = (
+        16  # of the deepest features; dilations of heads are doubled at 8
+    )
+
     def build(self, num_classes: int) -> "VainF":
         self.check(num_classes)
         self.check_quarters("VainF's DeepLabV3+")
-        return VainF(self.build_backbone(output_stride=16), self, num_classes)
+        check_stride(self.output_stride)
+        return VainF(self.build_backbone(self.output_stride), self, num_classes)
 
 
 class VainF(Segmenter):
@@ -39,7 +45,8 @@ class VainF(Segmenter):
         super().__init__(backbone, provenance=backbone.provenance, batch_norm=config.batch_norm)
         width = 4 * config.backbone_width  # 256 on the usual ResNets
         low_level_width = 3 * config.backbone_width // 4  # 48
-        self.aspp = PyramidPooling(backbone.channels[-1], width, rates=_RATES)
+        rates = tuple(rate * 16 // config.output_stride for rate in _RATES)
+        self.aspp = PyramidPooling(backbone.channels[-1], width, rates=rates)
         self.low_level = convolution(backbone.channels[0], low_level_width, kernel_size=1)
         self.decoder = nn.Sequential(
             *convolution(low_level_width + width, width, kernel_size=3),

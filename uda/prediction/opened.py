@@ -1,6 +1,6 @@
 """Snapshots opened to look at images: which network, and by which protocol."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from uda.checkpoints.foreign import ForeignOptions
 from uda.checkpoints.snapshots import Snapshot
 from uda.checkpoints.snapshots import load as load_snapshot
 from uda.data.described.layouts import described_file, is_described
@@ -42,7 +43,7 @@ def open_network(
     *,
     device: torch.device,
     weights: Literal["student", "teacher"] = "student",
-    partial: Sequence[str] = (),
+    foreign: ForeignOptions | None = None,
     code: Path | None = None,
     protocol: str | None = None,
     changes: Mapping[str, Any] | None = None,
@@ -54,13 +55,14 @@ def open_network(
 ) -> OpenedNetwork:
     """The network in the file `path`, ready to be shown images.
 
-    `code`: the user's file that defines the network, if one does; it is run.
+    `foreign`: of a file of another project, what its tensors do not say. `code`: the user's file
+    that defines the network, if one does; it is run.
     `protocol`, then `changes` of single fields, replace the snapshot's own protocol. `adapt_bn`:
     first re-estimate batch norm on the images below this folder. With `data`, images come from a
     data set: `dataset` or the snapshot's, below `data_root` or the snapshot's; that of the run's
     `target`, or the one that is scored. Raises InputError when any of it cannot be had.
     """
-    snapshot = load_snapshot(path, partial=partial, code=code)
+    snapshot = load_snapshot(path, foreign=foreign, code=code)
     configured_root = data_root or snapshot.data.root
     if data:  # refuses before any work is done
         snapshot = _on_data(snapshot, path, data_root, dataset, target=target)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 
+from uda.checkpoints.foreign import ForeignOptions
 from uda.checkpoints.snapshots import load as load_snapshot
 from uda.checkpoints.snapshots import load_weights
 from uda.data.registry import layout_named, root_of
@@ -59,7 +60,7 @@ def first_weights(
     if initial is None:
         folder = plan.started(supervision=supervision, initial_weights=run.student.provenance)
         return Start(run, folder)
-    snapshot = load_snapshot(Path(initial))
+    snapshot = load_snapshot(Path(initial), foreign=ForeignOptions(network_is_given=True))
     require(
         not snapshot.is_foreign or type(snapshot.model) is type(model),
         f"{initial} holds {snapshot.preset}, a {type(snapshot.model).__name__}, but the network of "
@@ -90,7 +91,7 @@ def evaluate_first_weights(
     model = experiment.model.without_weights()  # they would be overwritten
     student = model.build(space.num_classes).to(device)
     student = student.to(memory_format=torch.channels_last)
-    snapshot = load_snapshot(Path(initial))
+    snapshot = load_snapshot(Path(initial), foreign=ForeignOptions(network_is_given=True))
     load_weights(student, snapshot.student, origin=initial)
     facts: dict[str, object] = {
         "preset": preset,

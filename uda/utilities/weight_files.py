@@ -75,7 +75,8 @@ def identity(path: Path) -> str:
 
 # What nn.DataParallel and the multi-scale wrapper of DeepLab's authors put before every name.
 PREFIXES = ("module.", "Scale.")
-_OUTER = ("state_dict", "model_state", "model")  # under one of these a state dict may lie
+# Under one of these a state dict may lie, or under one of its values; the last is ProDA's.
+_OUTER = ("state_dict", "model_state", "model", "model_state_dict", "net", "network", "ResNet101")
 _DEEPEST = 10  # a dict may hold itself
 _LISTED = 6  # names in a report
 _COUNTER = ".num_batches_tracked"  # of batches seen; nothing reads it, and older files lack it

@@ -54,6 +54,11 @@ class ResNetConfig(BackboneModelConfig):
         )
 
 
+def check_stride(output_stride: int) -> None:
+    """Raises InputError for an output stride that DeepLabV3+ is not built at."""
+    require(output_stride in (8, 16), f"model.output_stride is {output_stride!r}; allowed: 8, 16")
+
+
 class _Depth(NamedTuple):
     block: type[BasicBlock] | type[Bottleneck]
     blocks: tuple[int, int, int, int]  # per stage

@@ -1,0 +1,1 @@
+"""Formats of files of other projects: one file for each family, found by being here."""
