@@ -5,6 +5,7 @@ import os
 import pickle
 from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,7 +16,9 @@ import torch
 import uda
 from factories import file_of, tiny_snapshot
 from tiny_runs import CROP, assert_different, assert_same, tiny_model
-from uda.checkpoints.formats import FORMATS, SEGMENTRON
+from uda.checkpoints.foreign import ForeignOptions
+from uda.checkpoints.formats.adaptsegnet import ADAPTSEGNET_SINGLE
+from uda.checkpoints.formats.segmentron import SEGMENTRON
 from uda.checkpoints.snapshots import (
     Snapshot,
     load,
@@ -221,8 +224,12 @@ def test_a_label_space_that_contradicts_itself_is_refused(
 
 
 def test_a_snapshot_of_ours_may_lack_nothing(path: Path) -> None:
-    message = refusal(lambda: load(path, partial=["decoder."]))
-    assert message == f"--partial: {path} is a snapshot of ours, which is complete: omit it"
+    for options, names in (
+        (ForeignOptions(partial=["decoder."]), "--partial"),
+        (ForeignOptions(project="advent", output_stride=8), "--project, --output-stride"),
+    ):
+        message = refusal(partial(load, path, foreign=options))
+        assert message == f"{names}: {path} is a snapshot of ours, which is complete: omit it"
 
 
 @pytest.fixture(scope="module")
@@ -237,9 +244,13 @@ def test_a_foreign_file_is_a_snapshot_of_step_0(foreign: Path) -> None:
     assert found.is_foreign
     assert found.report == {
         "tensors": "592 of 592 matched, 0 missing, 0 unexpected",
-        "quirks": SEGMENTRON.quirks,
+        "quirks": f"output stride 16; {SEGMENTRON.quirks}",
     }
-    assert (found.preset, found.step, found.teacher) == (SEGMENTRON.name, 0, None)
+    assert (found.preset, found.step, found.teacher) == (
+        "SegmenTron DeepLabV3+ ResNet-101",
+        0,
+        None,
+    )
     assert found.supervision == "ground truth (2975 images)"
     assert found.initial_weights == f"foreign.pth sha256:{sha256(foreign)[:12]}"
     assert found.evaluation == EvaluationConfig.following("segmentron", dataset="cityscapes")
@@ -257,7 +268,7 @@ def test_what_a_foreign_file_lacks_is_drawn_and_said(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "part.pth")
     message = refusal(lambda: load(tmp_path / "part.pth"))
     assert "591 of 592 tensors match, 1 (head.block.2.weight, ...) missing" in message
-    found = load(tmp_path / "part.pth", partial=["head.block.2"])
+    found = load(tmp_path / "part.pth", foreign=ForeignOptions(partial=["head.block.2"]))
     assert found.report["tensors"].endswith("randomly initialized: head.block.2.weight")
     assert found.initial_weights.endswith("; 1 tensors randomly initialized")
     network = uda.load(tmp_path / "part.pth", partial="head.block.2")
@@ -278,8 +289,7 @@ def test_an_unknown_file_is_told_what_is_near(tmp_path: Path) -> None:
 
 def test_a_foreign_file_for_other_classes_is_told_what_it_serves_as(tmp_path: Path) -> None:
     """AdaptSegNet's initial weights hold a head for the 21 classes of another data set."""
-    (single,) = (foreign for foreign in FORMATS if "single-level" in foreign.name)
-    state = file_of(single)
+    state = file_of(ADAPTSEGNET_SINGLE)
     for name, tensor in state.items():
         if name.startswith("layer5."):
             state[name] = torch.zeros(()).expand(21, *tensor.shape[1:])
@@ -290,7 +300,8 @@ def test_a_foreign_file_for_other_classes_is_told_what_it_serves_as(tmp_path: Pa
     assert f"initial weights: --set model.backbone_weights={path}" in message
     config = DeepLabV2Config(backbone_weights=str(path), levels=1)
     assert config.build(19).provenance.startswith("file init.pth sha256:")
-    assert "8 tensors randomly" in load(path, partial=["layer5."]).initial_weights
+    found = load(path, foreign=ForeignOptions(partial=["layer5."]))
+    assert "8 tensors randomly" in found.initial_weights
 
 
 def test_tensors_are_taken_out_of_a_file_that_could_run_code(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from factories import file_of
 from shells import CLASS_MIX, NAMES, Shell, Trained, process, table
 from tiny_runs import CROP, start_process, tiny_options
-from uda.checkpoints.formats import SEGMENTRON
+from uda.checkpoints.formats.segmentron import SEGMENTRON
 from uda.checkpoints.snapshots import load, read, save
 from uda.data.pseudo_label_folder import read_manifest
 from uda.experiments import PRESETS

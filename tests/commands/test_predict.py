@@ -11,7 +11,7 @@ from PIL import Image
 
 from factories import ColorSegmenter, colors_of, file_of, noise, write_png
 from shells import Shell, Trained
-from uda.checkpoints.formats import FORMATS
+from uda.checkpoints.formats.segmentron import SEGMENTRON
 from uda.checkpoints.snapshots import load
 from uda.data.file_tree import files_below
 from uda.evaluation.evaluate import EvaluationConfig
@@ -171,15 +171,14 @@ def test_options_reach_the_network(shell: Shell, trained: Trained) -> None:
 
 @pytest.mark.slow
 def test_a_file_of_another_project(shell: Shell, tmp_path: Path) -> None:
-    foreign = FORMATS[0]
-    torch.save(file_of(foreign), tmp_path / "theirs.pth")
+    torch.save(file_of(SEGMENTRON), tmp_path / "theirs.pth")
     write_png(tmp_path / "in/a.png", noise(1, (32, 64)))
     shell.run(
         "predict.py", "--restore-from", "theirs.pth", "--images", "in", "--kinds", "ids",
         "--device", "cpu", "--workers", "0", "--input-size", "64x32",
     )  # fmt: skip
     found = manifest(tmp_path / "predictions")
-    assert found["preset"] == foreign.name
+    assert found["preset"] == "SegmenTron DeepLabV3+ ResNet-101"
 
 
 def test_links_that_lead_in_circles_end(tmp_path: Path) -> None:

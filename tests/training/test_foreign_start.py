@@ -10,7 +10,7 @@ from torch import Tensor
 
 from factories import file_of
 from tiny_runs import CPU, assert_same, tiny_preset
-from uda.checkpoints.formats import FORMATS
+from uda.checkpoints.formats.adaptsegnet import ADAPTSEGNET
 from uda.checkpoints.snapshots import load, save, snapshot_values, versions
 from uda.experiment import Experiment
 from uda.experiments import load_preset
@@ -31,9 +31,8 @@ State = dict[str, Tensor]
 @pytest.fixture
 def network(tmp_path: Path) -> Path:
     """AdaptSegNet's file of a network that says 0 everywhere."""
-    (foreign,) = (known for known in FORMATS if known.name == "AdaptSegNet two-level DeepLab-v2")
     path = tmp_path / "GTA5_5000.pth"
-    torch.save(file_of(foreign), path)
+    torch.save(file_of(ADAPTSEGNET), path)
     return path
 
 

@@ -21,7 +21,7 @@ from tiny_runs import (
     tiny_run,
     write_pseudo_labels,
 )
-from uda.checkpoints.formats import SEGMENTRON
+from uda.checkpoints.formats.segmentron import SEGMENTRON
 from uda.checkpoints.snapshots import load, read
 from uda.data.batch import Batch, View
 from uda.data.config import DomainConfig

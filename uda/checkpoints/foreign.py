@@ -24,6 +24,7 @@ from uda.models.segmenter import ModelConfig
 from uda.utilities.errors import InputError, require, tally
 from uda.utilities.weight_files import PREFIXES, Comparison, listed, unwrapped
 
+FOREIGN_OPTIONS = ("--partial", "--ignore", "--project", "--output-stride")
 _NEAREST = 3  # formats that a message on an unknown file names
 _COMMANDS = "eval_single.py, pseudo_label.py, uda predict and scripts/convert_checkpoint.py take"
 
@@ -43,8 +44,11 @@ class ForeignOptions:
     # not be told apart.
     network_is_given: bool = False
 
-    def __bool__(self) -> bool:
-        return self != ForeignOptions(network_is_given=self.network_is_given)
+    @property
+    def given(self) -> list[str]:
+        """The names of the options that the user gave."""
+        values = [self.partial, self.ignore, self.project, self.output_stride]
+        return [name for name, value in zip(FOREIGN_OPTIONS, values, strict=True) if value]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

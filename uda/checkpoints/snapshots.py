@@ -222,10 +222,10 @@ def load(
         if dropped:
             snapshot.report["dropped"] = listed(dropped)
         return snapshot
+    given = foreign.given if foreign is not None else []
     require(
-        not foreign,
-        f"--partial, --ignore, --project, --output-stride: {path} is a snapshot of ours, which is "
-        "complete: omit them",
+        not given,
+        f"{', '.join(given)}: {path} is a snapshot of ours, which is complete: omit it",
     )
     values = complete(content, path)
     space = stored_space(values["label_space"], path)

@@ -26,12 +26,13 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     add = parser.add_argument
     add("source", metavar="IN", type=Path, help="file of ours or of another project")
     add("output", metavar="OUT", type=Path, help="new file, a snapshot for --restore-from")
-    names = add_foreign_options(parser)
+    add_foreign_options(parser)
     alone = "write only the tensors, of any network: for discriminators and initial weights"
     add("--tensors", action="store_true", help=alone)
     options = parser.parse_args(arguments)
-    if options.tensors and foreign_options(options):
-        parser.error(f"{', '.join(names)} are for networks: omit them with --tensors")
+    given = foreign_options(options).given
+    if options.tensors and given:
+        parser.error(f"{', '.join(given)} is for networks: omit it with --tensors")
     return options
 
 

@@ -135,28 +135,25 @@ def add_device(parser: _Parser) -> None:
     )
 
 
-def add_foreign_options(parser: _Parser) -> list[str]:
-    """The options on a file of another project; returns their names."""
-    added = [
-        parser.add_argument(
-            "--partial", metavar="NAME", nargs="+", default=(),
-            help="tensors of another project's network that the file may lack: names, or how they "
-            "begin; they are randomly initialized",
-        ),
-        parser.add_argument(
-            "--ignore", metavar="NAME", nargs="+", default=(),
-            help="tensors of the file that its network has no use for: names, or how they begin",
-        ),
-        parser.add_argument(
-            "--project", metavar="NAME",
-            help="whose file it is, where its tensors do not tell: adaptsegnet, advent, ...",
-        ),
-        parser.add_argument(
-            "--output-stride", type=int, choices=(8, 16),
-            help="of another project's network (default: by the file's name, or the usual one)",
-        ),
-    ]  # fmt: skip
-    return [action.option_strings[0] for action in added]
+def add_foreign_options(parser: _Parser) -> None:
+    """The options on a file of another project."""
+    parser.add_argument(
+        "--partial", metavar="NAME", nargs="+", default=(),
+        help="tensors of another project's network that the file may lack: names, or how they "
+        "begin; they are randomly initialized",
+    )  # fmt: skip
+    parser.add_argument(
+        "--ignore", metavar="NAME", nargs="+", default=(),
+        help="tensors of such a file that its network has no use for: names, or how they begin",
+    )  # fmt: skip
+    parser.add_argument(
+        "--project", metavar="NAME",
+        help="whose file it is, where its tensors do not tell: adaptsegnet, advent, ...",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output-stride", type=int, choices=(8, 16),
+        help="of another project's network (default: by the file's name, or the usual one)",
+    )  # fmt: skip
 
 
 def foreign_options(arguments: argparse.Namespace) -> ForeignOptions:
