@@ -191,7 +191,7 @@ def test_every_field_changes_something(config: ResNetConfig, tmp_path: Path) -> 
     torch.manual_seed(1)
     torch.save(resnet_backbone("resnet18", width=4, weights="none").state_dict(), path)
     changes: dict[str, object] = {
-        **({} if config is VAINF else {"auxiliary_head": False}),
+        **({"output_stride": 8} if config is VAINF else {"auxiliary_head": False}),
         "backbone": "resnet50",
         "backbone_weights": str(path),
         "backbone_width": 8,

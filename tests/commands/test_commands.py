@@ -19,7 +19,8 @@ from uda.data.pseudo_label_folder import read_manifest
 from uda.experiments import PRESETS
 
 NETWORK_OPTIONS = {
-    "--restore-from", "--partial", "--code", "--weights", "--data-root", "--dataset", "--protocol",
+    "--restore-from", "--partial", "--ignore", "--project", "--output-stride", "--code",
+    "--weights", "--data-root", "--dataset", "--protocol",
     "--input-size",
     "--scales", "--flip", "--window", "--overlap", "--adapt-bn", "--workers", "--device",
 }  # fmt: skip

@@ -143,6 +143,7 @@ def test_every_field_changes_something(tmp_path: Path) -> None:
         "backbone_width": 8,
         "batch_norm": "frozen_affine",
         "dropout": 0.5,
+        "output_stride": 8,
     }
     assert set(changes) == {field.name for field in fields(SegmenTronConfig)}
     base = fingerprint(TINY)
@@ -162,6 +163,7 @@ def test_every_field_changes_something(tmp_path: Path) -> None:
         ({"backbone_width": 6}, "backbone_width is 6; allowed: multiples of 4"),
         ({"backbone_width": 0}, "backbone_width is 0; allowed: 1 or more"),
         ({"batch_norm": "eval"}, "'eval'; allowed: train, frozen_affine, frozen"),
+        ({"output_stride": 32}, "model.output_stride is 32; allowed: 8, 16"),
         ({"dropout": 1.0}, "model.dropout is 1.0"),
         ({"dropout": -0.1}, "model.dropout is -0.1"),
     ],

@@ -125,10 +125,8 @@ def resnet_of(entries: Entries, prefix: str = "") -> BackboneName:
 
     The third stage has 2 (ResNet-18), 6 (34, 50) or 23 (101) blocks, of 2 or 3 convolutions.
     """
-    if (
-        f"{prefix}layer3.6.conv1.weight" in entries
-        or f"{prefix}layer1.0.conv1.weight" not in entries
-    ):
+    last = f"{prefix}layer4.0.conv1.weight"  # a file that ends before it has lost blocks
+    if f"{prefix}layer3.6.conv1.weight" in entries or last not in entries:
         return "resnet101"
     if f"{prefix}layer1.0.conv3.weight" in entries:
         return "resnet50"
