@@ -11,7 +11,7 @@ from uda.experiment import Experiment
 from uda.experiments.toy_city import toy_class_mix
 from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
-from uda.objectives.functional.losses import cross_entropy
+from uda.objectives.functional.losses import segmentation_loss
 from uda.objectives.functional.pseudo_labels import confidence_weights
 from uda.utilities.errors import require_share
 
@@ -51,7 +51,7 @@ class MaskedImage(Objective):
 
     def terms(self, view: View, output: SegmentationOutput, _: StepContext) -> dict[str, Tensor]:
         assert view.labels is not None
-        return {"main": cross_entropy(output.logits, view.labels, weights=view.weights)}
+        return {"main": segmentation_loss(output, view.labels, weights=view.weights)}
 
 
 def toy_masked_image() -> Experiment:

@@ -1,6 +1,7 @@
 """Any encoder with any decoder."""
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal, Self, get_args
 
 from torch import Tensor, nn
@@ -9,9 +10,11 @@ from uda.models.decoders.base import DecoderConfig, decoder_name, fitting_decode
 from uda.models.decoders.deeplabv3plus import DeepLabV3PlusDecoderConfig
 from uda.models.encoders.base import Encoder, EncoderConfig, FeatureMaps, FeatureShapes
 from uda.models.encoders.registry import build_encoder
+from uda.models.hrda import Hrda, HrdaConfig
 from uda.models.segmenter import (
     InputScaling,
     ModelConfig,
+    Perturbation,
     SegmentationOutput,
     Segmenter,
 )
@@ -32,6 +35,7 @@ class EncoderDecoderConfig(ModelConfig):
     # padded where the encoder's patches do not divide them.
     input_scale: float | None = None
     align_corners: bool = False  # when logits are resized to the input's size
+    hrda: HrdaConfig | None = None  # context and details, fused; see Hrda
 
     @property
     def has_auxiliary_head(self) -> bool:
@@ -44,7 +48,8 @@ class EncoderDecoderConfig(ModelConfig):
     @property
     def title(self) -> str:
         """The network in words, such as "daformer on mit_b5"."""
-        return f"{decoder_name(self.decoder)} on {self.encoder.name}"
+        hrda = "" if self.hrda is None else "HRDA of "
+        return f"{hrda}{decoder_name(self.decoder)} on {self.encoder.name}"
 
     def composed(self) -> Self:
         """Itself."""
@@ -66,13 +71,23 @@ class EncoderDecoderConfig(ModelConfig):
             scale is None or 0 < scale <= _LARGEST_SCALE,
             f"model.input_scale is {scale}; allowed: none, or above 0 and up to {_LARGEST_SCALE}",
         )
+        require(
+            self.hrda is None or (scale is None and not self.align_corners),
+            f"model.input_scale is {scale} and model.align_corners is "
+            f"{str(self.align_corners).lower()}; with model.hrda, allowed: none and false",
+        )
         encoder = build_encoder(self.encoder)
         decoder = self._built(self.decoder, "decoder", encoder.shapes, encoder, num_classes)
         auxiliary = None
         if self.auxiliary is not None:
             maps = self._auxiliary_map(encoder)
             auxiliary = self._built(self.auxiliary, "auxiliary", maps, encoder, num_classes)
-        return EncoderDecoder(encoder, decoder, auxiliary, self, num_classes)
+        hrda = None
+        if self.hrda is not None:
+            hrda = self.hrda.build(
+                self.decoder, encoder, num_classes=num_classes, dropout=self.dropout
+            )
+        return EncoderDecoder(encoder, decoder, auxiliary, self, num_classes, hrda=hrda)
 
     def _built(
         self,
@@ -125,6 +140,8 @@ class EncoderDecoder(Segmenter):
         auxiliary: nn.Module | None,
         config: EncoderDecoderConfig,
         num_classes: int,
+        *,
+        hrda: Hrda | None = None,
     ) -> None:
         super().__init__(
             encoder,
@@ -137,6 +154,7 @@ class EncoderDecoder(Segmenter):
         self.decoder = decoder
         self.auxiliary = auxiliary
         self.auxiliary_map = config.auxiliary_map
+        self.hrda = hrda
         self.divisor = encoder.divisor
         self.input_scale = config.input_scale
         self.num_classes = num_classes
@@ -145,6 +163,22 @@ class EncoderDecoder(Segmenter):
     def has_auxiliary_head(self) -> bool:
         """Whether outputs carry `auxiliary_logits`."""
         return self.auxiliary is not None
+
+    def predict(self, normalized: Tensor, perturb: Perturbation | None) -> SegmentationOutput:
+        """Logits at the network's own stride. With `hrda`, `perturb` changes the maps of the
+        context and of details, and `features` are the context's.
+        """
+        if self.hrda is None:
+            return super().predict(normalized, perturb)
+
+        def encode(images: Tensor) -> FeatureMaps:
+            features = self.encode(images)
+            return features if perturb is None else perturb(features)
+
+        output: SegmentationOutput = self.hrda(
+            normalized, encode, self.decode, partial(self._decoded, self.decoder)
+        )
+        return output
 
     def decode(self, features: FeatureMaps) -> SegmentationOutput:
         """Logits at the decoder's stride, and those of the auxiliary head at its own.

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import uda.models
 from uda.models.decoders.base import DecoderConfig, decoder_configs
+from uda.models.hrda import HrdaConfig
 from uda.models.segmenter import ModelConfig
 from uda.utilities.annotations import options_of
 from uda.utilities.config_tree import from_plain
@@ -39,14 +40,18 @@ def model_from_plain(
         classes = {cls.__name__: cls for cls in ours} | dict(others)
         if not isinstance(name, str) or name not in classes:
             raise InputError(f"{origin}: unknown {kind} {shown(name)}; known: {', '.join(classes)}")
-        cls = classes[name]
-        fields = {field: value for field, value in values.items() if field != "type"}
+        return filled(classes[name], {n: v for n, v in values.items() if n != "type"})
+
+    def filled(cls: type[T], values: Mapping[str, Any]) -> T:
+        fields = dict(values)
         for field, annotation in get_type_hints(cls).items():
-            inner = fields.get(field)
-            if DecoderConfig in options_of(annotation) and isinstance(inner, Mapping):
+            inner, options = fields.get(field), options_of(annotation)
+            if DecoderConfig in options and isinstance(inner, Mapping):
                 fields[field] = made(
                     inner, decoder_configs().values(), "decoder", inner.get("type")
                 )
+            elif HrdaConfig in options and isinstance(inner, Mapping):
+                fields[field] = filled(HrdaConfig, inner)
         return from_plain(cls, fields, origin=origin)
 
     # While no name was stored, there was only one network.

@@ -126,6 +126,10 @@ class SegmentationOutput(NamedTuple):
     # of Q queries after each of L decoder layers. None for other networks and outside of training.
     query_classes: Tensor | None = None  # (L, N, Q, C + 1) logits
     query_masks: Tensor | None = None  # (L, N, Q, h, w) logits
+    # Of a network that looks at a detail, too (HRDA): the logits of that part of the images, and
+    # its place. None for other networks and outside of training.
+    detail_logits: Tensor | None = None  # (N, C, bottom - top, right - left) float
+    detail_box: Tensor | None = None  # (4,) int64 on the CPU: top, bottom, left, right in pixels
 
 
 def between_extremes(images: Tensor) -> Tensor:
@@ -232,10 +236,16 @@ class Segmenter(nn.Module, ABC):
         Raises ValueError as `coarse` does.
         """
         coarse = self.coarse(images, perturb=perturb)
-        auxiliary = coarse.auxiliary_logits
+        auxiliary, detail, box = (
+            coarse.auxiliary_logits, coarse.detail_logits, coarse.detail_box
+        )  # fmt: skip
+        if detail is not None and box is not None:
+            top, bottom, left, right = box.tolist()
+            detail = self._to_size_of(images[..., top:bottom, left:right], detail)
         return coarse._replace(
             logits=self._to_size_of(images, coarse.logits),
             auxiliary_logits=None if auxiliary is None else self._to_size_of(images, auxiliary),
+            detail_logits=detail,
         )
 
     def coarse(self, images: Tensor, *, perturb: Perturbation | None = None) -> SegmentationOutput:
@@ -264,8 +274,7 @@ class Segmenter(nn.Module, ABC):
         below, right = -height % self.divisor, -width % self.divisor
         if below or right:
             normalized = F.pad(normalized, (0, right, 0, below))
-        features = self.encode(normalized)
-        output = self.decode(features if perturb is None else perturb(features))
+        output = self.predict(normalized, perturb)
         if not (below or right):
             return output
 
@@ -279,6 +288,14 @@ class Segmenter(nn.Module, ABC):
             logits=cut(output.logits),
             auxiliary_logits=None if auxiliary is None else cut(auxiliary),
         )
+
+    def predict(self, normalized: Tensor, perturb: Perturbation | None) -> SegmentationOutput:
+        """Logits at the network's own stride.
+
+        normalized: as for `encode`; `perturb`: see `forward`
+        """
+        features = self.encode(normalized)
+        return self.decode(features if perturb is None else perturb(features))
 
     def normalize(self, images: Tensor) -> Tensor:
         """Images as the backbone expects them.

@@ -11,7 +11,7 @@ from uda.augmentation.jitter import JitterConfig, jitter
 from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
-from uda.objectives.functional.losses import cross_entropy
+from uda.objectives.functional.losses import segmentation_loss
 from uda.objectives.functional.mixing import half_of_classes, mix_domains
 from uda.objectives.functional.pseudo_labels import ConfidenceRule, confidence_weights
 from uda.utilities.errors import require_share
@@ -70,4 +70,4 @@ class ClassMix(Objective):
         self, view: View, output: SegmentationOutput, context: StepContext
     ) -> dict[str, Tensor]:
         assert view.labels is not None, "this objective's own view is labeled"
-        return {"main": cross_entropy(output.logits, view.labels, weights=view.weights)}
+        return {"main": segmentation_loss(output, view.labels, weights=view.weights)}

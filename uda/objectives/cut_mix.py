@@ -14,7 +14,7 @@ from uda.augmentation.jitter import JitterConfig, jitter
 from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
-from uda.objectives.functional.losses import ClassBalance, cross_entropy
+from uda.objectives.functional.losses import ClassBalance, segmentation_loss
 from uda.objectives.functional.mixing import mix_domains, random_boxes
 from uda.objectives.functional.pseudo_labels import ConfidenceRule, confidence_weights
 from uda.utilities.errors import require_share
@@ -90,8 +90,8 @@ class CutMix(Objective):
         self, view: View, output: SegmentationOutput, context: StepContext
     ) -> dict[str, Tensor]:
         assert view.labels is not None, "this objective's own view is labeled"
-        loss = cross_entropy(
-            output.logits,
+        loss = segmentation_loss(
+            output,
             view.labels,
             weights=view.weights,
             class_weights=None if self.balance is None else self.balance(view.labels),

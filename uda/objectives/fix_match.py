@@ -14,7 +14,7 @@ from uda.augmentation.policies import PolicyName, apply_policy
 from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
-from uda.objectives.functional.losses import cross_entropy
+from uda.objectives.functional.losses import cross_entropy, segmentation_loss
 from uda.objectives.functional.pseudo_labels import confidence_weights
 from uda.utilities.errors import require, require_share
 
@@ -86,7 +86,7 @@ class FixMatch(Objective):
     ) -> dict[str, Tensor]:
         assert view.labels is not None, "this objective's own view is labeled"
         # Every pixel has a label, so the mean is over all of them, as in the paper.
-        terms = {"main": cross_entropy(output.logits, view.labels, weights=view.weights)}
+        terms = {"main": segmentation_loss(output, view.labels, weights=view.weights)}
         if self.config.auxiliary_weight:
             assert output.auxiliary_logits is not None
             auxiliary = cross_entropy(output.auxiliary_logits, view.labels, weights=view.weights)

@@ -12,7 +12,7 @@ from uda.augmentation.jitter import JitterConfig, jitter
 from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
-from uda.objectives.functional.losses import cross_entropy
+from uda.objectives.functional.losses import cross_entropy, segmentation_loss
 from uda.utilities.errors import require
 
 
@@ -71,7 +71,7 @@ class PseudoLabel(Objective):
     ) -> dict[str, Tensor]:
         assert view.labels is not None, "checked by validate()"
         context.counts.labeled(self, view.labels, output.logits)
-        terms = {"main": cross_entropy(output.logits, view.labels)}
+        terms = {"main": segmentation_loss(output, view.labels)}
         if self.config.auxiliary_weight:
             assert output.auxiliary_logits is not None
             auxiliary = cross_entropy(output.auxiliary_logits, view.labels)

@@ -8,7 +8,7 @@ from torch import Tensor
 from uda.data.batch import View
 from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
-from uda.objectives.functional.losses import ClassBalance, cross_entropy
+from uda.objectives.functional.losses import ClassBalance, cross_entropy, segmentation_loss
 from uda.utilities.errors import require, require_share
 
 
@@ -63,14 +63,16 @@ class Supervised(Objective):
         # Once per step, from the unfiltered labels: both heads share the class weights.
         class_weights = None if self.balance is None else self.balance(view.labels)
 
-        def loss(logits: Tensor, labels: Tensor) -> Tensor:
-            return cross_entropy(
-                logits, labels, class_weights=class_weights, hardest=self.config.hardest
+        hardest = self.config.hardest
+        terms = {
+            "main": segmentation_loss(
+                output, view.labels, class_weights=class_weights, hardest=hardest
             )
-
-        terms = {"main": loss(output.logits, view.labels)}
+        }
         if self.config.auxiliary_weight:
             assert output.auxiliary_logits is not None
-            auxiliary = loss(output.auxiliary_logits, view.labels)
+            auxiliary = cross_entropy(
+                output.auxiliary_logits, view.labels, class_weights=class_weights, hardest=hardest
+            )
             terms["auxiliary"] = self.config.auxiliary_weight * auxiliary
         return terms

@@ -10,8 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uda.labels.spaces import IGNORE_INDEX
+from uda.models.segmenter import SegmentationOutput
 from uda.utilities.distributed import mean_over_ranks, of_all_ranks, sum_over_ranks, world_size
 from uda.utilities.errors import InputError
+
+_DETAIL = 0.1  # share of a detail's loss
 
 
 def cross_entropy(
@@ -47,6 +50,36 @@ def cross_entropy(
     # The mean of the ranks' losses is then the loss of all their pixels.
     total = mean_over_ranks(_label_mass(labels, class_weights))
     return losses.sum() / torch.where(total > 0, total, 1)
+
+
+def segmentation_loss(
+    output: SegmentationOutput,
+    labels: Tensor,
+    *,
+    weights: Tensor | None = None,
+    class_weights: Tensor | None = None,
+    hardest: float = 1.0,
+) -> Tensor:
+    """`cross_entropy` of a network's main logits. Where the network has also looked at a detail
+    (HRDA), 0.9 of it plus 0.1 of that of the detail's logits on the detail's pixels.
+
+    Source of the shares: Hoyer et al., arXiv 2204.13132, section 3.2.
+    """
+    loss = cross_entropy(
+        output.logits, labels, weights=weights, class_weights=class_weights, hardest=hardest
+    )
+    if output.detail_logits is None or output.detail_box is None:
+        return loss
+    top, bottom, left, right = output.detail_box.tolist()
+    inside = (..., slice(top, bottom), slice(left, right))
+    detail = cross_entropy(
+        output.detail_logits,
+        labels[inside],
+        weights=None if weights is None else weights.expand_as(labels)[inside],
+        class_weights=class_weights,
+        hardest=hardest,
+    )
+    return (1 - _DETAIL) * loss + _DETAIL * detail
 
 
 def _pixel_losses(logits: Tensor, labels: Tensor, class_weights: Tensor | None) -> Tensor:
