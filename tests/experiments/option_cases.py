@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from uda.models.decoders.daformer import DAFormerConfig
+
 from networks import small_network
 from tiny_runs import tiny_model
 from trials import equip
@@ -24,6 +26,7 @@ from uda.models.decoders.linear import LinearConfig
 from uda.models.deeplabv2 import DeepLabV2Config
 from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.encoders.base import EncoderConfig
+from uda.models.hrda import HrdaConfig
 from uda.models.registry import model_configs
 from uda.models.segmenter import ModelConfig
 from uda.objectives.adversarial import AdversarialConfig
@@ -249,6 +252,17 @@ def with_transformer(root: Path) -> Experiment:
     return experiment
 
 
+def with_details(root: Path) -> Experiment:
+    """`with_transformer`, which also looks at details."""
+    experiment = with_transformer(root)
+    assert isinstance(experiment.model, EncoderDecoderConfig)
+    experiment.model.decoder = DAFormerConfig(channels=4, fusion="conv1")
+    experiment.model.hrda = HrdaConfig(
+        crop=32, attention=DAFormerConfig(channels=4, fusion="conv1")
+    )
+    return experiment
+
+
 class Case(NamedTuple):
     build: Callable[[Path], Experiment]
     walked: tuple[str, ...]  # options below these are changed
@@ -299,6 +313,7 @@ CASES = {
     "transformer": Case(
         with_transformer, ("model.encoder.drop_path", "model.encoder.patch_norm_eps")
     ),
+    "details": Case(with_details, ("model.hrda.crop",)),
     **{
         f"decoder_{name}": Case(partial(with_decoder, config), ("model.decoder",))
         for name, config in decoder_configs().items()

@@ -17,6 +17,7 @@ from uda.models.deeplabv3plus import DeepLabV3PlusConfig
 from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.encoders.base import EncoderConfig
 from uda.models.encoders.resnet import ResNetConfig
+from uda.models.hrda import HrdaConfig
 from uda.models.mask2former import Mask2FormerConfig
 from uda.models.segmenter import BackboneModelConfig
 from uda.models.smp import SmpConfig
@@ -52,6 +53,7 @@ OTHERS: dict[tuple[type, str], tuple[Any, ...]] = {
     (EncoderConfig, "output_stride"): (8, 32, 4),
     (EncoderConfig, "drop_path"): (0.0, 0.5, 1.0),
     (EncoderConfig, "patch_norm_eps"): (0.1, 0.0),
+    (HrdaConfig, "crop"): (16, 12),
     (AsppConfig, "channels"): (4, 1),
     (AsppConfig, "rates"): ((), (1, 3), (0,)),
     (Mask2FormerConfig, "channels"): (128, 80, 32),
