@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from uda.models.decoders.daformer import DAFormerConfig
-
 from networks import small_network
 from tiny_runs import tiny_model
 from trials import equip
@@ -22,6 +20,7 @@ from uda.data.config import DataConfig, DomainConfig
 from uda.evaluation.evaluate import EvaluationConfig
 from uda.experiment import Experiment, RestartConfig, TrainConfig
 from uda.models.decoders.base import DecoderConfig, decoder_configs
+from uda.models.decoders.daformer import DAFormerConfig
 from uda.models.decoders.linear import LinearConfig
 from uda.models.deeplabv2 import DeepLabV2Config
 from uda.models.encoder_decoder import EncoderDecoderConfig

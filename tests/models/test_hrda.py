@@ -9,12 +9,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from uda.models.decoders.daformer import DAFormerConfig
 
 from uda.checkpoints import snapshots
 from uda.experiments import load_preset
 from uda.experiments.overrides import change
 from uda.models.decoders.base import decoder_configs
+from uda.models.decoders.daformer import DAFormerConfig
 from uda.models.decoders.linear import LinearConfig
 from uda.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from uda.models.encoders.base import EncoderConfig
