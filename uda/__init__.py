@@ -16,14 +16,15 @@ from uda.utilities.version import __version__ as __version__
 if TYPE_CHECKING:
     import torch
 
-    from uda.evaluation.evaluate import EvaluationConfig
     from uda.experiment import Experiment
     from uda.models.segmenter import Segmenter
     from uda.prediction.folder import Predicted
     from uda.prediction.images import Pictures, PixelLabels
+    from uda.prediction.portable import Exported
+    from uda.prediction.portable_network import OutputName, PixelKind
     from uda.prediction.scoring import Evaluation
 
-__all__ = ["InputError", "evaluate", "load", "predict", "train"]
+__all__ = ["InputError", "evaluate", "export", "load", "predict", "train"]
 
 _Path = str | PathLike[str]
 
@@ -88,7 +89,7 @@ def evaluate(
     Raises InputError when the data or the file cannot be used, or the classes differ.
     """
     from uda.data.registry import layout_named, refuse_unused_root, root_of
-    from uda.prediction.opened import open_network
+    from uda.prediction.opened import config_without_file, open_network, segmenter_on
     from uda.prediction.scoring import score_network
 
     root = None if data_root is None else str(data_root)
@@ -114,8 +115,8 @@ def evaluate(
         raise InputError("evaluate(network, dataset): a network alone has no data set: name one")
     refuse_unused_root(root, [dataset])
     return score_network(
-        _on(network, device),
-        config=_config(network, dataset, split or "val", protocol),
+        segmenter_on(network, None if device is None else _device(device)),
+        config=config_without_file(network, dataset, split or "val", protocol),
         label_space=layout_named(dataset).label_space,
         root=root_of(root or "", [dataset]),
         facts={"network": type(network).__name__},
@@ -169,7 +170,7 @@ def predict(
     """
     from uda.prediction.folder import predict_folder
     from uda.prediction.images import label_pictures
-    from uda.prediction.opened import open_network
+    from uda.prediction.opened import config_without_file, open_network, segmenter_on
     from uda.prediction.writer import KINDS
 
     if isinstance(network, (str, PathLike)):
@@ -188,8 +189,42 @@ def predict(
             "predict(..., output=): give the network as the path of its file, which knows the "
             "names and colors of its classes"
         )
-    config = _config(network, "images", "", protocol)
-    return label_pictures(_on(network, device), images, config=config)
+    config = config_without_file(network, "images", "", protocol)
+    segmenter = segmenter_on(network, None if device is None else _device(device))
+    return label_pictures(segmenter, images, config=config)
+
+
+def export(
+    network: _Path,
+    output: _Path,
+    *,
+    size: tuple[int, int] | None = None,
+    pixels: "PixelKind" = "uint8",
+    outputs: "Sequence[OutputName]" = ("labels",),
+    weights: Literal["student", "teacher"] = "student",
+    partial: str | Sequence[str] = (),
+    code: _Path | None = None,
+) -> "Exported":
+    """Writes the network of a file that `load` opens as a program for others: `output` is called
+    .onnx or, for torch.export, .pt2. It is compared with the network; what was found is in
+    `checks` and `facts`.
+
+    `size`: (H, W) of all images; by default any. `pixels`: what images are, and `outputs`: what is
+    computed of them; see `INPUTS` and `OUTPUTS` in uda/prediction/portable_network.py.
+    Raises InputError, and leaves no file, when a package is missing, or the network has no such
+    program, or the file does not compute the same.
+    """
+    from uda.prediction.opened import open_network
+    from uda.prediction.portable import ExportOptions, export_network, format_of
+
+    path, names = Path(network), [partial] if isinstance(partial, str) else partial
+    options = ExportOptions(
+        format=format_of(Path(output)), size=size, pixels=pixels, outputs=tuple(outputs)
+    )
+    opened = open_network(
+        path, device=_device("cpu"), weights=weights, partial=names, data=False, code=_path(code)
+    )
+    return export_network(opened, Path(output), snapshot=path, options=options)
 
 
 def train(
@@ -263,28 +298,3 @@ def _device(device: "str | torch.device | None") -> "torch.device":
     from uda.utilities.distributed import default_device, device_named
 
     return device_named(default_device() if device is None else str(device))
-
-
-def _on(network: "Segmenter", device: "str | torch.device | None") -> "Segmenter":
-    """The network, moved if a device is given; InputError when it is not one of this library."""
-    from uda.models.segmenter import Segmenter
-
-    if not isinstance(network, Segmenter):
-        raise InputError(
-            f"the network is a {type(network).__name__}; allowed: a Segmenter, as uda.load returns "
-            "it, or the path of a file"
-        )
-    return network if device is None else network.to(_device(device))
-
-
-def _config(
-    network: "Segmenter", dataset: str, split: str, protocol: str | None
-) -> "EvaluationConfig":
-    """The protocol for a network that comes without its file."""
-    from uda.evaluation.evaluate import EvaluationConfig
-    from uda.evaluation.inference import check_heads
-
-    config = EvaluationConfig.following(protocol or "native", dataset=dataset)
-    config.split = split
-    check_heads(network, config)
-    return config

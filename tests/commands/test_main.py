@@ -10,7 +10,7 @@ from shells import Trained
 from tiny_runs import REPOSITORY
 from uda.commands.main import main
 
-COMMANDS = ("train", "eval", "label", "predict", "convert", "report", "score")
+COMMANDS = ("train", "eval", "label", "predict", "export", "convert", "report", "score")
 DATA = ("check", "describe", "toy-city", "prepare-vaihingen", "prepare-fashionpedia",
         "prepare-densepose")  # fmt: skip
 

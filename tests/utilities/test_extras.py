@@ -51,7 +51,8 @@ def test_an_extra_that_is_there_is_imported() -> None:
 # What only an extra brings, itself included.
 _BLOCKED = (
     "timm", "segmentation_models_pytorch", "transformers", "huggingface_hub", "safetensors",
-    "matplotlib", "cv2", "prettytable", "tabulate", "cityscapesscripts", "hypothesis",
+    "onnx", "onnxscript", "onnxruntime", "matplotlib", "cv2", "prettytable", "tabulate",
+    "cityscapesscripts", "hypothesis",
 )  # fmt: skip
 _PROGRAM = """
 import importlib, pkgutil, sys

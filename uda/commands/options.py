@@ -166,10 +166,8 @@ def foreign_options(arguments: argparse.Namespace) -> ForeignOptions:
     )
 
 
-def add_network_options(parser: argparse.ArgumentParser, *, data_sets: bool = True) -> None:
-    """The options of every command that applies a snapshot's network to images, of data sets if
-    `data_sets`."""
-    network = parser.add_argument_group("network")
+def add_network_file(network: _Parser) -> None:
+    """The options that say which network: a file, and what is needed to open it."""
     network.add_argument(
         "--restore-from", required=True, metavar="FILE", type=Path,
         help="snapshot of a run, or a file of another project",
@@ -182,6 +180,13 @@ def add_network_options(parser: argparse.ArgumentParser, *, data_sets: bool = Tr
     network.add_argument(
         "--weights", choices=("student", "teacher"), default="student", help="default: student"
     )
+
+
+def add_network_options(parser: argparse.ArgumentParser, *, data_sets: bool = True) -> None:
+    """The options of every command that applies a snapshot's network to images, of data sets if
+    `data_sets`."""
+    network = parser.add_argument_group("network")
+    add_network_file(network)
     network.add_argument(
         "--adapt-bn", metavar="FOLDER", type=Path,
         help="first re-estimate batch norm on the unlabeled images below FOLDER",

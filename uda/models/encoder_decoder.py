@@ -193,7 +193,8 @@ class EncoderDecoder(Segmenter):
 
     def _decoded(self, decoder: nn.Module, features: FeatureMaps) -> Tensor:
         logits: Tensor = decoder(features)
-        expected = (len(features[-1]), self.num_classes)
+        # Not `len`, which is a number: programs of torch.export take any number of images.
+        expected = (features[-1].shape[0], self.num_classes)
         require(
             logits.ndim == 4 and logits.shape[:2] == expected,
             f"{type(decoder).__name__} returned {tuple(logits.shape)}; needed: logits "

@@ -107,7 +107,7 @@ class SmpNetwork(Segmenter):
             )
         # Of the image, decoders read only the size.
         height, width = (side * self.divisor for side in features[-1].shape[-2:])
-        image = features[-1].new_empty(len(features[-1]), 0, height, width)
+        image = features[-1].new_empty(features[-1].shape[0], 0, height, width)
         logits = self.classifier(self.dropout(self.decoder([image, *features])))
         return SegmentationOutput(logits=logits, auxiliary_logits=None, features=features[-1])
 

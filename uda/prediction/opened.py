@@ -116,3 +116,23 @@ def _on_data(
     refuse_unused_root(data_root, read)
     root_of(data_root or snapshot.data.root, read)
     return snapshot
+
+
+def segmenter_on(network: Segmenter, device: torch.device | None) -> Segmenter:
+    """The network, moved if a device is given; InputError when it is not one of this library."""
+    require(
+        isinstance(network, Segmenter),
+        f"the network is a {type(network).__name__}; allowed: a Segmenter, as uda.load returns "
+        "it, or the path of a file",
+    )
+    return network if device is None else network.to(device)
+
+
+def config_without_file(
+    network: Segmenter, dataset: str, split: str, protocol: str | None
+) -> EvaluationConfig:
+    """The protocol for a network that comes without its file."""
+    config = EvaluationConfig.following(protocol or "native", dataset=dataset)
+    config.split = split
+    check_heads(network, config)
+    return config

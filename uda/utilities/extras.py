@@ -6,23 +6,19 @@ from typing import Literal
 
 from uda.utilities.errors import InputError, shortened
 
-Extra = Literal["timm", "smp", "transformers", "hub"]
+Extra = Literal["timm", "smp", "transformers", "hub", "onnx", "safetensors"]
 
-_PACKAGES = {
-    "timm": "timm",
-    "smp": "segmentation_models_pytorch",
-    "transformers": "transformers",
-    "hub": "huggingface_hub",
-}
+# The others are called as the extra.
+_PACKAGES: dict[str, str] = {"smp": "segmentation_models_pytorch", "hub": "huggingface_hub"}
 
 
-def require_extra(extra: Extra, *, needed_by: str) -> ModuleType:
-    """The package of an optional extra; InputError, with the command that installs it, when it is
-    missing or cannot be imported.
+def require_extra(extra: Extra, *, needed_by: str, package: str = "") -> ModuleType:
+    """The package of an optional extra, or another `package` that it brings; InputError, with the
+    command that installs it, when it is missing or cannot be imported.
 
     needed_by: what needs it, in words, e.g. "a backbone of timm"
     """
-    package = _PACKAGES[extra]
+    package = package or _PACKAGES.get(extra, extra)
     try:
         return import_module(package)
     except ImportError as error:  # packages also raise it when others have the wrong version
