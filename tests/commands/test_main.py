@@ -58,7 +58,10 @@ def test_the_help_imports_neither_torch_nor_a_command() -> None:
     [
         (["evla"], "there is no command 'evla'; did you mean \"eval\"? (uda --help)"),
         (["data", "chekc"], 'did you mean "check"? (uda data --help)'),
-        (["xyzzy"], "choose from train, eval, label, predict, export, convert, report, score, data"),
+        (
+            ["xyzzy"],
+            "choose from train, eval, label, predict, export, convert, report, score, data",
+        ),
         (["\x1b[2J"], r"'\x1b[2J'"),
     ],
 )
