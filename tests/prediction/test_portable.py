@@ -221,7 +221,7 @@ def test_what_cannot_be_written(
         (tmp_path / "a.pt2", {"size": (0, 5)}, "size"),
     ):
         with pytest.raises(InputError, match=complaint):
-            uda.export(snapshot, output, **options)  # type: ignore[arg-type]
+            uda.export(snapshot, output, **options)
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(InputError, match=r"needs the package onnxscript.*pip install 'uda\[onnx\]"):
         uda.export(snapshot, tmp_path / "a.onnx")
