@@ -16,6 +16,7 @@ from uda.utilities.version import __version__ as __version__
 if TYPE_CHECKING:
     import torch
 
+    from uda.checkpoints.foreign import ForeignOptions
     from uda.experiment import Experiment
     from uda.models.segmenter import Segmenter
     from uda.prediction.folder import Predicted
@@ -202,7 +203,7 @@ def export(
     pixels: "PixelKind" = "uint8",
     outputs: "Sequence[OutputName]" = ("labels",),
     weights: Literal["student", "teacher"] = "student",
-    partial: str | Sequence[str] = (),
+    foreign: "ForeignOptions | None" = None,
     code: _Path | None = None,
 ) -> "Exported":
     """Writes the network of a file that `load` opens as a program for others: `output` is called
@@ -210,19 +211,20 @@ def export(
     `checks` and `facts`.
 
     `size`: (H, W) of all images; by default any. `pixels`: what images are, and `outputs`: what is
-    computed of them; see `INPUTS` and `OUTPUTS` in uda/prediction/portable_network.py.
+    computed of them; see `INPUTS` and `OUTPUTS` in uda/prediction/portable_network.py. `foreign`:
+    what `load` is told of another project's file.
     Raises InputError, and leaves no file, when a package is missing, or the network has no such
     program, or the file does not compute the same.
     """
     from uda.prediction.opened import open_network
     from uda.prediction.portable import ExportOptions, export_network, format_of
 
-    path, names = Path(network), [partial] if isinstance(partial, str) else partial
+    path = Path(network)
     options = ExportOptions(
         format=format_of(Path(output)), size=size, pixels=pixels, outputs=tuple(outputs)
     )
     opened = open_network(
-        path, device=_device("cpu"), weights=weights, partial=names, data=False, code=_path(code)
+        path, device=_device("cpu"), weights=weights, foreign=foreign, data=False, code=_path(code)
     )
     return export_network(opened, Path(output), snapshot=path, options=options)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from uda.commands.endings import print_facts
-from uda.commands.options import add_network_file, new_parser, size_from
+from uda.commands.options import add_network_file, foreign_options, new_parser, size_from
 from uda.prediction.opened import open_network
 from uda.prediction.portable import ExportOptions, export_network
 from uda.prediction.portable_formats import FORMATS
@@ -59,7 +59,7 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
         source,
         device=torch.device("cpu"),
         weights=arguments.weights,
-        partial=arguments.partial,
+        foreign=foreign_options(arguments),
         code=arguments.code,
         data=False,
     )

@@ -113,7 +113,7 @@ def _help(prog: str) -> str:
             "Results",
             *_lines(_RESULTS, prog),
             "",
-            "Python: uda.load, uda.evaluate, uda.predict, uda.train, uda.export; docs/python.md",
+            "In Python: uda.train, evaluate, predict, load and export; see docs/python.md.",
         ]
     )
 

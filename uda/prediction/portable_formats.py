@@ -1,8 +1,10 @@
 """Programs of networks in the formats of ONNX and of torch.export: made, written and run."""
 
+import io
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Literal
 
@@ -80,10 +82,12 @@ class _Onnx(Format):
             _onnx(package)
 
     def made(self, trace: Trace, names: Sequence[OutputName]) -> "_OnnxModel":
-        made = torch.onnx.export(
-            trace(names), (), dynamo=True, opset_version=_OPSET, verbose=False,
-            input_names=["images"], output_names=list(names),
-        )  # fmt: skip
+        program = trace(names)
+        with redirect_stdout(io.StringIO()):  # some versions of onnxscript talk
+            made = torch.onnx.export(
+                program, (), dynamo=True, opset_version=_OPSET, verbose=False,
+                input_names=["images"], output_names=list(names),
+            )  # fmt: skip
         assert made is not None
         return _OnnxModel(made.model_proto)
 
