@@ -193,7 +193,10 @@ def test_batch_norm_modes_hold_for_all_of_it() -> None:
     ("changes", "says"),
     [
         ({"backbone": "timm/resnet10"}, "no network of that name; .*resnet10t"),
+        # Names of snapshots come here, too: they lead to no hub and to no folder.
         ({"backbone": "timm/hf-hub:somebody/else"}, "no network of that name"),
+        ({"backbone": "timm/hf_hub:somebody/else"}, "no network of that name"),
+        ({"backbone": "timm/local-dir:/tmp"}, "no network of that name"),
         # A billion weights, which any snapshot may ask for: they are never made.
         ({"backbone": "timm/vit_giant_patch14_224"}, "needed: 4 and 16"),
         ({"backbone": "timm/swin_tiny_patch4_window7_224"}, "does not make feature maps"),

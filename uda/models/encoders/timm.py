@@ -4,13 +4,13 @@ Source: Wightman, github.com/huggingface/pytorch-image-models; InceptionResNetV2
 al., AAAI 2017, arXiv 1602.07261.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from uda.models.encoders.base import (
     BackboneConfig,
@@ -20,6 +20,14 @@ from uda.models.encoders.base import (
     FeatureMaps,
     Normalization,
 )
+from uda.models.encoders.timm_maps import (
+    Taken,
+    channels_second,
+    own_pyramid,
+    pad,
+    reads,
+    taken_to_stride,
+)
 from uda.models.encoders.weights import load_file
 from uda.utilities.config_tree import suggest
 from uda.utilities.errors import InputError, require, shown
@@ -27,8 +35,6 @@ from uda.utilities.extras import require_extra
 from uda.utilities.weight_files import reason
 
 TIMM = "timm/"  # prefix of these encoders' names
-_LOW_STRIDE = 4
-_ODD_SIZE = (65, 97)  # pixels; no stride divides it
 
 
 def timm_backbone(name: str, *, output_stride: int, weights: str) -> "TimmBackbone":
@@ -39,32 +45,41 @@ def timm_backbone(name: str, *, output_stride: int, weights: str) -> "TimmBackbo
 def build(config: EncoderConfig) -> "TimmBackbone":
     """timm's network `config.name` as an encoder whose `provenance` says which weights it has.
 
-    The last map is at `output_stride` (8, 16 or 32): by dilation where timm offers that for this
-    network; otherwise it is the network's map of stride 16 or 32, and deeper layers are left out.
+    Without `output_stride` it has the network's own feature maps of stride 4 and more. With one (8,
+    16 or 32), the last map is at that stride: by dilation where timm offers that for this network;
+    otherwise it is the network's map of stride 16 or 32, and deeper layers are left out. Maps of
+    timm's plain vision transformers are not normalized.
     `weights` is "none" (random), "imagenet" (timm's download) or the path of timm's state dict.
 
     Raises InputError when timm is not installed, has no such network or none with features that
     can be used, and when the weights cannot be had or are another network's.
     """
-    config.refuse("width", "drop_path", "patch_norm_eps")
+    config.refuse("width", "patch_norm_eps")
     name, weights = config.name.removeprefix(TIMM), config.weights
-    output_stride = config.output_stride or 16
     option = config.option("name")
     timm = require_extra("timm", needed_by=f"{option} {config.name}")
+    # Names from files, too, come here: what is not in timm's lists could lead to a hub or a folder.
     known = [*timm.list_models(), *timm.list_pretrained()]
     require(
         name in known,
         f"{option} is {shown(config.name)}, but timm has no network of that name; "
         f"{suggest(name, known)}",
     )
-    taken = _taken(timm, name, output_stride)
+    if config.output_stride is None:
+        taken = own_pyramid(timm, name, option=option)
+    else:
+        taken = taken_to_stride(timm, name, config.output_stride, option=option)
+    if config.drop_path is not None:
+        taken = _with_drop_path(timm, name, taken, config)
     with_weights = weights == "imagenet"
-    network = _pretrained(timm, name, taken) if with_weights else _create(timm, name, taken)
+    network = _pretrained(timm, name, taken, config) if with_weights else _create(timm, name, taken)
     backbone = TimmBackbone(network, taken, timm.get_pretrained_cfg(name))
+    if config.checkpointing:
+        backbone.prepare_checkpointing(config)
     if with_weights:
         backbone.provenance = f"timm {backbone.name}"
     elif weights != "none":
-        with torch.random.fork_rng(devices=[]):
+        with torch.device("meta"):
             backbone.known_names = set(timm.create_model(name).state_dict())
         load_file(backbone, config, allowed="none, imagenet")
     backbone.finish()
@@ -72,18 +87,10 @@ def build(config: EncoderConfig) -> "TimmBackbone":
 
 
 TIMM_NETWORKS = EncoderFamily(
-    names=f"{TIMM} and the name of a network of timm, such as {TIMM}inception_resnet_v2",
+    names=f"{TIMM} and the name of a network of timm, such as {TIMM}convnext_tiny",
     includes=lambda name: name.startswith(TIMM),
     build=build,
 )
-
-
-class _Taken(NamedTuple):
-    """Which feature maps of a network are used."""
-
-    options: Mapping[str, object]  # what `create_model` needs for them
-    positions: tuple[int, ...]  # in timm's list of maps
-    strides: tuple[int, ...]
 
 
 class TimmBackbone(Encoder):
@@ -92,35 +99,95 @@ class TimmBackbone(Encoder):
     file_kind = "timm state dict"
     prefixes = ("module.",)
 
-    def __init__(self, network: nn.Module, taken: _Taken, described: Any) -> None:  # noqa: ANN401
-        """Use `timm_backbone`. `described`: timm's PretrainedCfg of the network."""
+    def __init__(self, network: nn.Module, taken: Taken, described: Any) -> None:  # noqa: ANN401
+        """Use `build`. `described`: timm's PretrainedCfg of the network."""
         super().__init__()
         self.network = network
+        self.architecture: str = described.architecture
         self.name = f"{described.architecture}.{described.tag}".removesuffix(".")
         self.title = f"{described.architecture} of timm"
         self.normalization = Normalization(mean=described.mean, std=described.std)
         self.channels = tuple(self._described("channels"))
         self.strides = taken.strides
+        self.divisor = taken.divisor
         self.known_names: set[str] = set()  # of tensors in the whole network's files
+        # In the order of `parameters`, which `finish` keeps.
+        self._names = [self._flat(f"network.{name}") for name, _ in network.named_parameters()]
 
     def forward(self, images: Tensor) -> FeatureMaps:
-        """The last map of each stride from 4 to the output stride; of the output stride also the
-        map before it, if that has the same stride.
+        """The maps whose `strides` this encoder declares.
 
-        images: (N, 3, H, W) float, normalized
+        images: (N, 3, H, W) float, normalized, H and W multiples of `divisor`
         """
-        return tuple(self.network(images))
+        if self.checkpointing and self._has_stages():
+            return channels_second(self.network, self._stage_by_stage(images))
+        return channels_second(self.network, self.network(images))
+
+    def _has_stages(self) -> bool:
+        """Whether timm runs the network's children one after the other."""
+        return hasattr(self.network, "return_layers")
+
+    def _stage_by_stage(self, images: Tensor) -> list[Tensor]:
+        network: Any = self.network
+        maps, features = [], images
+        for name, stage in network.items():
+            # What changes its input in place cannot be computed again.
+            learned = next(stage.parameters(), None) is not None
+            features = self.run(stage, features) if learned else stage(features)
+            if name in network.return_layers:
+                maps.append(features)
+        return maps
+
+    def prepare_checkpointing(self, config: EncoderConfig) -> None:
+        """Raises InputError when timm's network has no stages that can be computed again."""
+        if self._has_stages():
+            return
+        model: Any = getattr(self.network, "model", None)
+        option = config.option("checkpointing")
+        instead = InputError(
+            f"{option} is true, but {self.title} has no stages that can be computed again: use "
+            f"--set {option}=false"
+        )
+        # timm would move the statistics of batch normalization twice.
+        if model is None or any(isinstance(m, _BatchNorm) for m in self.modules()):
+            raise instead
+        try:
+            model.set_grad_checkpointing(True)
+        except (AttributeError, AssertionError):  # it has none, or refuses
+            raise instead from None
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        """The groups of timm's `group_matcher`; InputError for a network that has none."""
+        timm = require_extra("timm", needed_by=self.title)
+        with torch.device("meta"):
+            whole = timm.create_model(self.architecture)
+        if not hasattr(whole, "group_matcher"):
+            return super().layers()
+        groups = timm.models.group_parameters(whole, whole.group_matcher(), reverse=True)
+        number = {self._flat(f"network.{name}"): group for name, group in groups.items()}
+        if not set(self._names) <= set(number):
+            return super().layers()
+        layers: dict[int, list[nn.Parameter]] = {}
+        for name, parameter in zip(self._names, self.parameters(), strict=True):
+            layers.setdefault(number[name], []).append(parameter)
+        return [layers[group] for group in sorted(layers)]
 
     def entries(self, state: Mapping[str, object]) -> dict[str, object]:
         """The entries that this encoder has, under its own names, without those that only the whole
-        network has. With features_only, timm writes `stages_0` for the whole network's `stages.0`.
+        network has. With features_only, timm writes `stages_0` for the whole network's `stages.0`,
+        or puts `model.` before all names.
         """
-        own = {_flat(name.removeprefix("network.")): name for name in self.state_dict()}
+        own = {self._flat(name): name for name in self.state_dict()}
         return {
             own.get(_flat(name), name): value
             for name, value in state.items()
             if _flat(name) in own or name not in self.known_names
         }
+
+    def _flat(self, name: str) -> str:
+        """The whole network's name of a tensor of this encoder, flattened."""
+        inner = "network.model." if hasattr(self.network, "model") else "network."
+        return _flat(name.removeprefix(inner).removeprefix("network."))
 
     def finish(self) -> None:
         """Adapts the layers to this library; call it after the weights are loaded.
@@ -130,68 +197,45 @@ class TimmBackbone(Encoder):
         """
         _split_batch_norm(self.network)
         if not self._sizes_are_strides():
-            _pad(self.network)
+            pad(self.network)
         require(
             self._sizes_are_strides(),
             f"model.backbone {self.title} does not make feature maps at strides {self.strides} of "
-            f"an image of {_ODD_SIZE[1]}x{_ODD_SIZE[0]} pixels: choose another backbone",
+            "images of any size: choose another backbone",
         )
 
     def _described(self, what: str) -> Sequence[int]:
         info: Any = self.network.feature_info
         return getattr(info, what)()
 
-    @torch.no_grad()
     def _sizes_are_strides(self) -> bool:
-        """Whether each side of a map is the image's, divided by the stride and rounded."""
         training = self.training
         self.eval()
         try:
-            features = self(torch.zeros(1, 3, *_ODD_SIZE))
-        except Exception:  # each network raises its own kind for sizes that it cannot read
-            return False
+            return reads(self.network, self.channels, self.strides, divisor=self.divisor)
         finally:
             self.train(training)
-        expected = zip(features, self.channels, self.strides, strict=True)
-        return all(
-            feature.shape[1] == channels and _is_rounded(feature.shape[2:], stride)
-            for feature, channels, stride in expected
-        )
 
 
-def _taken(timm: ModuleType, name: str, output_stride: int) -> _Taken:
-    """Which maps of timm's network to use; InputError when they are not there."""
-    described: object = "none that can be used"
-    for options in ({"output_stride": output_stride}, {}):
-        try:
-            with torch.device("meta"):  # without memory: any snapshot can name a huge network
-                info = timm.create_model(name, features_only=True, **options).feature_info
-        except Exception:  # each network raises its own kind for unknown options
-            continue
-        described = strides = info.reduction()
-        if _LOW_STRIDE not in strides or output_stride not in strides[1:]:
-            continue
-        if not options and output_stride == 8:
-            continue  # shallow features only, which no published network is built on
-        places = {_last(strides, s) for s in strides if _LOW_STRIDE <= s <= output_stride}
-        deep = _last(strides, output_stride)
-        if strides[deep - 1] == output_stride:
-            places.add(deep - 1)
-        used = sorted(places)
-        return _Taken(
-            options, tuple(info.out_indices[p] for p in used), tuple(strides[p] for p in used)
-        )
-    raise InputError(
-        f"model.backbone {TIMM}{name} has feature maps at strides {described}; needed: "
-        f"{_LOW_STRIDE} and {output_stride}: choose another backbone, or model.output_stride=16"
+def _with_drop_path(timm: ModuleType, name: str, taken: Taken, config: EncoderConfig) -> Taken:
+    """The same with timm's drop path; InputError when the network has none."""
+    options = {**taken.options, "drop_path_rate": config.drop_path}
+    option = config.option("drop_path")
+    try:
+        with torch.device("meta"):
+            network = timm.create_model(name, features_only=True, **options)
+        paths = [m for m in network.modules() if type(m).__name__ == "DropPath"]
+    except Exception:  # each network raises its own kind for unknown options
+        paths = []
+    require(
+        bool(paths) or config.drop_path == 0,
+        f"{option} is {config.drop_path}, but {name} of timm cannot leave out paths: use --set "
+        f"{option}=none",
     )
+    return taken._replace(options=options if paths else taken.options)
 
 
-def _last(strides: Sequence[int], stride: int) -> int:
-    return len(strides) - 1 - list(reversed(strides)).index(stride)
-
-
-def _create(timm: ModuleType, name: str, taken: _Taken, *, pretrained: bool = False) -> nn.Module:
+def _create(timm: ModuleType, name: str, taken: Taken, *, pretrained: bool = False) -> nn.Module:
     network: nn.Module = timm.create_model(
         name,
         pretrained=pretrained,
@@ -202,10 +246,10 @@ def _create(timm: ModuleType, name: str, taken: _Taken, *, pretrained: bool = Fa
     return network
 
 
-def _pretrained(timm: ModuleType, name: str, taken: _Taken) -> nn.Module:
+def _pretrained(timm: ModuleType, name: str, taken: Taken, config: EncoderConfig) -> nn.Module:
     """The network with timm's weights; InputError when there are none or the download fails."""
     published = timm.get_pretrained_cfg(name)
-    instead = "use --set model.backbone_weights=none, or the path of a file"
+    instead = f"use --set {config.option('weights')}=none, or the path of a file"
     require(published.has_weights, f"timm has no weights of {name}: {instead}")
     try:
         return _create(timm, name, taken, pretrained=True)
@@ -215,12 +259,6 @@ def _pretrained(timm: ModuleType, name: str, taken: _Taken) -> nn.Module:
             f"the weights of {name} could not be downloaded from {where} ({reason(error)}): "
             f"{instead}"
         ) from error
-
-
-def _is_rounded(size: torch.Size, stride: int) -> bool:
-    """Whether features of that size are those of an image of _ODD_SIZE, rounded either way."""
-    exact = [side / stride for side in _ODD_SIZE]
-    return all(side in (math.floor(e), math.ceil(e)) for side, e in zip(size, exact, strict=True))
 
 
 def _flat(name: str) -> str:
@@ -248,17 +286,3 @@ def _plain(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
     )
     plain.load_state_dict({name: norm.state_dict()[name] for name in plain.state_dict()})
     return plain
-
-
-def _pad(network: nn.Module) -> None:
-    """Pads overlapping convolutions and pooling that have no padding, so that no edge is lost.
-
-    timm's other kinds of layers have their own padding and are not changed.
-    """
-    for layer in network.modules():
-        if type(layer) is nn.Conv2d and layer.padding == (0, 0):
-            (height, width), (down, right) = layer.kernel_size, layer.dilation
-            if height > layer.stride[0] or width > layer.stride[1]:
-                layer.padding = (down * (height // 2), right * (width // 2))
-        elif type(layer) is nn.MaxPool2d and (layer.kernel_size, layer.padding) == (3, 0):
-            layer.padding = 0 if layer.ceil_mode else 1
