@@ -202,6 +202,19 @@ def test_sizes_that_do_not_fit_are_padded(size: tuple[int, int]) -> None:
     assert student.eval()(images).logits.shape[2:] == size
 
 
+def test_a_detail_of_images_that_patches_do_not_divide() -> None:
+    """HRDA pads to whole details; what is learned of a detail ends with the image."""
+    config = EncoderDecoderConfig(
+        encoder=EncoderConfig(name="dinov2_vits14", weights="none"),
+        decoder=LinearConfig(),
+        hrda=HrdaConfig(crop=84),
+    )
+    output = config.build(5)(torch.rand(1, 3, 60, 75))
+    assert output.logits.shape == (1, 5, 60, 75)
+    labels = torch.zeros(1, 60, 75, dtype=torch.long)
+    segmentation_loss(output, labels).backward()
+
+
 @pytest.mark.parametrize("name", decoder_configs())
 def test_any_decoder(name: str) -> None:
     student = network(replace(SMALL, decoder=decoder_configs()[name](), hrda=HrdaConfig(crop=64)))

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from recipes import recipe_image, recipe_weight
 from uda.models.encoders import mit_weights
 from uda.models.encoders.base import IMAGENET, EncoderConfig
-from uda.models.encoders.mit import SIZES, DropPath, MixTransformer, build
+from uda.models.encoders.drop_path import DropPath
+from uda.models.encoders.mit import SIZES, MixTransformer, build
 from uda.models.segmenter import disable_dropout
 from uda.utilities.errors import InputError
 

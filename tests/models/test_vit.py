@@ -16,7 +16,8 @@ from uda.models.decoders.linear import LinearConfig
 from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.encoders.base import IMAGENET, EncoderConfig
 from uda.models.encoders.registry import build_encoder
-from uda.models.encoders.vit import DropPath, VisionTransformer, VitSize, vit_in
+from uda.models.encoders.drop_path import DropPath
+from uda.models.encoders.vit import VisionTransformer, VitSize, vit_in
 from uda.models.encoders.vit_dinov2 import DinoV2
 from uda.models.encoders.vit_dinov3 import DinoV3
 from uda.models.segmenter import disable_dropout
@@ -198,7 +199,7 @@ def test_the_backward_pass_computes_the_same_again(kind: Kind) -> None:
 @both
 def test_a_step_leaves_out_branches_and_nothing_else_does(kind: Kind) -> None:
     network = tiny(kind, drop_path=0.6)
-    rates = [m.probability for m in network.modules() if isinstance(m, DropPath)]
+    rates = [m.rate for m in network.modules() if isinstance(m, DropPath)]
     assert rates == pytest.approx([0, 0.2, 0.4, 0.6])
     images = images_of(network, 2, 3).expand(4, -1, -1, -1)
     evaluated = network(images)[-1]

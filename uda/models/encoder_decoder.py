@@ -155,7 +155,8 @@ class EncoderDecoder(Segmenter):
         self.auxiliary = auxiliary
         self.auxiliary_map = config.auxiliary_map
         self.hrda = hrda
-        self.divisor = encoder.divisor
+        # HRDA pads images itself, to whole details.
+        self.divisor = encoder.divisor if hrda is None else 1
         self.input_scale = config.input_scale
         self.num_classes = num_classes
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uda.models.encoders.base import Encoder, EncoderConfig, EncoderFamily, FeatureMaps
+from uda.models.encoders.drop_path import DropPath, rates
 from uda.models.encoders.mit_weights import from_transformers, load_hub
 from uda.models.encoders.weights import load_file
 from uda.utilities.errors import InputError, require
@@ -41,28 +42,6 @@ SIZES = {
     "mit_b4": _Size(_WIDE, (3, 8, 27, 3)),
     "mit_b5": _Size(_WIDE, (3, 6, 40, 3)),
 }
-
-
-class DropPath(nn.Module):
-    """Drops a residual branch of a sample with probability `rate` and divides those that stay by
-    1 - rate, in training mode only.
-
-    Source: Huang et al., "Deep Networks with Stochastic Depth", ECCV 2016, arXiv 1603.09382.
-    """
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, branch: Tensor) -> Tensor:
-        """branch: (N, ...) float; one draw for each of the N."""
-        if not self.training or self.rate == 0:
-            return branch
-        stays = branch.new_empty(len(branch), *(1,) * (branch.ndim - 1)).bernoulli_(1 - self.rate)
-        return branch * stays / (1 - self.rate)
-
-    def extra_repr(self) -> str:
-        return f"rate={self.rate:g}"
 
 
 class _PatchEmbedding(nn.Module):
@@ -161,8 +140,7 @@ class MixTransformer(Encoder):
         size = SIZES[name]
         self.title = f"MiT-{name.removeprefix('mit_').upper()}"
         self.channels, self.strides = size.channels, _STRIDES
-        count = sum(size.depths)
-        rates = iter([drop_path * index / (count - 1) for index in range(count)])
+        of_blocks = iter(rates(drop_path, sum(size.depths)))
         for stage, depth in enumerate(size.depths):
             channels = size.channels[stage]
             before = 3 if stage == 0 else size.channels[stage - 1]
@@ -173,7 +151,7 @@ class MixTransformer(Encoder):
             self.add_module(f"patch_embed{stage + 1}", embed)
             self.add_module(
                 f"block{stage + 1}",
-                nn.ModuleList([block(drop_path=next(rates)) for _ in range(depth)]),
+                nn.ModuleList([block(drop_path=next(of_blocks)) for _ in range(depth)]),
             )
             self.add_module(f"norm{stage + 1}", nn.LayerNorm(channels, eps=_EPS))
         self.apply(_initialize)

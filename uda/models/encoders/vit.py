@@ -1,7 +1,7 @@
 """Plain vision transformers: what DINOv2's and DINOv3's have in common.
 
 Source: Dosovitskiy et al., ICLR 2021, arXiv 2010.11929; LayerScale is of Touvron et al., ICCV 2021,
-arXiv 2103.17239, drop path of Huang et al., ECCV 2016, arXiv 1603.09382.
+arXiv 2103.17239.
 """
 
 from abc import abstractmethod
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uda.models.encoders.base import Encoder, EncoderConfig, FeatureMaps
+from uda.models.encoders.drop_path import DropPath, rates
 from uda.models.encoders.weights import load_file
 from uda.utilities.errors import require
 
@@ -61,10 +62,7 @@ class VisionTransformer(Encoder):
         self.patch_embed = nn.ModuleDict(
             {"proj": nn.Conv2d(3, size.channels, self.patch, stride=self.patch)}
         )
-        last = size.blocks - 1
-        self.blocks = nn.ModuleList(
-            [self._block(drop_path * number / last) for number in range(size.blocks)]
-        )
+        self.blocks = nn.ModuleList(map(self._block, rates(drop_path, size.blocks)))
         self.norm = nn.LayerNorm(size.channels, eps=self.norm_eps)
 
     def _block(self, drop_path: float) -> "Block":
@@ -265,19 +263,3 @@ class LayerScale(nn.Module):
 
     def forward(self, branch: Tensor) -> Tensor:
         return branch * self.gamma
-
-
-class DropPath(nn.Module):
-    """In training, zeroes a residual branch of an image with a probability, and scales the others,
-    so that the expectation stays."""
-
-    def __init__(self, probability: float) -> None:
-        super().__init__()
-        self.probability = probability
-
-    def forward(self, branch: Tensor) -> Tensor:
-        if not self.training or self.probability == 0:
-            return branch
-        kept = 1 - self.probability
-        shape = (len(branch),) + (1,) * (branch.ndim - 1)
-        return branch * branch.new_empty(shape).bernoulli_(kept).div_(kept)
