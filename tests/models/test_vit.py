@@ -15,8 +15,8 @@ from recipes import recipe_image, recipe_weight
 from uda.models.decoders.linear import LinearConfig
 from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.encoders.base import IMAGENET, EncoderConfig
-from uda.models.encoders.registry import build_encoder
 from uda.models.encoders.drop_path import DropPath
+from uda.models.encoders.registry import build_encoder
 from uda.models.encoders.vit import VisionTransformer, VitSize, vit_in
 from uda.models.encoders.vit_dinov2 import DinoV2
 from uda.models.encoders.vit_dinov3 import DinoV3
