@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 
 from uda.utilities.errors import InputError
+from uda.utilities.extras import MissingPackageError
+from uda.utilities.safetensors_files import is_safetensors, read_safetensors
 from uda.utilities.weight_files import reason
 
 _ZIP = b"PK\x03\x04"
@@ -56,14 +58,18 @@ def recover_tensors(path: Path) -> tuple[object, list[str]]:
     kept. Raises InputError when the file cannot be read so.
     """
     try:
+        if is_safetensors(path):  # holds nothing else
+            return read_safetensors(path), []
         with path.open("rb") as file:
             archived = file.read(len(_ZIP)) == _ZIP
             file.seek(0)
             return _read_archive(file) if archived else _read_legacy(file)
+    except MissingPackageError:
+        raise
     except Exception as error:  # what is wrong with the file decides where reading it ends
         raise InputError(
             f"the tensors of {path} cannot be recovered ({reason(error)}): give a whole file that "
-            "torch.save wrote"
+            "torch.save or safetensors wrote"
         ) from None
 
 

@@ -232,6 +232,7 @@ def load(
     snapshot = Snapshot(
         **{field: values[field] for field in _FIELDS} | {"label_space": space},
         code=values.get("code"),
+        report={"only network": values["weights"]} if "weights" in values else {},
     )
     if code is not None:
         _add_code(snapshot, path, code)

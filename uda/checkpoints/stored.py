@@ -64,6 +64,7 @@ class Stored(TypedDict):
     training: NotRequired[_Training]  # of resume.pth
     samples: NotRequired[str]  # of resume.pth
     unfinished: NotRequired[bool]  # of resume.pth
+    weights: NotRequired[str]  # of files of safetensors: which of a run's networks is "student"
     code: NotRequired[StoredCode | None]  # of runs with classes from a user's file
 
 

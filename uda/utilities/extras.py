@@ -12,9 +12,15 @@ Extra = Literal["timm", "smp", "transformers", "hub", "onnx", "safetensors"]
 _PACKAGES: dict[str, str] = {"smp": "segmentation_models_pytorch", "hub": "huggingface_hub"}
 
 
+class MissingPackageError(InputError):
+    """A package that only some things need is not there."""
+
+
 def require_extra(extra: Extra, *, needed_by: str, package: str = "") -> ModuleType:
-    """The package of an optional extra, or another `package` that it brings; InputError, with the
-    command that installs it, when it is missing or cannot be imported.
+    """The package of an optional extra, or another `package` that it brings.
+
+    Raises MissingPackageError, with the command that installs it, when it is missing or cannot be
+    imported.
 
     needed_by: what needs it, in words, e.g. "a backbone of timm"
     """
@@ -26,7 +32,7 @@ def require_extra(extra: Extra, *, needed_by: str, package: str = "") -> ModuleT
             package, fault = error.name or package, "is not installed"
         else:
             fault = f"cannot be imported ({shortened(' '.join(str(error).split()), 200)})"
-        raise InputError(
+        raise MissingPackageError(
             f"{needed_by} needs the package {package}, which {fault}: "
             f"pip install 'uda[{extra}]', or pip install --editable '.[{extra}]' in a checkout"
         ) from None

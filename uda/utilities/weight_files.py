@@ -1,4 +1,4 @@
-"""Files of torch.save, read without running code; and their digests."""
+"""Files of torch.save and of safetensors, read without running code; and their digests."""
 
 import hashlib
 import pickle
@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from uda.utilities.errors import InputError, require, tally
+from uda.utilities.extras import MissingPackageError
+from uda.utilities.safetensors_files import is_safetensors, read_safetensors
 from uda.utilities.schema import is_real
 
 # How torch words what it will not build: a class or function, by name.
@@ -28,7 +30,8 @@ class UnsafeFileError(InputError):
 
 
 def read_weights(path: Path, *, expected: str, instead: str) -> object:
-    """What `torch.save` wrote, on the CPU. No code of the file is run.
+    """What `torch.save` wrote, on the CPU, or `read_safetensors` returns. No code of the file is
+    run.
 
     Raises InputError when the file is missing, naming what is `expected`, or cannot be read; and
     UnsafeFileError, saying what to do `instead`, when it could run code.
@@ -37,7 +40,11 @@ def read_weights(path: Path, *, expected: str, instead: str) -> object:
         raise InputError(f"{path} is a device or a pipe, not a file: give {expected}")
     try:
         with warnings.catch_warnings(action="ignore"):  # torch comments on files of other tools
+            if is_safetensors(path):
+                return read_safetensors(path)
             return torch.load(path, map_location="cpu", weights_only=True)
+    except MissingPackageError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; expected {expected}") from None
     except pickle.UnpicklingError as error:
