@@ -66,7 +66,7 @@ def test_others_read_tensors_and_facts(snapshot: Path, tmp_path: Path) -> None:
 
 def test_plain_values_come_back_as_they_were(tmp_path: Path) -> None:
     value = {"a": (1, [2.5, (None,)], "x"), "b": {1: 2, (3, 4): "c"}, "list": [], "pairs": 1}
-    odd = {"list": [1]}, {"pairs": [(1, 2)]}, {"pairs": {"list": (1,)}}, {}
+    odd: object = {"list": [1]}, {"pairs": [(1, 2)]}, {"pairs": {"list": (1,)}}, {}
     with (tmp_path / "a.safetensors").open("wb") as file:
         write_safetensors(file, {"t": torch.ones(2)}, {"format": "f", "value": value, "odd": odd})
     found = read_safetensors(tmp_path / "a.safetensors")
