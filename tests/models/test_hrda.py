@@ -211,6 +211,8 @@ def test_a_detail_of_images_that_patches_do_not_divide() -> None:
     )
     output = config.build(5)(torch.rand(1, 3, 60, 75))
     assert output.logits.shape == (1, 5, 60, 75)
+    assert output.detail_box is not None
+    assert output.detail_box.tolist() == [0, 60, 0, 75]
     labels = torch.zeros(1, 60, 75, dtype=torch.long)
     segmentation_loss(output, labels).backward()
 
