@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from uda.checkpoints.formats.base import Entries, ForeignFormat, known_formats
+from uda.checkpoints.formats.base import Entries, ForeignFormat, any_begins, known_formats
 from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.segmenter import ModelConfig
 from uda.utilities.errors import InputError
@@ -100,17 +100,19 @@ def split(entries: Entries, foreign: ForeignFormat) -> Parts:
     """The networks in a file of that format. What belongs to none of them is left with the student,
     whose network will not know it."""
     own = foreign.networks
-    if own is None or not any(name.startswith((own.student, own.teacher)) for name in entries):
+    if own is None or not any_begins(entries, (own.student, own.teacher)):
         return Parts(dict(entries), None, {})
+    second = own.or_teacher and not any_begins(entries, (own.teacher,))
+    prefix = own.or_teacher if second else own.teacher
     student: dict[str, object] = {}
     teacher: dict[str, object] = {}
     others: dict[str, int] = {}
     for name, value in entries.items():
-        other = next((words for prefix, words in own.others.items() if name.startswith(prefix)), "")
-        if other:
+        other = next((words for begin, words in own.others.items() if name.startswith(begin)), "")
+        if name.startswith(prefix):
+            teacher[name.removeprefix(prefix)] = value
+        elif other:
             others[other] = others.get(other, 0) + 1
-        elif name.startswith(own.teacher):
-            teacher[name.removeprefix(own.teacher)] = value
         else:
             student[name.removeprefix(own.student)] = value
     return Parts(student, teacher or None, others)

@@ -124,6 +124,8 @@ PROTOCOLS = {
     "daformer": Protocol(input_size=_HALF, keep_ratio=True, interpolation="bilinear_no_antialias"),
     # lhoyer/HRDA, lhoyer/MIC: 3 windows of an image of Cityscapes, 6 of one of ACDC.
     "hrda": Protocol(window=(1024, 1024), overlap=0.5),
+    # NVlabs/SegFormer and mmsegmentation's SegFormer on Cityscapes: windows that share a quarter.
+    "segformer": Protocol(window=(1024, 1024), overlap=0.25),
     # tue-mps/vfm-uda: a short side of 1024, as the box is eight times as long.
     "vfm_uda": Protocol(
         input_size=(1024, 8192),

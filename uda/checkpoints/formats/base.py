@@ -27,6 +27,7 @@ class Networks:
 
     student: str
     teacher: str
+    or_teacher: str = ""  # of files without the former
     others: Mapping[str, str]  # not read: how their names begin, and what they are in words
 
 
@@ -79,11 +80,11 @@ class ForeignFormat:
     def may_be(self, entries: Entries) -> bool:
         """Whether the file has one of the `marks`."""
         heads = (n for n, own in self.prefixes.items() if n and not own.startswith("backbone."))
-        return _any_begins(entries, self.marks or tuple(heads))
+        return any_begins(entries, self.marks or tuple(heads))
 
     def has_names_of(self, entries: Entries) -> bool:
         """Whether one of the names is as the backbone's or those of heads are."""
-        return _any_begins(entries, tuple(filter(None, self.prefixes)))
+        return any_begins(entries, tuple(filter(None, self.prefixes)))
 
     @property
     def backbone_is_bare(self) -> bool:
@@ -133,7 +134,8 @@ def resnet_of(entries: Entries, prefix: str = "") -> BackboneName:
     return "resnet18"
 
 
-def _any_begins(entries: Entries, beginnings: tuple[str, ...]) -> bool:
+def any_begins(entries: Entries, beginnings: tuple[str, ...]) -> bool:
+    """Whether one of the names begins so."""
     return any(name.startswith(beginnings) for name in entries)
 
 
@@ -146,5 +148,5 @@ def _exchange(name: str, prefixes: Mapping[str, str]) -> str | None:
 
 
 def _in_words(encoder: str) -> str:
-    """Such as "ResNet-101" for resnet101; other names as they are."""
-    return re.sub(r"^resnet(\d+)", r"ResNet-\1", encoder)
+    """Such as "ResNet-101" for resnet101 and "MiT-B5" for mit_b5; other names as they are."""
+    return re.sub(r"^mit_b(\d)", r"MiT-B\1", re.sub(r"^resnet(\d+)", r"ResNet-\1", encoder))
