@@ -36,6 +36,7 @@ WORDS = {
     "dacs": "input 1024x512, bilinear; scale 1; no flip; logits upsampled; corners aligned",
     "daformer": "input 1024x512, shape kept, bilinear without antialiasing; scale 1; no flip",
     "hrda": "input as stored; scale 1; no flip; windows of 1024x1024 with overlap 0.5",
+    "segformer": "input as stored; scale 1; no flip; windows of 1024x1024 with overlap 0.25",
     "vfm_uda": "input 8192x1024, shape kept, bilinear; scale 1; no flip; windows of probabilities "
     "of 1024x1024 with overlap 0.5",
     "clothing_segmentation": "input 256x256, nearest; scale 1; no flip",
