@@ -144,12 +144,12 @@ class VisionTransformer(Encoder):
         }
 
     def initialize(self) -> None:
-        """Draws weights from a normal distribution of deviation 0.02, cut at two; biases are 0."""
+        """Draws weights from a normal distribution of deviation 0.02; biases are 0."""
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
             elif parameter.ndim > 1:
-                nn.init.trunc_normal_(parameter, std=0.02, a=-0.04, b=0.04)
+                nn.init.normal_(parameter, std=0.02)
 
     def load(self, config: EncoderConfig) -> None:
         """Fills the network from the file that `config.weights` names, unless it is "none".
