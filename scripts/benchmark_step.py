@@ -205,7 +205,7 @@ def measure_round(experiment: Experiment, way: Way, device: torch.device, starte
         return time.monotonic()
 
     run, batch = start(experiment, way, device), synthetic_batch(experiment)
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     step(run, batch)
     first_step = clock() - started
     step(run, batch)  # the optimizers have made their averages, and memory has been had once
@@ -231,10 +231,10 @@ def _peak_memory(device: torch.device, before: int) -> int:
     """The most bytes held so far: of the device, weights included; of a host, beyond `before`."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return _resident("VmHWM") - before
+    return resident("VmHWM") - before
 
 
-def _resident(name: str) -> int:
+def resident(name: str) -> int:
     """Resident bytes of this process, "VmRSS" now or "VmHWM" at most.
 
     Not getrusage: its maximum begins with that of the process that started this one.
