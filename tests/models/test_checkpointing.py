@@ -98,7 +98,7 @@ def stages_of(network: EncoderDecoder) -> list[nn.Module]:
     if isinstance(backbone, VisionTransformer):
         return [backbone.get_submodule(f"blocks.{number}") for number in (0, 3, 6, 9)]
     assert isinstance(backbone, MixTransformer)
-    return [backbone.get_submodule(f"patch_embed{stage}") for stage in (1, 2, 3, 4)]
+    return [backbone.get_submodule(f"block{stage}.0") for stage in (1, 2, 3, 4)]
 
 
 @pytest.mark.parametrize("name", ENCODERS)

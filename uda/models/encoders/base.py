@@ -58,7 +58,7 @@ class EncoderConfig:
     # MiT: epsilon of the normalization after patch embeddings and in the reduced attention. None:
     # 1e-5, as in SegFormer's code; mmsegmentation has 1e-6.
     patch_norm_eps: float | None = None
-    # Each stage is computed again in the backward pass: less memory, more time.
+    # Each block or stage is computed again in the backward pass: less memory, more time.
     checkpointing: bool = False
 
     def option(self, field: str) -> str:

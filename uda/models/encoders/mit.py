@@ -171,14 +171,14 @@ class MixTransformer(Encoder):
         )
         maps = [images]
         for stage in range(len(self.channels)):
-            maps.append(self.run(partial(self._stage, stage), maps[-1]))
+            maps.append(self._stage(stage, maps[-1]))
         return tuple(maps[1:])
 
     def _stage(self, stage: int, images: Tensor) -> Tensor:
         embed, blocks, norm = self._modules_of(stage)
         tokens, size = embed(images)
         for block in blocks:
-            tokens = block(tokens, size)
+            tokens = self.run(block, tokens, size)
         return _image(norm(tokens), size)
 
     def _modules_of(self, stage: int) -> tuple[nn.Module, nn.ModuleList, nn.Module]:

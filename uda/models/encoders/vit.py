@@ -100,17 +100,12 @@ class VisionTransformer(Encoder):
                 f"of {self.patch}"
             )
         tokens, rotation = self.embed(images)
-        quarters = []
-        for number in range(_MAPS):
-            tokens = self.run(self._quarter, number, tokens, rotation)
-            quarters.append(tokens)
-        return quarters
-
-    def _quarter(self, number: int, tokens: Tensor, rotation: Rotation | None) -> Tensor:
+        outputs = []
+        for block in self.blocks:
+            tokens = self.run(block, tokens, rotation)
+            outputs.append(tokens)
         count = len(self.blocks) // _MAPS
-        for block in list(self.blocks)[number * count : (number + 1) * count]:
-            tokens = block(tokens, rotation)
-        return tokens
+        return outputs[count - 1 :: count]
 
     def patches(self, images: Tensor) -> Tensor:
         """(N, patches, D), row by row, from images (N, 3, H, W)."""
