@@ -65,7 +65,7 @@ ENCODERS = {
 def test_every_decoder_reads_the_maps_of_every_encoder(encoder: str, name: str) -> None:
     config = EncoderDecoderConfig(encoder=ENCODERS[encoder], decoder=narrow_decoder(name))
     if name == "deeplabv3plus" and encoder == "dinov2":
-        fitting = "aspp or .*daformer or .*upernet or .*vfm_uda"
+        fitting = "aspp, or daformer, .*upernet, vfm_uda"
         with pytest.raises(
             InputError, match=rf"a finer one, .* --set model.decoder.name={fitting}"
         ):
@@ -137,7 +137,7 @@ def test_a_snapshot_with_an_unknown_decoder_is_refused(changes: dict[str, Any], 
         (
             replace(TINY, auxiliary=DeepLabV3PlusDecoderConfig()),
             r"model.auxiliary.name=deeplabv3plus cannot decode the feature maps of resnet18 of "
-            r"width 8 \(strides 16\): .* these can: --set model.auxiliary.name=aspp or .*fcn",
+            r"width 8 \(strides 16\): .* these fit: --set model.auxiliary.name=aspp, or .*fcn",
         ),
         (replace(TINY, input_scaling="none"), "statistics, min_max"),  # type: ignore[arg-type]
     ],

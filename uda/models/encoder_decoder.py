@@ -101,14 +101,13 @@ class EncoderDecoderConfig(ModelConfig):
         try:
             config.check(maps)
         except InputError as error:
-            others = " or ".join(
-                f"--set model.{place}.name={name}" for name in fitting_decoders(maps)
-            )
+            first, *others = fitting_decoders(maps)
             title = f"the feature maps of {encoder.title} (strides {_listed(maps.strides)})"
             raise InputError(
                 f"model.{place}.name={decoder_name(config)} cannot decode {title}: "
-                f"{str(error).replace('model.decoder', f'model.{place}')}; with default settings "
-                f"these can: {others}"
+                f"{str(error).replace('model.decoder', f'model.{place}')}; with "
+                f"default settings these fit: --set model.{place}.name={first}, or "
+                f"{', '.join(others)}"
             ) from None
         return config.build(maps, num_classes=num_classes, dropout=self.dropout)
 
