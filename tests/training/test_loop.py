@@ -26,8 +26,13 @@ from uda.augmentation.jitter import JitterConfig
 from uda.checkpoints.snapshots import load, read
 from uda.evaluation.metrics import Scores
 from uda.experiment import Experiment
+from uda.models.decoders.daformer import DAFormerConfig
+from uda.models.encoder_decoder import EncoderDecoderConfig
+from uda.models.encoders.base import EncoderConfig
+from uda.models.hrda import HrdaConfig
 from uda.objectives.class_mix import ClassMixConfig
 from uda.objectives.cut_mix import CutMixConfig
+from uda.objectives.supervised import SupervisedConfig
 from uda.optim.teacher import TeacherConfig
 from uda.training.loop import train
 from uda.training.step import train_step
@@ -42,10 +47,23 @@ def everything(toy_root: Path) -> Experiment:
     return experiment
 
 
+def details(toy_root: Path) -> Experiment:
+    """Class mix of a network that looks at a random detail of each view."""
+    experiment = tiny_preset("toy_class_mix", toy_root, steps=4)
+    experiment.objectives["supervised"] = SupervisedConfig(auxiliary_weight=0.0)
+    experiment.model = EncoderDecoderConfig(
+        encoder=EncoderConfig(name="resnet18", weights="none", width=8),
+        decoder=DAFormerConfig(channels=8, fusion="conv1"),
+        hrda=HrdaConfig(crop=64, attention=DAFormerConfig(channels=8, fusion="conv1")),
+    )
+    return experiment
+
+
 EXPERIMENTS: dict[str, Callable[[Path], Experiment]] = {
     "everything": everything,
     "class_mix": lambda root: tiny_preset("toy_class_mix", root, steps=4),
     "cut_mix": lambda root: tiny_preset("gc_640x360_b2_cut_mix", root, steps=4),
+    "details": details,
     "oracle": lambda root: tiny_preset("cityscapes_seg", root, steps=4),
 }
 
