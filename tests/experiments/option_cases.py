@@ -238,6 +238,7 @@ def with_decoder(config: type[DecoderConfig], root: Path) -> Experiment:
         encoder=EncoderConfig(name="resnet18", weights="none", width=8, output_stride=8),
         decoder=decoder,
     )
+    experiment.objectives["supervised"] = SupervisedConfig(auxiliary_weight=0.0)
     return experiment
 
 

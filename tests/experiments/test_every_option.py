@@ -82,6 +82,12 @@ SAME_BITS = {
 OPTIONS = [option for name, case in CASES.items() for option in options_of(name, case)]
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_a_case_is_accepted_before_an_option_changes(case: str, root: Path) -> None:
+    """Otherwise each of its options would seem to be refused."""
+    validate(CASES[case].build(root))
+
+
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: f"{option.case}-{option.path}")
 def test_every_option_matters_or_is_refused(option: Option, root: Path, tmp_path: Path) -> None:
     if option.path in SAME_BITS:
