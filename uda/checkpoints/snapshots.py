@@ -18,18 +18,28 @@ from uda.checkpoints.foreign import (
     label_space_of,
     read_foreign,
 )
+from uda.checkpoints.hugging_face import is_hugging_face, read_folder
 from uda.checkpoints.recovery import recover_tensors
-from uda.checkpoints.stored import FORMAT, complete, is_ours, plain_label_space, stored_space
+from uda.checkpoints.stored import (
+    FORMAT,
+    complete,
+    is_ours,
+    plain_experiment,
+    plain_label_space,
+    stored_space,
+)
 from uda.data.config import DataConfig
 from uda.data.registry import scored_dataset
 from uda.evaluation.evaluate import EvaluationConfig
 from uda.labels.spaces import LabelSpace
 from uda.models.decoders.base import DecoderConfig
+from uda.models.from_files.hugging_face import HuggingFaceConfig
 from uda.models.registry import model_from_plain
 from uda.models.segmenter import ModelConfig, Segmenter
 from uda.utilities.atomic_files import replacing
-from uda.utilities.config_tree import from_plain, to_plain
+from uda.utilities.config_tree import from_plain
 from uda.utilities.errors import InputError, require, shortened
+from uda.utilities.hub import downloaded, is_on_hub
 from uda.utilities.user_code import (
     StoredCode,
     UserCode,
@@ -83,6 +93,7 @@ class Snapshot:
         own: dict[str, type[Any]] = {
             str(n): self._code_for(str(n)).find(str(n), kind) for n, kind in kinds.items()
         }
+        own |= {HuggingFaceConfig.__name__: HuggingFaceConfig}  # from files only
         return model_from_plain(values, origin="snapshot", others=own)
 
     def _code_for(self, name: str) -> UserCode:
@@ -200,7 +211,7 @@ def load(
     code: Path | None = None,
 ) -> Snapshot:
     """The snapshot in a file of ours, or the network in one of the known foreign files, see
-    uda/checkpoints/formats. What `read` refuses is refused, and:
+    uda/checkpoints/formats, or in a folder, see `read_folder`. What `read` refuses is refused, and:
 
     a label space that this library does not know, or knows with other classes; what `read_foreign`
     refuses with the options `foreign`; such options for a file of ours; `code` for a file that
@@ -209,6 +220,12 @@ def load(
     With `recover`, the tensors are also taken out of a file that holds what could run code. `code`:
     the user's file with the network's class; it is run.
     """
+    if is_on_hub(path):
+        path = downloaded(path)
+    if is_hugging_face(path):
+        given = [*(foreign.given if foreign is not None else []), *(["--code"] if code else [])]
+        require(not given, f"{', '.join(given)}: {path} is a folder, which says it all: omit it")
+        return Snapshot(**read_folder(path), step=0, scores=None, versions={}, teacher=None)
     dropped: list[str] = []
     try:
         content = _content(path)
@@ -260,19 +277,14 @@ def _from_foreign(content: object, path: Path, options: ForeignOptions | None) -
     if foreign is None:
         raise InputError(f"{path} {_NOT_OURS}; {describe_unknown(content, str(path))}")
     space = label_space_of(foreign, path)
-    dataset = scored_dataset(space).name
-    evaluation = EvaluationConfig.following(foreign.format.protocol, dataset=dataset)
-    experiment = {
-        "model": {"type": type(foreign.model).__name__} | to_plain(foreign.model),
-        "data": to_plain(DataConfig()),
-        "evaluation": to_plain(evaluation),
-    }
     lacking = foreign.randomly_initialized
     new = f"; {len(lacking)} tensors randomly initialized" if lacking else ""
     report = {"tensors": foreign.tensors, "networks": foreign.networks, "quirks": foreign.quirks}
     return Snapshot(
         preset=foreign.title,
-        experiment=experiment,
+        experiment=plain_experiment(
+            foreign.model, foreign.format.protocol, scored_dataset(space).name
+        ),
         label_space=space,
         supervision=foreign.format.supervision,
         initial_weights=identity(path) + new,

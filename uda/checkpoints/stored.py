@@ -7,9 +7,13 @@ from typing import Any, NotRequired, TypedDict, TypeGuard
 
 from torch import Tensor
 
+from uda.data.config import DataConfig
 from uda.data.registry import LABEL_SPACES
+from uda.evaluation.evaluate import EvaluationConfig
 from uda.labels.spaces import LabelSpace
+from uda.models.segmenter import ModelConfig
 from uda.optim.plateau import PlateauState
+from uda.utilities.config_tree import to_plain
 from uda.utilities.errors import InputError, require, shortened
 from uda.utilities.schema import Plain, fault
 from uda.utilities.user_code import StoredCode
@@ -79,6 +83,15 @@ def complete(content: dict[str, Any], path: Path) -> dict[str, Any]:
     wrong = fault(content, Stored) or fault(content["experiment"], _Experiment, "experiment")
     require(not wrong, f"{path} is damaged: {wrong}; give another snapshot of that run")
     return content
+
+
+def plain_experiment(model: ModelConfig, protocol: str, dataset: str) -> dict[str, Any]:
+    """As much of a preset as a network of another project has, as plain values."""
+    return {
+        "model": {"type": type(model).__name__} | to_plain(model),
+        "data": to_plain(DataConfig()),
+        "evaluation": to_plain(EvaluationConfig.following(protocol, dataset=dataset)),
+    }
 
 
 def plain_label_space(space: LabelSpace) -> dict[str, Any]:

@@ -157,7 +157,8 @@ def _facts(
         "classes": ", ".join(f"{number} {name}" for number, name in enumerate(space.classes)),
         "network": program.title,
     } | opened.facts
-    facts["snapshot"] = identity(snapshot)
+    if snapshot.exists():  # not only on the hub
+        facts["snapshot"] = identity(snapshot)
     plain = input_line(Protocol(heads=opened.config.heads))
     if (scored := input_line(opened.config)) != plain:
         facts["not in the file"] = f"how its protocol shows images to the network: {scored}"

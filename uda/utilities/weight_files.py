@@ -70,7 +70,11 @@ def reason(error: Exception) -> str:
 
 
 def sha256(path: Path) -> str:
-    """The file's SHA-256 in hexadecimal."""
+    """The file's SHA-256 in hexadecimal; of a folder, that of its files' names and SHA-256s."""
+    if path.is_dir():
+        files = sorted(inner for inner in path.iterdir() if inner.is_file())
+        listed = "".join(f"{sha256(inner)}  {inner.name}\n" for inner in files)
+        return hashlib.sha256(listed.encode(errors="surrogateescape")).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,0 +1,1 @@
+"""Networks that come with their files only: no preset names them."""
