@@ -153,7 +153,8 @@ def _normalization(values: Mapping[str, Any]) -> tuple[_Colors, _Colors]:
     )
     scale = factor / _BYTE  # of images in [0, 1]; 1 where bytes are divided by 255
     scale = 1.0 if abs(scale - 1) < 1e-6 else scale
-    assert mean is not None and std is not None
+    assert mean is not None
+    assert std is not None
     (m1, m2, m3), (s1, s2, s3) = mean, std
     return (m1 / scale, m2 / scale, m3 / scale), (s1 / scale, s2 / scale, s3 / scale)
 
