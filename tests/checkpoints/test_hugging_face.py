@@ -95,6 +95,11 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", connect)
 
 
+def segformer(**names: Any) -> Any:  # noqa: ANN401
+    own = transformers.SegformerConfig(decoder_hidden_size=32, **names)
+    return transformers.SegformerForSemanticSegmentation(own)
+
+
 def logits_of(network: Any, images: Tensor) -> Tensor:  # noqa: ANN401
     """Those of transformers; of Mask2Former the logarithm of the paper's scores."""
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
@@ -161,7 +166,7 @@ def test_older_files_of_weights_and_parts(folder: Path, tmp_path: Path) -> None:
         load(parts)
 
 
-def changed(folder: Path, copy: Path, file: str = "config.json", **values: object) -> Path:
+def changed(folder: Path, copy: Path, file: str = "config.json", **values: Any) -> Path:  # noqa: ANN401
     """A copy of the folder with other settings; `...` takes one out."""
     shutil.copytree(folder, copy, dirs_exist_ok=True)
     found = json.loads((folder / file).read_text()) | values
@@ -170,7 +175,7 @@ def changed(folder: Path, copy: Path, file: str = "config.json", **values: objec
     return copy
 
 
-HOSTILE: tuple[tuple[dict[str, object], str], ...] = (
+HOSTILE: tuple[tuple[dict[str, Any], str], ...] = (
     ({"auto_map": {"AutoConfig": "code.Own"}}, "'auto_map' is .* may make transformers run"),
     ({"backbone": "hf-hub:someone/backbone"}, "'backbone' is .* download or open"),
     ({"backbone": "/etc/passwd"}, "'backbone' is"),
@@ -195,7 +200,7 @@ HOSTILE: tuple[tuple[dict[str, object], str], ...] = (
 
 @pytest.mark.parametrize(("values", "complaint"), HOSTILE, ids=lambda v: str(v)[:40])
 def test_settings_lead_nowhere(
-    values: dict[str, object], complaint: str, folder: Path, tmp_path: Path
+    values: dict[str, Any], complaint: str, folder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=complaint) as refusal:
         load(changed(folder, tmp_path / "odd", **values))
@@ -203,7 +208,7 @@ def test_settings_lead_nowhere(
 
 
 def test_names_of_places_and_private_settings_are_not_read(folder: Path, tmp_path: Path) -> None:
-    values = {
+    values: dict[str, Any] = {
         "_name_or_path": "/etc", "name_or_path": "someone/else", "_commit_hash": "1",
         "_attn_implementation": "kernels-community/flash", "attn_implementation": "a/b",
         "torch_dtype": "float16", "num_labels": 7,
@@ -299,3 +304,27 @@ def test_the_hub_is_asked_only_by_name(monkeypatch: pytest.MonkeyPatch, folder: 
         with pytest.raises(InputError, match="give hf://OWNER/NAME"):
             uda.load(name)
     assert len(asked) == 2
+
+
+def test_segformer_is_our_mit_and_head(tmp_path: Path) -> None:
+    """Also from its file alone; with settings of its own, it is left to transformers."""
+    folder = tmp_path / "folder"
+    theirs = written(folder, segformer)
+    with torch.no_grad():  # as if trained: the order of maps and every norm count
+        for parameter in theirs.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    theirs.save_pretrained(folder)
+    snapshot = load(folder)
+    assert snapshot.preset == "transformers SegFormer on MiT-B0"
+    assert type(snapshot.model).__name__ == "EncoderDecoderConfig"
+    images = torch.rand(2, 3, 64, 96)
+    expected = logits_of(theirs, images)
+    with torch.no_grad():
+        found = snapshot.build().coarse(images).logits
+    assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
+    alone = load(folder / "model.safetensors")
+    assert alone.preset == snapshot.preset
+    names = [name for name in alone.student if name not in ("mean", "std")]
+    assert_same({n: alone.student[n] for n in names}, {n: snapshot.student[n] for n in names})
+    other = changed(folder, tmp_path / "other", strides=[2, 2, 2, 2])
+    assert load(other).preset == "segformer of transformers"

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
+from uda.checkpoints.foreign import ForeignOptions, read_foreign
 from uda.checkpoints.formats.base import NOT_IN_THE_FILE
+from uda.checkpoints.formats.transformers_segformer import computes_as_ours
 from uda.checkpoints.label_names import label_space_named
 from uda.checkpoints.stored import plain_experiment
 from uda.data.registry import LABEL_SPACES, scored_dataset
@@ -73,7 +76,7 @@ def _read(folder: Path) -> dict[str, Any]:
     known = space.name in LABEL_SPACES
     dataset = scored_dataset(space).name if known else space.name
     return {
-        "preset": network.model.title,
+        "preset": network.title,
         "experiment": plain_experiment(network.model, "native", dataset),
         "label_space": space,
         "supervision": NOT_IN_THE_FILE,
@@ -90,6 +93,7 @@ def _read(folder: Path) -> dict[str, Any]:
 class _Network(NamedTuple):
     model: ModelConfig
     state: dict[str, Tensor]  # of what it builds
+    title: str
     computed: str  # by whom, in words
 
 
@@ -100,9 +104,17 @@ def _network(
     colors: Normalization,
     text: str,
 ) -> _Network:
+    if values["model_type"] == "segformer" and computes_as_ours(values):
+        found = read_foreign(tensors, origin="", options=ForeignOptions(project="transformers"))
+        if found is not None and found.num_classes == space.num_classes and not colors.bgr:
+            state = found.state | {
+                "mean": torch.tensor(colors.mean).view(1, 3, 1, 1),
+                "std": torch.tensor(colors.std).view(1, 3, 1, 1),
+            }
+            return _Network(found.model, state, found.title, found.quirks)
     config = HuggingFaceConfig(settings=text, mean=colors.mean, std=colors.std, bgr=colors.bgr)
     state = with_tensors(config, tensors, space.num_classes)
-    return _Network(config, state, "computed by transformers")
+    return _Network(config, state, config.title, "computed by transformers")
 
 
 def class_names(values: Mapping[str, Any]) -> tuple[str, ...]:
