@@ -21,8 +21,8 @@ from uda.experiments import PRESETS
 NETWORK_OPTIONS = {
     "--restore-from", "--partial", "--ignore", "--project", "--output-stride", "--code",
     "--weights", "--data-root", "--dataset", "--protocol",
-    "--input-size",
-    "--scales", "--flip", "--window", "--overlap", "--adapt-bn", "--workers", "--device",
+    "--input-size", "--interpolation", "--scales", "--flip", "--window", "--overlap", "--adapt-bn",
+    "--workers", "--device",
 }  # fmt: skip
 OPTIONS = {
     "train_uda.py": {

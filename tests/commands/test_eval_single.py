@@ -114,6 +114,8 @@ def test_windows_slide_over_the_image(shell: Shell, trained: Trained) -> None:
     whole = written(shell, trained)
     windows = written(shell, trained, "--window", "64x32", "--overlap", "0.5")
     assert "windows of 64x32 with overlap 0.5" in windows["protocol"]
+    nearest = written(shell, trained, "--input-size", "64x32", "--interpolation", "nearest")
+    assert "input 64x32, nearest;" in nearest["protocol"]
     assert windows["pixel_accuracy"] != whole["pixel_accuracy"]
 
 
@@ -279,6 +281,7 @@ def test_an_export_refuses_what_it_would_ignore(
         (("--json", "nowhere/s.json"), "nowhere/s.json: give a file in a folder that exists"),
         (("--sets", "miou16"), "cityscapes19 has no set of classes 'miou16'; did you mean"),
         (("--boundary", "2"), "a boundary ratio of 2"),
+        (("--protocol", "native", "--interpolation", "nearest"), "but images are read as stored"),
         (("--overlap", "0.5"), "there is no protocol.window to overlap"),
         (("--protocol", "single", "--window", "64x64"), "supports neither a window nor padding"),
         (("--partial", "backbone"), "--partial"),

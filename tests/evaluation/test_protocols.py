@@ -94,6 +94,8 @@ def test_an_unknown_name_is_refused() -> None:
         (Protocol(label_size=(-1, 4)), r"p\.label_size is \(-1, 4\)"),
         (Protocol(window=(4, 4), overlap=1.0), r"p\.overlap is 1\.0; allowed: 0 up to, not"),
         (Protocol(keep_ratio=True), r"p\.keep_ratio is set, but there is no p\.input_size"),
+        (Protocol(interpolation="nearest"), r"p\.interpolation is 'nearest', but images are read"),
+        (Protocol(window_average="probabilities"), r"but there is no p\.window: set p\.window=H"),
         (Protocol(overlap=0.5), r"p\.overlap is 0\.5, but there is no p\.window"),
         (Protocol(window=(4, 4), upsample="logits"), r"supports neither a window nor padding"),
         (

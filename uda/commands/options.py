@@ -4,11 +4,12 @@ import argparse
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from uda.checkpoints.foreign import ForeignOptions
+from uda.data.transforms import Interpolation
 from uda.evaluation.boundaries import DEFAULT_RATIO
 from uda.evaluation.named_measures import MEASURES
 from uda.evaluation.protocols import PROTOCOLS
@@ -212,6 +213,9 @@ def _add_protocol(parser: _Parser) -> None:
     parser.add_argument("--protocol", choices=PROTOCOLS, help="default: the snapshot's")
     parser.add_argument("--input-size", metavar="WxH", type=size_from, help="resize images to this")
     parser.add_argument(
+        "--interpolation", choices=get_args(Interpolation), help="by which images are resized"
+    )
+    parser.add_argument(
         "--scales", metavar="S", type=positive, nargs="+", help="average over these input scales"
     )
     parser.add_argument("--flip", action="store_true", help="average over mirror images as well")
@@ -229,7 +233,7 @@ def network_from(
     """The network that the options of `add_network_options` ask for, see `open_network`."""
     changes: dict[str, Any] = {
         name: value
-        for name in ("input_size", "window", "overlap")
+        for name in ("input_size", "interpolation", "window", "overlap")
         if (value := getattr(arguments, name)) is not None
     }
     if arguments.scales is not None:

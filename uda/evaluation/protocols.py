@@ -65,6 +65,16 @@ class Protocol:
             f"{path}.overlap is {self.overlap}; allowed: 0 up to, not including, 1",
         )
         require(
+            self.interpolation == "bicubic" or "interpolation" not in self.idle(),
+            f"{path}.interpolation is {self.interpolation!r}, but images are read as stored: set "
+            f"{path}.input_size=HEIGHT,WIDTH or {path}.interpolation=bicubic",
+        )
+        require(
+            self.window is not None or self.window_average == "logits",
+            f"{path}.window_average is {self.window_average!r}, but there is no {path}.window: set "
+            f"{path}.window=HEIGHT,WIDTH or {path}.window_average=logits",
+        )
+        require(
             self.window is not None or self.overlap == 0,
             f"{path}.overlap is {self.overlap}, but there is no {path}.window to overlap: set "
             f"{path}.window=HEIGHT,WIDTH or {path}.overlap=0",
