@@ -31,7 +31,7 @@ def test_the_table() -> None:
     plain = Measured(encoder=3_000_000, heads=1_500_000, peak=3 * 2**29, step=2.04)
     saving = Measured(encoder=3_000_000, heads=1_500_000, peak=2**29, step=3.0)
     text = markdown({"a + b": (plain, saving)}, FACTS, size=512)
-    assert "2 images of 512x512" in text
+    assert "an image of 512x512" in text
     assert "(a kind; torch 2.0)" in text
     assert "| a + b | 4.5 | 3.0 | 1.50 | 2.0 | 0.50 | 3.0 |" in text
 
