@@ -1,5 +1,6 @@
 """Networks of timm with their own feature maps: strides, sizes, layers, drop path, files."""
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def encoder(name: str, **changes: Any) -> TimmBackbone:  # noqa: ANN401
         (MAMBA, PYRAMID, 1),
         ("mobilenetv4_conv_small", PYRAMID, 1),
         ("efficientnet_lite0", PYRAMID, 1),
-        ("sam2_hiera_tiny", PYRAMID, 32),
+        ("hiera_tiny_224", PYRAMID, 32),  # made for one size
         ("swin_tiny_patch4_window7_224", PYRAMID, 32),  # channels last, too
         (VIT, (16,) * 4, 16),
         ("shvit_s1", (16, 32, 64), 1),
@@ -137,6 +138,35 @@ def test_a_file_of_a_whole_vision_transformer_gives_its_features(tmp_path: Path)
     )
     for ours, theirs in zip(backbone(images), wanted, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_a_network_made_for_one_size_is_timms_for_another() -> None:
+    """With the weights that timm resizes for it."""
+    backbone = encoder("hiera_tiny_224", drop_path=0.9).eval()
+    theirs = timm.create_model("hiera_tiny_224", img_size=(64, 96), features_only=True).eval()
+    state = {name: t.clone() for name, t in backbone.network.state_dict().items()}
+    state["model.pos_embed"] = timm.layers.resample_abs_pos_embed(
+        state["model.pos_embed"], new_size=[16, 24], old_size=[56, 56], num_prefix_tokens=0
+    )
+    theirs.load_state_dict(state)
+    images = torch.rand(1, 3, 64, 96)
+    drawn = torch.get_rng_state()
+    for ours, wanted in zip(backbone(images), theirs(images), strict=True):
+        assert torch.allclose(ours, wanted, atol=1e-5)
+    # Layers for a new size are made without drawing anything: runs stay functions of their seed.
+    assert torch.equal(torch.get_rng_state(), drawn)
+    whole = torch.rand(1, 3, 224, 224)
+    for ours, wanted in zip(backbone(whole), backbone.network(whole), strict=True):
+        assert torch.equal(ours, wanted)
+    dropped = backbone.train()(images.expand(2, -1, -1, -1))[-1]
+    assert not torch.allclose(dropped[0], dropped[1])
+    disable_dropout(backbone)
+    assert torch.allclose(backbone(images)[-1], theirs(images)[-1], atol=1e-5)
+    # A teacher is a copy; its weights are its own.
+    copied = copy.deepcopy(backbone)
+    with torch.no_grad():
+        copied.network.get_parameter("model.pos_embed").add_(1)
+    assert not torch.allclose(copied(images)[-1], backbone(images)[-1])
 
 
 def test_a_network_of_one_size_is_refused() -> None:

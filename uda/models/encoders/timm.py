@@ -28,6 +28,7 @@ from uda.models.encoders.timm_maps import (
     reads,
     taken_to_stride,
 )
+from uda.models.encoders.timm_sizes import OtherSizes
 from uda.models.encoders.weights import load_file
 from uda.utilities.config_tree import suggest
 from uda.utilities.errors import InputError, require, shown
@@ -110,6 +111,9 @@ class TimmBackbone(Encoder):
         self.channels = tuple(self._described("channels"))
         self.strides = taken.strides
         self.divisor = taken.divisor
+        self._other_sizes = taken.made_for and OtherSizes(
+            self.architecture, taken.made_for, out_indices=taken.positions, **taken.options
+        )
         self.known_names: set[str] = set()  # of tensors in the whole network's files
         # In the order of `parameters`, which `finish` keeps.
         self._names = [self._flat(f"network.{name}") for name, _ in network.named_parameters()]
@@ -121,6 +125,8 @@ class TimmBackbone(Encoder):
         """
         if self.checkpointing and self._has_stages():
             return channels_second(self.network, self._stage_by_stage(images))
+        if self._other_sizes is not None:
+            return self._other_sizes.run(self.network, images)
         return channels_second(self.network, self.network(images))
 
     def _has_stages(self) -> bool:
@@ -149,7 +155,11 @@ class TimmBackbone(Encoder):
             f"--set {option}=false"
         )
         # timm would move the statistics of batch normalization twice.
-        if model is None or any(isinstance(m, _BatchNorm) for m in self.modules()):
+        if (
+            model is None
+            or self._other_sizes
+            or any(isinstance(m, _BatchNorm) for m in self.modules())
+        ):
             raise instead
         try:
             model.set_grad_checkpointing(True)
@@ -212,7 +222,7 @@ class TimmBackbone(Encoder):
         training = self.training
         self.eval()
         try:
-            return reads(self.network, self.channels, self.strides, divisor=self.divisor)
+            return reads(self, self.channels, self.strides, divisor=self.divisor)
         finally:
             self.train(training)
 

@@ -1,14 +1,15 @@
 """Which feature maps of timm's networks are used, and which sizes of images they read."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
 from types import ModuleType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from uda.models.encoders.timm_sizes import OtherSizes, on_meta
 from uda.utilities.errors import InputError
 
 _LOW_STRIDE = 4
@@ -30,6 +31,8 @@ class Taken(NamedTuple):
     positions: tuple[int, ...]  # in timm's list of maps
     strides: tuple[int, ...]
     divisor: int = 1  # of the sides of images
+    # (H, W) of the images that the network is made for, if it has to be made anew for others.
+    made_for: tuple[int, int] | None = None
 
 
 def channels_second(network: nn.Module, features: Iterable[Tensor]) -> tuple[Tensor, ...]:
@@ -95,18 +98,37 @@ def own_pyramid(timm: ModuleType, name: str, *, option: str) -> Taken:
     size = timm.get_pretrained_cfg(name).input_size[-1]
     for options in _ANY_SIZE:
         try:
-            network = _on_meta(timm, name, out_indices=positions, **options)
+            network = on_meta(timm, name, out_indices=positions, **options)
         except Exception:  # each network raises its own kind for unknown options
             continue
         channels, strides = network.feature_info.channels(), network.feature_info.reduction()
         deepest = max(strides)
         windows = [deepest * cells for cells in (1, 2, *_WINDOWS)]
+        run = partial(_run, network)
         for divisor in (1, *sorted({*windows, size})):
-            if reads(network, channels, strides, divisor=divisor):
+            if reads(run, channels, strides, divisor=divisor, device="meta"):
                 return Taken(options, positions, tuple(strides), divisor)
         pad(network)
-        if reads(network, channels, strides):
+        if reads(run, channels, strides, device="meta"):
             return Taken(options, positions, tuple(strides))
+    return _at_other_sizes(timm, name, positions, size, option=option)
+
+
+def _at_other_sizes(
+    timm: ModuleType, name: str, positions: tuple[int, ...], size: int, *, option: str
+) -> Taken:
+    """The maps of a network that has to be made anew for every size of images."""
+    network = on_meta(timm, name, out_indices=positions)
+    channels, strides = network.feature_info.channels(), network.feature_info.reduction()
+    others = OtherSizes(name, (size, size), out_indices=positions)
+    divisor = max(strides)
+    try:
+        fits = others.fits(network, (2 * divisor, 3 * divisor))
+    except Exception:  # each network raises its own kind for sizes that it cannot read
+        fits = False
+    run = partial(others.run, network)
+    if fits and reads(run, channels, strides, divisor=divisor, device="meta"):
+        return Taken({}, positions, tuple(strides), divisor, made_for=(size, size))
     raise InputError(
         f"{option} timm/{name} does not make feature maps at its strides of images of other sizes "
         f"than {size}x{size} pixels: choose another network, such as timm/convnext_tiny or "
@@ -121,28 +143,30 @@ class _Described(NamedTuple):
 
 
 def _describe(timm: ModuleType, name: str, **options: object) -> _Described:
-    info = _on_meta(timm, name, **options).feature_info
+    info = on_meta(timm, name, **options).feature_info
     return _Described(info.out_indices, info.reduction(), len(info.info))
-
-
-def _on_meta(timm: ModuleType, name: str, **options: object):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    """The network without memory: any snapshot can name a huge one."""
-    with torch.device("meta"):
-        return timm.create_model(name, features_only=True, **options).eval()
 
 
 def _last(strides: Sequence[int], stride: int) -> int:
     return len(strides) - 1 - list(reversed(strides)).index(stride)
 
 
+def _run(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    return channels_second(network, network(images))
+
+
 @torch.no_grad()
 def reads(
-    network: nn.Module, channels: Sequence[int], strides: Sequence[int], *, divisor: int = 1
+    run: Callable[[Tensor], Iterable[Tensor]],
+    channels: Sequence[int],
+    strides: Sequence[int],
+    *,
+    divisor: int = 1,
+    device: str = "cpu",
 ) -> bool:
     """Whether images whose sides are multiples of `divisor` give maps with these channels, each
     side of a map the image's, divided by the stride and rounded.
     """
-    device = next(network.parameters()).device
     # No square, and no multiples of more than the divisor.
     count = math.ceil(min(_ODD_SIZE) / divisor)
     sizes = [(divisor * count, divisor * (count + 1)), (divisor * (count + 2), divisor * count)]
@@ -151,10 +175,7 @@ def reads(
             map_.shape[1] == width and _is_rounded(map_.shape[2:], size, stride)
             for size in ([_ODD_SIZE] if divisor == 1 else sizes)
             for map_, width, stride in zip(
-                channels_second(network, network(torch.zeros(1, 3, *size, device=device))),
-                channels,
-                strides,
-                strict=True,
+                run(torch.zeros(1, 3, *size, device=device)), channels, strides, strict=True
             )
         )
     except Exception:  # each network raises its own kind for sizes that it cannot read
