@@ -243,7 +243,8 @@ def _rotated(part: Tensor, rotation: Rotation) -> Tensor:
     """Queries or keys (N, heads, tokens, channels), those of the patches rotated: channel i and
     channel i + half are the coordinates of a point."""
     sine, cosine = rotation
-    others, patches = part.tensor_split([part.shape[2] - len(sine)], dim=2)
+    before = part.shape[2] - sine.shape[0]  # by shape: torch.export would make len a constant
+    others, patches = part[:, :, :before], part[:, :, before:]
     first, second = patches.chunk(2, dim=-1)
     turned = patches * cosine + torch.cat((-second, first), dim=-1) * sine
     return torch.cat((others.to(turned.dtype), turned), dim=2)
