@@ -4,14 +4,14 @@ A format is recognized by the names and shapes of the tensors; nothing else in a
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from uda.checkpoints.formats.base import ForeignFormat, backbone_files, known_formats
+from uda.checkpoints.formats.base import Entries, ForeignFormat, backbone_files, known_formats
 from uda.checkpoints.matching import (
     Candidate,
     candidates,
@@ -25,6 +25,7 @@ from uda.utilities.errors import InputError, require, tally
 from uda.utilities.weight_files import PREFIXES, Comparison, listed, unwrapped
 
 FOREIGN_OPTIONS = ("--partial", "--ignore", "--project", "--output-stride")
+_TEACHERS = ("ema_model", "model_ema", "teacher", "ema")  # names of dicts beside the student's
 _NEAREST = 3  # formats that a message on an unknown file names
 _COMMANDS = "eval_single.py, pseudo_label.py, uda predict and scripts/convert_checkpoint.py take"
 
@@ -96,15 +97,7 @@ def read_foreign(
         best = best.of_classes(best.format.label_spaces[0].num_classes)
     lacking = _lacking(best, allowed, origin)
     dropped = _unknown(best, _bare_names(options.ignore, best.format, "--ignore"), origin)
-    parts, teacher = best.parts, None
-    if parts.teacher is not None:
-        fitting = compared(best.format, best.model, best.num_classes, parts.teacher)
-        require(
-            {*fitting.missing, *fitting.misshapen} <= set(lacking),
-            f"{origin}: its teacher does not fit the network of its student: {fitting}; use an "
-            "earlier file of that training",
-        )
-        teacher = _state(best, fitting, lacking, origin)
+    teacher, networks = _teacher(best, content, lacking, origin)
     return ForeignCheckpoint(
         format=best.format,
         title=best.title,
@@ -113,7 +106,7 @@ def read_foreign(
         state=_state(best, best.comparison, lacking, origin),
         teacher=teacher,
         tensors=_in_words(best.comparison, lacking, dropped),
-        networks=_networks_in_words(best),
+        networks=networks,
         randomly_initialized=lacking,
         quirks=said + best.format.quirks,
     )
@@ -154,7 +147,11 @@ def _chosen(alike: Sequence[Candidate], origin: str, options: ForeignOptions) ->
     and the user does not say."""
     if len(alike) == 1 or options.network_is_given or options.project is not None:
         return alike[0]
-    verdicts = [candidate.format.applies(candidate.parts.student) for candidate in alike]
+    verdicts = []
+    for candidate in alike:
+        drawn = tuple(_bare_names(options.partial, candidate.format, "--partial"))
+        kept = {n: v for n, v in candidate.parts.student.items() if not n.startswith(drawn)}
+        verdicts.append(candidate.format.applies(kept))
     left = [c for c, verdict in zip(alike, verdicts, strict=True) if verdict is not False] or alike
     if len(left) == 1 or None not in verdicts:
         return left[0]
@@ -265,24 +262,40 @@ def _in_words(found: Comparison, lacking: Sequence[str], dropped: Sequence[str])
     return f"{line}; randomly initialized: {listed(lacking)}" if lacking else line
 
 
-def _networks_in_words(best: Candidate) -> str:
+def _teacher(
+    best: Candidate, content: object, lacking: Sequence[str], origin: str
+) -> tuple[dict[str, Tensor] | None, str]:
+    """The teacher's state dict, if the file has one, and the networks of the file in words.
+
+    A teacher is among the student's entries, see ForeignFormat.networks, or in a dict of its own
+    beside them, as in files of DACS.
+    """
+    entries: Entries | None = best.parts.teacher
     others = [f"{words} ({count} tensors)" for words, count in best.parts.others.items()]
-    if best.parts.teacher is None and not others:
-        return ""
-    held = "student" if best.parts.teacher is None else "student and teacher"
-    return held + (f"; not read: {', '.join(others)}" if others else "")
+    for name in _TEACHERS if entries is None and isinstance(content, Mapping) else ():
+        found = compared(best.format, best.model, best.num_classes, unwrapped(content.get(name)))
+        if found.complete:
+            entries = unwrapped(content[name])
+        elif found.fitting:
+            others.append(f"what is under {name!r}, which does not fit ({found})")
+    held = "student" if entries is None else "student and teacher"
+    words = held + (f"; not read: {', '.join(others)}" if others else "")
+    if entries is None:
+        return None, words if others else ""
+    found = compared(best.format, best.model, best.num_classes, entries)
+    require(
+        {*found.missing, *found.misshapen} <= set(lacking),
+        f"{origin}: its teacher does not fit the network of its student: {found}; use an earlier "
+        "file of that training",
+    )
+    return _state(best, found, lacking, origin), words
 
 
 def _bare_names(names: Sequence[str], foreign: ForeignFormat, option: str) -> list[str]:
     """The names as `unwrapped` and `split` return them from a file where all have prefixes."""
-    found = [_without_prefixes(name) for name in names]
-    if foreign.networks is not None:
-        found = [name.removeprefix(foreign.networks.student) for name in found]
+    found = list(names)
+    student = () if foreign.networks is None else (foreign.networks.student,)
+    for prefix in (*PREFIXES, *PREFIXES, *student):  # PREFIXES in any order
+        found = [name.removeprefix(prefix) for name in found]
     require(all(found), f"{option} {names}: give names of tensors, or how they begin")
     return found
-
-
-def _without_prefixes(name: str) -> str:
-    while found := [prefix for prefix in PREFIXES if name.startswith(prefix)]:
-        name = name.removeprefix(found[0])
-    return name

@@ -1,7 +1,8 @@
 """DeepLab-v2 on a Caffe-style ResNet, as AdaptSegNet and Seg-Uncertainty build it.
 
 Source: Chen et al., TPAMI 2018, arXiv 1606.00915; layers and names as in
-wasidennis/AdaptSegNet@fca9ff0 (head "sum") and layumi/Seg-Uncertainty@6fce9ea ("se_group_norm").
+wasidennis/AdaptSegNet@fca9ff0 (head "sum") and layumi/Seg-Uncertainty@6fce9ea ("se_group_norm", or
+"se_batch_norm" with its option norm_style=bn).
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from uda.models.decoders.deeplabv2_heads import SqueezeExcitationHead, SumHead, group_norm
 from uda.models.encoders.base import FeatureMaps
 from uda.models.encoders.resnet import (
     NormLayer,
@@ -22,11 +24,9 @@ from uda.models.encoders.resnet import (
 from uda.models.segmenter import SegmentationOutput, Segmenter
 from uda.utilities.errors import InputError, require
 
-HeadKind = Literal["sum", "se_group_norm"]
+HeadKind = Literal["sum", "se_group_norm", "se_batch_norm"]
 
-_WIDTH = 64  # of the backbone for which the originals' heads have 32 groups
 _RATES = (6, 12, 18, 24)
-_REDUCTION = 16  # of channels inside squeeze-and-excitation
 
 
 @dataclass(kw_only=True, slots=True)
@@ -41,7 +41,8 @@ class DeepLabV2Config(ResNetConfig):
 
     levels: Literal[1, 2] = 2  # 2: an auxiliary head on layer3 in addition to the main one
     # sum: summed dilated convolutions, the main head on layer4; se_group_norm: concatenated
-    # branches, squeeze-and-excitation and group normalization, the main head on layer4 and layer3.
+    # branches, squeeze-and-excitation and group normalization, the main head on layer4 and layer3;
+    # se_batch_norm: the same with batch normalization.
     head: HeadKind = "se_group_norm"
     aspp_rates: tuple[int, ...] = _RATES  # dilations of the four branches
     # How many of the four are used. AdaptSegNet returns early from its loop: it sums the first 2.
@@ -94,7 +95,7 @@ class DeepLabV2(Segmenter):
             normalization=backbone.normalization,
         )
         *_, middle, deep = backbone.channels
-        self.joins_levels = config.head == "se_group_norm"
+        self.joins_levels = config.head != "sum"
         self.auxiliary: nn.Module | None = None
         if config.levels == 2:
             self.auxiliary = _head(middle, num_classes, config)
@@ -154,117 +155,21 @@ class PartwiseBatchNorm2d(nn.BatchNorm2d):
         return torch.cat(normalized)
 
 
-class _SumHead(nn.Module):
-    """Sum of dilated 3x3 convolutions, straight to classes.
-
-    Convolutions that are not summed exist because files have them; they are not trained.
-    """
-
-    def __init__(
-        self, in_channels: int, num_classes: int, *, rates: tuple[int, ...], summed: int
-    ) -> None:
-        super().__init__()
-        self.conv2d_list = nn.ModuleList(
-            nn.Conv2d(in_channels, num_classes, kernel_size=3, padding=rate, dilation=rate)
-            for rate in rates
-        )
-        self.summed = summed
-        for convolution in self.conv2d_list:
-            nn.init.normal_(convolution.get_parameter("weight"), std=0.01)
-        self.conv2d_list[summed:].requires_grad_(False)
-
-    def forward(self, features: Tensor) -> Tensor:
-        logits = self.conv2d_list[0](features)
-        for convolution in self.conv2d_list[1 : self.summed]:
-            logits = logits + convolution(features)
-        return logits
-
-
-class _SqueezeExcitation(nn.Module):
-    """Channels scaled by a gate computed from the whole image.
-
-    Source: Hu et al., CVPR 2018, arXiv 1709.01507.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        hidden = max(1, channels // _REDUCTION)
-        self.se = nn.Sequential(
-            nn.Linear(channels, hidden),
-            nn.ReLU(inplace=True),
-            nn.Linear(hidden, channels),
-            nn.Sigmoid(),
-        )
-
-    def forward(self, features: Tensor) -> Tensor:
-        scales: Tensor = self.se(features.mean(dim=(2, 3)))
-        return features * scales[..., None, None]
-
-
-class _SqueezeExcitationHead(nn.Module):
-    """A 1x1 and four dilated 3x3 branches, concatenated and scaled by channel, then 3x3 and 1x1.
-
-    No ReLU follows the bottleneck's normalization. Branches and squeeze-and-excitation keep
-    PyTorch's initialization: the original's initialization loop reaches none of them.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        num_classes: int,
-        *,
-        rates: tuple[int, ...],
-        backbone_width: int,
-        dropout: float,
-    ) -> None:
-        """256 channels a branch and 512 in the bottleneck at a backbone width of 64."""
-        super().__init__()
-        branch, hidden = 4 * backbone_width, 8 * backbone_width
-        joined = (1 + len(rates)) * branch
-        dilated = [
-            nn.Conv2d(in_channels, branch, kernel_size=3, padding=rate, dilation=rate)
-            for rate in rates
-        ]
-        self.conv2d_list = nn.ModuleList(
-            nn.Sequential(convolution, _group_norm(branch, backbone_width), nn.ReLU(inplace=True))
-            for convolution in [nn.Conv2d(in_channels, branch, kernel_size=1), *dilated]
-        )
-        bottleneck = nn.Conv2d(joined, hidden, kernel_size=3, padding=1)
-        classifier = nn.Conv2d(hidden, num_classes, kernel_size=1, bias=False)
-        self.bottleneck = nn.Sequential(
-            _SqueezeExcitation(joined), bottleneck, _group_norm(hidden, backbone_width)
-        )
-        self.head = nn.Sequential(nn.Dropout2d(dropout), classifier)
-        assert bottleneck.bias is not None
-        nn.init.kaiming_normal_(bottleneck.weight, mode="fan_in", nonlinearity="relu")
-        nn.init.zeros_(bottleneck.bias)
-        nn.init.normal_(classifier.weight, std=0.001)
-
-    def forward(self, features: Tensor) -> Tensor:
-        branches = [branch(features) for branch in self.conv2d_list]
-        return self.head(self.bottleneck(torch.cat(branches, dim=1)))
-
-
 def _head(in_channels: int, num_classes: int, config: DeepLabV2Config) -> nn.Module:
     if config.head == "sum":
-        return _SumHead(
+        return SumHead(
             in_channels, num_classes, rates=config.aspp_rates, summed=config.aspp_branches
         )
-    return _SqueezeExcitationHead(
+    width = config.backbone_width  # branches of 256 channels and 512 in the bottleneck at 64
+    return SqueezeExcitationHead(
         in_channels,
         num_classes,
         rates=config.aspp_rates,
-        backbone_width=config.backbone_width,
+        branch=4 * width,
+        hidden=8 * width,
         dropout=config.dropout,
+        norm=nn.BatchNorm2d if config.head == "se_batch_norm" else partial(group_norm, width=width),
     )
-
-
-def _group_norm(channels: int, backbone_width: int) -> nn.GroupNorm:
-    """32 groups at a backbone width of 64, in proportion at others: with 32, a narrow network would
-    have one channel per group, whose mean over an image is constant."""
-    most = max(1, 32 * backbone_width // _WIDTH)
-    groups = max(count for count in range(1, most + 1) if channels % count == 0)
-    return nn.GroupNorm(groups, channels)
 
 
 def _check(config: DeepLabV2Config) -> None:
@@ -296,7 +201,7 @@ def _check(config: DeepLabV2Config) -> None:
     else:
         require(
             config.aspp_branches == 4,
-            f"model.aspp_branches is {config.aspp_branches}, but model.head=se_group_norm joins "
+            f"model.aspp_branches is {config.aspp_branches}, but model.head={config.head} joins "
             "all of them; allowed: 4: use --set model.aspp_branches=4 or model.head=sum",
         )
     require(parts >= 1, f"model.batch_norm_parts is {parts}; allowed: 1 or more")

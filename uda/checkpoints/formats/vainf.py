@@ -23,4 +23,5 @@ VAINF = ForeignFormat(
     normalization=IMAGENET,
     protocol="native",
     quirks=f"corners not aligned; {IMAGENET_QUIRKS}",
+    stride_in_name=r"(?<![a-z0-9])os(8|16)(?!\d)",
 )
