@@ -11,7 +11,7 @@ from torch import Tensor
 
 import uda
 from factories import file_of, format_titled
-from uda.models.segmenter import Segmenter
+from uda.models.segmenter import ModelConfig, Segmenter
 
 
 def recipe_weight(name: str, like: Tensor) -> Tensor:
@@ -44,13 +44,21 @@ def recipe_image(height: int, width: int) -> Tensor:
     return image.clamp(0, 1)
 
 
-def recipe_network(title: str, folder: Path, *, prefix: str = "") -> tuple[Segmenter, int]:
-    """The network that `uda.load` opens in a file of an original, and the number of its entries."""
+def recipe_network(
+    title: str,
+    folder: Path,
+    *,
+    prefix: str = "",
+    project: str | None = None,
+    model: ModelConfig | None = None,
+) -> tuple[Segmenter, int]:
+    """The network that `uda.load` opens in a file of an original, by default that of the format's
+    usual network, and the number of its entries."""
     foreign = format_titled(title)
-    weights = {prefix + n: recipe_weight(n, like) for n, like in file_of(foreign).items()}
+    weights = {prefix + n: recipe_weight(n, like) for n, like in file_of(foreign, model).items()}
     path = folder / "recipe.pth"
     torch.save({"state_dict": weights, "epoch": 3}, path)
     try:
-        return uda.load(path), len(weights)
+        return uda.load(path, project=project), len(weights)
     finally:
         path.unlink()  # of hundreds of megabytes, which pytest would keep

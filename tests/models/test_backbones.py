@@ -221,8 +221,8 @@ def test_imagenet_weights_exist_at_width_64_only() -> None:
 
 
 def test_unknown_names_and_strides_are_refused() -> None:
-    with pytest.raises(InputError, match="'resnet34'; allowed: resnet18, resnet50, resnet101"):
-        resnet_backbone("resnet34", weights="none")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="'resnet35'; allowed: resnet18, resnet34, resnet50, resnet101"):
+        resnet_backbone("resnet35", weights="none")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="output_stride is 4; allowed: 8, 16, 32"):
         resnet_backbone("resnet18", output_stride=4, weights="none")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="backbone_width is 0; allowed: 1 or more"):

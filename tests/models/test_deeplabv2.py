@@ -291,7 +291,7 @@ def test_every_field_changes_something(tmp_path: Path) -> None:
     ("config", "changes", "message"),
     [
         (TINY, {"backbone_weights": "imagenet"}, "Caffe ResNet's file, such as AdaptSegNet's"),
-        (TINY, {"backbone": "vgg16"}, "'vgg16'; allowed: resnet18, resnet50, resnet101"),
+        (TINY, {"backbone": "vgg16"}, "'vgg16'; allowed: resnet18, resnet34, resnet50, resnet101"),
         (TINY, {"batch_norm": "eval"}, "'eval'; allowed: train, frozen_affine, frozen"),
         (TINY, {"levels": 3}, "model.levels is 3; allowed: 1, 2"),
         (TINY, {"head": "aspp"}, "model.head is 'aspp'; allowed: sum, se_group_norm"),

@@ -159,7 +159,7 @@ def test_every_field_changes_something(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"backbone": "vgg16"}, "'vgg16'; allowed: resnet18, resnet50, resnet101"),
+        ({"backbone": "vgg16"}, "'vgg16'; allowed: resnet18, resnet34, resnet50, resnet101"),
         ({"backbone_width": 6}, "backbone_width is 6; allowed: multiples of 4"),
         ({"backbone_width": 0}, "backbone_width is 0; allowed: 1 or more"),
         ({"batch_norm": "eval"}, "'eval'; allowed: train, frozen_affine, frozen"),

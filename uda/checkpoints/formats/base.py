@@ -31,6 +31,17 @@ class Networks:
     others: Mapping[str, str]  # not read: how their names begin, and what they are in words
 
 
+# In files of DAFormer, HRDA and MIC.
+DAFORMER_NETWORKS = Networks(
+    student="model.",
+    teacher="ema_model.",
+    others={
+        "imnet_model.": "the ImageNet network of the feature distance",
+        "mic.teacher.": "the teacher of masked images",
+    },
+)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ForeignFormat:
     """How a project names the parts of one of our networks.
@@ -131,7 +142,7 @@ def resnet_of(entries: Entries, prefix: str = "") -> BackboneName:
         return "resnet101"
     if f"{prefix}layer1.0.conv3.weight" in entries:
         return "resnet50"
-    return "resnet18"
+    return "resnet34" if f"{prefix}layer3.5.conv1.weight" in entries else "resnet18"
 
 
 def any_begins(entries: Entries, beginnings: tuple[str, ...]) -> bool:
@@ -149,4 +160,5 @@ def _exchange(name: str, prefixes: Mapping[str, str]) -> str | None:
 
 def _in_words(encoder: str) -> str:
     """Such as "ResNet-101" for resnet101 and "MiT-B5" for mit_b5; other names as they are."""
-    return re.sub(r"^mit_b(\d)", r"MiT-B\1", re.sub(r"^resnet(\d+)", r"ResNet-\1", encoder))
+    words = re.sub(r"^resnet(\d+)(_v1c)?", r"ResNet-\1", encoder)
+    return re.sub(r"^mit_b(\d)", r"MiT-B\1", words)

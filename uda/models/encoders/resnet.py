@@ -25,7 +25,7 @@ from uda.models.segmenter import BackboneModelConfig
 from uda.utilities.errors import InputError, require
 from uda.utilities.weight_files import PREFIXES
 
-BackboneName = Literal["resnet18", "resnet50", "resnet101"]
+BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
 NormLayer = Callable[[int], nn.BatchNorm2d]  # from a number of channels
 
 
@@ -66,6 +66,7 @@ class _Depth(NamedTuple):
 
 _DEPTHS = {
     "resnet18": _Depth(BasicBlock, (2, 2, 2, 2)),
+    "resnet34": _Depth(BasicBlock, (3, 4, 6, 3)),
     "resnet50": _Depth(Bottleneck, (3, 4, 6, 3)),
     "resnet101": _Depth(Bottleneck, (3, 4, 23, 3)),
 }
@@ -124,14 +125,22 @@ class ResNetBackbone(Encoder):
 
         images: (N, 3, H, W) float, normalized
         """
-        first = self.run(self.layer1, self.maxpool(self.relu(self.bn1(self.conv1(images)))))
+        first = self.run(self.layer1, self.maxpool(self.after_stem(images)))
         second = self.run(self.layer2, first)
         third = self.run(self.layer3, second)
         return first, second, third, self.run(self.layer4, third)
 
+    def after_stem(self, images: Tensor) -> Tensor:
+        """What is pooled before the first stage."""
+        return self.relu(self.bn1(self.conv1(images)))
+
+    def stem_parameters(self) -> list[nn.Parameter]:
+        """Those before the first stage."""
+        return [*self.conv1.parameters(), *self.bn1.parameters()]
+
     def layers(self) -> list[list[nn.Parameter]]:
         """Those of the stem, then of each block."""
-        stem = [*self.conv1.parameters(), *self.bn1.parameters()]
+        stem = self.stem_parameters()
         stages = (self.layer1, self.layer2, self.layer3, self.layer4)
         return [stem, *(list(block.parameters()) for stage in stages for block in stage)]
 
