@@ -300,7 +300,7 @@ def test_a_foreign_file_for_other_classes_is_told_what_it_serves_as(tmp_path: Pa
     assert f"initial weights: --set model.backbone_weights={path}" in message
     config = DeepLabV2Config(backbone_weights=str(path), levels=1)
     assert config.build(19).provenance.startswith("file init.pth sha256:")
-    found = load(path, foreign=ForeignOptions(partial=["layer5."]))
+    found = load(path, foreign=ForeignOptions(partial=["layer5."], project="adaptsegnet"))
     assert "8 tensors randomly" in found.initial_weights
 
 

@@ -221,7 +221,7 @@ def test_imagenet_weights_exist_at_width_64_only() -> None:
 
 
 def test_unknown_names_and_strides_are_refused() -> None:
-    with pytest.raises(InputError, match="'resnet35'; allowed: resnet18, resnet34, resnet50, resnet101"):
+    with pytest.raises(InputError, match="'resnet35'; allowed: resnet18, resnet34, resnet50"):
         resnet_backbone("resnet35", weights="none")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="output_stride is 4; allowed: 8, 16, 32"):
         resnet_backbone("resnet18", output_stride=4, weights="none")  # type: ignore[arg-type]

@@ -61,7 +61,8 @@ def _seeded() -> None:
 def test_a_file_of_the_original_gives_the_originals_logits(
     format_name: str, file: str, prefix: str, count: int, millions: float, tmp_path: Path
 ) -> None:
-    segmenter, entries = recipe_network(format_name, tmp_path, prefix=prefix)
+    project = format_name.split()[0].lower().replace("-", "_")
+    segmenter, entries = recipe_network(format_name, tmp_path, prefix=prefix, project=project)
     assert entries == count
     assert sum(p.numel() for p in segmenter.parameters()) / 1e6 == pytest.approx(millions, abs=0.05)
     golden = np.load(GOLDEN / f"{file}.npz")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from factories import file_of
 from tiny_runs import CPU, assert_same, tiny_preset
+from uda.checkpoints.foreign import ForeignOptions
 from uda.checkpoints.formats.adaptsegnet import ADAPTSEGNET
 from uda.checkpoints.snapshots import load, save, snapshot_values, versions
 from uda.experiment import Experiment
@@ -117,7 +118,7 @@ def test_a_snapshot_of_ours_brings_none(
     network: Path, experiment: Experiment, tmp_path: Path, begin: Begin
 ) -> None:
     ours = tmp_path / "ours.pth"
-    snapshot = load(network)
+    snapshot = load(network, foreign=ForeignOptions(project="adaptsegnet"))
     snapshot.versions = versions()  # as a run of ours writes them down
     save(snapshot_values(snapshot), ours)
     discriminator(tmp_path / "ours_D1.pth", 0)
@@ -131,7 +132,7 @@ def test_a_converted_pair_begins_as_it_was(
 ) -> None:
     """The network converted, and the discriminators as they are beside it."""
     converted = tmp_path / "converted.pth"
-    save(snapshot_values(load(network)), converted)
+    save(snapshot_values(load(network, foreign=ForeignOptions(project="adaptsegnet"))), converted)
     for number in (1, 2):
         discriminator(tmp_path / f"converted_D{number}.pth", number)
     experiment.train.initial_snapshot = str(converted)

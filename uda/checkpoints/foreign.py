@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from uda.checkpoints.formats.base import Entries, ForeignFormat, backbone_files, known_formats
+from uda.checkpoints.formats.base import Entries, ForeignFormat
 from uda.checkpoints.matching import (
     Candidate,
     candidates,
@@ -26,7 +26,6 @@ from uda.utilities.weight_files import PREFIXES, Comparison, listed, unwrapped
 
 FOREIGN_OPTIONS = ("--partial", "--ignore", "--project", "--output-stride")
 _TEACHERS = ("ema_model", "model_ema", "teacher", "ema")  # names of dicts beside the student's
-_NEAREST = 3  # formats that a message on an unknown file names
 _COMMANDS = "eval_single.py, pseudo_label.py, uda predict and scripts/convert_checkpoint.py take"
 
 
@@ -128,20 +127,6 @@ def label_space_of(foreign: ForeignCheckpoint, path: Path) -> LabelSpace:
     )
 
 
-def describe_unknown(content: object, file: str) -> str:
-    """What a file of unknown format can be used for, if anything, and the nearest formats."""
-    entries = unwrapped(content)
-    backbones = (kind.use(entries) for kind in backbone_files())
-    use = next((f"it holds {u.replace('{file}', file)}" for u in backbones if u), "")
-    nearest = candidates(entries)[:_NEAREST]
-    if use or not nearest:
-        titles = ", ".join(f.title(f.network({})) for f in known_formats())
-        return use or f"files of other projects that can be read: {titles}"
-    return "nearest of the files of other projects: " + "; ".join(
-        f"{candidate.title}, {candidate.comparison}" for candidate in nearest
-    )
-
-
 def _chosen(alike: Sequence[Candidate], origin: str, options: ForeignOptions) -> Candidate:
     """The format among those that the file fits as well; InputError when its tensors do not tell
     and the user does not say."""
@@ -153,15 +138,20 @@ def _chosen(alike: Sequence[Candidate], origin: str, options: ForeignOptions) ->
         kept = {n: v for n, v in candidate.parts.student.items() if not n.startswith(drawn)}
         verdicts.append(candidate.format.applies(kept))
     left = [c for c, verdict in zip(alike, verdicts, strict=True) if verdict is not False] or alike
-    if len(left) == 1 or None not in verdicts:
+    refused = not options.partial and not any(map(_classes_are_known, left))  # for its classes
+    if len(left) == 1 or None not in verdicts or refused:
         return left[0]
-    choices = ", ".join(
+    choices = " or ".join(
         f"--project {c.format.project} ({c.title}: {c.format.quirks})" for c in left
     )
     raise InputError(
         f"{origin}: its tensors do not tell which of these networks it is of, and they differ in "
         f'what they compute: say {choices}; in Python, project="{left[0].format.project}"'
     )
+
+
+def _classes_are_known(candidate: Candidate) -> bool:
+    return candidate.num_classes in [s.num_classes for s in candidate.format.label_spaces]
 
 
 def _with_stride(best: Candidate, origin: str, options: ForeignOptions) -> tuple[Candidate, str]:

@@ -8,15 +8,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from uda.checkpoints.formats.base import Entries, ForeignFormat, any_begins, known_formats
+from uda.checkpoints.formats.base import (
+    Entries,
+    ForeignFormat,
+    any_begins,
+    backbone_files,
+    known_formats,
+)
 from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.segmenter import ModelConfig
 from uda.utilities.errors import InputError
 from uda.utilities.schema import is_real
-from uda.utilities.weight_files import Comparison, compare
+from uda.utilities.weight_files import Comparison, compare, unwrapped
 
 _OURS = ("mean", "std")  # of the colors: saved by every Segmenter, and in no foreign file
 _MOST_ROWS = 10_000
+_NEAREST = 3  # formats that a message on an unknown file names
 
 
 class Parts(NamedTuple):
@@ -82,6 +89,20 @@ def candidates(
         comparison = compared(foreign, model, num_classes, parts.student)
         found.append(Candidate(foreign, model, num_classes, parts, comparison))
     return sorted(found, key=lambda candidate: candidate.likeness, reverse=True)
+
+
+def describe_unknown(content: object, file: str) -> str:
+    """What a file of unknown format can be used for, if anything, and the nearest formats."""
+    entries = unwrapped(content)
+    backbones = (kind.use(entries) for kind in backbone_files())
+    use = next((f"it holds {u.replace('{file}', file)}" for u in backbones if u), "")
+    nearest = candidates(entries)[:_NEAREST]
+    if use or not nearest:
+        titles = ", ".join(f.title(f.network({})) for f in known_formats())
+        return use or f"files of other projects that can be read: {titles}"
+    return "nearest of the files of other projects: " + "; ".join(
+        f"{candidate.title}, {candidate.comparison}" for candidate in nearest
+    )
 
 
 def formats_of(project: str | None) -> list[ForeignFormat]:

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from uda.checkpoints.foreign import (
     ForeignOptions,
-    describe_unknown,
     label_space_of,
     read_foreign,
 )
 from uda.checkpoints.hugging_face import is_hugging_face, read_folder
+from uda.checkpoints.matching import describe_unknown
 from uda.checkpoints.recovery import recover_tensors
 from uda.checkpoints.stored import (
     FORMAT,

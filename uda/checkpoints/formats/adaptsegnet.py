@@ -61,7 +61,7 @@ def summed_branches(entries: Entries) -> int | None:
         return [kinship(entries[a], entries[b]) for a, b in pairs if a in entries and b in entries]
 
     always = [value or 0.0 for value in of(0, 1)]
-    sometimes = [value or _DRAWN for value in of(2, 3)]
+    sometimes = [value or _DRAWN for pair in ((2, 3), (0, 2), (0, 3)) for value in of(*pair)]
     if not always or not sometimes or min(always) < _TRAINED:
         return None  # nothing was trained, or hardly
     if max(sometimes) < _DRAWN:

@@ -31,17 +31,6 @@ class Networks:
     others: Mapping[str, str]  # not read: how their names begin, and what they are in words
 
 
-# In files of DAFormer, HRDA and MIC.
-DAFORMER_NETWORKS = Networks(
-    student="model.",
-    teacher="ema_model.",
-    others={
-        "imnet_model.": "the ImageNet network of the feature distance",
-        "mic.teacher.": "the teacher of masked images",
-    },
-)
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ForeignFormat:
     """How a project names the parts of one of our networks.

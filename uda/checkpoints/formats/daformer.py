@@ -9,7 +9,7 @@ from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.encoders.base import IMAGENET, EncoderConfig
 from uda.models.hrda import HrdaConfig
 
-_IN_TRAINING = Networks(
+IN_TRAINING = Networks(
     student="model.",
     teacher="ema_model.",
     or_teacher="mic.teacher.ema_model.",
@@ -75,7 +75,7 @@ DAFORMER = ForeignFormat(
     project="daformer",
     network=_daformer,
     prefixes={"backbone.": "backbone.", **_below("decode_head.", "decoder.", _HEAD)},
-    networks=_IN_TRAINING,
+    networks=IN_TRAINING,
     marks=("decode_head.embed_layers.", "decode_head.fuse_layer."),
     classifier="decode_head.conv_seg.weight",
     normalization=IMAGENET,
@@ -91,7 +91,7 @@ HRDA = ForeignFormat(
         **_below("decode_head.head.", "decoder.", _HEAD),
         **_below("decode_head.scale_attention.", "hrda.attention.", _ATTENTION),
     },
-    networks=_IN_TRAINING,
+    networks=IN_TRAINING,
     marks=("decode_head.head.", "decode_head.scale_attention."),
     classifier="decode_head.head.conv_seg.weight",
     normalization=IMAGENET,

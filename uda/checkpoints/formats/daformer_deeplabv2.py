@@ -1,13 +1,13 @@
 """DeepLab-v2 files of DAFormer, HRDA and MIC: mmsegmentation's ResNetV1c with summed branches."""
 
 from uda.checkpoints.formats.base import (
-    DAFORMER_NETWORKS,
     ENCODER,
     IMAGENET_QUIRKS,
     Entries,
     ForeignFormat,
     resnet_of,
 )
+from uda.checkpoints.formats.daformer import IN_TRAINING
 from uda.models.decoders.deeplabv2 import DeepLabV2DecoderConfig
 from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.encoders.base import IMAGENET, EncoderConfig
@@ -35,7 +35,7 @@ DEEPLABV2 = ForeignFormat(
         "backbone.": "backbone.",
         **{f"decode_head.aspp_modules.{i}.conv.": f"decoder.branches.{i}." for i in range(4)},
     },
-    networks=DAFORMER_NETWORKS,
+    networks=IN_TRAINING,
     marks=(_BRANCH.format(0),),
     classifier=_BRANCH.format(0),
     normalization=IMAGENET,

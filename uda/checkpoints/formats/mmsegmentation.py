@@ -99,9 +99,7 @@ def _use(entries: Entries) -> str | None:
     name = resnet_of(entries) + SUFFIX
     with torch.device("meta"):
         encoder = build(EncoderConfig(name=name, weights="none"))
-    found = compare(
-        encoder.entries(entries), {n: t.shape for n, t in encoder.state_dict().items()}
-    )
+    found = compare(encoder.entries(entries), {n: t.shape for n, t in encoder.state_dict().items()})
     if not found.complete or found.unexpected:
         return None
     return (

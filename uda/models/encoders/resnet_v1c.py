@@ -86,6 +86,4 @@ def build(config: EncoderConfig) -> Encoder:
     return encoder
 
 
-RESNETS_V1C = EncoderFamily(
-    names=", ".join(_DEPTHS), includes=_DEPTHS.__contains__, build=build
-)
+RESNETS_V1C = EncoderFamily(names=", ".join(_DEPTHS), includes=_DEPTHS.__contains__, build=build)
