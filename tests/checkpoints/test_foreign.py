@@ -1,6 +1,7 @@
 """Foreign files: told by names and shapes, complete or refused, and right to the last logit."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from uda.checkpoints.formats.segmentron import SEGMENTRON
 from uda.checkpoints.matching import describe_unknown
 from uda.evaluation.protocols import PROTOCOLS
 from uda.models.deeplabv2 import DeepLabV2Config
-from uda.models.encoders.resnet import BackboneName, resnet_backbone
+from uda.models.encoders.resnet import BackboneName, ResNetConfig, resnet_backbone
 from uda.models.segmentron import SegmenTronConfig
 from uda.models.vainf import VainFConfig
 from uda.utilities.errors import InputError
@@ -131,10 +132,19 @@ def test_the_state_is_the_networks(state: State) -> None:
 
 @pytest.mark.parametrize("foreign", TABLES, ids=title_of)
 def test_normalization_is_the_networks(foreign: ForeignFormat) -> None:
-    expected = foreign.network({}).build(2)
+    config = foreign.network({})
+    if isinstance(config, ResNetConfig):
+        tiny = replace(config, backbone="resnet18", backbone_width=4).build(2)
+        assert torch.equal(tiny.mean.flatten(), torch.tensor(foreign.normalization.mean))
+        assert torch.equal(tiny.std.flatten(), torch.tensor(foreign.normalization.std))
+        assert tiny.bgr == foreign.normalization.bgr
+    else:
+        with torch.device("meta"):
+            encoder = config.build(2).backbone
+        assert foreign.normalization == encoder.normalization
     found = opened(file_of(foreign), project=foreign.project)
-    assert torch.equal(found.state["mean"], expected.mean)
-    assert torch.equal(found.state["std"], expected.std)
+    assert tuple(found.state["mean"].flatten()) == pytest.approx(foreign.normalization.mean)
+    assert tuple(found.state["std"].flatten()) == pytest.approx(foreign.normalization.std)
 
 
 def test_counters_and_the_unused_classifier_may_be_missing(state: State) -> None:
