@@ -14,11 +14,12 @@ from torch import Tensor
 import uda
 from factories import file_of
 from recipes import recipe_image, recipe_weight
-from uda.checkpoints.foreign import ForeignCheckpoint, describe_unknown, read_foreign
+from uda.checkpoints.foreign import ForeignCheckpoint, read_foreign
 from uda.checkpoints.formats.base import ForeignFormat
 from uda.checkpoints.formats.daformer import DAFORMER, HRDA
 from uda.checkpoints.formats.mit import mit_of
 from uda.checkpoints.formats.segformer import MMSEGMENTATION_SEGFORMER, SEGFORMER
+from uda.checkpoints.matching import describe_unknown
 from uda.evaluation.protocols import PROTOCOLS
 from uda.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from uda.models.encoders.base import EncoderConfig

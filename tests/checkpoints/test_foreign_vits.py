@@ -9,8 +9,9 @@ from torch import Tensor
 
 from factories import file_of
 from recipes import recipe_image, recipe_weight
-from uda.checkpoints.foreign import ForeignCheckpoint, describe_unknown, read_foreign
+from uda.checkpoints.foreign import ForeignCheckpoint, read_foreign
 from uda.checkpoints.formats.vfm_uda import VFM_UDA
+from uda.checkpoints.matching import describe_unknown
 from uda.models.decoders.vfm_uda import VfmUdaConfig
 from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.encoders.base import EncoderConfig

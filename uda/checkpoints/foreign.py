@@ -262,10 +262,12 @@ def _teacher(
     """
     entries: Entries | None = best.parts.teacher
     others = [f"{words} ({count} tensors)" for words, count in best.parts.others.items()]
-    for name in _TEACHERS if entries is None and isinstance(content, Mapping) else ():
-        found = compared(best.format, best.model, best.num_classes, unwrapped(content.get(name)))
+    beside: Mapping[object, object] = content if isinstance(content, Mapping) else {}
+    for name in _TEACHERS if entries is None else ():
+        other = unwrapped(beside.get(name))
+        found = compared(best.format, best.model, best.num_classes, other)
         if found.complete:
-            entries = unwrapped(content[name])
+            entries = other
         elif found.fitting:
             others.append(f"what is under {name!r}, which does not fit ({found})")
     held = "student" if entries is None else "student and teacher"
