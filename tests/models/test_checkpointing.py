@@ -94,7 +94,7 @@ def calls_of(module: nn.Module) -> Iterator[list[bool]]:
 def stages_of(network: EncoderDecoder) -> list[nn.Module]:
     backbone = network.backbone
     if isinstance(backbone, ResNetBackbone):
-        return [backbone.layer1, backbone.layer2, backbone.layer3, backbone.layer4]
+        return [backbone.get_submodule(f"layer{stage}.0") for stage in (1, 2, 3, 4)]
     if isinstance(backbone, VisionTransformer):
         return [backbone.get_submodule(f"blocks.{number}") for number in (0, 3, 6, 9)]
     assert isinstance(backbone, MixTransformer)

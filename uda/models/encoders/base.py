@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -131,28 +131,36 @@ class Encoder(nn.Module, ABC):
 
         Source: Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174.
         """
-        if self.checkpointing and self.training and torch.is_grad_enabled():
-            contexts = lambda: (nullcontext(), self._statistics_kept())  # noqa: E731
-            return checkpoint(stage, *inputs, use_reentrant=False, context_fn=contexts)
-        return stage(*inputs)
-
-    @contextmanager
-    def _statistics_kept(self) -> Iterator[None]:
-        """Within it, batch norm moves copies of its buffers. It must have some: autograd wants to
-        save as many tensors as in the forward pass."""
-        norms = [m for m in self.modules() if isinstance(m, _BatchNorm) and m.training]
-        kept = [(norm, name, buffer) for norm in norms for name, buffer in norm.named_buffers()]
-        try:
-            for norm, name, buffer in kept:
-                setattr(norm, name, buffer.clone())
-            yield
-        finally:
-            for norm, name, buffer in kept:
-                setattr(norm, name, buffer)
+        if not (self.checkpointing and self.training and torch.is_grad_enabled()):
+            return stage(*inputs)
+        # Block by block. Single layers are left together: one may change its input in place.
+        if isinstance(stage, nn.Sequential) and all(any(block.children()) for block in stage):
+            (values,) = inputs
+            for block in stage:
+                values = self.run(block, values)
+            return cast(T, values)
+        used = stage if isinstance(stage, nn.Module) else self
+        contexts = lambda: (nullcontext(), _statistics_kept(used))  # noqa: E731
+        return checkpoint(stage, *inputs, use_reentrant=False, context_fn=contexts)
 
     @abstractmethod
     def entries(self, state: Mapping[str, object]) -> dict[str, object]:
         """The entries of a file's `state` that the encoder uses, under its own names."""
+
+
+@contextmanager
+def _statistics_kept(network: nn.Module) -> Iterator[None]:
+    """Within it, batch norm moves copies of its buffers. It must have some: autograd wants to save
+    as many tensors as in the forward pass."""
+    norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.training]
+    kept = [(norm, name, buffer) for norm in norms for name, buffer in norm.named_buffers()]
+    try:
+        for norm, name, buffer in kept:
+            setattr(norm, name, buffer.clone())
+        yield
+    finally:
+        for norm, name, buffer in kept:
+            setattr(norm, name, buffer)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
