@@ -2,12 +2,12 @@
 test_checkpoints.py."""
 
 import copy
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from uda.data.config import DataConfig, DomainConfig
 from uda.evaluation.evaluate import EvaluationConfig
@@ -122,38 +122,6 @@ def test_initialization() -> None:
     for name, inputs in {"decoder.1.depthwise": 9, "aspp.project.conv": 5 * 256}.items():
         weight = state[f"{name}.weight"]
         assert weight.std().item() == pytest.approx((2 / inputs) ** 0.5, rel=0.05), name
-
-
-def fingerprint(config: SegmenTronConfig) -> list[Tensor]:
-    """What a network does in one training step, and what it is trained on."""
-    torch.manual_seed(0)
-    segmenter = config.build(5)
-    output = segmenter(torch.rand(2, 3, 33, 49))
-    trained = torch.tensor([p.requires_grad for p in segmenter.parameters()])
-    return [output.logits, trained, *segmenter.buffers()]
-
-
-def test_every_field_changes_something(tmp_path: Path) -> None:
-    path = tmp_path / "trunk.pth"
-    torch.manual_seed(1)
-    torch.save(resnet_backbone("resnet18", width=4, weights="none").state_dict(), path)
-    changes: dict[str, object] = {
-        "backbone": "resnet50",
-        "backbone_weights": str(path),
-        "backbone_width": 8,
-        "batch_norm": "frozen_affine",
-        "dropout": 0.5,
-        "output_stride": 8,
-    }
-    assert set(changes) == {field.name for field in fields(SegmenTronConfig)}
-    base = fingerprint(TINY)
-    assert all(torch.equal(a, b) for a, b in zip(base, fingerprint(TINY), strict=True))
-    for name, value in changes.items():
-        changed = fingerprint(replace(TINY, **{name: value}))  # type: ignore[arg-type]
-        same = len(changed) == len(base) and all(
-            torch.equal(a, b) for a, b in zip(base, changed, strict=True)
-        )
-        assert not same, f"{name} = {value!r} changes nothing"
 
 
 @pytest.mark.parametrize(
