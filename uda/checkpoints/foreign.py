@@ -16,6 +16,7 @@ from uda.checkpoints.matching import (
     Candidate,
     candidates,
     compared,
+    known_use,
     stride_of,
     with_stride,
 )
@@ -182,6 +183,8 @@ def _lacking(best: Candidate, allowed: Sequence[str], origin: str) -> list[str]:
             f"({tally(lacking)} missing or of another shape): omit it",
         )
     if any(not name.startswith(tuple(allowed)) for name in lacking):
+        if use := known_use(best.parts.student, origin):
+            raise InputError(f"{origin} looks like {best.title}, but {use}")
         raise InputError(
             f"{origin} looks like {best.title}, but {found}; give the file as its authors "
             f"published it, or let some be randomly initialized: {_COMMANDS} --partial NAME ... "

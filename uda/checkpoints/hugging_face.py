@@ -15,7 +15,7 @@ from uda.checkpoints.formats.base import NOT_IN_THE_FILE
 from uda.checkpoints.formats.transformers_segformer import computes_as_ours
 from uda.checkpoints.label_names import label_space_named
 from uda.checkpoints.stored import plain_experiment
-from uda.data.registry import LABEL_SPACES, scored_dataset
+from uda.data.registry import scored_on
 from uda.labels.spaces import LabelSpace
 from uda.models.encoders.base import Normalization
 from uda.models.from_files.hugging_face import HuggingFaceConfig, kind_of, with_tensors
@@ -73,11 +73,9 @@ def _read(folder: Path) -> dict[str, Any]:
     quirks = [network.computed, f"mean {_listed(mean)}, deviation {_listed(std)} of RGB"]
     if (size := processor.get("size")) is not None:
         quirks.append(f"its processor resizes images to {shown(size)}, the protocol does not")
-    known = space.name in LABEL_SPACES
-    dataset = scored_dataset(space).name if known else space.name
     return {
         "preset": network.title,
-        "experiment": plain_experiment(network.model, "native", dataset),
+        "experiment": plain_experiment(network.model, "native", scored_on(space)),
         "label_space": space,
         "supervision": NOT_IN_THE_FILE,
         "initial_weights": identity(folder),

@@ -94,15 +94,21 @@ def candidates(
 def describe_unknown(content: object, file: str) -> str:
     """What a file of unknown format can be used for, if anything, and the nearest formats."""
     entries = unwrapped(content)
-    backbones = (kind.use(entries) for kind in backbone_files())
-    use = next((f"it holds {u.replace('{file}', file)}" for u in backbones if u), "")
+    if use := known_use(entries, file):
+        return use
     nearest = candidates(entries)[:_NEAREST]
-    if use or not nearest:
+    if not nearest:
         titles = ", ".join(f.title(f.network({})) for f in known_formats())
-        return use or f"files of other projects that can be read: {titles}"
+        return f"files of other projects that can be read: {titles}"
     return "nearest of the files of other projects: " + "; ".join(
         f"{candidate.title}, {candidate.comparison}" for candidate in nearest
     )
+
+
+def known_use(entries: Entries, file: str) -> str:
+    """What a file is that is no network of ours; empty where it is not known."""
+    found = (kind.use(entries) for kind in backbone_files())
+    return next((f"it holds {use.replace('{file}', file)}" for use in found if use), "")
 
 
 def formats_of(project: str | None) -> list[ForeignFormat]:

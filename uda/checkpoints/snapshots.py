@@ -29,7 +29,7 @@ from uda.checkpoints.stored import (
     stored_space,
 )
 from uda.data.config import DataConfig
-from uda.data.registry import scored_dataset
+from uda.data.registry import scored_on
 from uda.evaluation.evaluate import EvaluationConfig
 from uda.labels.spaces import LabelSpace
 from uda.models.decoders.base import DecoderConfig
@@ -282,9 +282,7 @@ def _from_foreign(content: object, path: Path, options: ForeignOptions | None) -
     report = {"tensors": foreign.tensors, "networks": foreign.networks, "quirks": foreign.quirks}
     return Snapshot(
         preset=foreign.title,
-        experiment=plain_experiment(
-            foreign.model, foreign.format.protocol, scored_dataset(space).name
-        ),
+        experiment=plain_experiment(foreign.model, foreign.format.protocol, scored_on(space)),
         label_space=space,
         supervision=foreign.format.supervision,
         initial_weights=identity(path) + new,

@@ -42,6 +42,12 @@ def scored_dataset(space: LabelSpace) -> Layout:
     )
 
 
+def scored_on(space: LabelSpace) -> str:
+    """The name of the data set that networks of that label space are scored on; where there is
+    none, that of the label space, which stands for the user's own."""
+    return scored_dataset(space).name if space.name in LABEL_SPACES else space.name
+
+
 def layout_named(name: str) -> Layout:
     """The data set called `name`, or described by the TOML file of this name; InputError with the
     nearest name when there is none."""

@@ -19,7 +19,7 @@ from uda.models.decoders.heads import refuse_single_image
 from uda.models.encoders.base import IMAGENET, FeatureMaps, Normalization
 from uda.models.segmenter import BackboneModelConfig, SegmentationOutput, Segmenter
 from uda.utilities.config_tree import suggest
-from uda.utilities.errors import InputError, require
+from uda.utilities.errors import InputError, require, shown
 from uda.utilities.extras import require_extra
 from uda.utilities.weight_files import fill_from_file, reason
 
@@ -150,7 +150,17 @@ def _encoder_named(name: str, package: ModuleType) -> str:
     silently use another."""
     known = list(package.encoders.encoders)
     name = _REPLACED.get(name, name)
-    if name in known or name.startswith(_OF_TIMM):
+    if name in known:
+        return name
+    if name.startswith(_OF_TIMM):
+        timm = require_extra("timm", needed_by=f"model.backbone {shown(name)}")
+        of_timm = [*timm.list_models(), *timm.list_pretrained()]
+        # Such as tu-hf_hub:NAME and tu-local-dir:PATH: the package would follow them.
+        require(
+            name.removeprefix(_OF_TIMM) in of_timm,
+            f"model.backbone is {shown(name)}, but timm has no network of that name; "
+            f"{suggest(name.removeprefix(_OF_TIMM), of_timm)}",
+        )
         return name
     require(
         not name.startswith(_OLD),

@@ -95,10 +95,11 @@ class ForeignFormat:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BackboneFile:
-    """Files that hold an encoder alone, for initial weights."""
+    """Files that are no network of ours, but known: an encoder alone, for initial weights; a
+    network that this library does not build."""
 
-    # What such a file is and the options that use it: "a ResNet-50: --set ...={file}"; none for
-    # other files. "{file}" stands for its path.
+    # What such a file is and what to do with it, such as "a ResNet-50: --set ...={file}"; none
+    # for other files. "{file}" stands for its path.
     use: Callable[[Entries], str | None]
 
 

@@ -14,6 +14,7 @@ from uda.checkpoints.formats.base import (
     resnet_of,
 )
 from uda.labels.spaces import CITYSCAPES
+from uda.labels.voc import VOC
 from uda.models.decoders.deeplabv3plus import DeepLabV3PlusDecoderConfig
 from uda.models.decoders.fcn import FcnConfig
 from uda.models.encoder_decoder import EncoderDecoderConfig
@@ -86,7 +87,7 @@ DEEPLABV3PLUS = ForeignFormat(
     marks=(f"{_HEAD}sep_bottleneck.", f"{_HEAD}image_pool."),
     classifier=f"{_HEAD}conv_seg.weight",
     normalization=IMAGENET,
-    label_spaces=(CITYSCAPES,),
+    label_spaces=(CITYSCAPES, VOC),
     protocol="native",
     quirks=f"corners not aligned; {IMAGENET_QUIRKS}",
     stride_in_name=r"(?<![a-z0-9])d(8|16)(?!\d)",
