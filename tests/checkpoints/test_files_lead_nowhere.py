@@ -82,7 +82,7 @@ def test_no_name_of_an_encoder_is_followed(name: str, tmp_path: Path) -> None:
 def test_initial_weights_of_a_snapshot_are_not_looked_for(weights: str, tmp_path: Path) -> None:
     tiny = tiny_model()
     state = tiny.build(19).state_dict()
-    config = replace(tiny, backbone_weights=weights)  # type: ignore[call-arg]
+    config = replace(tiny, backbone_weights=weights)
     network = uda.load(written(tmp_path / "x.pth", config, state))
     assert network.provenance == "random"
     encoder = EncoderConfig(name="resnet18", width=4, weights=weights)

@@ -19,7 +19,7 @@ from uda.checkpoints.matching import describe_unknown, stride_of
 from uda.checkpoints.snapshots import load, save, snapshot_values
 from uda.labels.voc import VOC
 from uda.models.encoders.resnet_v1c import ResNetV1c
-from uda.models.vainf import VainFConfig
+from uda.models.vainf import VainF, VainFConfig
 from uda.utilities.errors import InputError
 
 State = dict[str, Tensor]
@@ -64,6 +64,7 @@ def test_the_user_knows_the_output_stride_better(vainf: State) -> None:
     assert found.quirks.startswith("output stride 8; corners not aligned")
     with torch.device("meta"):
         network = found.model.build(19)
+    assert isinstance(network, VainF)
     dilations = [branch[0].dilation for branch in list(network.aspp.convs)[1:4]]
     assert dilations == [(12, 12), (24, 24), (36, 36)]
     assert network.backbone.strides == (4, 8, 8, 8)

@@ -41,7 +41,7 @@ def test_the_first_block_of_a_dilated_stage_keeps_the_dilation_before_it() -> No
     encoder = build_encoder(TINY)
     dilations = [
         [block.conv2.dilation[0] for block in stage]  # type: ignore[union-attr]
-        for stage in (encoder.layer3, encoder.layer4)  # type: ignore[union-attr]
+        for stage in (encoder.layer3, encoder.layer4)
     ]
     assert dilations == [[1, 2, 2, 2, 2, 2], [2, 4, 4]]
 
