@@ -100,6 +100,17 @@ def test_one_image_is_enough_with_group_normalization() -> None:
         built(MAPS, norm="batch")(features)
 
 
+def test_half_precision_and_channels_last() -> None:
+    decoder = built(ONE_STRIDE).eval()
+    features = features_of(ONE_STRIDE, height=42, width=70)
+    exact = decoder(features)
+    last = decoder(tuple(m.to(memory_format=torch.channels_last) for m in features))
+    assert torch.allclose(last, exact, atol=1e-5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = decoder(features)
+    assert (half.float() - exact).abs().max() < 0.05 * exact.abs().max()
+
+
 @pytest.mark.parametrize(
     ("maps", "changes", "says"),
     [

@@ -33,3 +33,15 @@ def test_each_pixel_is_normalized_over_its_channels() -> None:
         1, correction=0, keepdim=True
     )
     assert torch.allclose(norm(features), wanted, atol=1e-4)
+
+
+def test_half_precision_and_channels_last() -> None:
+    torch.manual_seed(0)
+    decoder = VfmUdaConfig().build(MAPS, num_classes=5, dropout=0)
+    features = torch.randn(2, 32, 5, 7)
+    exact = decoder((features,))
+    last = decoder((features.to(memory_format=torch.channels_last),))
+    assert torch.allclose(last, exact, atol=1e-5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = decoder((features,))
+    assert (half.float() - exact).abs().max() < 0.05 * exact.abs().max()
