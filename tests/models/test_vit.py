@@ -20,6 +20,7 @@ from uda.models.encoders.registry import build_encoder
 from uda.models.encoders.vit import VisionTransformer, VitSize, vit_in
 from uda.models.encoders.vit_dinov2 import DinoV2
 from uda.models.encoders.vit_dinov3 import DinoV3
+from uda.models.encoders.vit_names import with_original_names
 from uda.models.segmenter import disable_dropout
 from uda.utilities.errors import InputError
 
@@ -307,6 +308,58 @@ def test_a_file_says_which_network_it_is(name: str, monkeypatch: pytest.MonkeyPa
     assert vit_in({"pos_embed": 3, **tiny(DinoV2).state_dict()}) is None
     with pytest.raises(InputError, match=f"holds the weights of {name}, .*encoder.name={name}"):
         tiny(DinoV2).entries(state)
+
+
+@pytest.mark.parametrize(
+    ("model", "ours", "side"),
+    [
+        ("Dinov2", DinoV2("tiny", TINY), 518),  # the one size that is not resized
+        ("Dinov2WithRegisters", DinoV2("tiny", TINY, registers=4), 518),
+        ("DINOv3ViT", DinoV3("tiny", TINY), 64),
+    ],
+)
+def test_files_of_transformers_fill_the_network(
+    model: str, ours: VisionTransformer, side: int, tmp_path: Path
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    settings = getattr(transformers, f"{model}Config")(
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=128,
+        num_register_tokens=4,
+        image_size=518,
+        patch_size=ours.patch,
+    )
+    torch.manual_seed(0)
+    theirs = getattr(transformers, f"{model}Model")(settings).eval()
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    ours.load(saved(theirs.state_dict(), tmp_path))
+    images = images_of(ours, side // ours.patch, side // ours.patch)
+    with torch.no_grad():
+        wanted = theirs(pixel_values=images).last_hidden_state
+        found = ours.eval().norm(ours.hidden(images)[-1])
+    assert torch.allclose(found, wanted, atol=1e-4)
+
+
+def test_older_names_of_transformers_are_known() -> None:
+    """As in the files of its version 4."""
+    state = tiny(DinoV2).state_dict()
+    block = "blocks.3.attn."
+    query, key, value = state[f"{block}qkv.weight"].chunk(3)
+    place = "encoder.layer.3.attention."
+    old = {
+        "embeddings.cls_token": state["cls_token"],
+        f"{place}attention.query.weight": query,
+        f"{place}attention.key.weight": key,
+        f"{place}attention.value.weight": value,
+        f"{place}output.dense.bias": state[f"{block}proj.bias"],
+    }
+    renamed = with_original_names(old)
+    assert renamed.keys() == {"cls_token", f"{block}qkv.weight", f"{block}proj.bias"}
+    assert all(torch.equal(state[name], tensor) for name, tensor in renamed.items())  # type: ignore[arg-type]
+    assert with_original_names(state) == state
 
 
 @pytest.mark.parametrize(

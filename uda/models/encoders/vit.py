@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from uda.models.encoders.base import Encoder, EncoderConfig, FeatureMaps
 from uda.models.encoders.drop_path import DropPath, rates
+from uda.models.encoders.vit_names import with_original_names
 from uda.models.encoders.weights import load_file
 from uda.utilities.errors import require
 
@@ -42,7 +43,7 @@ class VisionTransformer(Encoder):
     masking, not to this network.
     """
 
-    prefixes = ("module.", "backbone.", "model.", "_orig_mod.")
+    prefixes = ("module.", "backbone.", "model.", "_orig_mod.", "dinov2.", "dinov2_with_registers.")
     patch: ClassVar[int]  # pixels along a side
     norm_eps: ClassVar[float]
     # Entries of files that it does not use: names, and beginnings that end with a dot.
@@ -121,10 +122,12 @@ class VisionTransformer(Encoder):
         return [[p for p in self.parameters() if id(p) not in later], *blocks]
 
     def entries(self, state: Mapping[str, object]) -> dict[str, object]:
-        """All but the mask token, and what else only pre-training used.
+        """All but the mask token, and what else only pre-training used; also from the names that
+        transformers gives them.
 
         Raises InputError when they are those of another of these networks.
         """
+        state = with_original_names(state)
         found = vit_in(state)
         require(
             found in (None, self.title),
@@ -170,7 +173,8 @@ def vit_in(state: Mapping[str, object]) -> str | None:
 
     With or without registers, DINOv2's networks are different ones: see `DinoV2.positions`.
     """
-    shapes = {name: tuple(t.shape) for name, t in state.items() if isinstance(t, Tensor)}
+    named = with_original_names(state).items()
+    shapes = {name: tuple(t.shape) for name, t in named if isinstance(t, Tensor)}
     projection = shapes.get("patch_embed.proj.weight", ())
     sizes = {
         letter: size

@@ -56,7 +56,8 @@ class DinoV3(VisionTransformer):
 
     def entries(self, state: Mapping[str, object]) -> dict[str, object]:
         """All but what only pre-training used, and the masks that say where a bias counts."""
-        return {
+        periods = "rope_embed.periods"  # which transformers computes
+        return {periods: self.get_buffer(periods)} | {
             name: value
             for name, value in super().entries(state).items()
             if not (name.endswith(".attn.qkv.bias_mask") and self._is_mask(value))
