@@ -139,7 +139,8 @@ def _in_own_process(pair: Pair, *, size: int, checkpointing: bool) -> Measured:
     return Measured(**json.loads(done.stdout))
 
 
-Found = dict[str, tuple[Measured, Measured]]  # by pair: without and with checkpointing
+# By pair: without and with checkpointing, if the encoder has it.
+Found = dict[str, tuple[Measured, Measured | None]]
 
 
 def markdown(found: Found, facts: Mapping[str, object], *, size: int) -> str:
@@ -148,7 +149,7 @@ def markdown(found: Found, facts: Mapping[str, object], *, size: int) -> str:
             "checkpointing: memory, GiB", "s per step"]  # fmt: skip
     rows = [
         [name, f"{(plain.encoder + plain.heads) / 1e6:.1f}", f"{plain.encoder / 1e6:.1f}",
-         *plain.cells, *saving.cells]
+         *plain.cells, *(["-", "-"] if saving is None else saving.cells)]
         for name, (plain, saving) in found.items()
     ]  # fmt: skip
     table = markdown_rows([head, ["---", *["---:"] * (len(head) - 1)], *rows])
@@ -180,23 +181,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse_arguments(arguments)
     pairs = {pair.name: pair for pair in PAIRS}
     if options.measure is not None:
-        one = measure(
-            pairs[options.measure], size=options.size, checkpointing=options.checkpointing
-        )
-        print(json.dumps(asdict(one)))
+        pair = pairs[options.measure]
+        own = measure(pair, size=options.size, checkpointing=options.checkpointing)
+        print(json.dumps(asdict(own)))
         return
     found: Found = {}
     for name in options.only:
         print(f"{name} ...", file=sys.stderr)
-        try:
-            plain, saving = (
-                _in_own_process(pairs[name], size=options.size, checkpointing=on)
-                for on in (False, True)
-            )
-        except InputError as error:
-            print(f"{name}: left out: {error}", file=sys.stderr)
-            continue
-        found[name] = (plain, saving)
+        measured: list[Measured] = []
+        for checkpointing in (False, True):
+            try:
+                one = _in_own_process(pairs[name], size=options.size, checkpointing=checkpointing)
+            except InputError as error:
+                how = "with checkpointing " if checkpointing else ""
+                print(f"{name} {how}is left out: {error}", file=sys.stderr)
+                break
+            measured.append(one)
+        if measured:
+            found[name] = (measured[0], measured[1] if len(measured) == 2 else None)
     facts = machine(torch.device("cpu")) | {"threads": 1}
     text = markdown(found, facts, size=options.size)
     print(text, end="")
@@ -204,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.markdown.write_text(text)
     if options.json is not None:
         values = {
-            name: {"without": asdict(plain), "checkpointing": asdict(saving)}
+            name: {"without": asdict(plain), "checkpointing": saving and asdict(saving)}
             for name, (plain, saving) in found.items()
         }
         plain_values = {"machine": facts, "batch": _BATCH, "size": options.size, "pairs": values}

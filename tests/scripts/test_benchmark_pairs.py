@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 import benchmark_pairs
-from benchmark_pairs import PAIRS, Measured, markdown, measure
+from benchmark_pairs import PAIRS, Measured, Pair, markdown, measure
 from uda.models.encoders.mit import SIZES
 
 FACTS = {"processor": "a kind", "torch": "2.0"}
@@ -14,6 +15,15 @@ FACTS = {"processor": "a kind", "torch": "2.0"}
 
 def test_names_are_distinct() -> None:
     assert len({pair.name for pair in PAIRS}) == len(PAIRS) >= 10
+
+
+@pytest.mark.parametrize(
+    "pair", [p for p in PAIRS if not p.encoder.startswith("timm/")], ids=lambda pair: pair.name
+)
+def test_every_pair_can_be_built(pair: Pair) -> None:
+    with torch.device("meta"):
+        network = pair.config(size=512, checkpointing=True).build(19)
+    assert network.backbone.checkpointing
 
 
 def test_parameters_memory_and_time_of_a_pair() -> None:
@@ -30,10 +40,11 @@ def test_parameters_memory_and_time_of_a_pair() -> None:
 def test_the_table() -> None:
     plain = Measured(encoder=3_000_000, heads=1_500_000, peak=3 * 2**29, step=2.04)
     saving = Measured(encoder=3_000_000, heads=1_500_000, peak=2**29, step=3.0)
-    text = markdown({"a + b": (plain, saving)}, FACTS, size=512)
+    text = markdown({"a + b": (plain, saving), "c + d": (plain, None)}, FACTS, size=512)
     assert "an image of 512x512" in text
     assert "(a kind; torch 2.0)" in text
     assert "| a + b | 4.5 | 3.0 | 1.50 | 2.0 | 0.50 | 3.0 |" in text
+    assert "| c + d | 4.5 | 3.0 | 1.50 | 2.0 | - | - |" in text
 
 
 @pytest.mark.slow
