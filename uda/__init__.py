@@ -206,15 +206,13 @@ def export(
     foreign: "ForeignOptions | None" = None,
     code: _Path | None = None,
 ) -> "Exported":
-    """Writes the network of a file that `load` opens as a program for others: `output` is called
-    .onnx or, for torch.export, .pt2. It is compared with the network; what was found is in
-    `checks` and `facts`.
+    """Writes the network of a file that `load` opens as a program for others, .onnx or, of
+    torch.export, .pt2, after comparing them; what was found is in `checks` and `facts`.
 
     `size`: (H, W) of all images; by default any. `pixels`: what images are, and `outputs`: what is
     computed of them; see `INPUTS` and `OUTPUTS` in uda/prediction/portable_network.py. `foreign`:
     what `load` is told of another project's file.
-    Raises InputError, and leaves no file, when a package is missing, or the network has no such
-    program, or the file does not compute the same.
+    Raises InputError, and leaves no file, when a package is missing or the file disagrees.
     """
     from uda.prediction.opened import open_network
     from uda.prediction.portable import ExportOptions, export_network, format_of

@@ -22,11 +22,15 @@ from uda.checkpoints.snapshots import save, snapshot_values
 from uda.commands.main import main
 from uda.experiments import load_preset
 from uda.labels.spaces import CITYSCAPES
+from uda.models.decoders.base import decoder_configs
+from uda.models.encoder_decoder import EncoderDecoderConfig
+from uda.models.encoders.base import EncoderConfig
 from uda.models.segmenter import SegmentationOutput, Segmenter
 from uda.prediction.opened import OpenedNetwork, open_network
 from uda.prediction.portable import ExportOptions, export_network
 from uda.prediction.portable_checks import Reference
 from uda.prediction.portable_formats import FORMATS
+from uda.utilities.config_tree import to_plain
 from uda.utilities.errors import InputError
 
 
@@ -84,6 +88,42 @@ def test_onnx_of_any_size_computes_the_labels_of_predict(
         assert labels.dtype == np.uint8
         assert np.array_equal(labels, torch.stack([f.labels for f in found]).numpy())
         assert np.allclose(confidence, torch.stack([f.confidence for f in found]), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("encoder", "decoder", "size", "taken"),
+    [
+        ("mit_b0", "segformer", None, "N any, H and W any"),
+        ("dinov3_vits16", "linear", None, "N any, H and W multiples of 16, at least 64"),
+        ("dinov2_vits14", "linear", (50, 70), "N any, H 50, W 70"),
+    ],
+)
+def test_onnx_of_transformers(
+    encoder: str, decoder: str, size: tuple[int, int] | None, taken: str, tmp_path: Path
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    config = EncoderDecoderConfig(
+        encoder=EncoderConfig(name=encoder, weights="none"), decoder=decoder_configs()[decoder]()
+    )
+    experiment = load_preset("toy_source_only")
+    snapshot = tiny_snapshot(experiment)
+    snapshot.experiment = to_plain(experiment) | {
+        "model": {"type": type(config).__name__} | to_plain(config)
+    }
+    torch.manual_seed(0)
+    snapshot.student = config.build(19).state_dict()
+    save(snapshot_values(snapshot), tmp_path / "a.pth")
+    written = uda.export(tmp_path / "a.pth", tmp_path / "a.onnx", size=size)
+    assert str(written.facts["input"]).endswith(taken)
+    session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
+    images = torch.stack([torch.from_numpy(noise(s, size or (80, 144))) for s in range(3)])
+    (labels,) = session.run(None, {"images": images.numpy()})
+    with torch.no_grad():
+        logits = uda.load(tmp_path / "a.pth")(images.movedim(3, 1) / 255).logits
+    found = {"labels": torch.from_numpy(labels)}
+    check = Reference("noise", images, logits).check(found, difference=1e-5)
+    assert check.equal
 
 
 _ELSEWHERE = """
@@ -204,7 +244,8 @@ def test_rounding_decides_ties_and_nothing_else() -> None:
     assert check([0, 0, 1], 0.0) == (False, False, 1)
     assert check([1, 1, 1], 1e-5) == (False, False, 1)
     assert check([0, 1, 1], 1e-3) == (False, True, 0)
-    assert check([0, 1, 1], float("nan")) == (False, False, 0)
+    assert check([0, 0, 1], 1e-3) == (False, False, 1)
+    assert check([0, 1, 1], float("nan")) == (False, True, 0)
 
 
 def test_what_cannot_be_written(

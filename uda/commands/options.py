@@ -140,8 +140,7 @@ def add_foreign_options(parser: _Parser) -> None:
     """The options on a file of another project."""
     parser.add_argument(
         "--partial", metavar="NAME", nargs="+", default=(),
-        help="tensors of another project's network that the file may lack: names, or how they "
-        "begin; they are randomly initialized",
+        help="tensors of another project's network that the file may lack: names, or beginnings",
     )  # fmt: skip
     parser.add_argument(
         "--ignore", metavar="NAME", nargs="+", default=(),

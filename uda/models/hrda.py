@@ -189,9 +189,9 @@ class Hrda(nn.Module):
         boxes = self.windows(*images.shape[-2:])
         found = logits_of(torch.cat([box.of(images) for box in boxes])).float()
         height, width = (side // self.stride for side in images.shape[-2:])
-        total = found.new_zeros(len(images), found.shape[1], height, width)
+        total = found.new_zeros(images.shape[0], found.shape[1], height, width)
         count = found.new_zeros(height, width)
-        for box, logits in zip(boxes, found.split(len(images)), strict=True):
+        for box, logits in zip(boxes, found.split(images.shape[0]), strict=True):
             cells = box.divided(self.stride)
             cells.of(total).add_(logits)
             cells.of(count).add_(1)

@@ -113,8 +113,11 @@ def export_network(
 
 
 _OTHERWISE: dict[FormatName, str] = {
-    "onnx": "try a fixed --size WxH, --format torch, or other versions of onnxscript and onnx",
-    "torch": "try a fixed --size WxH, or --format onnx",
+    # DINOv2 and networks with an inner scale compute positions or sizes from the image's size.
+    "onnx": "networks that depend on an image's size need a fixed one: --size WIDTHxHEIGHT; or try "
+    "--format torch, or other versions of onnxscript and onnx",
+    "torch": "networks that depend on an image's size need a fixed one: --size WIDTHxHEIGHT; or "
+    "try --format onnx",
 }
 
 

@@ -29,7 +29,7 @@ class Check(NamedTuple):
     @property
     def agrees(self) -> bool:
         """Whether the file can be used in the network's place."""
-        return self.equal and self.difference <= _DIFFERENCE * max(1.0, self.largest)
+        return self.equal and self.difference <= _allowed(self.largest)
 
     def __str__(self) -> str:
         labels = "equal" if self.equal else "DIFFERENT"
@@ -38,6 +38,11 @@ class Check(NamedTuple):
             f"labels {labels}, largest logit difference {self.difference:.1e} "
             f"(logits up to {self.largest:.3g})"
         )
+
+
+def _allowed(largest: float) -> float:
+    """The difference of logits up to `largest` that rounding may make."""
+    return _DIFFERENCE * max(1.0, largest)
 
 
 class Reference(NamedTuple):
@@ -55,7 +60,10 @@ class Reference(NamedTuple):
         labels = found["labels"].long() if "labels" in found else found["logits"].argmax(dim=1)
         chosen = self.logits.gather(1, labels[:, None])[:, 0]
         short = self.logits.amax(dim=1) - chosen
-        equal = bool((short <= 2 * difference).all())
+        largest = float(self.logits.abs().max())
+        # Where logits differ by more than by rounding, no label is excused.
+        excused = 2 * difference if difference <= _allowed(largest) else 0.0
+        equal = bool((short <= excused).all())
         if "confidence" in found:
             probability = self.logits.softmax(dim=1).amax(dim=1)
             off = float((found["confidence"] - probability).abs().max())
@@ -65,7 +73,7 @@ class Reference(NamedTuple):
             equal=equal,
             ties=int((short > 0).sum()),
             difference=difference,
-            largest=float(self.logits.abs().max()),
+            largest=largest,
         )
 
 

@@ -39,11 +39,11 @@ class DinoV2(VisionTransformer):
         patches = self.patches(images)
         rows, columns = images.shape[-2] // self.patch, images.shape[-1] // self.patch
         class_position, positions = self.pos_embed[:, :1], self.positions(rows, columns)
-        class_token = (self.cls_token + class_position).expand(len(images), -1, -1)
+        class_token = (self.cls_token + class_position).expand(images.shape[0], -1, -1)
         registers = (
             ()
             if self.register_tokens is None
-            else (self.register_tokens.expand(len(images), -1, -1),)
+            else (self.register_tokens.expand(images.shape[0], -1, -1),)
         )
         return torch.cat((class_token, *registers, patches + positions), dim=1), None
 

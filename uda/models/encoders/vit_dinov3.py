@@ -50,7 +50,7 @@ class DinoV3(VisionTransformer):
         patches = self.patches(images)
         rows, columns = images.shape[-2] // self.patch, images.shape[-1] // self.patch
         first = (
-            token.expand(len(images), -1, -1) for token in (self.cls_token, self.storage_tokens)
+            token.expand(images.shape[0], -1, -1) for token in (self.cls_token, self.storage_tokens)
         )
         return torch.cat((*first, patches), dim=1), self.rope_embed(rows, columns)
 
