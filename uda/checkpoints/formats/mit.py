@@ -30,6 +30,8 @@ def mit_of(entries: Entries, prefix: str = "") -> str:
 
 
 def _use(entries: Entries) -> str | None:
+    if not any("patch_embed" in name for name in entries):
+        return None  # at no cost
     name = mit_of(entries)
     with torch.device("meta"):
         network = MixTransformer(name, drop_path=0.0, patch_eps=1e-5)
