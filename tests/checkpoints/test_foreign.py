@@ -88,17 +88,17 @@ def test_counters_and_the_unused_classifier_may_be_missing(state: State) -> None
 
 def test_what_the_network_does_not_know_is_refused(state: State) -> None:
     """A fork may compute something else; what is no tensor of it does not."""
-    more = {"auxlayer.block.0.weight": torch.zeros(1), "head.aspp.aspp4.bn.bias": torch.zeros(1)}
-    said = r"looks like SegmenTron .* 2 tensors .* \(auxlayer.block.0.weight, head.aspp.aspp4.bn.bi"
+    more = {"extra.block.0.weight": torch.zeros(1), "head.aspp.aspp4.bn.bias": torch.zeros(1)}
+    said = r"looks like SegmenTron .* 2 tensors .* \(extra.block.0.weight, head.aspp.aspp4.bn.bi"
     with pytest.raises(InputError, match=said):
         read_foreign(state | more, origin="fork.pth")
-    for options in (["auxlayer."], ["auxlayer.", "head.aspp.aspp4.", "encoder."]):
+    for options in (["extra."], ["extra.", "head.aspp.aspp4.", "encoder."]):
         with pytest.raises(InputError, match=r"--ignore"):
             opened(state | more, ignore=options)
-    found = opened(prefixed(state | more) | {"epoch": 3}, ignore=["module.auxlayer", "head.aspp."])
+    found = opened(prefixed(state | more) | {"epoch": 3}, ignore=["module.extra", "head.aspp."])
     assert found.tensors == (
-        "592 of 592 matched, 0 missing, 3 (auxlayer.block.0.weight, ...) unexpected; "
-        "left out: auxlayer.block.0.weight, head.aspp.aspp4.bn.bias"
+        "592 of 592 matched, 0 missing, 3 (extra.block.0.weight, ...) unexpected; "
+        "left out: extra.block.0.weight, head.aspp.aspp4.bn.bias"
     )
 
 
@@ -109,6 +109,11 @@ def test_weights_that_are_not_finite_are_refused(state: State, value: float) -> 
         InputError, match=r"1 \(head.block.2.bias, ...\) of its tensors hold values"
     ):
         read_foreign(state, origin="broken.pth")
+
+
+def test_what_only_training_needs_may_be_there(state: State) -> None:
+    found = opened(state | {"auxlayer.block.0.weight": torch.zeros(1)})
+    assert found.tensors == "592 of 592 matched, 0 missing, 0 unexpected"
 
 
 def test_classes_are_counted_by_the_classifier(state: State) -> None:
@@ -131,8 +136,8 @@ def test_classes_are_counted_by_the_classifier(state: State) -> None:
             r"591 of 592 tensors match, 1 \(head.block.2.weight, ...\) missing, 0 unexpected, 0 ",
         ),
         (
-            {"encoder.conv1.weight": None, "auxlayer.block.0.weight": torch.zeros(1)},
-            r"591 of 592 .*, 1 \(encoder.conv1.weight, ...\) missing, 1 \(auxlayer.block.0.weight",
+            {"encoder.conv1.weight": None, "extra.block.0.weight": torch.zeros(1)},
+            r"591 of 592 .*, 1 \(encoder.conv1.weight, ...\) missing, 1 \(extra.block.0.weight",
         ),
         (
             {"encoder.conv1.weight": torch.zeros(64, 3, 7, 7, device="meta")},

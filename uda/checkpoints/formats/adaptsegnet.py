@@ -84,6 +84,7 @@ ADAPTSEGNET = ForeignFormat(
     prefixes={"": "backbone.", "layer5.": "auxiliary.", "layer6.": "main."},
     marks=("layer5.conv2d_list.0.weight", "layer6.conv2d_list.0.weight"),
     applies=_applies(2),
+    unused=("fc.",),  # ImageNet's classifier
     classifier="layer6.conv2d_list.0.weight",
     normalization=CAFFE,
     protocol="adaptsegnet",

@@ -17,6 +17,7 @@ PRODA = ForeignFormat(
     network=_network,
     prefixes={"": "backbone.", "layer5.": "main.", _INPUT_NORM: "input_norm."},
     marks=("layer5.head.", "layer5.conv2d_list.0.0.", _INPUT_NORM),
+    unused=("fc.",),  # ImageNet's classifier
     classifier="layer5.head.1.weight",
     normalization=PLAIN,
     protocol="native",

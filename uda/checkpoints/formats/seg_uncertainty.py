@@ -23,6 +23,7 @@ SEG_UNCERTAINTY = ForeignFormat(
     network=_network,
     prefixes={"": "backbone.", "layer5.": "auxiliary.", "layer6.": "main."},
     marks=("layer6.head.", "layer6.conv2d_list.0.0.", "layer5.head."),
+    unused=("fc.",),  # ImageNet's classifier
     classifier="layer6.head.1.weight",
     normalization=CAFFE,
     protocol="mrnet",

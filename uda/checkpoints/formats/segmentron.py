@@ -28,7 +28,7 @@ SEGMENTRON = ForeignFormat(
         "head.block.1.block.": "decoder.1.",
         "head.block.2.": "decoder.2.",
     },
-    unused=("encoder.fc.",),  # ImageNet's classifier
+    unused=("encoder.fc.", "auxlayer."),  # ImageNet's classifier; a head for training alone
     classifier="head.block.2.weight",
     normalization=IMAGENET,
     # Of deeplabv3_plus_resnet101_segmentron.pth; another file of the format looks the same.
