@@ -69,6 +69,16 @@ def test_every_pyramid_is_decoded_at_any_size(
     assert all(p.grad is not None for p in network.parameters())
 
 
+@pytest.mark.parametrize(
+    ("name", "output_stride"),
+    [(RESNET, None), (RESNET, 16), ("inception_resnet_v2", 16), (VIT, None)],
+)
+def test_a_snapshot_is_opened_without_memory(name: str, output_stride: int | None) -> None:
+    with torch.device("meta"):
+        backbone = encoder(name, output_stride=output_stride)
+    assert all(p.is_meta for p in backbone.parameters())
+
+
 def test_channels_come_second() -> None:
     """As in the network itself, where they come last."""
     backbone = encoder(MAMBA).eval()
@@ -150,6 +160,8 @@ def test_a_network_made_for_one_size_is_timms_for_another() -> None:
     )
     theirs.load_state_dict(state)
     images = torch.rand(1, 3, 64, 96)
+    with torch.device("meta"):
+        assert encoder("hiera_tiny_224").divisor == 32
     drawn = torch.get_rng_state()
     for ours, wanted in zip(backbone(images), theirs(images), strict=True):
         assert torch.allclose(ours, wanted, atol=1e-5)

@@ -222,7 +222,8 @@ class TimmBackbone(Encoder):
         training = self.training
         self.eval()
         try:
-            return reads(self, self.channels, self.strides, divisor=self.divisor)
+            device = next(self.parameters()).device  # without memory while a snapshot is opened
+            return reads(self, self.channels, self.strides, divisor=self.divisor, device=device)
         finally:
             self.train(training)
 

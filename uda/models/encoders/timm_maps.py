@@ -162,7 +162,7 @@ def reads(
     strides: Sequence[int],
     *,
     divisor: int = 1,
-    device: str = "cpu",
+    device: str | torch.device,
 ) -> bool:
     """Whether images whose sides are multiples of `divisor` give maps with these channels, each
     side of a map the image's, divided by the stride and rounded.
