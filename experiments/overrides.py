@@ -7,11 +7,11 @@ from typing import NamedTuple, TypeVar
 
 from uda.data.config import DomainConfig
 from uda.experiment import Experiment
+from uda.models.config import ModelConfig
 from uda.models.decoders.base import DecoderConfig, decoder_configs
 from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.encoders.base import EncoderConfig
 from uda.models.registry import model_configs
-from uda.models.segmenter import ModelConfig
 from uda.objectives.base import ObjectiveConfig
 from uda.objectives.registry import objective_configs
 from uda.optim.optimizers import OptimizerConfig, optimizer_named

@@ -19,9 +19,10 @@ from uda.evaluation.inference import probability_strips
 from uda.evaluation.protocols import Protocol
 from uda.experiment import Experiment
 from uda.labels.spaces import CITYSCAPES
+from uda.models.config import ModelConfig
 from uda.models.discriminators import FullyConvolutionalDiscriminator
 from uda.models.encoders.base import FeatureMaps, Normalization
-from uda.models.segmenter import ModelConfig, SegmentationOutput, Segmenter
+from uda.models.segmenter import SegmentationOutput, Segmenter
 from uda.optim.optimizers import ParameterGroup, build_optimizer
 from uda.training.run import Run
 from uda.utilities.config_tree import to_plain

@@ -6,13 +6,13 @@ from typing import Any
 
 from tiny_runs import tiny_model
 from trials import small_mask2former
+from uda.models.config import ModelConfig
 from uda.models.decoders.aspp import AsppConfig
 from uda.models.decoders.fcn import FcnConfig
 from uda.models.deeplabv3plus import DeepLabV3PlusConfig
 from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.encoders.base import EncoderConfig
 from uda.models.mask2former import Mask2FormerConfig
-from uda.models.segmenter import ModelConfig
 from uda.models.smp import SmpConfig
 
 # Where a class has such a field. A new network needs no entry, unless it is slow or its encoders

@@ -11,7 +11,8 @@ from torch import Tensor
 
 import uda
 from factories import file_of, format_titled
-from uda.models.segmenter import ModelConfig, Segmenter
+from uda.models.config import ModelConfig
+from uda.models.segmenter import Segmenter
 
 
 def recipe_weight(name: str, like: Tensor) -> Tensor:

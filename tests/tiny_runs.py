@@ -20,10 +20,11 @@ from uda.data.registry import list_dataset
 from uda.experiment import Experiment
 from uda.experiments import PRESETS, load_preset
 from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX
+from uda.models.config import ModelConfig
 from uda.models.decoders.base import HeadNorm
 from uda.models.deeplabv2 import DeepLabV2Config
 from uda.models.deeplabv3plus import DeepLabV3PlusConfig
-from uda.models.segmenter import BatchNormMode, ModelConfig
+from uda.models.segmenter import BatchNormMode
 from uda.training import loop as engine
 from uda.training.run import Run, StepResult, start_run
 from uda.training.step import train_step

@@ -8,8 +8,8 @@ from typing import NamedTuple, get_args
 
 from uda.data.config import DataConfig, require_workers
 from uda.evaluation.evaluate import EvaluationConfig
+from uda.models.config import ModelConfig
 from uda.models.deeplabv3plus import DeepLabV3PlusConfig
-from uda.models.segmenter import ModelConfig
 from uda.objectives.agreement import (
     check_start_steps,
     check_views,

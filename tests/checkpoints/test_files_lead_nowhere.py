@@ -15,9 +15,9 @@ from uda.checkpoints.formats.base import ForeignFormat, known_formats
 from uda.checkpoints.snapshots import Snapshot, save, snapshot_values, versions
 from uda.checkpoints.stored import plain_experiment
 from uda.labels.spaces import CITYSCAPES
+from uda.models.config import ModelConfig
 from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.encoders.base import EncoderConfig
-from uda.models.segmenter import ModelConfig
 from uda.models.smp import SmpConfig
 from uda.utilities.errors import InputError
 

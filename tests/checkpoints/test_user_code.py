@@ -36,7 +36,8 @@ from layers import block
 from torch import nn
 
 from uda.experiments.toy_city import toy_entropy
-from uda.models.segmenter import ModelConfig, SegmentationOutput, Segmenter
+from uda.models.config import ModelConfig
+from uda.models.segmenter import SegmentationOutput, Segmenter
 from uda.objectives.base import Objective, ObjectiveConfig
 from uda.optim.optimizers import OptimizerConfig
 

@@ -19,6 +19,7 @@ from uda.augmentation.policies import PolicyName
 from uda.data.config import DataConfig, DomainConfig
 from uda.evaluation.evaluate import EvaluationConfig
 from uda.experiment import Experiment, RestartConfig, TrainConfig
+from uda.models.config import ModelConfig
 from uda.models.decoders.base import DecoderConfig, decoder_configs
 from uda.models.decoders.daformer import DAFormerConfig
 from uda.models.decoders.linear import LinearConfig
@@ -27,7 +28,6 @@ from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.encoders.base import EncoderConfig
 from uda.models.hrda import HrdaConfig
 from uda.models.registry import model_configs
-from uda.models.segmenter import ModelConfig
 from uda.objectives.adversarial import AdversarialConfig
 from uda.objectives.base import ObjectiveConfig
 from uda.objectives.class_mix import ClassMixConfig

@@ -12,6 +12,7 @@ from uda.augmentation.jitter import JitterConfig
 from uda.data.config import DataConfig, DomainConfig
 from uda.evaluation.evaluate import EvaluationConfig
 from uda.experiment import Experiment, RestartConfig, TrainConfig
+from uda.models.config import BackboneModelConfig
 from uda.models.decoders.aspp import AsppConfig
 from uda.models.deeplabv3plus import DeepLabV3PlusConfig
 from uda.models.encoder_decoder import EncoderDecoderConfig
@@ -19,7 +20,6 @@ from uda.models.encoders.base import EncoderConfig
 from uda.models.encoders.resnet import ResNetConfig
 from uda.models.hrda import HrdaConfig
 from uda.models.mask2former import Mask2FormerConfig
-from uda.models.segmenter import BackboneModelConfig
 from uda.models.smp import SmpConfig
 from uda.objectives.adversarial import AdversarialConfig
 from uda.optim.plateau import PlateauConfig

@@ -10,9 +10,10 @@ from torchvision.ops import StochasticDepth
 
 from networks import small_network
 from tiny_runs import tiny_model
+from uda.models.config import ModelConfig
 from uda.models.encoders.base import FeatureMaps
 from uda.models.registry import model_configs
-from uda.models.segmenter import ModelConfig, Perturbation, SegmentationOutput, disable_dropout
+from uda.models.segmenter import Perturbation, SegmentationOutput, disable_dropout
 from uda.models.smp import SmpConfig
 
 CLASSES = 5

@@ -11,9 +11,10 @@ from uda.data.config import DataConfig, DomainConfig
 from uda.evaluation.evaluate import EvaluationConfig
 from uda.experiment import Experiment, TrainConfig, validate
 from uda.labels.spaces import IGNORE_INDEX
+from uda.models.config import ModelConfig
 from uda.models.deeplabv3plus import DeepLabV3PlusConfig
 from uda.models.mask2former import Mask2FormerConfig
-from uda.models.segmenter import ModelConfig, SegmentationOutput
+from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import StepContext
 from uda.objectives.mask_classification import MaskClassificationConfig, masks_of
 from uda.objectives.supervised import SupervisedConfig

@@ -28,7 +28,7 @@ from uda.data.config import DomainConfig
 from uda.evaluation.metrics import Scores
 from uda.experiment import Experiment
 from uda.experiments import load_preset
-from uda.models.segmenter import BackboneModelConfig
+from uda.models.config import BackboneModelConfig
 from uda.objectives.base import Objective, StepContext
 from uda.training.loop import train
 from uda.training.run import Run

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from uda.models.config import ModelConfig
 from uda.models.decoders.base import DecoderConfig
-from uda.models.segmenter import ModelConfig
 from uda.objectives.base import ObjectiveConfig
 from uda.utilities.slots import rebind_super
 

@@ -21,7 +21,7 @@ from uda.checkpoints.matching import (
     with_stride,
 )
 from uda.labels.spaces import LabelSpace
-from uda.models.segmenter import ModelConfig
+from uda.models.config import ModelConfig
 from uda.utilities.errors import InputError, require, tally
 from uda.utilities.weight_files import PREFIXES, Comparison, listed, unwrapped
 

@@ -17,9 +17,9 @@ from uda.checkpoints.label_names import label_space_named
 from uda.checkpoints.stored import plain_experiment
 from uda.data.registry import scored_on
 from uda.labels.spaces import LabelSpace
+from uda.models.config import ModelConfig
 from uda.models.encoders.base import Normalization
 from uda.models.from_files.hugging_face import HuggingFaceConfig, kind_of, with_tensors
-from uda.models.segmenter import ModelConfig
 from uda.utilities.errors import InputError, require, shown
 from uda.utilities.weight_files import identity, read_weights
 

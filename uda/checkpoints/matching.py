@@ -15,8 +15,8 @@ from uda.checkpoints.formats.base import (
     backbone_files,
     known_formats,
 )
+from uda.models.config import ModelConfig
 from uda.models.encoder_decoder import EncoderDecoderConfig
-from uda.models.segmenter import ModelConfig
 from uda.utilities.errors import InputError
 from uda.utilities.schema import is_real
 from uda.utilities.weight_files import Comparison, compare, unwrapped

@@ -32,10 +32,11 @@ from uda.data.config import DataConfig
 from uda.data.registry import scored_on
 from uda.evaluation.evaluate import EvaluationConfig
 from uda.labels.spaces import LabelSpace
+from uda.models.config import ModelConfig
 from uda.models.decoders.base import DecoderConfig
 from uda.models.from_files.hugging_face import HuggingFaceConfig
 from uda.models.registry import model_from_plain
-from uda.models.segmenter import ModelConfig, Segmenter
+from uda.models.segmenter import Segmenter
 from uda.utilities.atomic_files import replacing
 from uda.utilities.config_tree import from_plain
 from uda.utilities.errors import InputError, require, shortened

@@ -11,7 +11,7 @@ from uda.data.config import DataConfig
 from uda.data.registry import LABEL_SPACES
 from uda.evaluation.evaluate import EvaluationConfig
 from uda.labels.spaces import LabelSpace
-from uda.models.segmenter import ModelConfig
+from uda.models.config import ModelConfig
 from uda.optim.plateau import PlateauState
 from uda.utilities.config_tree import to_plain
 from uda.utilities.errors import InputError, require, shortened

@@ -6,6 +6,7 @@ Source: Chen et al., ECCV 2018, arXiv 1802.02611 (decoder); Chen et al., arXiv 1
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from uda.models.config import BackboneModelConfig, ModelConfig
 from uda.models.decoders.base import HeadNorm
 from uda.models.decoders.deeplabv3plus import (
     DeepLabV3PlusDecoder,
@@ -22,13 +23,7 @@ from uda.models.encoders.base import (
     FeatureMaps,
 )
 from uda.models.encoders.registry import build_encoder
-from uda.models.segmenter import (
-    BackboneModelConfig,
-    InputScaling,
-    ModelConfig,
-    SegmentationOutput,
-    Segmenter,
-)
+from uda.models.segmenter import InputScaling, SegmentationOutput, Segmenter
 from uda.utilities.errors import InputError, require
 
 

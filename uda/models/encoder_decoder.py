@@ -6,18 +6,13 @@ from typing import Literal, Self, get_args
 
 from torch import Tensor, nn
 
+from uda.models.config import ModelConfig
 from uda.models.decoders.base import DecoderConfig, decoder_name, fitting_decoders
 from uda.models.decoders.deeplabv3plus import DeepLabV3PlusDecoderConfig
 from uda.models.encoders.base import Encoder, EncoderConfig, FeatureMaps, FeatureShapes
 from uda.models.encoders.registry import build_encoder
 from uda.models.hrda import Hrda, HrdaConfig
-from uda.models.segmenter import (
-    InputScaling,
-    ModelConfig,
-    Perturbation,
-    SegmentationOutput,
-    Segmenter,
-)
+from uda.models.segmenter import InputScaling, Perturbation, SegmentationOutput, Segmenter
 from uda.utilities.errors import InputError, require
 
 

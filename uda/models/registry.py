@@ -6,9 +6,9 @@ from types import MappingProxyType
 from typing import Any, TypeVar, get_type_hints
 
 import uda.models
+from uda.models.config import ModelConfig
 from uda.models.decoders.base import DecoderConfig, decoder_configs
 from uda.models.hrda import HrdaConfig
-from uda.models.segmenter import ModelConfig
 from uda.utilities.annotations import options_of
 from uda.utilities.config_tree import from_plain
 from uda.utilities.discovery import classes_of

@@ -15,9 +15,10 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from uda.models.config import BackboneModelConfig
 from uda.models.decoders.heads import refuse_single_image
 from uda.models.encoders.base import IMAGENET, FeatureMaps, Normalization
-from uda.models.segmenter import BackboneModelConfig, SegmentationOutput, Segmenter
+from uda.models.segmenter import SegmentationOutput, Segmenter
 from uda.utilities.config_tree import suggest
 from uda.utilities.errors import InputError, require, shown
 from uda.utilities.extras import require_extra

@@ -7,10 +7,10 @@ from functools import cache
 
 import uda.checkpoints.formats
 from uda.labels.spaces import CITYSCAPES, LabelSpace
+from uda.models.config import ModelConfig
 from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.encoders.base import Normalization
 from uda.models.encoders.resnet import BackboneName
-from uda.models.segmenter import ModelConfig
 from uda.utilities.discovery import instances_of
 
 Entries = Mapping[str, object]  # of a state dict: tensors by name, and whatever else is there

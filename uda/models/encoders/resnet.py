@@ -11,6 +11,7 @@ from typing import ClassVar, Literal, NamedTuple, cast
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from uda.models.config import BackboneModelConfig
 from uda.models.encoders.base import (
     CAFFE,
     IMAGENET_WIDTH,
@@ -21,7 +22,6 @@ from uda.models.encoders.base import (
     FeatureMaps,
 )
 from uda.models.encoders.weights import load_file, load_imagenet
-from uda.models.segmenter import BackboneModelConfig
 from uda.utilities.errors import InputError, require
 from uda.utilities.weight_files import PREFIXES
 

@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from uda.models.config import ModelConfig
 from uda.models.encoders.base import FeatureMaps, Normalization
 from uda.models.mask2former import log_scores
-from uda.models.segmenter import ModelConfig, SegmentationOutput, Segmenter
+from uda.models.segmenter import SegmentationOutput, Segmenter
 from uda.utilities.errors import InputError, require, shown
 from uda.utilities.extras import require_extra
 
