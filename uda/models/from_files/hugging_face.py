@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from contextlib import redirect_stderr
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -73,15 +74,34 @@ class HuggingFaceConfig(ModelConfig):
         self.check(num_classes)
         values = self._values()
         kind = kind_of(values)
-        library = require_extra("transformers", needed_by=f"a {values['model_type']} network")
-        model_class = getattr(library, kind.model)
-        model = model_class(library_settings(values, num_classes))
-        return HuggingFace(model, kind, self, size=_image_size(values) if kind.fixed else None)
+        size = _image_size(values) if kind.fixed else None
+        return HuggingFace(_built(values, num_classes), kind, self, size=size)
 
     def _values(self) -> dict[str, Any]:
-        values = json.loads(self.settings)
+        try:
+            values = json.loads(self.settings)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"config.json is damaged ({str(error)[:100]})") from None
         require(isinstance(values, dict), "config.json holds no settings")
         return values
+
+
+def _built(values: Mapping[str, Any], num_classes: int) -> nn.Module:
+    """The network of transformers, randomly initialized."""
+    model_class = getattr(_library(values), kind_of(values).model)
+    settings = library_settings(values, num_classes)
+    try:
+        model: nn.Module = model_class(settings)
+    except Exception as error:  # settings that do not fit each other
+        line = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"transformers cannot build the network of config.json ({type(error).__name__}: {line})"
+        ) from None
+    return model
+
+
+def _library(values: Mapping[str, Any]) -> ModuleType:
+    return require_extra("transformers", needed_by=f"a network of {shown(values['model_type'])}")
 
 
 class HuggingFace(Segmenter):
@@ -139,11 +159,16 @@ def library_settings(values: Mapping[str, Any], num_classes: int) -> Any:  # noq
     Raises InputError when they could make it run, download or open something, or ask for more than
     any network has.
     """
-    library = require_extra("transformers", needed_by=f"a {values['model_type']} network")
     kind = kind_of(values)
     plain = _plain(values, "config.json")
-    config_class = getattr(library, kind.model).config_class
-    return config_class.from_dict(plain | {"num_labels": num_classes})
+    config_class = getattr(_library(values), kind.model).config_class
+    try:
+        return config_class.from_dict(plain | {"num_labels": num_classes})
+    except Exception as error:  # as in `_built`
+        line = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"transformers cannot build settings of config.json ({type(error).__name__}: {line})"
+        ) from None
 
 
 def _plain(values: Mapping[str, Any], place: str, nested: int = 0) -> dict[str, Any]:
@@ -215,11 +240,11 @@ def with_tensors(
     Raises InputError when one is missing, odd or too many.
     """
     values = json.loads(config.settings)
-    library = require_extra("transformers", needed_by=f"a {values['model_type']} network")
-    model_class = getattr(library, kind_of(values).model)
+    model_class = getattr(_library(values), kind_of(values).model)
     settings = library_settings(values, num_classes)
     with torch.device("meta"):  # a file may ask for a network that no memory holds
-        wanted = sum(tensor.numel() for tensor in model_class(settings).state_dict().values())
+        network = _built(values, num_classes)
+        wanted = sum(tensor.numel() for tensor in network.state_dict().values())
     held = sum(tensor.numel() for tensor in tensors.values())
     require(
         wanted <= 2 * held, f"config.json asks for {wanted} numbers, but the weights are {held}"
