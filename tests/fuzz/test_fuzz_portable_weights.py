@@ -14,8 +14,10 @@ from uda.checkpoints.snapshots import load, snapshot_values
 from uda.experiments import load_preset
 from uda.utilities.safetensors_files import write_safetensors
 
-_LEAVES: tuple[object, ...] = (None, True, -1, 0, 2, 10**400, 1e308, float("nan"), "gelu", "a/b", "\x1b[2J", [], [[]],
-           [1, "a"], {}, {"a": {"a": {"a": {"a": {"a": 1}}}}}, "x" * 10_000)  # fmt: skip
+_LEAVES: tuple[object, ...] = (
+    None, True, -1, 0, 2, 10**400, 1e308, float("nan"), "gelu", "a/b", "\x1b[2J", [], [[]],
+    [1, "a"], {}, {"a": {"a": {"a": {"a": {"a": 1}}}}}, "x" * 10_000,
+)  # fmt: skip
 
 
 @both_runs
