@@ -123,3 +123,11 @@ def test_a_head_that_is_not_named_must_still_fit(state: State) -> None:
         InputError, match=r"590 of 592 .* 2 \(head.block.2.weight, ...\) of another"
     ):
         opened(state | classifier, "head.block.2.weight")
+
+
+def test_a_head_that_is_cut_is_said_to_be_that() -> None:
+    """Not that the rest of the file is a backbone."""
+    state = file_of(format_titled("AdaptSegNet two-level DeepLab-v2"))
+    del state["layer6.conv2d_list.3.bias"]
+    with pytest.raises(InputError, match=r"535 of 536 tensors match, 1 \(layer6.*--partial NAME"):
+        opened(state, project="adaptsegnet")

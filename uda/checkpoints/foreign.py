@@ -183,7 +183,7 @@ def _lacking(best: Candidate, allowed: Sequence[str], origin: str) -> list[str]:
             f"({tally(lacking)} missing or of another shape): omit it",
         )
     if any(not name.startswith(tuple(allowed)) for name in lacking):
-        if use := known_use(best.parts.student, origin):
+        if use := known_use(best.parts.student, origin, whole=True):
             raise InputError(f"{origin} looks like {best.title}, but {use}")
         raise InputError(
             f"{origin} looks like {best.title}, but {found}; give the file as its authors "

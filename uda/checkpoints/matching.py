@@ -105,9 +105,10 @@ def describe_unknown(content: object, file: str) -> str:
     )
 
 
-def known_use(entries: Entries, file: str) -> str:
-    """What a file is that is no network of ours; empty where it is not known."""
-    found = (kind.use(entries) for kind in backbone_files())
+def known_use(entries: Entries, file: str, *, whole: bool = False) -> str:
+    """What a file is that is no network of ours; empty where it is not known. `whole`: only
+    networks with heads."""
+    found = (kind.use(entries) for kind in backbone_files() if kind.is_whole or not whole)
     return next((f"it holds {use.replace('{file}', file)}" for use in found if use), "")
 
 

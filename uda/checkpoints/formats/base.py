@@ -101,6 +101,7 @@ class BackboneFile:
     # What such a file is and what to do with it, such as "a ResNet-50: --set ...={file}"; none
     # for other files. "{file}" stands for its path.
     use: Callable[[Entries], str | None]
+    is_whole: bool = False  # a network with heads, which this library does not build
 
 
 @cache

@@ -57,4 +57,4 @@ def _not_built(entries: Entries) -> str | None:
     )
 
 
-OTHER_NETWORKS = BackboneFile(use=_not_built)
+OTHER_NETWORKS = BackboneFile(use=_not_built, is_whole=True)

@@ -58,4 +58,4 @@ def _not_built(entries: Entries) -> str | None:
     return None
 
 
-OTHER_BACKBONES = BackboneFile(use=_not_built)
+OTHER_BACKBONES = BackboneFile(use=_not_built, is_whole=True)
