@@ -92,8 +92,9 @@ def test_a_file_that_lacks_a_block_is_refused() -> None:
         read(state)
 
 
-@pytest.mark.parametrize("name", ["dinov2_vits14", "dinov2_vitb14_reg", "dinov3_vitl16"])
-@pytest.mark.parametrize("prefix", ["", "module.backbone."])
+@pytest.mark.parametrize(
+    ("name", "prefix"), [("dinov2_vitb14_reg", "module.backbone."), ("dinov3_vitl16", "")]
+)
 def test_a_backbone_alone_says_how_it_is_used(name: str, prefix: str) -> None:
     with torch.device("meta"):
         state = build_encoder(EncoderConfig(name=name, weights="none")).state_dict()
