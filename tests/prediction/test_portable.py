@@ -234,6 +234,10 @@ def test_rounding_decides_ties_and_nothing_else() -> None:
     logits = torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.00001, 3.0]]).view(1, 2, 1, 3)
     reference = Reference("by hand", torch.empty(0), logits)
 
+    tiny = Reference("by hand", torch.empty(0), logits / 1e6)
+    wrong = {"labels": torch.tensor([[[1, 0, 1]]]), "logits": logits / 1e6 + 1e-6}
+    assert not tiny.check(wrong).agrees  # nothing is equal only because all is small
+
     def check(labels: list[int], off: float) -> tuple[bool, bool, int]:
         found = {"labels": torch.tensor(labels).view(1, 1, 3), "logits": logits + off}
         checked = reference.check(found)

@@ -42,7 +42,7 @@ class Check(NamedTuple):
 
 def _allowed(largest: float) -> float:
     """The difference of logits up to `largest` that rounding may make."""
-    return _DIFFERENCE * max(1.0, largest)
+    return _DIFFERENCE * largest
 
 
 class Reference(NamedTuple):
