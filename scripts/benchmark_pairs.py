@@ -154,10 +154,14 @@ def markdown(found: Found, facts: Mapping[str, object], *, size: int) -> str:
     ]  # fmt: skip
     table = markdown_rows([head, ["---", *["---:"] * (len(head) - 1)], *rows])
     return (
+        "# What networks take\n\n"
         f"Forward and backward of an image of {size}x{size} in bfloat16 autocast, channels last, "
-        f"on one core ({facts['processor']}; torch {facts['torch']}), each pair in a process "
-        "of its own. Memory is what a step takes beyond the weights: activations and gradients. "
-        "Time is that of the processor. Written by `python scripts/benchmark_pairs.py`.\n\n"
+        f"on one core ({facts['processor']}; torch {facts['torch']}), each pair in a process of "
+        "its own. Memory is what a step takes beyond the weights: activations, gradients (4 bytes "
+        "for each parameter) and what operations need meanwhile. Time is that of the processor; "
+        "it varies by a tenth and more, as other programs use its caches. "
+        "With checkpointing, each block of the encoder is computed again in the backward pass. "
+        "Written by `scripts/benchmark_pairs.py`.\n\n"
         f"{table}\n"
     )
 
