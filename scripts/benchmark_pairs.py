@@ -16,7 +16,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -89,7 +88,7 @@ class Measured:
     encoder: int  # parameters
     heads: int  # all others
     peak: int  # bytes beyond those before the first step: activations, gradients
-    step: float  # seconds of the processor, median
+    step: float  # seconds of the processor, in the fastest step
 
     @property
     def cells(self) -> list[str]:
@@ -124,7 +123,7 @@ def measure(pair: Pair, *, size: int, checkpointing: bool) -> Measured:
         encoder=sum(p.numel() for p in encoder),
         heads=sum(p.numel() for p in heads),
         peak=resident("VmHWM") - before,
-        step=median(seconds[1:]),
+        step=min(seconds[1:]),
     )
 
 
@@ -158,8 +157,8 @@ def markdown(found: Found, facts: Mapping[str, object], *, size: int) -> str:
         f"Forward and backward of an image of {size}x{size} in bfloat16 autocast, channels last, "
         f"on one core ({facts['processor']}; torch {facts['torch']}), each pair in a process of "
         "its own. Memory is what a step takes beyond the weights: activations, gradients (4 bytes "
-        "for each parameter) and what operations need meanwhile. Time is that of the processor; "
-        "it varies by a tenth and more, as other programs use its caches. "
+        "for each parameter) and what operations need meanwhile. Time is that of the processor "
+        "in the fastest step; where other programs use its caches, it may be half as long again. "
         "With checkpointing, each block of the encoder is computed again in the backward pass. "
         "Written by `scripts/benchmark_pairs.py`.\n\n"
         f"{table}\n"
