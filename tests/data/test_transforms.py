@@ -268,6 +268,8 @@ def test_bilinear_without_antialiasing_is_opencvs(
         ((2000, 1000), (512, 2048), 1.0, (1024, 512)),  # upright
         ((100, 1000), (512, 2048), 1.0, (205, 2048)),  # the long side
         ((825, 550), (512, 2048), 0.5, (384, 256)),
+        ((1052, 1914), (720, 1280), 1.0, (704, 1280)),  # GTA5 in DAFormer
+        ((101, 200), (100, 100), 1.0, (51, 100)),  # halves go up, as in mmcv
         ((1, 3000), (10, 10), 0.5, (1, 5)),  # never without a pixel
     ],
 )

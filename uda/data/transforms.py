@@ -127,10 +127,11 @@ def fitted_size(
     """The largest size of the shape of `stored` that fits into `box` times `factor`, where the box
     is upright or landscape as the image is; all (height, width).
 
-    So a box of (512, 2048) gives most photographs a short side of 512, as in mmsegmentation.
+    So a box of (512, 2048) gives most photographs a short side of 512, as in mmsegmentation; halves
+    are rounded up, as there.
     """
     scale = min(max(box) / max(stored), min(box) / min(stored)) * factor
-    return max(1, round(stored[0] * scale)), max(1, round(stored[1] * scale))
+    return max(1, int(stored[0] * scale + 0.5)), max(1, int(stored[1] * scale + 0.5))
 
 
 def _padded(
