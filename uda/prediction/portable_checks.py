@@ -33,7 +33,9 @@ class Check(NamedTuple):
 
     def __str__(self) -> str:
         labels = "equal" if self.equal else "DIFFERENT"
-        labels += f" but for {self.ties} tie{'s' * (self.ties > 1)}" if self.equal and self.ties else ""
+        labels += (
+            f" but for {self.ties} tie{'s' * (self.ties > 1)}" if self.equal and self.ties else ""
+        )
         return (
             f"labels {labels}, largest logit difference {self.difference:.1e} "
             f"(logits up to {self.largest:.3g})"
