@@ -137,6 +137,7 @@ print(json.loads(facts["uda.json"])["classes"][18])
 """
 
 
+@pytest.mark.slow
 def test_a_program_of_torch_runs_in_a_process_without_this_library(
     snapshot: Path, tmp_path: Path
 ) -> None:

@@ -50,6 +50,7 @@ def trained(shell: Shell, root: Path, preset: str) -> str:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", [CLOTHES59_CLASSES, CLOTHES58_CLASSES], ids=lambda s: s.name)
 def test_the_preset_trains_and_reports_as_mmsegmentation_does(
     shell: Shell, root: Path, space: LabelSpace

@@ -71,6 +71,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_raw_files_to_the_report(root: Path, shell: Shell) -> None:
     pytest.importorskip("segmentation_models_pytorch")
     settings = {
