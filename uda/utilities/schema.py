@@ -102,6 +102,8 @@ def is_real(tensor: Tensor) -> bool:
         and tensor.device.type == "cpu"  # not "meta", which has no values
         and not tensor.is_quantized
         and not tensor.is_complex()
+        # Floats of a byte are scaled by numbers that are stored elsewhere.
+        and not (tensor.is_floating_point() and tensor.dtype.itemsize == 1)
     )
 
 

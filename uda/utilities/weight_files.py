@@ -222,6 +222,16 @@ def fill_from_file(
     return f"{path.name} sha256:{sha256(path)}"
 
 
+def is_array(value: object, *dimensions: int) -> TypeGuard[Tensor]:
+    """Whether `value` is a dense tensor of real numbers with one of these numbers of dimensions; of
+    any but none where there are none given. Others cannot be split or joined."""
+    return (
+        isinstance(value, Tensor)
+        and is_real(value)
+        and (value.ndim in dimensions if dimensions else value.ndim > 0)
+    )
+
+
 def _is_like(value: object, shape: torch.Size, *, whole: bool) -> TypeGuard[Tensor]:
     """Whether `value` is a tensor of that shape that holds whole numbers, or real ones."""
     return (

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
 
 from uda.checkpoints.formats.base import (
     ENCODER,
@@ -20,7 +19,7 @@ from uda.models.decoders.fcn import FcnConfig
 from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.encoders.base import IMAGENET, EncoderConfig
 from uda.models.encoders.resnet_v1c import SUFFIX, build
-from uda.utilities.weight_files import compare
+from uda.utilities.weight_files import compare, is_array
 
 _HEAD, _OURS = "decode_head.", "decoder."
 _AUXILIARY = "auxiliary_head."
@@ -44,7 +43,7 @@ def _pooled_last(entries: Entries) -> Entries:
     """With the bottleneck's input channels in our order: the pooled image is its last branch."""
     name = f"{_HEAD}bottleneck.conv.weight"
     weight = entries.get(name)
-    if not isinstance(weight, Tensor) or weight.ndim != 4 or weight.shape[1] % _BRANCHES:
+    if not is_array(weight, 4) or weight.shape[1] % _BRANCHES:
         return entries
     pooled, *others = weight.chunk(_BRANCHES, dim=1)
     return {**entries, name: torch.cat([*others, pooled], dim=1)}

@@ -3,7 +3,6 @@
 import re
 
 import torch
-from torch import Tensor
 
 from uda.checkpoints.formats.base import ENCODER, Entries, ForeignFormat
 from uda.checkpoints.formats.mit import QUIRKS, mit_of
@@ -11,6 +10,7 @@ from uda.checkpoints.matching import rows
 from uda.models.decoders.segformer import SegFormerConfig
 from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.encoders.base import IMAGENET, EncoderConfig
+from uda.utilities.weight_files import is_array
 
 _MAPS = 4
 
@@ -28,7 +28,7 @@ def _finest_first(entries: Entries) -> Entries:
     """The fusion's weight for maps in our order: the authors concatenate the deepest first."""
     name = "decode_head.linear_fuse.conv.weight"
     weight = entries.get(name)
-    if not isinstance(weight, Tensor) or weight.ndim != 4 or weight.shape[1] % _MAPS:
+    if not is_array(weight, 4) or weight.shape[1] % _MAPS:
         return entries
     return {**entries, name: torch.cat(weight.chunk(_MAPS, dim=1)[::-1], dim=1)}
 
@@ -86,13 +86,13 @@ def _authors_names(entries: Entries) -> Entries:
     converted: dict[str, object] = {}
     for name, value in entries.items():
         own = _authors_name(name)
-        if ".attn.in." in own and isinstance(value, Tensor) and value.ndim and len(value) % 3 == 0:
+        if ".attn.in." in own and is_array(value) and len(value) % 3 == 0:
             queries = len(value) // 3
             converted[own.replace(".in.", ".q.")] = value[:queries]
             converted[own.replace(".in.", ".kv.")] = value[queries:]
             continue
         pointwise = own.endswith((".fc1.weight", ".fc2.weight"))
-        if pointwise and isinstance(value, Tensor) and value.shape[2:] == (1, 1):
+        if pointwise and is_array(value, 4) and value.shape[2:] == (1, 1):
             value = value[:, :, 0, 0]
         converted[own] = value
     return converted

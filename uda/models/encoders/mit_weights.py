@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from uda.models.encoders.base import Encoder, EncoderConfig
 from uda.utilities.errors import InputError
 from uda.utilities.extras import require_extra
-from uda.utilities.weight_files import fill, read_weights, reason
+from uda.utilities.weight_files import fill, is_array, read_weights, reason
 
 _OUTER = ("segformer.", "encoder.")  # before the encoder's names
 # Parts of a name in files that transformers wrote, and of the authors; the first that fits counts.
@@ -34,7 +33,7 @@ def from_transformers(state: Mapping[str, object]) -> dict[str, object]:
     for name in [name for name in named if ".attn.k." in name]:
         other = name.replace(".attn.k.", ".attn.v.")
         keys, values = named.get(name), named.get(other)
-        if isinstance(keys, Tensor) and isinstance(values, Tensor) and keys.shape == values.shape:
+        if is_array(keys) and is_array(values) and keys.shape == values.shape:
             del named[name], named[other]
             named[name.replace(".attn.k.", ".attn.kv.")] = torch.cat([keys, values])
     return named

@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+
+from uda.utilities.weight_files import is_array
 
 _MARK = "embeddings.cls_token"
 # Of versions 4 and 5, which name attention and blocks differently.
@@ -46,9 +47,9 @@ def _join(state: dict[str, object], place: str, kind: str) -> None:
     """Joins queries, keys and values; DINOv3's keys have no bias, which is 0 in the originals."""
     query, value = state[f"{place}q.{kind}"], state.get(f"{place}v.{kind}")
     key = state.get(f"{place}k.{kind}")
-    if key is None and kind == "bias" and isinstance(query, Tensor):
+    if key is None and kind == "bias" and is_array(query):
         key = torch.zeros_like(query)
-    parts = [part for part in (query, key, value) if isinstance(part, Tensor)]
+    parts = [part for part in (query, key, value) if is_array(part)]
     if len(parts) < 3 or len({part.shape for part in parts}) > 1:
         return  # told as missing and unexpected
     state[f"{place}qkv.{kind}"] = torch.cat(parts)
