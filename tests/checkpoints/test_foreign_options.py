@@ -11,6 +11,7 @@ import uda
 from factories import file_of
 from uda.checkpoints.foreign import ForeignCheckpoint, ForeignOptions, read_foreign
 from uda.checkpoints.formats.adaptsegnet import ADAPTSEGNET_SINGLE
+from uda.checkpoints.formats.daformer import DAFORMER
 from uda.checkpoints.formats.mmsegmentation import DEEPLABV3PLUS
 from uda.checkpoints.formats.segmentron import SEGMENTRON
 from uda.checkpoints.formats.torchvision import TORCHVISION
@@ -77,6 +78,8 @@ def test_other_networks_with_and_without_an_output_stride() -> None:
     assert stride_of(opened(mmseg, "deeplabv3plus_r101_512x1024.pth").model) == 8
     with pytest.raises(InputError, match=r"--output-stride 16: torchvision .* one output stride"):
         opened(file_of(TORCHVISION), output_stride=16)
+    with pytest.raises(InputError, match=r"--output-stride 16: DAFormer .* one output stride"):
+        opened(file_of(DAFORMER), output_stride=16)
 
 
 # --- teachers

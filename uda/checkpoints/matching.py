@@ -160,6 +160,8 @@ def compared(
 def with_stride(model: ModelConfig, output_stride: int) -> ModelConfig | None:
     """The same network at this output stride; none when it has no such setting."""
     if isinstance(model, EncoderDecoderConfig):
+        if model.encoder.output_stride is None:  # encoders with one stride only
+            return None
         return replace(model, encoder=replace(model.encoder, output_stride=output_stride))
     if all(part.name != "output_stride" for part in fields(model)):
         return None
