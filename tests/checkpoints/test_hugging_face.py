@@ -250,6 +250,7 @@ def test_classes_are_compared_with_ours(folder: Path, tmp_path: Path) -> None:
         ({}, "names no classes"),
         (["road"], "names no classes"),
         ({"0": "road", "1": 3}, "does not name"),
+        ({"0": "road", "1": "\x1b[31msky"}, "does not name the classes 0 to 1 in letters"),
         ({"0": "road", "1": "road"}, "two classes of one name"),
     ):
         with pytest.raises(InputError, match=complaint):
@@ -290,14 +291,41 @@ def test_a_folder_that_lacks_something_says_what(folder: Path, tmp_path: Path) -
         with pytest.raises(InputError, match=r"odd.*: give a folder as save_pretrained wrote it"):
             load(tmp_path / "odd")
         shutil.rmtree(tmp_path / "odd")
-    copy = changed(folder, tmp_path / "odd", "preprocessor_config.json", image_std=[0, 1, 1])
-    with pytest.raises(InputError, match="image_std"):
-        load(copy)
+    for values in ({"image_std": [0, 1, 1]}, {"image_std": [1e-300, 1, 1]},
+                   {"rescale_factor": 1e-300}):  # fmt: skip
+        copy = changed(folder, tmp_path / "odd", "preprocessor_config.json", **values)
+        with pytest.raises(InputError, match="image_std"):
+            load(copy)
     (copy / "config.json").write_text("[" * 100_000)
     with pytest.raises(InputError, match=r"config\.json is damaged"):
         load(copy)
     with pytest.raises(InputError, match=r"--code: .* is a folder, which says it all: omit it"):
         uda.load(folder, code="some.py")
+
+
+def test_weights_that_are_not_finite_are_refused(folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(folder, tmp_path / "odd")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["decode_head.classifier.bias"][0] = float("nan")
+    save_file(tensors, tmp_path / "odd/model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=r"odd: 1 \(decode_head.classifier.bias.*not finite"):
+        load(tmp_path / "odd")
+
+
+def test_a_segformer_of_another_depth_is_left_to_transformers(tmp_path: Path) -> None:
+    def shallow(**names: Any) -> Any:  # noqa: ANN401
+        own = transformers.SegformerConfig(depths=[1] * 4, decoder_hidden_size=16, **names)
+        return transformers.SegformerForSemanticSegmentation(own)
+
+    theirs = written(tmp_path / "folder", shallow)
+    snapshot = load(tmp_path / "folder")
+    assert snapshot.preset == "segformer of transformers"
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        found = snapshot.build().coarse(images).logits
+    assert torch.allclose(found, logits_of(theirs, images), atol=1e-5)
 
 
 def test_the_hub_is_asked_only_by_name(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

@@ -20,8 +20,8 @@ from uda.labels.spaces import LabelSpace
 from uda.models.config import ModelConfig
 from uda.models.encoders.base import Normalization
 from uda.models.from_files.hugging_face import HuggingFaceConfig, kind_of, with_tensors
-from uda.utilities.errors import InputError, require, shown
-from uda.utilities.weight_files import identity, read_weights
+from uda.utilities.errors import InputError, require, shown, tally
+from uda.utilities.weight_files import identity, is_array, read_weights
 
 _SETTINGS, _IMAGES = "config.json", "preprocessor_config.json"
 _WHOLE = ("model.safetensors", "pytorch_model.bin")
@@ -30,6 +30,7 @@ _PART = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 _MOST_BYTES = 2**24  # of a file of settings
 _MOST_CLASSES = 254
 _BYTE = 1 / 255
+_SMALLEST = 1e-6  # deviation or factor of bytes
 _GIVE = "give a folder as save_pretrained wrote it, of the network and of its image processor"
 
 
@@ -61,7 +62,7 @@ def _read(folder: Path) -> dict[str, Any]:
     bgr = processor.get("do_flip_channel_order") is True
     tensors = _tensors(folder)
     try:
-        network = _network(values, tensors, space, Normalization(mean, std, bgr), text)
+        network = _network(values, tensors, space, Normalization(mean, std, bgr), text, folder)
     except InputError:
         raise
     except Exception as error:  # settings that do not fit each other, or the weights
@@ -101,9 +102,11 @@ def _network(
     space: LabelSpace,
     colors: Normalization,
     text: str,
+    folder: Path,
 ) -> _Network:
     if values["model_type"] == "segformer" and computes_as_ours(values):
-        found = read_foreign(tensors, origin="", options=ForeignOptions(project="transformers"))
+        project = ForeignOptions(project="transformers")
+        found = read_foreign(tensors, origin=str(folder), options=project)
         if found is not None and found.num_classes == space.num_classes and not colors.bgr:
             state = found.state | {
                 "mean": torch.tensor(colors.mean).view(1, 3, 1, 1),
@@ -128,8 +131,9 @@ def class_names(values: Mapping[str, Any]) -> tuple[str, ...]:
     assert isinstance(named, dict)
     names = [named.get(str(number)) for number in range(len(named))]
     require(
-        all(isinstance(name, str) and name for name in names),
-        f"{_SETTINGS}: id2label does not name the classes 0 to {len(names) - 1}",
+        # A terminal would obey control characters.
+        all(isinstance(name, str) and name and name.isprintable() for name in names),
+        f"{_SETTINGS}: id2label does not name the classes 0 to {len(names) - 1} in letters",
     )
     require(
         not all(re.fullmatch(r"LABEL_\d+", str(name)) for name in names),
@@ -156,8 +160,8 @@ def _normalization(values: Mapping[str, Any]) -> tuple[_Colors, _Colors]:
             and all(isinstance(x, int | float) and abs(x) < 1e6 for x in three)
             for three in numbers
         )
-        and factor > 0
-        and min(std or [0]) > 0,
+        and factor > _SMALLEST
+        and min(std or [0]) > _SMALLEST,
         f"{_IMAGES}: image_mean {shown(mean)}, image_std {shown(std)}, rescale_factor "
         f"{shown(factor)}; needed: three numbers each, and a factor",
     )
@@ -180,6 +184,12 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
         )
         assert isinstance(content, Mapping)
         found |= content
+    odd = [n for n, t in found.items() if is_array(t) and not t.isfinite().all()]
+    require(
+        not odd,
+        f"{tally(odd)} of its tensors hold values that are not finite: use an earlier folder of "
+        "that training",
+    )
     return found
 
 

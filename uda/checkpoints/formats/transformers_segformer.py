@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from uda.checkpoints.formats.base import ENCODER, Entries, ForeignFormat
 from uda.checkpoints.formats.mit import QUIRKS, mit_of
@@ -12,7 +11,9 @@ from uda.checkpoints.matching import rows
 from uda.models.decoders.segformer import SegFormerConfig
 from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.encoders.base import IMAGENET, EncoderConfig
+from uda.models.encoders.mit import SIZES
 from uda.models.encoders.mit_weights import from_transformers
+from uda.utilities.weight_files import is_array
 
 _MAPS = 4
 _HEAD = "decode_head."
@@ -27,8 +28,13 @@ _SETTINGS = {
 
 def computes_as_ours(settings: Mapping[str, Any]) -> bool:
     """Whether the SegFormer of such a config.json is a MiT with SegFormer's head; another one keeps
-    the shapes of its tensors."""
-    return all(settings.get(name, value) == value for name, value in _SETTINGS.items())
+    the shapes of its tensors, or has other depths and widths."""
+    smallest = SIZES["mit_b0"]  # the library's default
+    size = [settings.get("hidden_sizes", [*smallest.channels])]
+    size += [settings.get("depths", [*smallest.depths])]
+    return size in [[[*own.channels], [*own.depths]] for own in SIZES.values()] and all(
+        settings.get(name, value) == value for name, value in _SETTINGS.items()
+    )
 
 
 def _converted(entries: Entries) -> Entries:
@@ -37,7 +43,7 @@ def _converted(entries: Entries) -> Entries:
     encoder = {n: value for n, value in entries.items() if n.startswith("segformer.")}
     others = {n: value for n, value in entries.items() if n not in encoder}
     weight = others.get(_FUSION)
-    if isinstance(weight, Tensor) and weight.ndim == 4 and weight.shape[1] % _MAPS == 0:
+    if is_array(weight, 4) and weight.shape[1] % _MAPS == 0:
         others[_FUSION] = torch.cat(weight.chunk(_MAPS, dim=1)[::-1], dim=1)
     # Its newest versions call them so in memory.
     others = {n.replace("linear_projections.", "linear_c.", 1): v for n, v in others.items()}
