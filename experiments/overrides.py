@@ -45,7 +45,7 @@ def change(
     length = experiment.train.steps
     overrides = [_decoder_by_name(override) for override in overrides]
     typed = tuple(override.partition("=")[0].strip() for override in overrides)
-    problems, remarks = list(_replaced(typed)), list[str]()
+    problems, remarks = list(_replaced(overrides)), list[str]()
     for override in overrides:
         try:
             remarks += _encoder_and_decoder(experiment, override)
@@ -68,8 +68,20 @@ def change(
 
 # --- encoders and decoders
 
-_DECODERS = ("model.decoder", "model.auxiliary")
-_PARTS = ("model.encoder", *_DECODERS, "model.input_scale", "model.hrda")
+_DECODERS = ("model.decoder", "model.auxiliary", "model.hrda.attention")
+_PARTS = ("model.encoder", "model.decoder", "model.auxiliary", "model.auxiliary_map",
+          "model.input_scale", "model.hrda")  # fmt: skip
+# Fields of DeepLabV3+ that what is named here replaces.
+_OF_ENCODER = ("model.backbone", "model.backbone_weights", "model.backbone_width",
+               "model.output_stride")  # fmt: skip
+_OF_DECODER = ("model.aspp_rates", "model.aspp_channels", "model.low_level_channels",
+               "model.decoder_channels", "model.separable")  # fmt: skip
+_RESETS = {
+    "model.encoder": _OF_ENCODER,
+    "model.encoder.name": _OF_ENCODER,
+    "model.decoder": _OF_DECODER,
+    "model.auxiliary": ("model.auxiliary_head",),
+}
 
 
 def _decoder_by_name(override: str) -> str:
@@ -107,11 +119,16 @@ def _encoder_and_decoder(experiment: Experiment, override: str) -> Iterator[str]
             composed.encoder.weights = weights
 
 
-def _replaced(typed: Sequence[str]) -> Iterator[str]:
-    """What to say of fields below a part that a later override replaces."""
+def _replaced(overrides: Sequence[str]) -> Iterator[str]:
+    """What to say of fields that a later override replaces."""
+    typed = [override.partition("=")[0].strip() for override in overrides]
     for place, path in enumerate(typed):
+        value = overrides[place].partition("=")[2].strip()
         for later in typed[place + 1 :]:
             resets = later == "model.encoder.name" and path.startswith("model.encoder.")
+            resets |= path in _RESETS.get(later, ()) and not (
+                path == "model.backbone_weights" and value == "none"  # random they stay
+            )
             if path.startswith(f"{later}.") or (resets and path != later):
                 yield (
                     f"--set {path} changes nothing: a later --set {later} replaces it; omit it, or "

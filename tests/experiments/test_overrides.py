@@ -225,6 +225,9 @@ def test_what_an_override_makes_idle_is_a_remark(name: str, override: str, idle:
     assert validate(experiment).remarks == ()  # it is gone
 
 
+_COMPOSED = ("model=encoder_decoder", "objectives.supervised.auxiliary_weight=0")
+
+
 @pytest.mark.parametrize(
     ("overrides", "vain"),
     [
@@ -234,6 +237,11 @@ def test_what_an_override_makes_idle_is_a_remark(name: str, override: str, idle:
         (["train.optimizer.name=sgd", "train.optimizer.betas=0,0"], "train.optimizer.betas"),
         (["train.cosine_restarts=default", "train.power=2"], "train.power"),
         (["evaluation.overlap=0.5"], "evaluation.overlap"),
+        ([*_COMPOSED, "model.auxiliary_map=7"], "model.auxiliary_map"),
+        (
+            [*_COMPOSED, "model.hrda=default", "model.hrda.attention.rates=1"],
+            "model.hrda.attention.rates",
+        ),
     ],
 )
 def test_what_was_typed_in_vain_is_refused(overrides: list[str], vain: str) -> None:

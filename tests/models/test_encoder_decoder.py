@@ -132,6 +132,7 @@ def test_a_snapshot_with_an_unknown_decoder_is_refused(changes: dict[str, Any], 
             "drop_path is 0.1, but resnet18 has no .*model.encoder.drop_path=none .*patch_norm_eps",
         ),
         (replace(TINY, encoder=replace(RESNET, drop_path=1.0)), "up to, not including, 1"),
+        (replace(TINY, encoder=replace(RESNET, width=0)), "model.encoder.width is 0; allowed"),
         (replace(TINY, input_scale=0.0), "model.input_scale is 0.0; allowed: none, or above 0"),
         (replace(TINY, auxiliary=FcnConfig(), auxiliary_map=4), "has 4 feature maps; .* -4 to 3"),
         (
@@ -214,6 +215,17 @@ def test_encoder_and_decoder_of_any_preset_are_exchanged() -> None:
     assert chosen.model == replace(expected, batch_norm=chosen.model.batch_norm)
     with pytest.raises(InputError, match=r"a later --set model.encoder.name replaces it"):
         change(chosen, ["model.encoder.width=8", "model.encoder.name=resnet18"])
+    for flat, later in (
+        ("model.output_stride=8", "model.encoder.name=resnet18"),
+        ("model.backbone_width=8", "model.encoder=default"),
+        ("model.backbone_weights=file.pth", "model.encoder.name=mit_b0"),
+        ("model.aspp_channels=8", "model.decoder.name=segformer"),
+        ("model.auxiliary_head=false", "model.auxiliary=fcn"),
+    ):
+        with pytest.raises(InputError, match=f"{flat.partition('=')[0]} changes nothing: a later"):
+            change(load_preset("aagc_640x360_b2"), [flat, later])
+    change(load_preset("aagc_640x360_b2"), ["model.backbone_weights=none", "model.encoder.name=x"])
+    change(load_preset("aagc_640x360_b2"), ["model.auxiliary_map=0"])
     with pytest.raises(InputError, match=r"deeplabv2, .* add --set model=encoder_decoder"):
         change(load_preset("logged_multi_640x360_lsgan_b2"), ["model.decoder.name=aspp"])
 

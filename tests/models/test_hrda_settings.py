@@ -11,6 +11,7 @@ from uda.checkpoints import snapshots
 from uda.experiments import load_preset
 from uda.experiments.overrides import change
 from uda.models.decoders.daformer import DAFormerConfig
+from uda.models.decoders.deeplabv3plus import DeepLabV3PlusDecoderConfig
 from uda.models.decoders.linear import LinearConfig
 from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.encoders.base import EncoderConfig
@@ -37,6 +38,13 @@ SMALL = EncoderDecoderConfig(
             {"hrda": HrdaConfig(attention=DAFormerConfig(channels=0))},
             "model.hrda.attention.channels is 0; allowed: 1",
         ),
+        (
+            {
+                "encoder": EncoderConfig(name="dinov3_vits16", weights="none"),
+                "hrda": HrdaConfig(attention=DeepLabV3PlusDecoderConfig()),
+            },
+            r"model.hrda.attention.name=deeplabv3plus cannot read .* dinov3_vits16: it refines",
+        ),
         ({"align_corners": True}, "align_corners is true; with model.hrda, allowed: none and fal"),
         ({"input_scale": 1.1}, "input_scale is 1.1 and"),
     ],
@@ -54,6 +62,8 @@ def test_settings_come_back_from_plain_values() -> None:
     assert preset.model.title.startswith("HRDA of ")
     plain = to_plain(preset)["model"]
     assert model_from_plain(plain, origin="snapshot") == preset.model
+    change(preset, ["model.hrda.attention.name=linear"])
+    assert preset.model.hrda == HrdaConfig(attention=LinearConfig())
     change(preset, ["model.hrda=none"])
     assert preset.model.hrda is None
     del plain["hrda"]  # an older file

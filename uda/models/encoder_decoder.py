@@ -32,6 +32,10 @@ class EncoderDecoderConfig(ModelConfig):
     align_corners: bool = False  # when logits are resized to the input's size
     hrda: HrdaConfig | None = None  # context and details, fused; see Hrda
 
+    def idle(self) -> dict[str, str]:
+        """See KnowsIdle."""
+        return {} if self.auxiliary is not None else {"auxiliary_map": "model.auxiliary is none"}
+
     @property
     def has_auxiliary_head(self) -> bool:
         return self.auxiliary is not None

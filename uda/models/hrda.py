@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uda.models.decoders.base import DecoderConfig
+from uda.models.decoders.base import DecoderConfig, decoder_name
 from uda.models.decoders.daformer import DAFormerConfig
 from uda.models.decoders.heads import resized
 from uda.models.encoders.base import Encoder, FeatureMaps, FeatureShapes
@@ -52,7 +52,9 @@ class HrdaConfig:
         try:
             self.attention.check(encoder.shapes)
         except InputError as error:
-            raise InputError(str(error).replace("model.decoder", "model.hrda.attention")) from None
+            name = f"model.hrda.attention.name={decoder_name(self.attention)}"
+            said = str(error).replace("model.decoder", "model.hrda.attention")
+            raise InputError(f"{name} cannot read the maps of {encoder.title}: {said}") from None
         attention = self.attention.build(encoder.shapes, num_classes=num_classes, dropout=dropout)
         return Hrda(attention, crop=self.crop, stride=stride, unit=unit)
 

@@ -29,6 +29,12 @@ class DAFormerConfig(DecoderConfig):
     fusion: Fusion = "sepaspp"
     rates: tuple[int, ...] = (6, 12, 18)  # dilations of the ASPP
 
+    def idle(self) -> dict[str, str]:
+        """See KnowsIdle."""
+        return (
+            {"rates": "fusion is conv1, which has no dilations"} if self.fusion == "conv1" else {}
+        )
+
     def check(self, maps: FeatureShapes) -> None:
         require(
             self.channels >= 1, f"model.decoder.channels is {self.channels}; allowed: 1 or more"

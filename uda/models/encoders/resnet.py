@@ -201,6 +201,7 @@ def build(config: EncoderConfig) -> ResNetBackbone:
     """
     config.refuse("drop_path", "patch_norm_eps")
     stride, width = config.output_stride or 16, config.width
+    require(width >= 1, f"{config.option('width')} is {width}; allowed: 1 or more, default: 64")
     if stride not in (8, 16, 32):
         raise InputError(f"{config.option('output_stride')} is {stride!r}; allowed: 8, 16, 32")
     if config.weights == "imagenet" and width != IMAGENET_WIDTH:
