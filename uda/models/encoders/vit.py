@@ -17,7 +17,6 @@ from uda.models.encoders.drop_path import DropPath, rates
 from uda.models.encoders.vit_names import with_original_names
 from uda.models.encoders.weights import load_file
 from uda.utilities.errors import require
-from uda.utilities.weight_files import is_array
 
 Rotation = tuple[Tensor, Tensor]  # sine and cosine of angles, each (patches, head channels)
 
@@ -175,7 +174,8 @@ def vit_in(state: Mapping[str, object]) -> str | None:
     With or without registers, DINOv2's networks are different ones: see `DinoV2.positions`.
     """
     named = with_original_names(state).items()
-    shapes = {name: tuple(t.shape) for name, t in named if is_array(t)}
+    tensors = {n: t for n, t in named if isinstance(t, Tensor) and not t.is_nested}
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     projection = shapes.get("patch_embed.proj.weight", ())
     sizes = {
         letter: size
