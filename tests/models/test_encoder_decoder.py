@@ -274,9 +274,11 @@ def sum_of_maps():
 """)
     preset = preset_from_file(str(study))
     change(preset, ["model.decoder.name=sum_of_maps", "model.auxiliary=none", "data.workers=0",
-                    "model.encoder.width=8", "data.crop=32,64"])  # fmt: skip
+                    "model.encoder.width=8", "data.crop=32,64", "model.hrda=default",
+                    "model.hrda.crop=64", "model.hrda.attention=sum_of_maps"])  # fmt: skip
     loop.train(preset, tmp_path / "run", preset="sum_of_maps", device=torch.device("cpu"))
-    assert list((tmp_path / "run").glob("*_2.pth"))
+    (path,) = (tmp_path / "run").glob("*_2.pth")
+    assert snapshots.load(path, code=study).build()(IMAGES).logits.shape[1] == 19
 
 
 def test_a_decoder_is_one_file(

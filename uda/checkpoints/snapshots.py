@@ -84,9 +84,11 @@ class Snapshot:
     @property
     def model(self) -> ModelConfig:
         values = self.experiment["model"]
+        parts = [part for part in values.values() if isinstance(part, dict)]
+        parts += [inner for part in parts for inner in part.values()]  # HRDA's attention
         kinds: dict[object, type[Any]] = {
             inner.get("type"): DecoderConfig
-            for inner in values.values()
+            for inner in parts
             if isinstance(inner, dict) and is_user_class(inner.get("type"))
         }
         if is_user_class(values.get("type")):
