@@ -237,6 +237,8 @@ def test_differences_name_what_differs() -> None:
 def test_suggest() -> None:
     assert suggest("cityscape", ["gta5", "cityscapes"]) == 'did you mean "cityscapes"?'
     assert suggest("xyz", ["gta5", "cityscapes"]) == "known: cityscapes, gta5"
+    many = [f"network{number:04}" for number in range(2000)]
+    assert suggest("xyz", many).endswith(", network0059, and 1940 more")
 
 
 @pytest.mark.parametrize(

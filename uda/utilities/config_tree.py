@@ -23,6 +23,7 @@ from uda.utilities.user_code import class_name
 T = TypeVar("T")
 
 _LONGEST_NAME = 100  # characters
+_MOST_NAMES = 60  # in one message; timm alone has two thousand
 
 # By the class of a field: what makes its value from a name and the field's default, which is None
 # where there is none. It raises InputError for an unknown name.
@@ -232,11 +233,15 @@ def _has_default(cls: Any) -> bool:
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """`did you mean "x"?` for the nearest known name, or the list of them all."""
+    """`did you mean "x"?` for the nearest known name, or the list of them all, or of the first."""
     names = sorted(known)
     # What is longer than any name takes long to compare, and is near to none.
     near = difflib.get_close_matches(name[:_LONGEST_NAME], names, n=1, cutoff=0.6)
-    return f'did you mean "{near[0]}"?' if near else f"known: {', '.join(names)}"
+    if near:
+        return f'did you mean "{near[0]}"?'
+    left_out = len(names) - _MOST_NAMES
+    more = f", and {left_out} more" if left_out > 0 else ""
+    return f"known: {', '.join(names[:_MOST_NAMES])}{more}"
 
 
 def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:

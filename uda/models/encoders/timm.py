@@ -64,7 +64,7 @@ def build(config: EncoderConfig) -> "TimmBackbone":
     require(
         name in known,
         f"{option} is {shown(config.name)}, but timm has no network of that name; "
-        f"{suggest(name, known)}",
+        f"{suggest(config.name, [TIMM + one for one in known])}",
     )
     if config.output_stride is None:
         taken = own_pyramid(timm, name, option=option)
