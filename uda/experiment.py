@@ -237,7 +237,8 @@ def _without_auxiliary_head(experiment: Experiment, user: str) -> str:
     ways = []
     switch, without = experiment.model.auxiliary_switch
     if switch.isidentifier():
-        ways.append(f"--set model.{switch}={'true' if without == 'false' else 2}")
+        present = {"false": "true", "none": "fcn"}.get(without, "2")
+        ways.append(f"--set model.{switch}={present}")
     without_weight = copy.copy(config)
     if hasattr(without_weight, "auxiliary_weight"):
         without_weight.auxiliary_weight = 0.0

@@ -135,6 +135,7 @@ def test_every_preset_is_described() -> None:
         ),
         ("data.target=none", "objective 'adversarial' needs data.target"),
         ("model.auxiliary_head=false", "objective 'supervised' needs model.auxiliary_head"),
+        ("model.auxiliary=none", "which this preset lacks: add --set model.auxiliary=fcn or"),
         (
             "data.pseudo_labels=folder",
             "data.pseudo_labels is set, but is not used, as no objective needs it",
