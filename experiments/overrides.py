@@ -43,7 +43,7 @@ def change(
     Raises InputError with every override that cannot be applied.
     """
     length = experiment.train.steps
-    overrides = [_decoder_by_name(override) for override in overrides]
+    overrides = [_part_by_name(override) for override in overrides]
     typed = tuple(override.partition("=")[0].strip() for override in overrides)
     problems, remarks = list(_replaced(overrides)), list[str]()
     for override in overrides:
@@ -84,10 +84,13 @@ _RESETS = {
 }
 
 
-def _decoder_by_name(override: str) -> str:
-    """`model.decoder=x` for `model.decoder.name=x`: decoders have classes of their own."""
+def _part_by_name(override: str) -> str:
+    """`model.decoder=x` for `model.decoder.name=x`: decoders have classes of their own, encoders
+    one for all, so that it is the other way round for them."""
     path, _, name = override.partition("=")
     owner, _, last = path.strip().rpartition(".")
+    if path.strip() == "model.encoder" and name.strip().lower() not in ("default", "none"):
+        return f"model.encoder.name={name}"
     return f"{owner}={name}" if owner in _DECODERS and last == "name" else override
 
 
@@ -110,7 +113,10 @@ def _encoder_and_decoder(experiment: Experiment, override: str) -> Iterator[str]
         )
     if composed is not model:
         experiment.model = composed
-        yield "model is encoder_decoder now, with the same encoder, decoder and auxiliary head"
+        yield (
+            "model is encoder_decoder now: the preset's network, made of an encoder, a decoder and "
+            "an auxiliary head that --set can exchange"
+        )
     if path == "model.encoder.name":
         assert isinstance(composed, EncoderDecoderConfig)
         weights = composed.encoder.weights

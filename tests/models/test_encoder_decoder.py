@@ -209,8 +209,12 @@ def test_encoder_and_decoder_of_any_preset_are_exchanged() -> None:
         chosen, ["model.encoder.name=resnet50", "model.decoder.name=aspp", "model.auxiliary=none"]
     ).remarks
     assert remarks == (
-        "model is encoder_decoder now, with the same encoder, decoder and auxiliary head",
+        "model is encoder_decoder now: the preset's network, made of an encoder, a decoder and an "
+        "auxiliary head that --set can exchange",
     )
+    change(chosen, ["model.encoder=resnet18"])
+    assert chosen.model.encoder.name == "resnet18"  # type: ignore[attr-defined]
+    change(chosen, ["model.encoder=resnet50"])
     expected = EncoderDecoderConfig(encoder=EncoderConfig(name="resnet50"), decoder=AsppConfig())
     assert chosen.model == replace(expected, batch_norm=chosen.model.batch_norm)
     with pytest.raises(InputError, match=r"a later --set model.encoder.name replaces it"):

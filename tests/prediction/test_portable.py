@@ -25,6 +25,7 @@ from uda.labels.spaces import CITYSCAPES
 from uda.models.decoders.base import decoder_configs
 from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.encoders.base import EncoderConfig
+from uda.models.hrda import HrdaConfig
 from uda.models.segmenter import SegmentationOutput, Segmenter
 from uda.prediction.opened import OpenedNetwork, open_network
 from uda.prediction.portable import ExportOptions, export_network
@@ -92,19 +93,27 @@ def test_onnx_of_any_size_computes_the_labels_of_predict(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("encoder", "decoder", "size", "taken"),
+    ("encoder", "decoder", "hrda", "size", "taken"),
     [
-        ("mit_b0", "segformer", None, "N any, H and W any"),
-        ("dinov3_vits16", "linear", None, "N any, H and W multiples of 16, at least 64"),
-        ("dinov2_vits14", "linear", (50, 70), "N any, H 50, W 70"),
+        ("mit_b0", "segformer", None, None, "N any, H and W any"),
+        ("mit_b0", "linear", HrdaConfig(crop=64), (96, 128), "N any, H 96, W 128"),
+        ("dinov3_vits16", "linear", None, None, "N any, H and W multiples of 16, at least 64"),
+        ("dinov2_vits14", "linear", None, (50, 70), "N any, H 50, W 70"),
     ],
 )
 def test_onnx_of_transformers(
-    encoder: str, decoder: str, size: tuple[int, int] | None, taken: str, tmp_path: Path
+    encoder: str,
+    decoder: str,
+    hrda: HrdaConfig | None,
+    size: tuple[int, int] | None,
+    taken: str,
+    tmp_path: Path,
 ) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     config = EncoderDecoderConfig(
-        encoder=EncoderConfig(name=encoder, weights="none"), decoder=decoder_configs()[decoder]()
+        encoder=EncoderConfig(name=encoder, weights="none"),
+        decoder=decoder_configs()[decoder](),
+        hrda=hrda,
     )
     experiment = load_preset("toy_source_only")
     snapshot = tiny_snapshot(experiment)

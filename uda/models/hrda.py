@@ -193,7 +193,7 @@ class Hrda(nn.Module):
         height, width = (side // self.stride for side in images.shape[-2:])
         total = found.new_zeros(images.shape[0], found.shape[1], height, width)
         count = found.new_zeros(height, width)
-        for box, logits in zip(boxes, found.split(images.shape[0]), strict=True):
+        for box, logits in zip(boxes, found.unflatten(0, (len(boxes), -1)), strict=True):
             cells = box.divided(self.stride)
             cells.of(total).add_(logits)
             cells.of(count).add_(1)
