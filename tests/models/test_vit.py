@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recipes import recipe_image, recipe_weight
+from recipes import double_limit, recipe_image, recipe_weight
 from uda.models.decoders.linear import LinearConfig
 from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.encoders.base import IMAGENET, EncoderConfig
@@ -105,7 +105,8 @@ def test_tokens_are_the_originals(name: str) -> None:
         expected = golden[array]
         kept = ours[::KEPT].numpy().reshape(expected.shape)
         error = np.abs(kept - expected).max() / np.abs(expected).max()
-        assert error < (1e-8 if double else 1e-5), array
+        limit = double_limit(*map(int, size.split("x"))) if double else 1e-5
+        assert error < limit, array
 
 
 def values(
