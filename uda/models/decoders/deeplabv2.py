@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from uda.models.decoders.base import DecoderConfig, check_rates
+from uda.models.decoders.deeplabv2_heads import dilated_classifiers, summed
 from uda.models.encoders.base import FeatureMaps, FeatureShapes
 from uda.utilities.errors import require
 
@@ -34,19 +35,10 @@ class DeepLabV2Decoder(nn.Module):
     ) -> None:
         super().__init__()
         self.dropout = nn.Dropout2d(dropout)
-        self.branches = nn.ModuleList(
-            nn.Conv2d(in_channels, num_classes, kernel_size=3, padding=rate, dilation=rate)
-            for rate in rates
-        )
+        self.branches = dilated_classifiers(in_channels, num_classes, rates)
         for branch in self.branches:
-            nn.init.normal_(branch.get_parameter("weight"), std=0.01)
             nn.init.zeros_(branch.get_parameter("bias"))
 
     def forward(self, features: FeatureMaps) -> Tensor:
         """Logits at the stride of the deepest map."""
-        deep = self.dropout(features[-1])
-        first, *others = self.branches
-        logits: Tensor = first(deep)
-        for branch in others:
-            logits = logits + branch(deep)
-        return logits
+        return summed(self.branches, self.dropout(features[-1]))

@@ -4,7 +4,7 @@ Source: Chen et al., TPAMI 2018, arXiv 1606.00915; layers and names as in
 wasidennis/AdaptSegNet@fca9ff0 and layumi/Seg-Uncertainty@6fce9ea.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,28 @@ from torch import Tensor, nn
 _WIDTH = 64  # of the backbone for which the originals' heads have 32 groups
 _GROUPS = 32
 _REDUCTION = 16  # of channels inside squeeze-and-excitation
+
+
+def dilated_classifiers(
+    in_channels: int, num_classes: int, rates: tuple[int, ...]
+) -> nn.ModuleList:
+    """3x3 convolutions to classes, one for each dilation, with weights from N(0, 0.01)."""
+    found = nn.ModuleList(
+        nn.Conv2d(in_channels, num_classes, kernel_size=3, padding=rate, dilation=rate)
+        for rate in rates
+    )
+    for convolution in found:
+        nn.init.normal_(convolution.get_parameter("weight"), std=0.01)
+    return found
+
+
+def summed(convolutions: Iterable[nn.Module], features: Tensor) -> Tensor:
+    """What the convolutions make of `features`, added up in their order."""
+    first, *others = convolutions
+    logits: Tensor = first(features)
+    for convolution in others:
+        logits = logits + convolution(features)
+    return logits
 
 
 class SumHead(nn.Module):
@@ -24,20 +46,12 @@ class SumHead(nn.Module):
         self, in_channels: int, num_classes: int, *, rates: tuple[int, ...], summed: int
     ) -> None:
         super().__init__()
-        self.conv2d_list = nn.ModuleList(
-            nn.Conv2d(in_channels, num_classes, kernel_size=3, padding=rate, dilation=rate)
-            for rate in rates
-        )
+        self.conv2d_list = dilated_classifiers(in_channels, num_classes, rates)
         self.summed = summed
-        for convolution in self.conv2d_list:
-            nn.init.normal_(convolution.get_parameter("weight"), std=0.01)
         self.conv2d_list[summed:].requires_grad_(False)
 
     def forward(self, features: Tensor) -> Tensor:
-        logits = self.conv2d_list[0](features)
-        for convolution in self.conv2d_list[1 : self.summed]:
-            logits = logits + convolution(features)
-        return logits
+        return summed(self.conv2d_list[: self.summed], features)
 
 
 class _SqueezeExcitation(nn.Module):
