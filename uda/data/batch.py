@@ -27,6 +27,9 @@ class Batch:
     target_ground_truth: Tensor | None = None  # like source_labels
     # Like target_images: the same pictures once more, in a crop of their own. Nothing is aligned.
     target_second_images: Tensor | None = None
+    # (N, H, W) bool, false where labels of the target images do not count, whoever makes them:
+    # see DomainConfig.ignored_borders; None: they count everywhere
+    target_valid: Tensor | None = None
 
     def to_device(self, device: torch.device) -> "Batch":
         """The same batch on `device`: images float in [0, 1] and channels-last, labels int64."""
@@ -38,19 +41,25 @@ class Batch:
         def labels(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True).long()
 
-        return self._with(images, labels)
+        def valid(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        return self._with(images, labels, valid)
 
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory, from where copies need not wait for each other.
 
         The loader calls this; without it, its own `pin_memory` would not pin a Batch.
         """
-        return self._with(Tensor.pin_memory, Tensor.pin_memory)
+        return self._with(Tensor.pin_memory, Tensor.pin_memory, Tensor.pin_memory)
 
     def _with(
-        self, images: Callable[[Tensor], Tensor], labels: Callable[[Tensor], Tensor]
+        self,
+        images: Callable[[Tensor], Tensor],
+        labels: Callable[[Tensor], Tensor],
+        valid: Callable[[Tensor], Tensor],
     ) -> "Batch":
-        """The batch with `images` applied to its images and `labels` to its labels."""
+        """The batch with each function applied to its images, labels or `target_valid`."""
 
         def optional(change: Callable[[Tensor], Tensor], tensor: Tensor | None) -> Tensor | None:
             return None if tensor is None else change(tensor)
@@ -63,6 +72,7 @@ class Batch:
             target_pseudo_labels=optional(labels, self.target_pseudo_labels),
             target_ground_truth=optional(labels, self.target_ground_truth),
             target_second_images=optional(images, self.target_second_images),
+            target_valid=optional(valid, self.target_valid),
         )
 
 

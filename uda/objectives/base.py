@@ -1,17 +1,17 @@
 """The extension point: an objective adds views to a step and makes loss terms of views."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from uda.data.batch import Batch, View
-from uda.models.segmenter import SegmentationOutput
+from uda.models.segmenter import SegmentationOutput, Segmenter
 from uda.objectives.counts import StepCounts
 from uda.objectives.functional.pseudo_labels import PseudoLabels, pseudo_label
 from uda.optim.optimizers import OptimizerConfig
@@ -50,9 +50,9 @@ class StepContext:
     teacher: Teacher | None = None  # None if no objective of the preset needs one
     counts: StepCounts = field(default_factory=StepCounts)  # logged next to the losses
     target_images: Tensor | None = None  # the batch's; labels of other images are not counted
-    # The results of `teacher_labels` by identity and version of the images. The images are kept,
-    # too, so that no other tensor can have the same identity.
-    _labeled: dict[tuple[int, int], tuple[Tensor, PseudoLabels]] = field(
+    # What the teacher made of images, by their identity and version. The images are kept, too, so
+    # that no other tensor can have the same identity.
+    _labeled: dict[tuple[int, int], "_Labeled"] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -62,6 +62,13 @@ class StepContext:
         They are computed once per step for the same tensor, even if several objectives ask.
         Raises InputError when the preset has no teacher.
         """
+        return self._ask_teacher(images).pseudo
+
+    def teacher_logits(self, images: Tensor) -> Tensor:
+        """The logits (N, C, H, W) float32 that `teacher_labels` come from, without gradient."""
+        return self._ask_teacher(images).logits
+
+    def _ask_teacher(self, images: Tensor) -> "_Labeled":
         if self.teacher is None:
             raise InputError(
                 "an objective uses the teacher, but this preset has none: let needs() of the "
@@ -69,11 +76,12 @@ class StepContext:
             )
         key = id(images), images._version
         if key not in self._labeled:
-            found = pseudo_label(self.teacher(images))
-            self._labeled[key] = images, found
+            logits = self.teacher(images)
+            found = pseudo_label(logits)
+            self._labeled[key] = _Labeled(images, logits, found)
             if images is self.target_images:
                 self.counts.teacher(found.labels)
-        return self._labeled[key][1]
+        return self._labeled[key]
 
     def batch_generator(self, purpose: str) -> torch.Generator:
         """The generator of the first sample of the whole batch, the same on all processes."""
@@ -90,6 +98,14 @@ class StepContext:
     def _generator(self, purpose: str, index: int) -> torch.Generator:
         state = np.random.SeedSequence((self.seed, zlib.crc32(purpose.encode()), index))
         return torch.Generator().manual_seed(int(state.generate_state(1, np.uint64)[0]) >> 1)
+
+
+class _Labeled(NamedTuple):
+    """Images, and what the teacher made of them."""
+
+    images: Tensor
+    logits: Tensor
+    pseudo: PseudoLabels
 
 
 @dataclass(kw_only=True, slots=True)
@@ -130,6 +146,10 @@ class ObjectiveConfig:
         TrainConfig.plateau watches."""
         return False
 
+    def first_batches(self) -> int:
+        """The number of batches that `Objective.before_first_step` looks at."""
+        return 0
+
     def check(self, path: str) -> None:
         """Raises InputError, naming the field below `path`, when a value is out of its range."""
         require(self.weight > 0, f"{path}.weight is {self.weight}; it must be above 0")
@@ -168,6 +188,16 @@ class Objective(nn.Module):
     def joint(self) -> frozenset[str]:
         """The names of the views that `joint_terms` gets."""
         return self.config.joint()
+
+    def attach(self, student: Segmenter) -> None:
+        """Called before the first step, with the initial weights in the student: here an objective
+        copies what it needs of the student as it is then, such as a frozen encoder, into modules
+        and buffers of its own. In a run that is resumed, the copies are then filled from
+        resume.pth; the student that is passed has other weights."""
+
+    def before_first_step(self, student: Segmenter, batches: Iterable[Batch]) -> None:
+        """Called once in the life of a run, after `attach`, with the batches of its first
+        `config.first_batches()` steps on the device, if that is above 0."""
 
     def restore_beside(self, path: Path, *, auxiliary_head: bool) -> str:
         """Called when a run starts from another project's network in the file `path`, with or

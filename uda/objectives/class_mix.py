@@ -10,23 +10,20 @@ from torch import Tensor
 from uda.augmentation.jitter import JitterConfig, jitter
 from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
+from uda.objectives.base import Need, StepContext
 from uda.objectives.functional.losses import segmentation_loss
 from uda.objectives.functional.mixing import half_of_classes, mix_domains
-from uda.objectives.functional.pseudo_labels import ConfidenceRule, confidence_weights
-from uda.utilities.errors import require_share
+from uda.objectives.teacher_labels import TeacherLabels, TeacherLabelsConfig
 
 
 @dataclass(kw_only=True, slots=True)
-class ClassMixConfig(ObjectiveConfig):
+class ClassMixConfig(TeacherLabelsConfig):
     """Settings of `ClassMix`."""
 
-    threshold: float = 0.9  # lowest softmax probability of a confident pseudo-label
-    confidence: ConfidenceRule = "image_share"  # how confidence becomes the weight of a pixel
     jitter: JitterConfig | None = field(default_factory=JitterConfig)  # of the mixed image
 
     def needs(self) -> frozenset[Need]:
-        return frozenset({"source", "target", "teacher"})
+        return super().needs() | {"source"}
 
     def adds(self) -> frozenset[str]:
         return frozenset({"class_mix"})
@@ -36,7 +33,6 @@ class ClassMixConfig(ObjectiveConfig):
 
     def check(self, path: str) -> None:
         super().check(path)
-        require_share(f"{path}.threshold", self.threshold)
         if self.jitter is not None:
             self.jitter.check(f"{path}.jitter")
 
@@ -44,23 +40,20 @@ class ClassMixConfig(ObjectiveConfig):
         return ClassMix(self)
 
 
-class ClassMix(Objective):
+class ClassMix(TeacherLabels):
     """Half of a source image's classes, pasted onto a target image that the teacher labeled."""
 
     config: ClassMixConfig
 
     def views(self, batch: Batch, context: StepContext) -> tuple[View, ...]:
-        pseudo = context.teacher_labels(batch.target_images)
-        context.counts.sure(self, pseudo, self.config.threshold)
+        labels, weights = self.labeled(batch, context)
         generators = context.generators("class_mix")
         view = mix_domains(
             batch,
-            pseudo.labels,
+            labels,
             name="class_mix",
             from_source=half_of_classes(batch.source_labels, generators),
-            target_weights=confidence_weights(
-                pseudo.confidence, self.config.threshold, self.config.confidence
-            ),
+            target_weights=weights,
         )
         if self.config.jitter is not None:
             view = replace(view, images=jitter(view.images, self.config.jitter, generators))
@@ -70,4 +63,5 @@ class ClassMix(Objective):
         self, view: View, output: SegmentationOutput, context: StepContext
     ) -> dict[str, Tensor]:
         assert view.labels is not None, "this objective's own view is labeled"
-        return {"main": segmentation_loss(output, view.labels, weights=view.weights)}
+        loss = segmentation_loss(output, view.labels, weights=view.weights, over=self.config.over)
+        return {"main": loss}

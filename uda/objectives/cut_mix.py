@@ -13,22 +13,20 @@ from torch import Tensor
 from uda.augmentation.jitter import JitterConfig, jitter
 from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
+from uda.objectives.base import Need, StepContext
 from uda.objectives.functional.losses import ClassBalance, segmentation_loss
 from uda.objectives.functional.mixing import mix_domains, random_boxes
-from uda.objectives.functional.pseudo_labels import ConfidenceRule, confidence_weights
+from uda.objectives.teacher_labels import TeacherLabels, TeacherLabelsConfig
 from uda.utilities.errors import require_share
 
 
 @dataclass(kw_only=True, slots=True)
-class CutMixConfig(ObjectiveConfig):
+class CutMixConfig(TeacherLabelsConfig):
     """Settings of `CutMix`."""
 
     # Where the labels in the box come from. "ground_truth" makes the run a supervised one, as
     # in the experiment log.
     labels: Literal["teacher", "ground_truth"] = "teacher"
-    threshold: float = 0.9  # lowest softmax probability of a confident pseudo-label
-    confidence: ConfidenceRule = "image_share"  # how confidence becomes the weight of a pixel
     one_box_per_batch: bool = False  # the same box in every image, as in the experiment log
     jitter: JitterConfig | None = None  # of the mixed image
     class_balance: bool = False  # as in SupervisedConfig, by the mixed labels
@@ -49,7 +47,6 @@ class CutMixConfig(ObjectiveConfig):
 
     def check(self, path: str) -> None:
         super().check(path)
-        require_share(f"{path}.threshold", self.threshold)
         require_share(f"{path}.hardest", self.hardest)
         if self.jitter is not None:
             self.jitter.check(f"{path}.jitter")
@@ -57,13 +54,14 @@ class CutMixConfig(ObjectiveConfig):
     def idle(self) -> dict[str, str]:
         if self.labels == "teacher":
             return {}
-        return dict.fromkeys(("threshold", "confidence"), "ground truth has no confidence")
+        names = ("threshold", "confidence", "ignored_rows")
+        return dict.fromkeys(names, "ground truth has no confidence")
 
     def build(self, num_classes: int) -> "CutMix":
         return CutMix(self, num_classes)
 
 
-class CutMix(Objective):
+class CutMix(TeacherLabels):
     """One box per image, a third of its area on average, comes from the target."""
 
     config: CutMixConfig
@@ -96,6 +94,7 @@ class CutMix(Objective):
             weights=view.weights,
             class_weights=None if self.balance is None else self.balance(view.labels),
             hardest=self.config.hardest,
+            over=self.config.over,
         )
         return {"main": loss}
 
@@ -105,11 +104,7 @@ class CutMix(Objective):
             assert batch.target_ground_truth is not None, "checked by validate()"
             labels = batch.target_ground_truth
             return labels, torch.ones(len(labels), 1, 1, device=labels.device)
-        pseudo = context.teacher_labels(batch.target_images)
-        context.counts.sure(self, pseudo, self.config.threshold)
-        return pseudo.labels, confidence_weights(
-            pseudo.confidence, self.config.threshold, self.config.confidence
-        )
+        return self.labeled(batch, context)
 
     def _boxes(
         self, batch: Batch, context: StepContext, generators: list[torch.Generator]

@@ -13,26 +13,26 @@ from uda.augmentation.jitter import JitterConfig, jitter
 from uda.augmentation.policies import PolicyName, apply_policy
 from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
-from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
+from uda.objectives.base import Need, StepContext
 from uda.objectives.functional.losses import cross_entropy, segmentation_loss
-from uda.objectives.functional.pseudo_labels import confidence_weights
-from uda.utilities.errors import require, require_share
+from uda.objectives.functional.pseudo_labels import ConfidenceRule
+from uda.objectives.teacher_labels import TeacherLabels, TeacherLabelsConfig
+from uda.utilities.errors import require
 
 
 @dataclass(kw_only=True, slots=True)
-class FixMatchConfig(ObjectiveConfig):
+class FixMatchConfig(TeacherLabelsConfig):
     """Settings of `FixMatch`. The strong view is the weak one after `policy`, then `jitter`."""
 
-    threshold: float = (
-        0.95  # lowest softmax probability of a pixel that is learned; the paper's tau
-    )
+    threshold: float = 0.95  # the paper's tau
+    confidence: ConfidenceRule = "pixel"
     policy: PolicyName | None = None
     jitter: JitterConfig | None = field(default_factory=JitterConfig)
     auxiliary_weight: float = 0.0  # of the auxiliary head's loss; 0 leaves that head out
 
     def needs(self) -> frozenset[Need]:
-        needs: set[Need] = {"target", "teacher"}
-        return frozenset(needs | {"auxiliary_head"} if self.auxiliary_weight else needs)
+        needs = super().needs()
+        return needs | {"auxiliary_head"} if self.auxiliary_weight else needs
 
     def adds(self) -> frozenset[str]:
         return frozenset({"fix_match"})
@@ -42,7 +42,6 @@ class FixMatchConfig(ObjectiveConfig):
 
     def check(self, path: str) -> None:
         super().check(path)
-        require_share(f"{path}.threshold", self.threshold)
         require(
             self.auxiliary_weight >= 0,
             f"{path}.auxiliary_weight is {self.auxiliary_weight}; allowed: 0 or more",
@@ -59,7 +58,7 @@ class FixMatchConfig(ObjectiveConfig):
         return FixMatch(self)
 
 
-class FixMatch(Objective):
+class FixMatch(TeacherLabels):
     """The teacher labels the target view (crop and mirror only); the student learns the strong one.
 
     The strong view has the same pixels in the same places, so the teacher's labels are its labels.
@@ -70,23 +69,22 @@ class FixMatch(Objective):
     config: FixMatchConfig
 
     def views(self, batch: Batch, context: StepContext) -> tuple[View, ...]:
-        pseudo = context.teacher_labels(batch.target_images)
-        context.counts.sure(self, pseudo, self.config.threshold)
-        weights = confidence_weights(pseudo.confidence, self.config.threshold, "pixel")
+        labels, weights = self.labeled(batch, context)
         generators = context.generators("fix_match")
         images = batch.target_images
         if self.config.policy is not None:
             images = _with_policy(images, self.config.policy, generators)
         if self.config.jitter is not None:
             images = jitter(images, self.config.jitter, generators)
-        return (View("fix_match", images, pseudo.labels, weights),)
+        return (View("fix_match", images, labels, weights),)
 
     def terms(
         self, view: View, output: SegmentationOutput, context: StepContext
     ) -> dict[str, Tensor]:
         assert view.labels is not None, "this objective's own view is labeled"
         # Every pixel has a label, so the mean is over all of them, as in the paper.
-        terms = {"main": segmentation_loss(output, view.labels, weights=view.weights)}
+        main = segmentation_loss(output, view.labels, weights=view.weights, over=self.config.over)
+        terms = {"main": main}
         if self.config.auxiliary_weight:
             assert output.auxiliary_logits is not None
             auxiliary = cross_entropy(output.auxiliary_logits, view.labels, weights=view.weights)

@@ -8,7 +8,12 @@ from torch import Tensor
 from uda.data.batch import View
 from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
-from uda.objectives.functional.losses import ClassBalance, cross_entropy, segmentation_loss
+from uda.objectives.functional.losses import (
+    ClassBalance,
+    Denominator,
+    cross_entropy,
+    segmentation_loss,
+)
 from uda.utilities.errors import require, require_share
 
 
@@ -22,6 +27,8 @@ class SupervisedConfig(ObjectiveConfig):
     auxiliary_weight: float = 0.5  # of the auxiliary head's loss; 0 leaves that head out
     class_balance: bool = False  # weigh classes up to 49-fold where they are rare, see ClassBalance
     hardest: float = 1.0  # share of the pixels, those with the highest loss, that are learned
+    # The pixels that the loss is averaged over; see `cross_entropy`.
+    over: Denominator = "labeled"
 
     def needs(self) -> frozenset[Need]:
         needs: set[Need] = (
@@ -63,16 +70,20 @@ class Supervised(Objective):
         # Once per step, from the unfiltered labels: both heads share the class weights.
         class_weights = None if self.balance is None else self.balance(view.labels)
 
-        hardest = self.config.hardest
+        hardest, over = self.config.hardest, self.config.over
         terms = {
             "main": segmentation_loss(
-                output, view.labels, class_weights=class_weights, hardest=hardest
+                output, view.labels, class_weights=class_weights, hardest=hardest, over=over
             )
         }
         if self.config.auxiliary_weight:
             assert output.auxiliary_logits is not None
             auxiliary = cross_entropy(
-                output.auxiliary_logits, view.labels, class_weights=class_weights, hardest=hardest
+                output.auxiliary_logits,
+                view.labels,
+                class_weights=class_weights,
+                hardest=hardest,
+                over=over,
             )
             terms["auxiliary"] = self.config.auxiliary_weight * auxiliary
         return terms

@@ -101,6 +101,7 @@ class Run:
         """Re-initializes discriminators, averages and optimizers, as TrainConfig.restart asks. The
         student stays. New weights are sampled from torch's global generator."""
         self.objectives = _build_objectives(self.experiment, self.num_classes, self.device)
+        attach(self.objectives, self.student)
         self.optimizers = _build_optimizers(self.experiment, self.student, self.objectives)
         self.exchange = _build_exchange(self.student, self.objectives)
 
@@ -113,6 +114,7 @@ def start_run(experiment: Experiment, *, num_classes: int, device: torch.device)
     student = student.to(memory_format=torch.channels_last)
     teacher = None if experiment.teacher is None else MeanTeacher(student, experiment.teacher)
     objectives = _build_objectives(experiment, num_classes, device)
+    attach(objectives, student)
     optimizers = _build_optimizers(experiment, student, objectives)
     exchange = _build_exchange(student, objectives)
     schedule = experiment.train.plateau
@@ -129,6 +131,14 @@ def _build_objectives(
     return {name: config.build(num_classes).to(device) for name, config in configs.items()}
 
 
+def attach(objectives: Mapping[str, Objective], student: Segmenter) -> None:
+    """Lets objectives copy what they need of the student with its initial weights."""
+    device = next(student.parameters()).device
+    for objective in objectives.values():
+        objective.attach(student)
+        objective.to(device)
+
+
 def _build_optimizers(
     experiment: Experiment, student: Segmenter, objectives: Mapping[str, Objective]
 ) -> dict[str, torch.optim.Optimizer]:
@@ -138,7 +148,8 @@ def _build_optimizers(
     optimizers = {STUDENT: build_optimizer(train.optimizer, groups)}
     for name, objective in objectives.items():
         if objective.optimizer is not None:
-            own: ParameterGroup = {"params": list(objective.parameters()), "lr_factor": 1.0}
+            trained = [p for p in objective.parameters() if p.requires_grad]
+            own: ParameterGroup = {"params": trained, "lr_factor": 1.0}
             optimizers[name] = build_optimizer(objective.optimizer, [own])
     return optimizers
 

@@ -11,13 +11,14 @@ from uda.checkpoints.foreign import ForeignOptions
 from uda.checkpoints.snapshots import load as load_snapshot
 from uda.checkpoints.snapshots import load_weights
 from uda.data.registry import layout_named, root_of
+from uda.data.sampling import batches
 from uda.data.training import open_labeled_split
 from uda.evaluation.evaluate import protocol_line
 from uda.evaluation.metrics import Scores
 from uda.evaluation.reports import scores_json
 from uda.experiment import Experiment
 from uda.training.records import evaluate_network
-from uda.training.run import Run, start_run
+from uda.training.run import Run, attach, start_run
 from uda.training.run_folder import RunFolder
 from uda.training.run_plan import RunPlan
 from uda.training.signals import Stop
@@ -59,6 +60,7 @@ def first_weights(
         return Start(run, folder, resumed.unfinished)
     if initial is None:
         folder = plan.started(supervision=supervision, initial_weights=run.student.provenance)
+        _look_at_first_batches(run, plan)
         return Start(run, folder)
     snapshot = load_snapshot(Path(initial), foreign=ForeignOptions(network_is_given=True))
     require(
@@ -68,6 +70,7 @@ def first_weights(
         "whose name begins with logged_",
     )
     load_weights(run.student, snapshot.student, origin=initial)
+    attach(run.objectives, run.student)
     if snapshot.supervision != "none":
         supervision += f"; initial weights made with: {snapshot.supervision}"
     taken = [identity(Path(initial))]
@@ -76,7 +79,23 @@ def first_weights(
         for objective in run.objectives.values():
             taken.append(objective.restore_beside(Path(initial), auxiliary_head=auxiliary_head))
     initial_weights = "; ".join(filter(None, taken))
+    _look_at_first_batches(run, plan)
     return Start(run, plan.started(supervision=supervision, initial_weights=initial_weights))
+
+
+def _look_at_first_batches(run: Run, plan: RunPlan) -> None:
+    """Shows objectives the batches that they want to see before the first step."""
+    for objective in run.objectives.values():
+        count = objective.config.first_batches()
+        if count:
+            found = batches(
+                plan.data.dataset,
+                batch_size=run.experiment.train.batch_size,
+                first_step=0,
+                steps=count,
+                workers=run.experiment.data.workers,
+            )
+            objective.before_first_step(run.student, (b.to_device(run.device) for b in found))
 
 
 def evaluate_first_weights(

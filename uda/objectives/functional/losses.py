@@ -4,6 +4,7 @@ With several processes, N is the batch of one process; means, shares and counts 
 """
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from uda.utilities.distributed import mean_over_ranks, of_all_ranks, sum_over_ra
 from uda.utilities.errors import InputError
 
 _DETAIL = 0.1  # share of a detail's loss
+Denominator = Literal["labeled", "all"]  # the pixels that a loss is averaged over
 
 
 def cross_entropy(
@@ -24,6 +26,7 @@ def cross_entropy(
     weights: Tensor | None = None,
     class_weights: Tensor | None = None,
     hardest: float = 1.0,
+    over: Denominator = "labeled",
 ) -> Tensor:
     """Cross-entropy in nats, averaged over the labeled pixels; exactly 0 when there are none.
 
@@ -36,6 +39,8 @@ def cross_entropy(
     hardest: fraction of all pixels of the batch that count, those with the highest class-weighted
         loss; the others are as if they had no label. Ignored pixels take part with loss 0, so a
         batch with more of them than `1 - hardest` keeps every labeled pixel.
+    over: "all": the average is over all pixels; ignored ones have loss 0 (DACS's mixed images, and
+        every loss of DAFormer).
     Raises InputError when `hardest` is not a fraction.
     Source of `hardest`: layumi/Seg-Uncertainty@6fce9ea, option --only-hard-label (80 there is 0.2).
     """
@@ -47,6 +52,8 @@ def cross_entropy(
     if weights is not None:
         # expand_as refuses (N, 1, H, W), which plain broadcasting would turn into (N, N, H, W).
         losses = losses * weights.expand_as(losses)
+    if over == "all":  # on every rank as many pixels
+        return losses.sum() / labels.numel()
     # The mean of the ranks' losses is then the loss of all their pixels.
     total = mean_over_ranks(_label_mass(labels, class_weights))
     return losses.sum() / torch.where(total > 0, total, 1)
@@ -59,6 +66,7 @@ def segmentation_loss(
     weights: Tensor | None = None,
     class_weights: Tensor | None = None,
     hardest: float = 1.0,
+    over: Denominator = "labeled",
 ) -> Tensor:
     """`cross_entropy` of a network's main logits. Where the network has also looked at a detail
     (HRDA), 0.9 of it plus 0.1 of that of the detail's logits on the detail's pixels.
@@ -66,7 +74,12 @@ def segmentation_loss(
     Source of the shares: Hoyer et al., arXiv 2204.13132, section 3.2.
     """
     loss = cross_entropy(
-        output.logits, labels, weights=weights, class_weights=class_weights, hardest=hardest
+        output.logits,
+        labels,
+        weights=weights,
+        class_weights=class_weights,
+        hardest=hardest,
+        over=over,
     )
     if output.detail_logits is None or output.detail_box is None:
         return loss
@@ -78,6 +91,7 @@ def segmentation_loss(
         weights=None if weights is None else weights.expand_as(labels)[inside],
         class_weights=class_weights,
         hardest=hardest,
+        over=over,
     )
     return (1 - _DETAIL) * loss + _DETAIL * detail
 
