@@ -100,8 +100,10 @@ class Run:
     def forget(self) -> None:
         """Re-initializes discriminators, averages and optimizers, as TrainConfig.restart asks. The
         student stays. New weights are sampled from torch's global generator."""
-        self.objectives = _build_objectives(self.experiment, self.num_classes, self.device)
-        attach(self.objectives, self.student)
+        # What objectives have copied of the initial student stays.
+        kept = {n: o for n, o in self.objectives.items() if type(o).attach is not Objective.attach}
+        rebuilt = _build_objectives(self.experiment, self.num_classes, self.device)
+        self.objectives = rebuilt | kept
         self.optimizers = _build_optimizers(self.experiment, self.student, self.objectives)
         self.exchange = _build_exchange(self.student, self.objectives)
 

@@ -13,7 +13,7 @@ from uda.training.loop import train
 from uda.training.step import train_step
 from uda.utilities.errors import InputError
 
-EXAMPLE = REPOSITORY / "tests" / "examples" / "masked_image.py"
+EXAMPLE = REPOSITORY / "tests" / "examples" / "cut_out.py"
 
 
 def shrunk(toy_root: Path) -> Experiment:
@@ -41,7 +41,7 @@ def test_it_can_be_trained(toy_root: Path, tmp_path: Path) -> None:
     scores = train(experiment, tmp_path / "run", preset=str(EXAMPLE), device=CPU)
     assert scores is not None
     lines = (tmp_path / "run" / "metrics.jsonl").read_text()
-    assert "loss/masked_image/main" in lines
+    assert "loss/cut_out/main" in lines
 
 
 def test_the_student_gets_its_gradient_and_the_teacher_is_asked_once(toy_root: Path) -> None:
@@ -53,34 +53,31 @@ def test_the_student_gets_its_gradient_and_the_teacher_is_asked_once(toy_root: P
     asked = []
     run.teacher.register_forward_hook(lambda *_: asked.append(1))
     result = train_step(run, random_batch())
-    assert [view.name for view in result.views] == ["source", "class_mix", "masked"]
-    assert {"loss/masked_image/main", "loss/class_mix/main"} <= result.losses.keys()
+    assert [view.name for view in result.views] == ["source", "class_mix", "cut_out"]
+    assert {"loss/cut_out/main", "loss/class_mix/main"} <= result.losses.keys()
     assert len(asked) == 1
 
 
-def test_hidden_patches_have_the_mean_color_and_the_rest_stays(toy_root: Path) -> None:
+def test_a_gray_box_is_hidden_and_nothing_is_learned_from_it(toy_root: Path) -> None:
     experiment = shrunk(toy_root)
     run = tiny_run(experiment)
     batch = random_batch().to_device(CPU)
     context = StepContext(0, 0, batch.indices, run.teacher)
-    (view,) = run.objectives["masked_image"].views(batch, context)
-    mean = batch.target_images.mean(dim=(2, 3), keepdim=True).expand_as(batch.target_images)
-    hidden = torch.isclose(view.images, mean, atol=1e-6).all(dim=1)
-    shown = (view.images == batch.target_images).all(dim=1)
-    assert (hidden | shown).all()
-    assert 0.6 < hidden.float().mean() < 0.8
-    patch = CROP[0] // 16, CROP[1] // 16
-    patches = hidden.unfold(1, patch[0], patch[0]).unfold(2, patch[1], patch[1]).flatten(3)
-    assert (patches.all(dim=-1) == patches.any(dim=-1)).all(), "patches are hidden as a whole"
-    (again,) = run.objectives["masked_image"].views(batch, context)
-    assert torch.equal(view.images, again.images), "they follow from the sample's number"
+    (view,) = run.objectives["cut_out"].views(batch, context)
+    hidden = (view.images == 0.5).all(dim=1)
+    assert (hidden | (view.images == batch.target_images).all(dim=1)).all()
+    assert 0 < hidden.float().mean() < 1
+    assert view.weights is not None
+    assert not view.weights[hidden].any()
+    (again,) = run.objectives["cut_out"].views(batch, context)
+    assert torch.equal(view.images, again.images), "the box follows from the sample's number"
 
 
 def test_its_settings_are_checked(toy_root: Path) -> None:
     experiment = shrunk(toy_root)
-    experiment.objectives["masked_image"].hidden = 1.5  # type: ignore[attr-defined]
-    with pytest.raises(InputError, match=r"objectives.masked_image.hidden is 1.5; allowed: 0 to 1"):
+    experiment.objectives["cut_out"].gray = 1.5  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match=r"objectives.cut_out.gray is 1.5; allowed: 0 to 1"):
         validate(experiment)
-    experiment.objectives["masked_image"].weight = -1.0
-    with pytest.raises(InputError, match=r"objectives.masked_image.weight is -1.0"):
+    experiment.objectives["cut_out"].weight = -1.0
+    with pytest.raises(InputError, match=r"objectives.cut_out.weight is -1.0"):
         validate(experiment)
