@@ -15,9 +15,9 @@ from uda.data.batch import Batch, View
 from uda.experiment import Experiment
 from uda.models.segmenter import SegmentationOutput, Segmenter
 from uda.objectives.base import Objective, ObjectiveConfig, StepContext
-from uda.training import loop
 from uda.training.loop import train
-from uda.training.run import start_run
+from uda.training.run import Run, StepResult, start_run
+from uda.training.step import train_step
 
 
 @dataclass(kw_only=True, slots=True)
@@ -97,15 +97,13 @@ def test_an_interrupted_run_keeps_what_it_has_seen_first(
 ) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     train(preset(toy_root), whole, preset="mine", device=CPU)
-    step, made = loop.train_step, []
 
-    def stops(*arguments: object) -> object:
-        if len(made) == 3:
+    def stops(run: Run, batch: Batch) -> StepResult:
+        if run.step == 3:
             raise KeyboardInterrupt
-        made.append(1)
-        return step(*arguments)  # type: ignore[arg-type]
+        return train_step(run, batch)
 
-    monkeypatch.setattr(loop, "train_step", stops)
+    monkeypatch.setattr("uda.training.loop.train_step", stops)
     with pytest.raises(KeyboardInterrupt):
         train(preset(toy_root), cut, preset="mine", device=CPU)
     monkeypatch.undo()
