@@ -27,7 +27,7 @@ NETWORK_OPTIONS = {
 OPTIONS = {
     "train_uda.py": {
         "--preset", "--list", "--data-root", "--set", "--restore-from", "--skip-nonfinite", "--run",
-        "--smoke", "--sanity-check", "--resume", "--code-changed", "--device",
+        "--smoke", "--preflight", "--sanity-check", "--resume", "--code-changed", "--device",
     },
     "eval_single.py": NETWORK_OPTIONS
     | {"--split", "--format", "--sets", "--boundary", "--measures", "--json", "--export"},

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from uda.commands.endings import clear_errors
 from uda.commands.options import add_device, add_overrides, folder_of_run, new_parser, root_among
 from uda.data.registry import datasets_of, layout_named, refuse_unused_root
@@ -17,7 +19,9 @@ from uda.experiments import list_presets, load_preset
 from uda.experiments.overrides import change
 from uda.experiments.published import compare, note_on_name
 from uda.training.loop import train
+from uda.training.preflight import preflight
 from uda.utilities.distributed import device_named, process_group
+from uda.utilities.errors import require
 
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
@@ -30,6 +34,11 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         "--smoke",
         action="store_true",
         help="train 10 steps only; schedules and start steps follow",
+    )
+    parser.add_argument(
+        "--preflight",
+        action="store_true",
+        help="make a few steps on generated images, print their memory and time, and exit",
     )
     parser.add_argument(
         "--sanity-check",
@@ -54,6 +63,9 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
     with clear_errors(), process_group(device_named(arguments.device)) as device:
         if arguments.list:
             print(list_presets())
+            return
+        if arguments.preflight:
+            print(_preflight(arguments, device))
             return
         loaded = load_preset(arguments.preset)
         changed = change(
@@ -80,6 +92,21 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
         )
         print(compare(scores, preset, experiment.train.steps, scored).text, end="")
         print(format_scores("log", scores, space, {}))
+
+
+def _preflight(arguments: argparse.Namespace, device: torch.device) -> str:
+    """What a few steps of the preset take; InputError with an option that asks for a run."""
+    for option in ("resume", "run", "code_changed", "smoke", "sanity_check"):
+        require(
+            not getattr(arguments, option),
+            f"--preflight makes no run: omit --{option.replace('_', '-')}",
+        )
+    loaded = load_preset(arguments.preset)
+    changed = change(loaded, arguments.set)
+    experiment, remarks = validate(loaded, typed=changed.typed)
+    lines = [f"remark: {remark}" for remark in (*changed.remarks, *remarks)]
+    lines.append(f"preset           {arguments.preset}")
+    return "\n".join([*lines, preflight(experiment, device=device)])
 
 
 def resume_command(arguments: Sequence[str]) -> str:
