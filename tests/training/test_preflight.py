@@ -3,14 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from shells import Shell
 from tiny_runs import CPU, tiny_preset
-from uda.data import files
 from uda.data.batch import Batch
 from uda.data.config import SecondViewConfig
 from uda.experiment import Experiment, validate
@@ -20,8 +19,11 @@ from uda.models.encoders.base import EncoderConfig
 from uda.models.segmenter import Segmenter
 from uda.objectives.entropy import Entropy, EntropyConfig
 from uda.objectives.pseudo_label import PseudoLabelConfig
+from uda.objectives.supervised import SupervisedConfig
 from uda.training import preflight as module
 from uda.training.preflight import generated_batch, preflight
+from uda.training.run import Run, StepResult
+from uda.training.step import train_step
 from uda.utilities.errors import InputError
 
 NOWHERE = Path("no/data/set")
@@ -40,7 +42,7 @@ def nothing_is_read_or_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def refused(*_: object, **__: object) -> None:
         raise AssertionError("a preflight opens no image")
 
-    monkeypatch.setattr(files.Image, "open", refused)
+    monkeypatch.setattr(Image, "open", refused)
     yield
     assert list(tmp_path.iterdir()) == []
 
@@ -76,11 +78,10 @@ def test_every_objective_takes_part(monkeypatch: pytest.MonkeyPatch) -> None:
     experiment.train.steps = 1000
     experiment.objectives["class_mix"].start_step = 900
     steps, views = [], []
-    made = module.train_step
 
-    def watched(run: Any, batch: Batch) -> Any:
+    def watched(run: Run, batch: Batch) -> StepResult:
         steps.append(run.step)
-        result = made(run, batch)
+        result = train_step(run, batch)
         views.append({view.name for view in result.views})
         return result
 
@@ -127,6 +128,7 @@ def test_objectives_see_first_batches() -> None:
 
 def test_weights_that_are_not_there_do_not_stop_it() -> None:
     experiment = tiny()
+    experiment.objectives["supervised"] = SupervisedConfig(auxiliary_weight=0.0)
     experiment.model = EncoderDecoderConfig(
         encoder=EncoderConfig(name="mit_b0", weights="weights/mit_b0.pth")
     )

@@ -1,13 +1,13 @@
-"""A few steps of a preset at full size on generated images: memory and time before a run of days."""
+"""Steps of a preset at full size on generated images: memory and time, before a run of days."""
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -23,9 +23,22 @@ from uda.utilities.distributed import check_batch_size, own_batch, world_size
 from uda.utilities.errors import InputError, require
 from uda.utilities.host_memory import keep_freed_memory
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_Config = TypeVar("_Config", bound="DataclassInstance")
 _MEASURED = 3  # steps, after one that is not
 _BLOCK = 32  # sides of the squares of one class, in pixels
 GIB = 2**30
+
+
+@runtime_checkable
+class HasWeights(Protocol):
+    """Settings of a network that can start from a file."""
+
+    def without_weights(self) -> Self:
+        """The same network from random weights."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,22 +128,22 @@ def _without_files(experiment: Experiment) -> tuple[Experiment, list[str]]:
     return random, left_out
 
 
-def _random(config: Any) -> Any:
+def _random(config: _Config) -> _Config:
     """The settings with those of every network in them from random weights."""
-    if hasattr(config, "without_weights"):
+    if isinstance(config, HasWeights):
         return config.without_weights()
-    nested = {
+    nested: dict[str, Any] = {
         field.name: _random(value)
         for field in fields(config)
-        if is_dataclass(value := getattr(config, field.name))
+        if is_dataclass(value := getattr(config, field.name)) and not isinstance(value, type)
     }
     return replace(config, **nested)
 
 
-def _value(plain: Any, name: str) -> object:
-    for part in name.split("."):
-        plain = plain[part]
-    return plain
+def _value(plain: Mapping[str, Any], name: str) -> object:
+    """The value at a dotted name."""
+    outer, _, inner = name.partition(".")
+    return _value(plain[outer], inner) if inner else plain[outer]
 
 
 def _measure(experiment: Experiment, device: torch.device, measured: int) -> Measured:
