@@ -246,7 +246,7 @@ def test_the_command_follows_set(shell: Shell, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(PRESETS, "small", tiny)
     said = facts(
         shell.run("train_uda.py", "--preset", "small", "--preflight", "--device", "cpu",
-                  "--set", "train.batch_size=1", "--set", "data.crop=32,64")
+                  "--set", "train.batch_size=3", "--set", "data.crop=32,64")
     )  # fmt: skip
     assert said["preset"] == "small"
-    assert said["batch"] == "1 source + 1 target images of 64x32"
+    assert said["batch"] == "3 source + 3 target images of 64x32"
