@@ -148,8 +148,9 @@ def _unneeded(experiment: Experiment) -> Iterator[Idle]:
     """The parts that exist for objectives, where no objective needs them."""
     needed = {need for config in experiment.objectives.values() for need in needs_of(config)}
     for need, part in _parts(experiment).items():
-        # Objectives that read logits also train a network with queries.
-        if part.present and need not in needed | {"queries"} and experiment.objectives:
+        # Objectives that read logits also train a network with queries or a mask token.
+        used = need in needed | {"queries", "mask_token"}
+        if part.present and not used and experiment.objectives:
             yield Idle(part.path, "no objective needs it", part.off)
     if experiment.data.target is None:
         images, default = experiment.train.unlabeled_images, TrainConfig(steps=0, batch_size=1)
@@ -208,6 +209,11 @@ def _parts(experiment: Experiment) -> dict[str, _Part]:
             "a network with queries, such as Mask2Former",
             model.has_queries,
             "--set model=mask2former",
+        ),
+        "mask_token": _Part(
+            "an encoder with a mask token",
+            model.hides_tokens,
+            "--set model=encoder_decoder --set model.encoder.name=dinov2_vitb14",
         ),
     }
 

@@ -86,3 +86,6 @@ class View:
     weights: Tensor | None = None  # (N, H, W) or (N, 1, 1) float, factor of each pixel's loss
     # Applied to the encoder's feature maps, each (N, D, h, w), before the decoder reads them.
     perturb: Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]] | None = None
+    # From (h, w) of the encoder's grid of tokens to (N, h, w) bool on the CPU or the device: where
+    # it is true, the student sees the encoder's mask token. Its config needs "mask_token".
+    hide_tokens: Callable[[int, int], Tensor] | None = None

@@ -78,6 +78,11 @@ class ModelConfig:
         """Whether, in training, the network's outputs carry `query_classes` and `query_masks`."""
         return False
 
+    @property
+    def hides_tokens(self) -> bool:
+        """Whether views may hide tokens from the network: `View.hide_tokens`."""
+        return False
+
     def check(self, num_classes: int) -> None:
         """Raises InputError when a field that all networks have is out of range."""
         require(num_classes >= 1, f"num_classes is {num_classes}; allowed: 1 or more")

@@ -9,8 +9,14 @@ from torch import Tensor, nn
 from uda.models.config import ModelConfig
 from uda.models.decoders.base import DecoderConfig, decoder_name, fitting_decoders
 from uda.models.decoders.deeplabv3plus import DeepLabV3PlusDecoderConfig
-from uda.models.encoders.base import Encoder, EncoderConfig, FeatureMaps, FeatureShapes
-from uda.models.encoders.registry import build_encoder
+from uda.models.encoders.base import (
+    Encoder,
+    EncoderConfig,
+    FeatureMaps,
+    FeatureShapes,
+    HideTokens,
+)
+from uda.models.encoders.registry import build_encoder, hides_tokens
 from uda.models.hrda import Hrda, HrdaConfig
 from uda.models.segmenter import InputScaling, Perturbation, SegmentationOutput, Segmenter
 from uda.utilities.errors import InputError, require
@@ -43,6 +49,10 @@ class EncoderDecoderConfig(ModelConfig):
     @property
     def auxiliary_switch(self) -> tuple[str, str]:
         return "auxiliary", "none"
+
+    @property
+    def hides_tokens(self) -> bool:
+        return hides_tokens(self.encoder.name)
 
     @property
     def title(self) -> str:
@@ -163,15 +173,20 @@ class EncoderDecoder(Segmenter):
         """Whether outputs carry `auxiliary_logits`."""
         return self.auxiliary is not None
 
-    def predict(self, normalized: Tensor, perturb: Perturbation | None) -> SegmentationOutput:
+    def predict(
+        self,
+        normalized: Tensor,
+        perturb: Perturbation | None,
+        hide_tokens: HideTokens | None = None,
+    ) -> SegmentationOutput:
         """Logits at the network's own stride. With `hrda`, `perturb` changes the maps of the
-        context and of details, and `features` are the context's.
+        context and of details, tokens of both are hidden, and `features` are the context's.
         """
         if self.hrda is None:
-            return super().predict(normalized, perturb)
+            return super().predict(normalized, perturb, hide_tokens)
 
         def encode(images: Tensor) -> FeatureMaps:
-            features = self.encode(images)
+            features = self.encoded(images, hide_tokens)
             return features if perturb is None else perturb(features)
 
         output: SegmentationOutput = self.hrda(

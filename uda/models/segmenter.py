@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from uda.models.encoders.base import IMAGENET, FeatureMaps, Normalization
+from uda.models.encoders.base import IMAGENET, Encoder, FeatureMaps, HideTokens, Normalization
 from uda.utilities.errors import InputError, require
 
 BatchNormMode = Literal["train", "frozen_affine", "frozen"]
@@ -130,15 +130,22 @@ class Segmenter(nn.Module, ABC):
         features: what `encode` returns, possibly perturbed
         """
 
-    def forward(self, images: Tensor, *, perturb: Perturbation | None = None) -> SegmentationOutput:
+    def forward(
+        self,
+        images: Tensor,
+        *,
+        perturb: Perturbation | None = None,
+        hide_tokens: HideTokens | None = None,
+    ) -> SegmentationOutput:
         """Logits at input size, float32 whatever the precision of the network.
 
         images: (N, 3, H, W) float, RGB in [0, 1], any H and W; `perturb` changes the feature maps
-        before they are decoded
+        before they are decoded; `hide_tokens` tells the tokens in whose place the encoder sees its
+        mask token, from the size (h, w) of their grid as (N, h, w) bool
 
-        Raises ValueError as `coarse` does.
+        Raises ValueError as `coarse` does, and InputError when the network cannot hide tokens.
         """
-        coarse = self.coarse(images, perturb=perturb)
+        coarse = self.coarse(images, perturb=perturb, hide_tokens=hide_tokens)
         auxiliary, detail, box = (
             coarse.auxiliary_logits, coarse.detail_logits, coarse.detail_box
         )  # fmt: skip
@@ -151,14 +158,21 @@ class Segmenter(nn.Module, ABC):
             detail_logits=detail,
         )
 
-    def coarse(self, images: Tensor, *, perturb: Perturbation | None = None) -> SegmentationOutput:
+    def coarse(
+        self,
+        images: Tensor,
+        *,
+        perturb: Perturbation | None = None,
+        hide_tokens: HideTokens | None = None,
+    ) -> SegmentationOutput:
         """Logits at the network's own stride, for callers that resize them in another way.
 
         Images whose size is not a multiple of `divisor` are padded on the right and at the bottom
         with the mean color; their logits are at stride 1. With `input_scale`, images are instead
         resized to the largest such multiple that is not above `input_scale` times their size.
 
-        images: (N, 3, H, W) float, RGB in [0, 1], any H and W; `perturb`: see `forward`
+        images: (N, 3, H, W) float, RGB in [0, 1], any H and W; `perturb` and
+        `hide_tokens`: see `forward`
 
         Raises ValueError on any other shape, and on integer images: bytes would give
         meaningless logits.
@@ -177,7 +191,7 @@ class Segmenter(nn.Module, ABC):
         below, right = -height % self.divisor, -width % self.divisor
         if below or right:
             normalized = F.pad(normalized, (0, right, 0, below))
-        output = self.predict(normalized, perturb)
+        output = self.predict(normalized, perturb, hide_tokens)
         if not (below or right):
             return output
 
@@ -192,12 +206,31 @@ class Segmenter(nn.Module, ABC):
             auxiliary_logits=None if auxiliary is None else cut(auxiliary),
         )
 
-    def predict(self, normalized: Tensor, perturb: Perturbation | None) -> SegmentationOutput:
+    def encoded(self, normalized: Tensor, hide_tokens: HideTokens | None) -> FeatureMaps:
+        """As `encode`, with tokens hidden.
+
+        Raises InputError when the network cannot hide tokens.
+        """
+        if hide_tokens is None:
+            return self.encode(normalized)
+        if not isinstance(self.backbone, Encoder):
+            raise InputError(
+                f"{type(self).__name__} cannot hide tokens: use --set model=encoder_decoder --set "
+                "model.encoder.name=dinov2_vitb14"
+            )
+        return self.backbone.hiding(normalized, hide_tokens)
+
+    def predict(
+        self,
+        normalized: Tensor,
+        perturb: Perturbation | None,
+        hide_tokens: HideTokens | None = None,
+    ) -> SegmentationOutput:
         """Logits at the network's own stride.
 
-        normalized: as for `encode`; `perturb`: see `forward`
+        normalized: as for `encode`; `perturb` and `hide_tokens`: see `forward`
         """
-        features = self.encode(normalized)
+        features = self.encoded(normalized, hide_tokens)
         return self.decode(features if perturb is None else perturb(features))
 
     def normalize(self, images: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ Need = Literal[
     "second_target_view",
     "auxiliary_head",
     "queries",
+    "mask_token",
 ]
 
 

@@ -87,7 +87,9 @@ class Learning:
     def _forward(self, view: View) -> SegmentationOutput:
         """The student's output on `view` as objectives get it."""
         with autocast(self._run):
-            output = self._run.student(view.images, perturb=view.perturb)
+            output = self._run.student(
+                view.images, perturb=view.perturb, hide_tokens=view.hide_tokens
+            )
         if view.name in ("source", "target"):
             self._context.counts.student(view.name, output.logits)
         gate = _Gate(view.name)

@@ -26,8 +26,8 @@ VFM_UDA = ForeignFormat(
     prefixes={_ENCODER: "backbone.", "upscale.": "decoder.upscale.", "out.": "decoder.out."},
     networks=Networks(student="network.", teacher="network_ema.", others={}),
     marks=("upscale.0.weight",),
-    # One parameter under two names: what stands for tokens that training masks.
-    unused=("encoder.mask_token", "token_masking.mask_token"),
+    # The encoder's once more, under another name.
+    unused=("token_masking.mask_token",),
     classifier="out.weight",
     normalization=IMAGENET,
     protocol="vfm_uda",

@@ -16,6 +16,8 @@ from uda.utilities.errors import InputError, shown
 T = TypeVar("T")
 
 FeatureMaps = tuple[Tensor, ...]  # each (N, D, h, w) float, finest first
+# From (h, w) of the grid of tokens to (N, h, w) bool: where the mask token stands for them.
+HideTokens = Callable[[int, int], Tensor]
 
 
 class FeatureShapes(NamedTuple):
@@ -53,7 +55,9 @@ class EncoderConfig:
     weights: str = "imagenet"  # "none", "imagenet" or the path of a file
     # Of the deepest map; none: the encoder's own, which for ResNets is 16.
     output_stride: int | None = None
-    width: int = IMAGENET_WIDTH  # channels of a ResNet's stem; the other layers scale with it
+    # Channels of a ResNet's stem, or of each head of DINOv2 and DINOv3; the other layers scale with
+    # it. Published weights have 64.
+    width: int = IMAGENET_WIDTH
     drop_path: float | None = None  # none: the encoder's own (MiT: 0.1, others: 0)
     # MiT: epsilon of the normalization after patch embeddings and in the reduced attention. None:
     # 1e-5, as in SegFormer's code; mmsegmentation has 1e-6.
@@ -114,6 +118,17 @@ class Encoder(nn.Module, ABC):
         images: (N, 3, H, W) float, normalized
         """
 
+    def hiding(self, images: Tensor, hide_tokens: HideTokens) -> FeatureMaps:
+        """As `forward`, with the mask token in the place of some of the images' tokens; see
+        `EncoderFamily.hides_tokens`.
+
+        Raises InputError when the encoder has no such token.
+        """
+        raise InputError(
+            f"{self.title} has no mask token, so it cannot hide tokens: use --set "
+            "model.encoder.name=dinov2_vitb14 or another of DINOv2's and DINOv3's encoders"
+        )
+
     def layers(self) -> list[list[nn.Parameter]]:
         """Every parameter once: those of the stem, of each block, and what follows it, shallowest
         first, for learning rates by layer.
@@ -172,3 +187,5 @@ class EncoderFamily:
     # An encoder whose `provenance` says which weights it has. Raises InputError when it cannot be
     # built with these settings.
     build: Callable[[EncoderConfig], Encoder]
+    # Whether they learned, in pre-training, a token that stands for hidden ones: `Encoder.hiding`.
+    hides_tokens: bool = False

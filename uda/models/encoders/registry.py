@@ -6,6 +6,12 @@ from uda.utilities.discovery import instances_of
 from uda.utilities.errors import InputError, require, shown
 
 
+def hides_tokens(name: str) -> bool:
+    """Whether the encoder of that name has a mask token; False when there is no such encoder."""
+    families = instances_of(uda.models.encoders, EncoderFamily)
+    return any(family.hides_tokens for family in families if family.includes(name))
+
+
 def build_encoder(config: EncoderConfig) -> Encoder:
     """The encoder of these settings.
 

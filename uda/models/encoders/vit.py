@@ -5,31 +5,21 @@ arXiv 2103.17239.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uda.models.encoders.base import Encoder, EncoderConfig, FeatureMaps
-from uda.models.encoders.drop_path import DropPath, rates
+from uda.models.encoders.base import Encoder, EncoderConfig, FeatureMaps, HideTokens
+from uda.models.encoders.drop_path import rates
+from uda.models.encoders.vit_blocks import Block, Rotation, VitSize
 from uda.models.encoders.vit_names import with_original_names
 from uda.models.encoders.weights import load_file
 from uda.utilities.errors import require
-
-Rotation = tuple[Tensor, Tensor]  # sine and cosine of angles, each (patches, head channels)
+from uda.utilities.weight_files import is_array
 
 _MAPS = 4
-_LAYER_SCALE = 1e-5  # of untrained networks
-
-
-class VitSize(NamedTuple):
-    """Width and depth."""
-
-    channels: int
-    blocks: int
-    heads: int
 
 
 # By the letter in the encoders' names.
@@ -39,15 +29,15 @@ SIZES = {"s": VitSize(384, 12, 6), "b": VitSize(768, 12, 12), "l": VitSize(1024,
 class VisionTransformer(Encoder):
     """A class token, extra tokens and one token for each patch, in blocks of one width.
 
-    Parameters are named as in the files of DINOv2 and DINOv3. Their `mask_token` belongs to
-    masking, not to this network.
+    Parameters are named as in the files of DINOv2 and DINOv3. Their `mask_token` stands for tokens
+    that a view hides, and for nothing else.
     """
 
     prefixes = ("module.", "backbone.", "model.", "_orig_mod.", "dinov2.", "dinov2_with_registers.")
     patch: ClassVar[int]  # pixels along a side
     norm_eps: ClassVar[float]
     # Entries of files that it does not use: names, and beginnings that end with a dot.
-    unused: ClassVar[tuple[str, ...]] = ("mask_token",)
+    unused: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, name: str, size: VitSize, *, drop_path: float = 0.0) -> None:
         """Random weights. `drop_path`: how likely a training step leaves out the branches of the
@@ -65,12 +55,15 @@ class VisionTransformer(Encoder):
         )
         self.blocks = nn.ModuleList(map(self._block, rates(drop_path, size.blocks)))
         self.norm = nn.LayerNorm(size.channels, eps=self.norm_eps)
+        self.mask_token = nn.Parameter(torch.zeros(1, size.channels))
 
     def _block(self, drop_path: float) -> "Block":
         return Block(self.size, eps=self.norm_eps, drop_path=drop_path)
 
     @abstractmethod
-    def embed(self, images: Tensor) -> tuple[Tensor, Rotation | None]:
+    def embed(
+        self, images: Tensor, hide_tokens: HideTokens | None = None
+    ) -> tuple[Tensor, Rotation | None]:
         """The first block's input (N, tokens, D), class token first and patches last, row by row;
         and how to rotate the patches' queries and keys.
         """
@@ -83,15 +76,23 @@ class VisionTransformer(Encoder):
 
         images: (N, 3, H, W) float, normalized, H and W multiples of `divisor`
         """
+        return self._maps(images, self.hidden(images))
+
+    def hiding(self, images: Tensor, hide_tokens: HideTokens) -> FeatureMaps:
+        """As `forward`, with the mask token for some patches, before their positions are added;
+        never for the class token."""
+        return self._maps(images, self.hidden(images, hide_tokens))
+
+    def _maps(self, images: Tensor, hidden: Sequence[Tensor]) -> FeatureMaps:
         rows, columns = images.shape[-2] // self.patch, images.shape[-1] // self.patch
-        patches = (self.norm(tokens)[:, -rows * columns :] for tokens in self.hidden(images))
+        patches = (self.norm(tokens)[:, -rows * columns :] for tokens in hidden)
         # Views: as tokens are stored, the maps are channels-last.
         return tuple(p.unflatten(1, (rows, columns)).permute(0, 3, 1, 2) for p in patches)
 
-    def hidden(self, images: Tensor) -> list[Tensor]:
+    def hidden(self, images: Tensor, hide_tokens: HideTokens | None = None) -> list[Tensor]:
         """All tokens (N, tokens, D) after the last block of each quarter, not normalized.
 
-        images: as in `forward`
+        images: as in `forward`; `hide_tokens`: as in `hiding`
 
         Raises ValueError on other sizes: the rest of the image would be left out.
         """
@@ -100,7 +101,7 @@ class VisionTransformer(Encoder):
                 f"images are {tuple(images.shape)}; allowed: heights and widths that are multiples "
                 f"of {self.patch}"
             )
-        tokens, rotation = self.embed(images)
+        tokens, rotation = self.embed(images, hide_tokens)
         outputs = []
         for block in self.blocks:
             tokens = self.run(block, tokens, rotation)
@@ -108,10 +109,24 @@ class VisionTransformer(Encoder):
         count = len(self.blocks) // _MAPS
         return outputs[count - 1 :: count]
 
-    def patches(self, images: Tensor) -> Tensor:
-        """(N, patches, D), row by row, from images (N, 3, H, W)."""
+    def patches(self, images: Tensor, hide_tokens: HideTokens | None) -> Tensor:
+        """(N, patches, D), row by row, from images (N, 3, H, W).
+
+        Raises ValueError when `hide_tokens` gives anything but (N, h, w) bool.
+        """
         projected: Tensor = self.patch_embed["proj"](images)
-        return projected.flatten(2).transpose(1, 2)
+        tokens = projected.flatten(2).transpose(1, 2)
+        if hide_tokens is None:
+            return tokens
+        count, _, rows, columns = projected.shape
+        hidden = hide_tokens(rows, columns)
+        if hidden.shape != (count, rows, columns) or hidden.dtype != torch.bool:
+            raise ValueError(
+                f"hide_tokens gave {tuple(hidden.shape)} {hidden.dtype}; needed: "
+                f"{(count, rows, columns)} bool"
+            )
+        hidden = hidden.to(tokens.device, non_blocking=True).flatten(1).unsqueeze(2)
+        return torch.where(hidden, self.mask_token.to(tokens.dtype), tokens)
 
     def layers(self) -> list[list[nn.Parameter]]:
         """Those of the embedding and its tokens, then of each block; the final normalization is
@@ -122,8 +137,8 @@ class VisionTransformer(Encoder):
         return [[p for p in self.parameters() if id(p) not in later], *blocks]
 
     def entries(self, state: Mapping[str, object]) -> dict[str, object]:
-        """All but the mask token, and what else only pre-training used; also from the names that
-        transformers gives them.
+        """All but what only pre-training used; also from the names that transformers gives them. A
+        file without a mask token leaves it as it is.
 
         Raises InputError when they are those of another of these networks.
         """
@@ -134,6 +149,10 @@ class VisionTransformer(Encoder):
             f"the file holds the weights of {found}, and the encoder is {self.title}: use --set "
             f"model.encoder.name={found}",
         )
+        state.setdefault("mask_token", self.mask_token.detach())
+        mask = state["mask_token"]
+        if is_array(mask) and mask.shape == (1, 1, self.size.channels):  # as transformers has it
+            state["mask_token"] = mask.flatten(1)
         dotted = tuple(name for name in self.unused if name.endswith("."))
         return {
             name: value
@@ -141,10 +160,21 @@ class VisionTransformer(Encoder):
             if name not in self.unused and not name.startswith(dotted)
         }
 
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        *others: Any,  # noqa: ANN401
+    ) -> None:
+        # Older snapshots have none: the network had no use for it.
+        state_dict.setdefault(f"{prefix}mask_token", self.mask_token.detach())
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
     def initialize(self) -> None:
-        """Draws weights from a normal distribution of deviation 0.02; biases are 0."""
+        """Draws weights from a normal distribution of deviation 0.02; biases and the mask token
+        are 0."""
         for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
+            if name.endswith(("bias", "mask_token")):
                 nn.init.zeros_(parameter)
             elif parameter.ndim > 1:
                 nn.init.normal_(parameter, std=0.02)
@@ -189,78 +219,3 @@ def vit_in(state: Mapping[str, object]) -> str | None:
         if projection == (size.channels, 3, 16, 16) and "storage_tokens" in shapes:
             return f"dinov3_vit{letter}16"
     return None
-
-
-class Block(nn.Module):
-    """Attention and a multilayer perceptron, each normalized before and scaled after."""
-
-    def __init__(
-        self, size: VitSize, *, eps: float, drop_path: float, key_bias: bool = True
-    ) -> None:
-        super().__init__()
-        channels = size.channels
-        self.norm1 = nn.LayerNorm(channels, eps=eps)
-        self.attn = Attention(channels, size.heads, key_bias=key_bias)
-        self.ls1 = LayerScale(channels)
-        self.norm2 = nn.LayerNorm(channels, eps=eps)
-        self.mlp = nn.ModuleDict(
-            {"fc1": nn.Linear(channels, 4 * channels), "fc2": nn.Linear(4 * channels, channels)}
-        )
-        self.ls2 = LayerScale(channels)
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, tokens: Tensor, rotation: Rotation | None) -> Tensor:
-        """tokens: (N, tokens, D); returns the same shape"""
-        attended = self.attn(self.norm1(tokens), rotation)
-        tokens = tokens + self.drop_path(self.ls1(attended))
-        widened = F.gelu(self.mlp["fc1"](self.norm2(tokens)))
-        return tokens + self.drop_path(self.ls2(self.mlp["fc2"](widened)))
-
-
-class Attention(nn.Module):
-    """Self-attention with several heads; the projection's rows are queries, keys and values."""
-
-    def __init__(self, channels: int, heads: int, *, key_bias: bool) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = (nn.Linear if key_bias else _WithoutKeyBias)(channels, 3 * channels)
-        self.proj = nn.Linear(channels, channels)
-
-    def forward(self, tokens: Tensor, rotation: Rotation | None) -> Tensor:
-        """tokens: (N, tokens, D); returns the same shape"""
-        parts = self.qkv(tokens).unflatten(2, (3, self.heads, -1))
-        query, key, value = parts.permute(2, 0, 3, 1, 4)  # each (N, heads, tokens, head channels)
-        if rotation is not None:
-            query, key = (_rotated(part, rotation).to(value.dtype) for part in (query, key))
-        attended = F.scaled_dot_product_attention(query, key, value)
-        return self.proj(attended.transpose(1, 2).flatten(2))
-
-
-class _WithoutKeyBias(nn.Linear):
-    """A projection to queries, keys and values whose bias counts for queries and values only."""
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        query, key, value = self.bias.chunk(3)
-        return F.linear(tokens, self.weight, torch.cat((query, torch.zeros_like(key), value)))
-
-
-def _rotated(part: Tensor, rotation: Rotation) -> Tensor:
-    """Queries or keys (N, heads, tokens, channels), those of the patches rotated: channel i and
-    channel i + half are the coordinates of a point."""
-    sine, cosine = rotation
-    before = part.shape[2] - sine.shape[0]  # by shape: torch.export would make len a constant
-    others, patches = part[:, :, :before], part[:, :, before:]
-    first, second = patches.chunk(2, dim=-1)
-    turned = patches * cosine + torch.cat((-second, first), dim=-1) * sine
-    return torch.cat((others.to(turned.dtype), turned), dim=2)
-
-
-class LayerScale(nn.Module):
-    """A learned factor for each channel."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.gamma = nn.Parameter(torch.full((channels,), _LAYER_SCALE))
-
-    def forward(self, branch: Tensor) -> Tensor:
-        return branch * self.gamma

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uda.models.encoders.base import EncoderConfig, EncoderFamily
-from uda.models.encoders.vit import SIZES, Rotation, VisionTransformer, VitSize, refuse_imagenet
+from uda.models.encoders.base import EncoderConfig, EncoderFamily, HideTokens
+from uda.models.encoders.vit import SIZES, VisionTransformer, refuse_imagenet
+from uda.models.encoders.vit_blocks import Rotation, VitSize
 
 _SIDE = 37  # of the grid of learned positions: images of 518 pixels
 _REGISTERS = 4
@@ -34,9 +35,11 @@ class DinoV2(VisionTransformer):
         )
         self.initialize()
 
-    def embed(self, images: Tensor) -> tuple[Tensor, Rotation | None]:
+    def embed(
+        self, images: Tensor, hide_tokens: HideTokens | None = None
+    ) -> tuple[Tensor, Rotation | None]:
         """Class token, registers, patches; the registers have no positions."""
-        patches = self.patches(images)
+        patches = self.patches(images, hide_tokens)
         rows, columns = images.shape[-2] // self.patch, images.shape[-1] // self.patch
         class_position, positions = self.pos_embed[:, :1], self.positions(rows, columns)
         class_token = (self.cls_token + class_position).expand(images.shape[0], -1, -1)
@@ -85,15 +88,20 @@ def build(config: EncoderConfig) -> DinoV2:
     Raises InputError on settings that it does not have, and when the weights cannot be had or are
     another network's.
     """
-    config.refuse("output_stride", "width", "patch_norm_eps")
+    config.refuse("output_stride", "patch_norm_eps")
     kind = _KINDS[config.name]
     count = f"_reg{kind.registers}" if kind.registers else ""
     refuse_imagenet(config, f"{config.name.removesuffix('_reg')}{count}_pretrain.pth")
     encoder = DinoV2(
-        config.name, kind.size, registers=kind.registers, drop_path=config.drop_path or 0.0
+        config.name,
+        kind.size.of_width(config),
+        registers=kind.registers,
+        drop_path=config.drop_path or 0.0,
     )
     encoder.load(config)
     return encoder
 
 
-DINOV2 = EncoderFamily(names=", ".join(_KINDS), includes=_KINDS.__contains__, build=build)
+DINOV2 = EncoderFamily(
+    names=", ".join(_KINDS), includes=_KINDS.__contains__, build=build, hides_tokens=True
+)

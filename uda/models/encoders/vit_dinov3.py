@@ -10,15 +10,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from uda.models.encoders.base import EncoderConfig, EncoderFamily
-from uda.models.encoders.vit import (
-    SIZES,
-    Block,
-    Rotation,
-    VisionTransformer,
-    VitSize,
-    refuse_imagenet,
-)
+from uda.models.encoders.base import EncoderConfig, EncoderFamily, HideTokens
+from uda.models.encoders.vit import SIZES, VisionTransformer, refuse_imagenet
+from uda.models.encoders.vit_blocks import Block, Rotation, VitSize
 
 _STORAGE_TOKENS = 4
 _BASE = 100  # of the periods
@@ -34,7 +28,7 @@ class DinoV3(VisionTransformer):
     patch = 16
     norm_eps = 1e-5
     # The normalization of local crops is in the files that were trained on satellite images.
-    unused = ("mask_token", "local_cls_norm.")
+    unused = ("local_cls_norm.",)
 
     def __init__(self, name: str, size: VitSize, *, drop_path: float = 0.0) -> None:
         super().__init__(name, size, drop_path=drop_path)
@@ -45,9 +39,11 @@ class DinoV3(VisionTransformer):
     def _block(self, drop_path: float) -> Block:
         return Block(self.size, eps=self.norm_eps, drop_path=drop_path, key_bias=False)
 
-    def embed(self, images: Tensor) -> tuple[Tensor, Rotation | None]:
+    def embed(
+        self, images: Tensor, hide_tokens: HideTokens | None = None
+    ) -> tuple[Tensor, Rotation | None]:
         """Class token, storage tokens, patches; only the patches are rotated."""
-        patches = self.patches(images)
+        patches = self.patches(images, hide_tokens)
         rows, columns = images.shape[-2] // self.patch, images.shape[-1] // self.patch
         first = (
             token.expand(images.shape[0], -1, -1) for token in (self.cls_token, self.storage_tokens)
@@ -107,11 +103,14 @@ def build(config: EncoderConfig) -> DinoV3:
     Raises InputError on settings that it does not have, and when the weights cannot be had or are
     another network's.
     """
-    config.refuse("output_stride", "width", "patch_norm_eps")
+    config.refuse("output_stride", "patch_norm_eps")
     refuse_imagenet(config, f"{config.name}_pretrain_lvd1689m-*.pth")
-    encoder = DinoV3(config.name, _KINDS[config.name], drop_path=config.drop_path or 0.0)
+    size = _KINDS[config.name].of_width(config)
+    encoder = DinoV3(config.name, size, drop_path=config.drop_path or 0.0)
     encoder.load(config)
     return encoder
 
 
-DINOV3 = EncoderFamily(names=", ".join(_KINDS), includes=_KINDS.__contains__, build=build)
+DINOV3 = EncoderFamily(
+    names=", ".join(_KINDS), includes=_KINDS.__contains__, build=build, hides_tokens=True
+)
