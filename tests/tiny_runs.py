@@ -1,5 +1,6 @@
 """Presets shrunk to a fraction of a second per step, and what their runs leave behind."""
 
+import copy
 import json
 import os
 import subprocess
@@ -24,6 +25,7 @@ from uda.models.config import ModelConfig
 from uda.models.decoders.base import HeadNorm
 from uda.models.deeplabv2 import DeepLabV2Config
 from uda.models.deeplabv3plus import DeepLabV3PlusConfig
+from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.segmenter import BatchNormMode
 from uda.training import loop as engine
 from uda.training.run import Run, StepResult, start_run
@@ -93,9 +95,36 @@ def _shrunk_model(config: ModelConfig) -> ModelConfig:
         rates = (1, 2, 3, 4)[: config.aspp_branches] + config.aspp_rates[config.aspp_branches :]
         return replace(config, backbone="resnet18", backbone_weights="none", backbone_width=8,
                        aspp_rates=rates)  # fmt: skip
-    assert isinstance(config, DeepLabV3PlusConfig)
-    model = tiny_model(config.batch_norm, config.head_norm, auxiliary_head=config.auxiliary_head)
-    return replace(model, separable=config.separable)
+    if isinstance(config, DeepLabV3PlusConfig):
+        head = config.auxiliary_head
+        model = tiny_model(config.batch_norm, config.head_norm, auxiliary_head=head)
+        return replace(model, separable=config.separable)
+    if isinstance(config, EncoderDecoderConfig):
+        return _shrunk_encoder_decoder(config)
+    small = {"backbone": "resnet18", "backbone_weights": "none", "backbone_width": 8}
+    return replace(config, **{n: v for n, v in small.items() if hasattr(config, n)})
+
+
+# Of each family of encoders, by the letters that its names begin with.
+_SMALLEST = {"resnet": "resnet18", "mit": "mit_b0", "dinov": "dinov2_vits14"}
+
+
+def _shrunk_encoder_decoder(config: EncoderDecoderConfig) -> EncoderDecoderConfig:
+    """The smallest encoder of the same family, and decoders with few channels."""
+    config = copy.deepcopy(config.without_weights())
+    family = config.encoder.name.partition("_")[0].rstrip("0123456789")
+    suffix = "_adapter" if config.encoder.name.endswith("_adapter") else ""
+    config.encoder.name = _SMALLEST[family] + suffix
+    if family != "mit":
+        config.encoder.width = 8
+    for part in (config.decoder, config.auxiliary):
+        if hasattr(part, "channels"):
+            part.channels = 16
+    if config.hrda is not None:
+        config.hrda.crop = CROP[0] // 2
+        if hasattr(config.hrda.attention, "channels"):
+            config.hrda.attention.channels = 16
+    return config
 
 
 def _first_of_equals(names: Iterable[str], *parts: str) -> tuple[str, ...]:
