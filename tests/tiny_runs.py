@@ -101,7 +101,9 @@ def _shrunk_model(config: ModelConfig) -> ModelConfig:
         return replace(model, separable=config.separable)
     if isinstance(config, EncoderDecoderConfig):
         return _shrunk_encoder_decoder(config)
-    small = {"backbone": "resnet18", "backbone_weights": "none", "backbone_width": 8}
+    small: dict[str, Any] = {
+        "backbone": "resnet18", "backbone_weights": "none", "backbone_width": 8,
+    }  # fmt: skip
     return replace(config, **{n: v for n, v in small.items() if hasattr(config, n)})
 
 
@@ -118,7 +120,7 @@ def _shrunk_encoder_decoder(config: EncoderDecoderConfig) -> EncoderDecoderConfi
     if family != "mit":
         config.encoder.width = 8
     for part in (config.decoder, config.auxiliary):
-        if hasattr(part, "channels"):
+        if part is not None and hasattr(part, "channels"):
             part.channels = 16
     if config.hrda is not None:
         config.hrda.crop = CROP[0] // 2
