@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
+from uda.augmentation.jitter import JitterConfig, jitter_named
 from uda.data.config import DomainConfig
 from uda.experiment import Experiment
 from uda.models.config import ModelConfig
@@ -270,4 +271,5 @@ _MAKERS: Makers = {
     DecoderConfig: _decoder,
     OptimizerConfig: optimizer_named,
     DomainConfig: _domain,
+    JitterConfig: jitter_named,
 }

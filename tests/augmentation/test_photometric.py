@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from uda.augmentation.jitter import JitterConfig, gaussian_blur, jitter
+from uda.augmentation.blur import gaussian_blur
+from uda.augmentation.jitter import JitterConfig, jitter
 from uda.utilities.errors import InputError
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]

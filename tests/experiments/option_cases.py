@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from networks import small_network
 from tiny_runs import tiny_model
 from trials import equip
+from uda.augmentation.color_jitter import ColorJitterConfig
 from uda.augmentation.jitter import JitterConfig
 from uda.augmentation.policies import PolicyName
 from uda.data.config import DataConfig, DomainConfig
@@ -138,6 +139,13 @@ def fixed_discriminator(root: Path) -> Experiment:
 def under_teacher(root: Path) -> Experiment:
     experiment = with_objective(ClassMixConfig, root)
     experiment.train.optimizer = OptimizerConfig(name="adamw", lr=0.01, weight_decay=0.01)
+    return experiment
+
+
+def color_jitter(root: Path) -> Experiment:
+    experiment = under_teacher(root)
+    jitter = ColorJitterConfig(probability=0.6, gray_probability=0.3, blur_probability=0.95)
+    experiment.objectives["subject"] = ClassMixConfig(threshold=THRESHOLD, jitter=jitter)
     return experiment
 
 
@@ -287,6 +295,7 @@ CASES = {
     "sgd_discriminator": Case(sgd_discriminator, ("objectives.adversarial.optimizer",)),
     "fixed_discriminator": Case(fixed_discriminator, ("objectives.adversarial",)),
     "under_teacher": Case(under_teacher, ("teacher", "train.optimizer")),
+    "color_jitter": Case(color_jitter, ("objectives.subject.jitter",)),
     "ground_truth": Case(
         cut_mix_ground_truth, ("data.target", "data.target_ground_truth", "objectives.cut_mix")
     ),

@@ -2,12 +2,14 @@
 
 import types
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from option_cases import ENCODER, OTHER_LABELS, SNAPSHOT, WEIGHTS, Case
 
+from uda.augmentation.color_jitter import ColorJitterConfig
 from uda.augmentation.jitter import JitterConfig
 from uda.data.config import DataConfig, DomainConfig
 from uda.evaluation.evaluate import EvaluationConfig
@@ -22,6 +24,7 @@ from uda.models.hrda import HrdaConfig
 from uda.models.mask2former import Mask2FormerConfig
 from uda.models.smp import SmpConfig
 from uda.objectives.adversarial import AdversarialConfig
+from uda.objectives.class_mix import ClassMixConfig
 from uda.optim.plateau import PlateauConfig
 
 
@@ -76,6 +79,10 @@ OTHERS: dict[tuple[type, str], tuple[Any, ...]] = {
     (EvaluationConfig, "window"): ((32, 32), (32, 0)),
     (EvaluationConfig, "label_size"): ((32, 64), (0, 64)),
     (EvaluationConfig, "overlap"): (0.75, 1.0),
+    (ClassMixConfig, "candidates"): ("batch_and_void",),  # all pixels of two crops have a label
+    (ColorJitterConfig, "probability"): (0.01,),
+    (ColorJitterConfig, "gray_probability"): (0.9,),
+    (ColorJitterConfig, "blur_probability"): (0.01,),
     (JitterConfig, "blur_probability"): (0.1,),
     (JitterConfig, "noise_probability"): (0.1,),
     (AdversarialConfig, "source_view"): ("target", "nowhere"),
@@ -97,15 +104,17 @@ def other_values(value: object, annotation: object) -> list[object]:
     """Other values of an option's type: all there are, or the nearest. None for a type that is not
     known here."""
     if get_origin(annotation) in (Union, types.UnionType):
-        (kind,) = (option for option in get_args(annotation) if option is not type(None))
+        kinds = [option for option in get_args(annotation) if option is not type(None)]
+        if is_dataclass(kinds[0]):
+            others = [None] if value is not None and type(None) in get_args(annotation) else []
+            for kind in kinds:
+                with suppress(TypeError):  # it has fields without a default
+                    others += [kind()] if type(value) is not kind else []
+            return others
+        (kind,) = kinds
         if value is not None:
             return [None, *other_values(value, kind)]
-        if get_origin(kind) is Literal:
-            return list(get_args(kind))
-        try:
-            return [kind()]
-        except TypeError:  # it has fields without a default
-            return []
+        return list(get_args(kind)) if get_origin(kind) is Literal else [kind()]
     if get_origin(annotation) is Literal:
         return [option for option in get_args(annotation) if option != value]
     if isinstance(value, tuple):

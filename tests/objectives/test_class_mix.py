@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from uda.augmentation.color_jitter import ColorJitterConfig
 from uda.augmentation.jitter import JitterConfig
 from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
@@ -147,3 +148,52 @@ def test_mix_domains_by_hand() -> None:
     assert view.labels.tolist() == [[[1, 8]]]
     assert view.weights is not None
     assert view.weights.tolist() == [[[1.0, pytest.approx(0.3)]]]
+
+
+def test_ignored_pixels_as_one_more_class() -> None:
+    """Of classes 0, 1, 2 and 255, DACS pastes two; 255 is among them in some steps."""
+    labels = device_batch().source_labels
+    seen = set()
+    for seed in range(12):
+        generators = [torch.Generator().manual_seed(100 * seed + sample) for sample in (0, 1)]
+        pasted = half_of_classes(labels, generators, "image_and_void")
+        assert len(labels[0][pasted[0]].unique()) == 2, "of three"
+        chosen = labels[1][pasted[1]].unique().tolist()
+        assert len(chosen) == 2, "of four"
+        seen |= set(chosen)
+    assert seen == {0, 1, 2, 255}
+
+
+def test_half_of_the_batchs_classes() -> None:
+    """DAFormer's slip: a sample may lend all of its classes, or none."""
+    labels = torch.tensor([0, 1, 2, 3]).repeat_interleave(2).view(2, 2, 2)  # two classes each
+    counts = set()
+    for seed in range(24):
+        generators = [torch.Generator().manual_seed(100 * seed + sample) for sample in (0, 1)]
+        pasted = half_of_classes(labels, generators, "batch_and_void")
+        counts |= {len(labels[sample][pasted[sample]].unique()) for sample in (0, 1)}
+    assert counts == {0, 1, 2}
+    alone = half_of_classes(labels[:1], [torch.Generator().manual_seed(0)], "batch_and_void")
+    assert len(labels[0][alone[0]].unique()) == 1, "of the two in the batch"
+
+
+def test_ignored_pixels_in_the_mean_by_hand() -> None:
+    """Uniform over 19 classes, one labeled pixel of four: ln 19 over one or over four pixels."""
+    logits = torch.zeros(1, 19, 2, 2, requires_grad=True)
+    labels = torch.tensor([[[0, 255], [255, 255]]])
+    view = View("class_mix", torch.rand(1, 3, 2, 2), labels, torch.ones(1, 1, 1))
+    output = SegmentationOutput(logits, None, logits)
+    for over, expected in (("labeled", 2.9444), ("all", 0.7361)):
+        objective = ClassMixConfig(over=over).build(19)  # type: ignore[arg-type]
+        loss = objective.terms(view, output, context())["main"]
+        assert loss.item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_one_share_and_one_coin_for_the_batch() -> None:
+    batch = device_batch()
+    view = view_of(jitter=ColorJitterConfig(), confidence="batch_share", threshold=0.968)
+    assert view.weights is not None
+    pasted = half_of_classes(batch.source_labels, context().generators("class_mix"))
+    assert (view.weights[~pasted] == 0.5).all()
+    again = view_of(jitter=ColorJitterConfig(), confidence="batch_share", threshold=0.968)
+    assert torch.equal(view.images, again.images)

@@ -38,3 +38,10 @@ def test_weights_from_confidence() -> None:
     assert weights.tolist() == [[[0, 1], [1, 0]], [[0, 0], [0, 1]]]
     assert weights.dtype == torch.float32
     assert confidence_weights(confidence, 0.75, "image_share").tolist() == [[[0.5]], [[0.25]]]
+
+
+def test_the_share_of_the_whole_batch_by_hand() -> None:
+    """Two images of four pixels: 4 of 8 are sure; DACS, DAFormer and MIC weigh both by that."""
+    confidence = torch.tensor([[[0.97, 0.5], [0.99, 0.968]], [[0.2, 0.2], [0.2, 0.97]]])
+    assert confidence_weights(confidence, 0.968, "batch_share").tolist() == [[[0.5]], [[0.5]]]
+    assert confidence_weights(confidence, 0.968, "image_share").tolist() == [[[0.75]], [[0.25]]]

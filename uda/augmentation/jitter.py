@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from uda.utilities.errors import InputError, require, require_share
+from uda.augmentation.blur import gaussian_blur
+from uda.augmentation.color_jitter import ColorJitterConfig, color_jitter
+from uda.utilities.errors import InputError, require, require_share, shown
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, of red, green and blue
 
@@ -54,17 +55,39 @@ class _Jitter:
     noise_seed: int
 
 
+AnyJitter = JitterConfig | ColorJitterConfig
+_BY_NAME = {"jitter": JitterConfig, "color_jitter": ColorJitterConfig}
+
+
+def jitter_named(name: str, default: object = None) -> AnyJitter:
+    """The settings called `name` at their defaults; "default" is "jitter" where there is no other.
+
+    Raises InputError, with the known names, when there are no such settings.
+    """
+    name = "jitter" if name.lower() == "default" else name
+    require(name in _BY_NAME, f"{shown(name)} is no jitter; known: {', '.join(_BY_NAME)}, none")
+    return default if type(default) is _BY_NAME[name] else _BY_NAME[name]()
+
+
 @torch.no_grad()
-def jitter(images: Tensor, config: JitterConfig, generators: Sequence[torch.Generator]) -> Tensor:
+def jitter(
+    images: Tensor,
+    config: AnyJitter,
+    generators: Sequence[torch.Generator],
+    batch_generator: torch.Generator | None = None,
+) -> Tensor:
     """The images with colors, contrast, sharpness and noise changed at random, still in [0, 1].
 
     images: (N, 3, H, W) float RGB in [0, 1]; the result has their memory format.
     generators: one per sample, on the CPU. A sample's result depends on its own generator and
         pixels only, bit for bit, so samples are processed one by one.
+    batch_generator: for what ColorJitterConfig.per_batch draws once, the same on all processes.
     Raises InputError when the images are not float, and ValueError without one generator each.
     """
     if not images.is_floating_point():
         raise InputError(f"jitter takes float images in [0, 1], not {images.dtype}: divide by 255")
+    if isinstance(config, ColorJitterConfig):
+        return color_jitter(images, config, generators, batch_generator)
     changed = torch.empty_like(images)
     for image, result, generator in zip(images, changed, generators, strict=True):
         result.copy_(_apply(_draw(config, generator), image.unsqueeze(0)).squeeze(0))
@@ -110,21 +133,6 @@ def _luma(image: Tensor) -> Tensor:
     """Luma (1, 1, H, W) of (1, 3, H, W) RGB."""
     red, green, blue = image.split(1, dim=1)
     return _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
-
-
-def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
-    """Images (N, C, H, W) blurred with a Gaussian of `sigma` pixels; borders are repeated."""
-    radius = math.ceil(3 * sigma)
-    offsets = range(-radius, radius + 1)
-    taps = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in offsets]
-    kernel = torch.tensor([tap / math.fsum(taps) for tap in taps], dtype=images.dtype)
-    kernel = kernel.to(images.device, non_blocking=True)
-    channels = images.shape[1]
-    # Autocast would run the convolutions in half precision: eight bits of an image's intensity.
-    with torch.autocast(images.device.type, enabled=False):
-        images = F.pad(images, (radius, radius, radius, radius), mode="replicate")
-        images = F.conv2d(images, kernel.expand(channels, 1, 1, -1), groups=channels)
-        return F.conv2d(images, kernel.view(-1, 1).expand(channels, 1, -1, 1), groups=channels)
 
 
 def _noise_like(image: Tensor, seed: int) -> Tensor:

@@ -7,20 +7,23 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from uda.augmentation.jitter import JitterConfig, jitter
+from uda.augmentation.jitter import AnyJitter, JitterConfig, jitter
 from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Need, StepContext
 from uda.objectives.functional.losses import segmentation_loss
-from uda.objectives.functional.mixing import half_of_classes, mix_domains
+from uda.objectives.functional.mixing import Candidates, half_of_classes, mix_domains
 from uda.objectives.teacher_labels import TeacherLabels, TeacherLabelsConfig
 
 
 @dataclass(kw_only=True, slots=True)
 class ClassMixConfig(TeacherLabelsConfig):
-    """Settings of `ClassMix`."""
+    """Settings of `ClassMix`. As DACS's authors ran it: presets `dacs_gta5`, `daformer_gta5`."""
 
-    jitter: JitterConfig | None = field(default_factory=JitterConfig)  # of the mixed image
+    # The classes of which half are pasted: the image's, with (DACS) or without ignored pixels as
+    # one more class; or those of the whole batch (DAFormer, HRDA, MIC, VFM-UDA).
+    candidates: Candidates = "image"
+    jitter: AnyJitter | None = field(default_factory=JitterConfig)  # of the mixed image
 
     def needs(self) -> frozenset[Need]:
         return super().needs() | {"source"}
@@ -35,6 +38,11 @@ class ClassMixConfig(TeacherLabelsConfig):
         super().check(path)
         if self.jitter is not None:
             self.jitter.check(f"{path}.jitter")
+
+    def idle(self) -> dict[str, str]:
+        if self.candidates != "image":
+            return {}
+        return {"over": "with candidates=image, every pixel of the mixed image has a label"}
 
     def build(self, num_classes: int) -> "ClassMix":
         return ClassMix(self)
@@ -52,11 +60,13 @@ class ClassMix(TeacherLabels):
             batch,
             labels,
             name="class_mix",
-            from_source=half_of_classes(batch.source_labels, generators),
+            from_source=half_of_classes(batch.source_labels, generators, self.config.candidates),
             target_weights=weights,
         )
         if self.config.jitter is not None:
-            view = replace(view, images=jitter(view.images, self.config.jitter, generators))
+            common = context.batch_generator("class_mix_jitter")
+            images = jitter(view.images, self.config.jitter, generators, common)
+            view = replace(view, images=images)
         return (view,)
 
     def terms(

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from uda.augmentation.jitter import JitterConfig, jitter
+from uda.augmentation.jitter import AnyJitter, jitter
 from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Need, StepContext
@@ -28,7 +28,7 @@ class CutMixConfig(TeacherLabelsConfig):
     # in the experiment log.
     labels: Literal["teacher", "ground_truth"] = "teacher"
     one_box_per_batch: bool = False  # the same box in every image, as in the experiment log
-    jitter: JitterConfig | None = None  # of the mixed image
+    jitter: AnyJitter | None = None  # of the mixed image
     class_balance: bool = False  # as in SupervisedConfig, by the mixed labels
     hardest: float = 1.0  # as in SupervisedConfig, of the mixed image's pixels
 
@@ -81,7 +81,9 @@ class CutMix(TeacherLabels):
             target_weights=weights,
         )
         if self.config.jitter is not None:
-            view = replace(view, images=jitter(view.images, self.config.jitter, generators))
+            common = context.batch_generator("cut_mix_jitter")
+            images = jitter(view.images, self.config.jitter, generators, common)
+            view = replace(view, images=images)
         return (view,)
 
     def terms(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from uda.augmentation.jitter import JitterConfig, jitter
+from uda.augmentation.jitter import AnyJitter, JitterConfig, jitter
 from uda.augmentation.policies import PolicyName, apply_policy
 from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
@@ -27,7 +27,7 @@ class FixMatchConfig(TeacherLabelsConfig):
     threshold: float = 0.95  # the paper's tau
     confidence: ConfidenceRule = "pixel"
     policy: PolicyName | None = None
-    jitter: JitterConfig | None = field(default_factory=JitterConfig)
+    jitter: AnyJitter | None = field(default_factory=JitterConfig)
     auxiliary_weight: float = 0.0  # of the auxiliary head's loss; 0 leaves that head out
 
     def needs(self) -> frozenset[Need]:
@@ -54,6 +54,9 @@ class FixMatchConfig(TeacherLabelsConfig):
         if self.jitter is not None:
             self.jitter.check(f"{path}.jitter")
 
+    def idle(self) -> dict[str, str]:
+        return {"over": "the teacher labels every pixel"}
+
     def build(self, num_classes: int) -> "FixMatch":
         return FixMatch(self)
 
@@ -75,7 +78,8 @@ class FixMatch(TeacherLabels):
         if self.config.policy is not None:
             images = _with_policy(images, self.config.policy, generators)
         if self.config.jitter is not None:
-            images = jitter(images, self.config.jitter, generators)
+            common = context.batch_generator("fix_match_jitter")
+            images = jitter(images, self.config.jitter, generators, common)
         return (View("fix_match", images, labels, weights),)
 
     def terms(

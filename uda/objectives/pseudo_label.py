@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from uda.augmentation.jitter import JitterConfig, jitter
+from uda.augmentation.jitter import AnyJitter, jitter
 from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
@@ -23,7 +23,7 @@ class PseudoLabelConfig(ObjectiveConfig):
     auxiliary_weight: float = 0.5  # of the auxiliary head's loss; 0 leaves that head out
     # If set, the student learns the labels on a distorted copy of the target images, as a view of
     # its own; if none, on the plain target view, which other objectives may read, too.
-    jitter: JitterConfig | None = None
+    jitter: AnyJitter | None = None
 
     def needs(self) -> frozenset[Need]:
         needs: set[Need] = {"target", "pseudo_labels"}
@@ -63,7 +63,8 @@ class PseudoLabel(Objective):
         if self.config.jitter is None:
             return ()
         generators = context.generators("pseudo_label")
-        images = jitter(batch.target_images, self.config.jitter, generators)
+        common = context.batch_generator("pseudo_label_jitter")
+        images = jitter(batch.target_images, self.config.jitter, generators, common)
         return (View(name="pseudo_label", images=images, labels=batch.target_pseudo_labels),)
 
     def terms(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from uda.augmentation.jitter import JitterConfig, jitter
+from uda.augmentation.jitter import AnyJitter, jitter
 from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
@@ -24,7 +24,7 @@ class RectifiedPseudoLabelConfig(ObjectiveConfig):
     class_balance: bool = False  # weigh classes up to 49-fold where they are rare, see ClassBalance
     # If set, the student learns the labels on a distorted copy of the target images, as a view of
     # its own; if none, on the plain target view, which other objectives may read, too.
-    jitter: JitterConfig | None = None
+    jitter: AnyJitter | None = None
 
     def needs(self) -> frozenset[Need]:
         return frozenset({"target", "pseudo_labels", "auxiliary_head"})
@@ -65,7 +65,8 @@ class RectifiedPseudoLabel(Objective):
         if self.config.jitter is None:
             return ()
         generators = context.generators("rectified_pseudo_label")
-        images = jitter(batch.target_images, self.config.jitter, generators)
+        common = context.batch_generator("rectified_pseudo_label_jitter")
+        images = jitter(batch.target_images, self.config.jitter, generators, common)
         return (View("rectified_pseudo_label", images, batch.target_pseudo_labels),)
 
     def terms(

@@ -113,8 +113,8 @@ def check_types(config: Any, *, origin: str) -> None:
     for field in dataclasses.fields(config):
         value, path = getattr(config, field.name), f"{origin}.{field.name}"
         if dataclasses.is_dataclass(value):
-            expected = _dataclass_in(hints[field.name])
-            fits = expected is not None and isinstance(value, expected)
+            expected = tuple(filter(dataclasses.is_dataclass, options_of(hints[field.name])))
+            fits = isinstance(value, typing.cast(Any, expected))
             require(fits, f"{path} cannot be a {type(value).__name__}")
             check_types(value, origin=path)
             continue

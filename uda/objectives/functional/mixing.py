@@ -5,12 +5,16 @@ Nothing here changes its arguments: a paste in place would replace the clean bat
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from uda.data.batch import Batch, View
 from uda.labels.spaces import IGNORE_INDEX
+from uda.utilities.distributed import sum_over_ranks
+
+Candidates = Literal["image", "image_and_void", "batch_and_void"]
 
 
 def paste(pasted: Tensor, *, onto: Tensor, where: Tensor) -> Tensor:
@@ -29,13 +33,18 @@ def paste(pasted: Tensor, *, onto: Tensor, where: Tensor) -> Tensor:
     return torch.where(where.unsqueeze(1) if pasted.ndim == 4 else where, pasted, onto)
 
 
-def half_of_classes(labels: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+def half_of_classes(
+    labels: Tensor, generators: Sequence[torch.Generator], candidates: Candidates = "image"
+) -> Tensor:
     """A mask (N, H, W) bool of half the classes in each sample, chosen at random, rounded up.
 
-    labels: (N, H, W) int64, 255 never chosen: a sample without labels has an all-false mask.
+    labels: (N, H, W) int64.
     generators: one per sample, on the CPU.
-    Source: Olsson et al., "ClassMix", WACV 2021, arXiv:2007.07936; the rounding as in DACS,
-    arXiv:2007.08702.
+    candidates: "image": 255 is never chosen, and a sample without labels has an all-false mask.
+        "image_and_void": 255 is one more class. "batch_and_void": half of the classes of the batch
+        of all processes, 255 included, so that a sample may have all or none of its own chosen.
+    Source: Olsson et al., "ClassMix", WACV 2021, arXiv:2007.07936; the rounding and
+    "image_and_void" as in DACS, arXiv:2007.08702; "batch_and_void" as in DAFormer's code.
     """
     _check_one_per_sample(generators, len(labels))
     # All that follows stays on the device: reading the classes would synchronize.
@@ -43,7 +52,10 @@ def half_of_classes(labels: Tensor, generators: Sequence[torch.Generator]) -> Te
     lots = torch.stack([torch.randperm(ids, generator=generator) for generator in generators])
     lots = lots.to(labels.device, non_blocking=True)
     present = torch.zeros_like(lots, dtype=torch.bool).scatter_(1, labels.flatten(1), True)
-    present[:, IGNORE_INDEX] = False
+    if candidates == "image":
+        present[:, IGNORE_INDEX] = False
+    elif candidates == "batch_and_void":
+        present = (sum_over_ranks(present.sum(dim=0)) > 0).expand_as(present)
     places = torch.where(present, lots, lots + ids).argsort(dim=1).argsort(dim=1)
     chosen = places < (present.sum(dim=1, keepdim=True) + 1) // 2
     return chosen.gather(1, labels.flatten(1)).view_as(labels)

@@ -5,7 +5,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-ConfidenceRule = Literal["image_share", "pixel"]
+from uda.utilities.distributed import mean_over_ranks
+
+ConfidenceRule = Literal["image_share", "batch_share", "pixel"]
 
 
 class PseudoLabels(NamedTuple):
@@ -25,9 +27,13 @@ def pseudo_label(logits: Tensor) -> PseudoLabels:
 def confidence_weights(confidence: Tensor, threshold: float, rule: ConfidenceRule) -> Tensor:
     """Weights of pseudo-labeled pixels from their confidence (N, H, W) float.
 
-    "image_share": (N, 1, 1), the share of the image's pixels whose confidence reaches `threshold`
-    (Tranheden et al., "DACS", WACV 2021, arXiv 2007.08702). "pixel": (N, H, W), 1 where the pixel
-    reaches it and 0 elsewhere (Sohn et al., "FixMatch", NeurIPS 2020, arXiv 2001.07685).
+    "image_share": (N, 1, 1), the share of the image's pixels whose confidence reaches `threshold`.
+    "batch_share": (N, 1, 1), one number, the share in the batch of all processes (Tranheden et al.,
+    "DACS", WACV 2021, arXiv 2007.08702, as its authors ran it). "pixel": (N, H, W), 1 where the
+    pixel reaches it and 0 elsewhere (Sohn et al., "FixMatch", NeurIPS 2020, arXiv 2001.07685).
     """
     sure = (confidence >= threshold).float()
-    return sure.mean(dim=(1, 2), keepdim=True) if rule == "image_share" else sure
+    if rule == "pixel":
+        return sure
+    shares = sure.mean(dim=(1, 2), keepdim=True)
+    return shares if rule == "image_share" else mean_over_ranks(shares.mean()).expand_as(shares)
