@@ -123,8 +123,8 @@ def test_no_option_is_left_out() -> None:
     classes = settings_classes()
     assert {"TeacherConfig", "RestartConfig", "SegmenTronConfig", "JitterConfig"} <= set(classes)
     # Their options are walked in those below them.
-    for base in ("ObjectiveConfig", "TeacherLabelsConfig", "ModelConfig", "BackboneModelConfig", "ResNetConfig",
-                 "DecoderConfig", "BackboneConfig"):  # fmt: skip
+    for base in ("ObjectiveConfig", "TeacherLabelsConfig", "ModelConfig", "BackboneModelConfig",
+                 "ResNetConfig", "DecoderConfig", "BackboneConfig"):  # fmt: skip
         del classes[base]
     missing = [
         f"{name}.{field}"
