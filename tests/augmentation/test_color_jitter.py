@@ -94,7 +94,9 @@ def test_blur_equals_torchvisions_with_the_whole_kernel() -> None:
 )
 def test_torchvision_is_torchvisions(name: str, change: Callable[[Tensor, float], Tensor]) -> None:
     limits = dict.fromkeys(("brightness", "contrast", "saturation", "hue"), 0.0) | {name: 0.3}
-    config = replace(OFF, library="torchvision", probability=1.0, per_batch="nothing", **limits)
+    config = replace(OFF, library="torchvision", probability=1.0, per_batch="nothing")
+    for each, limit in limits.items():
+        setattr(config, each, limit)
     plain = images(1)
     found = jitter(plain, config, generators(5))
     generator = torch.Generator().manual_seed(5)

@@ -104,14 +104,15 @@ def other_values(value: object, annotation: object) -> list[object]:
     """Other values of an option's type: all there are, or the nearest. None for a type that is not
     known here."""
     if get_origin(annotation) in (Union, types.UnionType):
-        kinds = [option for option in get_args(annotation) if option is not type(None)]
-        if is_dataclass(kinds[0]):
-            others = [None] if value is not None and type(None) in get_args(annotation) else []
-            for kind in kinds:
+        members = [option for option in get_args(annotation) if option is not type(None)]
+        if is_dataclass(members[0]):
+            empty = value is not None and type(None) in get_args(annotation)
+            values: list[object] = [None] if empty else []
+            for kind in members:
                 with suppress(TypeError):  # it has fields without a default
-                    others += [kind()] if type(value) is not kind else []
-            return others
-        (kind,) = kinds
+                    values += [kind()] if type(value) is not kind else []
+            return values
+        (kind,) = members
         if value is not None:
             return [None, *other_values(value, kind)]
         return list(get_args(kind)) if get_origin(kind) is Literal else [kind()]

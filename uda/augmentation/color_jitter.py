@@ -101,8 +101,9 @@ def color_jitter(
 
 def _coins(generator: torch.Generator) -> _Coins:
     # The same numbers are always drawn, so switching one change off does not affect the others.
-    numbers = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
-    return _Coins(*numbers, torch.randperm(4, generator=generator).tolist())
+    jitter, gray, blur, sigma = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
+    order = torch.randperm(4, generator=generator).tolist()
+    return _Coins(jitter, gray, blur, sigma, order)
 
 
 def _changed(

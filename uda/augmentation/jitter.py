@@ -56,7 +56,10 @@ class _Jitter:
 
 
 AnyJitter = JitterConfig | ColorJitterConfig
-_BY_NAME = {"jitter": JitterConfig, "color_jitter": ColorJitterConfig}
+_BY_NAME: dict[str, type[AnyJitter]] = {
+    "jitter": JitterConfig,
+    "color_jitter": ColorJitterConfig,
+}
 
 
 def jitter_named(name: str, default: object = None) -> AnyJitter:
@@ -66,7 +69,8 @@ def jitter_named(name: str, default: object = None) -> AnyJitter:
     """
     name = "jitter" if name.lower() == "default" else name
     require(name in _BY_NAME, f"{shown(name)} is no jitter; known: {', '.join(_BY_NAME)}, none")
-    return default if type(default) is _BY_NAME[name] else _BY_NAME[name]()
+    kind = _BY_NAME[name]
+    return default if isinstance(default, kind) else kind()
 
 
 @torch.no_grad()
