@@ -19,7 +19,7 @@ from uda.training.step import _collect_views, _step_seed, train_step
 def with_objective(kind: str, root: Path) -> Experiment:
     """Source labels and one objective more, from the first step on."""
     experiment = without_dropout(tiny_preset("gc_640x360_b2_source_only", root))
-    objectives = {"supervised": SupervisedConfig(), "tried": kinds()[kind]()}
+    objectives = {"supervised": SupervisedConfig(auxiliary_weight=0.0), "tried": kinds()[kind]()}
     target = DomainConfig(datasets=("cityscapes",), size=(88, 176))
     equip(experiment, objectives, target=target, pseudo_labels=root.parent / "pseudo_labels")
     for objective in experiment.objectives.values():
@@ -45,7 +45,9 @@ def one_backward(run: Run) -> None:
         joined = [o for o in run.objectives.values() if view.name in o.joint]
         if not readers and not joined:
             continue
-        outputs[view.name] = run.student(view.images, perturb=view.perturb)
+        outputs[view.name] = run.student(
+            view.images, perturb=view.perturb, hide_tokens=view.hide_tokens
+        )
         for objective in readers:
             terms = objective.terms(view, outputs[view.name], context)
             losses += [objective.config.weight * term for term in terms.values()]
