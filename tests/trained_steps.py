@@ -23,6 +23,9 @@ from uda.models.deeplabv2 import DeepLabV2Config
 from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.encoders.base import EncoderConfig
 from uda.objectives.counts import of_all_processes
+from uda.objectives.fix_match import FixMatchConfig
+from uda.objectives.functional.class_thresholds import AdaptiveConfig
+from uda.objectives.functional.pseudo_labels import ConfidenceRule
 from uda.objectives.mask_classification import MaskClassificationConfig
 from uda.objectives.supervised import SupervisedConfig
 from uda.optim.optimizers import OptimizerConfig
@@ -33,13 +36,15 @@ from uda.utilities.distributed import is_main, mean_over_ranks, process_group
 STEPS = 3
 MASKS = "mask2former"  # stands for a preset: the network that has a loss, and clipping, of its own
 AGAIN = "checkpointed"  # and another: stages with batch norm are computed again
+# And these: rules of confidence that no preset has.
+RULES: tuple[ConfidenceRule, ...] = ("class_balanced", "instance_adaptive")
 # Without momentum or a scale of its own: a gradient of 1e-9 must not become a step of 1e-3.
 PLAIN = OptimizerConfig(name="sgd", lr=0.0001, momentum=0.0, weight_decay=0.01)
 
 
 def comparable(name: str, root: Path) -> Experiment:
     """The preset without what is drawn per process, and with steps as small as their gradients."""
-    own = name not in (MASKS, AGAIN)
+    own = name not in (MASKS, AGAIN, *RULES)
     experiment = tiny_preset(name if own else "toy_source_only", root, steps=STEPS)
     if name == MASKS:
         experiment.model = small_mask2former()
@@ -49,6 +54,11 @@ def comparable(name: str, root: Path) -> Experiment:
         encoder = EncoderConfig(name="resnet18", weights="none", width=16, checkpointing=True)
         experiment.model = EncoderDecoderConfig(encoder=encoder)
         experiment.objectives = {"supervised": SupervisedConfig(auxiliary_weight=0.0)}
+    for rule in RULES:
+        if name == rule:
+            experiment = tiny_preset("gc_640x360_b2_fix_match", root, steps=STEPS)
+            adaptive = AdaptiveConfig(start=0.06)  # an untrained network reaches it
+            experiment.objectives["fix_match"] = FixMatchConfig(confidence=rule, adaptive=adaptive)
     without_dropout(experiment)
     experiment.train.precision = "float32"
     experiment.train.optimizer = PLAIN

@@ -35,6 +35,8 @@ from uda.objectives.class_mix import ClassMixConfig
 from uda.objectives.cross_view import CrossViewConfig
 from uda.objectives.cut_mix import CutMixConfig
 from uda.objectives.entropy import EntropyConfig
+from uda.objectives.fix_match import FixMatchConfig
+from uda.objectives.functional.class_thresholds import AdaptiveConfig
 from uda.objectives.pseudo_label import PseudoLabelConfig
 from uda.objectives.registry import objective_configs
 from uda.objectives.supervised import SupervisedConfig
@@ -146,6 +148,21 @@ def color_jitter(root: Path) -> Experiment:
     experiment = under_teacher(root)
     jitter = ColorJitterConfig(probability=0.6, gray_probability=0.3, blur_probability=0.95)
     experiment.objectives["subject"] = ClassMixConfig(threshold=THRESHOLD, jitter=jitter)
+    return experiment
+
+
+def class_balanced(root: Path) -> Experiment:
+    experiment = with_objective(FixMatchConfig, root)
+    experiment.objectives["subject"] = FixMatchConfig(confidence="class_balanced")
+    return experiment
+
+
+def instance_adaptive(root: Path) -> Experiment:
+    """From thresholds that an untrained network can reach."""
+    experiment = with_objective(FixMatchConfig, root)
+    experiment.objectives["subject"] = FixMatchConfig(
+        confidence="instance_adaptive", adaptive=AdaptiveConfig(start=THRESHOLD, gamma=0.1)
+    )
     return experiment
 
 
@@ -296,6 +313,8 @@ CASES = {
     "fixed_discriminator": Case(fixed_discriminator, ("objectives.adversarial",)),
     "under_teacher": Case(under_teacher, ("teacher", "train.optimizer")),
     "color_jitter": Case(color_jitter, ("objectives.subject.jitter",)),
+    "class_balanced": Case(class_balanced, ("objectives.subject.portion",)),
+    "instance_adaptive": Case(instance_adaptive, ("objectives.subject.adaptive",)),
     "ground_truth": Case(
         cut_mix_ground_truth, ("data.target", "data.target_ground_truth", "objectives.cut_mix")
     ),

@@ -22,7 +22,7 @@ from tiny_runs import (
     tiny_options,
     write_pseudo_labels,
 )
-from trained_steps import AGAIN, MASKS, comparable, steps_of
+from trained_steps import AGAIN, MASKS, RULES, comparable, steps_of
 from uda.checkpoints.snapshots import read
 from uda.data.pseudo_label_folder import read_manifest
 from uda.experiments import load_preset
@@ -111,7 +111,7 @@ def test_two_processes_compute_the_steps_of_one(toy_root: Path, tmp_path: Path) 
 
     One test, because starting processes takes longer than all the steps.
     """
-    presets = [*representatives(), AGAIN]
+    presets = [*representatives(), AGAIN, *RULES]
     if find_spec("transformers") is not None:
         presets.append(MASKS)
     write_pseudo_labels(toy_root.parent / "pseudo_labels", toy_root)

@@ -53,8 +53,8 @@ class CutMixConfig(TeacherLabelsConfig):
 
     def idle(self) -> dict[str, str]:
         if self.labels == "teacher":
-            return {}
-        names = ("threshold", "confidence", "ignored_rows")
+            return super().idle()
+        names = ("threshold", "confidence", "portion", "adaptive", "ignored_rows")
         return dict.fromkeys(names, "ground truth has no confidence")
 
     def build(self, num_classes: int) -> "CutMix":

@@ -7,7 +7,9 @@ from torch import Tensor
 
 from uda.utilities.distributed import mean_over_ranks
 
-ConfidenceRule = Literal["image_share", "batch_share", "pixel"]
+ConfidenceRule = Literal[
+    "image_share", "batch_share", "pixel", "class_balanced", "instance_adaptive"
+]
 
 
 class PseudoLabels(NamedTuple):
@@ -31,9 +33,11 @@ def confidence_weights(confidence: Tensor, threshold: float, rule: ConfidenceRul
     "batch_share": (N, 1, 1), one number, the share in the batch of all processes (Tranheden et al.,
     "DACS", WACV 2021, arXiv 2007.08702, as its authors ran it). "pixel": (N, H, W), 1 where the
     pixel reaches it and 0 elsewhere (Sohn et al., "FixMatch", NeurIPS 2020, arXiv 2001.07685).
+    "class_balanced", "instance_adaptive": as "pixel"; confidence is then divided by the threshold
+    of its class (see class_thresholds.py), and `threshold` is 1.
     """
     sure = (confidence >= threshold).float()
-    if rule == "pixel":
+    if rule not in ("image_share", "batch_share"):
         return sure
     shares = sure.mean(dim=(1, 2), keepdim=True)
     return shares if rule == "image_share" else mean_over_ranks(shares.mean()).expand_as(shares)
