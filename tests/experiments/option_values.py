@@ -25,6 +25,8 @@ from uda.models.mask2former import Mask2FormerConfig
 from uda.models.smp import SmpConfig
 from uda.objectives.adversarial import AdversarialConfig
 from uda.objectives.class_mix import ClassMixConfig
+from uda.objectives.entropy import EntropyConfig
+from uda.objectives.fourier import FourierConfig
 from uda.optim.plateau import PlateauConfig
 
 
@@ -85,6 +87,8 @@ OTHERS: dict[tuple[type, str], tuple[Any, ...]] = {
     (ColorJitterConfig, "blur_probability"): (0.01,),
     (JitterConfig, "blur_probability"): (0.1,),
     (JitterConfig, "noise_probability"): (0.1,),
+    (EntropyConfig, "charbonnier"): (2.0, 0.0),
+    (FourierConfig, "band"): (0.1, 0.01, 0.7),
     (AdversarialConfig, "source_view"): ("target", "nowhere"),
     (AdversarialConfig, "target_view"): ("source", "nowhere"),
 }

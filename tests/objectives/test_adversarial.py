@@ -13,8 +13,10 @@ from uda.objectives.adversarial import Adversarial, AdversarialConfig
 from uda.objectives.base import StepContext
 from uda.objectives.functional.adversarial import (
     AdversarialKind,
+    DiscriminatorInput,
     fool,
     gradient_penalty,
+    seen_by_discriminators,
     tell_apart,
 )
 from uda.objectives.supervised import SupervisedConfig
@@ -51,9 +53,15 @@ def step(adversarial: Adversarial) -> tuple[dict[str, Tensor], dict[str, Tensor]
     return terms, adversarial.after_backward(CONTEXT)
 
 
+INPUTS: tuple[DiscriminatorInput, ...] = ("softmax", "self_information")
+
+
+@pytest.mark.parametrize("seen", INPUTS)
 @pytest.mark.parametrize("kind", ["fully_convolutional", "multi_scale"])
-def test_the_students_step_leaves_the_discriminators_without_gradient(kind: str) -> None:
-    adversarial = objective(discriminator=kind, auxiliary_weight=0.1)
+def test_the_students_step_leaves_the_discriminators_without_gradient(
+    kind: str, seen: DiscriminatorInput
+) -> None:
+    adversarial = objective(discriminator=kind, auxiliary_weight=0.1, input=seen)
     said = output(2)
     terms = adversarial.terms(view("target"), said, CONTEXT)
     torch.stack(list(terms.values())).sum().backward()
@@ -68,11 +76,15 @@ def test_the_students_step_leaves_the_discriminators_without_gradient(kind: str)
 
 @pytest.mark.parametrize("source_prediction", ["same_head", "fused"])
 @pytest.mark.parametrize("penalty", [0.0, 0.01])
+@pytest.mark.parametrize("seen", INPUTS)
 def test_the_discriminators_step_leaves_the_student_without_gradient(
-    source_prediction: str, penalty: float
+    source_prediction: str, penalty: float, seen: DiscriminatorInput
 ) -> None:
     adversarial = objective(
-        auxiliary_weight=0.1, source_prediction=source_prediction, gradient_penalty=penalty
+        auxiliary_weight=0.1,
+        source_prediction=source_prediction,
+        gradient_penalty=penalty,
+        input=seen,
     )
     source, target = output(1), output(2)
     adversarial.terms(view("source"), source, CONTEXT)
@@ -108,14 +120,18 @@ def test_single_level_needs_no_auxiliary_head() -> None:
     assert adversarial.after_backward(CONTEXT)
 
 
+@pytest.mark.parametrize("seen", INPUTS)
 @pytest.mark.parametrize("source_prediction", ["same_head", "fused"])
 @pytest.mark.parametrize(
     ("kind", "loss"),
     [("fully_convolutional", "vanilla"), ("fully_convolutional", "least_squares"),
      ("multi_scale", "least_squares")],
 )  # fmt: skip
-def test_terms_by_hand(source_prediction: str, kind: str, loss: AdversarialKind) -> None:
+def test_terms_by_hand(
+    source_prediction: str, kind: str, loss: AdversarialKind, seen: DiscriminatorInput
+) -> None:
     adversarial = objective(
+        input=seen,
         main_weight=0.001,
         auxiliary_weight=0.0002,
         loss=loss,
@@ -137,8 +153,8 @@ def test_terms_by_hand(source_prediction: str, kind: str, loss: AdversarialKind)
         assert isinstance(network, Discriminator)
         if source_prediction == "fused":
             source_logits = source.logits + 0.5 * source.auxiliary_logits
-        real = source_logits.detach().softmax(1).requires_grad_()
-        fake_maps = network(target_logits.softmax(1))
+        real = seen_by_discriminators(source_logits.detach(), seen).requires_grad_()
+        fake_maps = network(seen_by_discriminators(target_logits, seen))
         expected = weight * fool(fake_maps, loss, network.convention)
         assert terms[head].item() == pytest.approx(expected.item(), rel=1e-5)
         apart = tell_apart(network(real), fake_maps, loss, network.convention)
@@ -146,6 +162,51 @@ def test_terms_by_hand(source_prediction: str, kind: str, loss: AdversarialKind)
         penalty = 0.01 * gradient_penalty(network(real), real)
         assert own[f"gradient_penalty_{head}"].item() == pytest.approx(penalty.item(), rel=1e-5)
         assert penalty > 0
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "expected"),
+    [
+        ((0.7, 0.2, 0.1), (0.227262, 0.292995, 0.209590)),
+        ((0.5, 0.5, 0.0), (0.315465, 0.315465, 0.0)),
+        ((1 / 3, 1 / 3, 1 / 3), (1 / 3, 1 / 3, 1 / 3)),
+        ((1.0, 0.0, 0.0), (0.0, 0.0, 0.0)),
+    ],
+)
+def test_self_information_by_hand(
+    probabilities: tuple[float, ...], expected: tuple[float, ...]
+) -> None:
+    logits = torch.tensor(probabilities).log().clamp(min=-200).view(1, 3, 1, 1).requires_grad_()
+    found = seen_by_discriminators(logits, "self_information")
+    assert found.flatten().tolist() == pytest.approx(expected, abs=1e-6)
+    found.sum().backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(seen_by_discriminators(logits, "self_information"), found)
+
+
+def test_self_information_is_highest_at_one_over_e() -> None:
+    share = 1 / torch.e
+    logits = torch.tensor([share, *[(1 - share) / 18] * 18]).log().view(1, 19, 1, 1)
+    found = seen_by_discriminators(logits, "self_information")
+    assert found.max().item() == pytest.approx(0.12494, abs=5e-6)
+
+
+def test_source_and_target_may_differ_in_size() -> None:
+    """AdvEnt: 1280x720 and 1024x512, nothing resized between."""
+    adversarial = objective(auxiliary_weight=0.0002, input="self_information")
+    main, auxiliary = torch.randn(2, 1, CLASSES, 48, 96).unbind()
+    source = SegmentationOutput(main, auxiliary, torch.zeros(1, 1, 1, 1))
+    assert adversarial.terms(view("source"), source, CONTEXT) == {}
+    assert len(adversarial.terms(view("target"), output(2), CONTEXT)) == 2
+    assert all(value.isfinite() for value in adversarial.after_backward(CONTEXT).values())
+
+
+def test_a_fresh_discriminator_starts_at_log_2() -> None:
+    """Maps are small, there is no norm: scores begin near 0."""
+    _, own = step(objective(input="self_information"))
+    assert own["discriminator_main"].item() == pytest.approx(0.693, abs=0.01)
 
 
 def test_without_gradient_penalty_there_is_no_such_term() -> None:

@@ -1,6 +1,7 @@
 """Output-space adversarial adaptation: target predictions must look like source predictions.
 
-Source: Tsai et al., "Learning to Adapt Structured Output Space", CVPR 2018, arXiv 1802.10349.
+Sources: Tsai et al., "Learning to Adapt Structured Output Space", CVPR 2018, arXiv 1802.10349;
+with the input "self_information", "AdvEnt" of Vu et al., "ADVENT", CVPR 2019, arXiv 1811.12833.
 """
 
 from dataclasses import dataclass, field
@@ -19,9 +20,11 @@ from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
 from uda.objectives.functional.adversarial import (
     AdversarialKind,
+    DiscriminatorInput,
     boundary,
     fool,
     gradient_penalty,
+    seen_by_discriminators,
     tell_apart,
 )
 from uda.optim.optimizers import OptimizerConfig
@@ -45,6 +48,9 @@ class AdversarialConfig(ObjectiveConfig):
     main_weight: float = 0.001  # lambda of the main head's adversarial term
     auxiliary_weight: float = 0.0  # lambda of the auxiliary head's; above 0: multi-level
     loss: AdversarialKind = "vanilla"
+    # What discriminators get of each prediction: class probabilities, or AdvEnt's maps of
+    # -p log p / log C, which tell how uncertain a prediction is.
+    input: DiscriminatorInput = "softmax"
     discriminator: Literal["fully_convolutional", "multi_scale"] = "fully_convolutional"
     gradient_penalty: float = 0.0  # weight of the discriminators' R1 term
     # The source prediction that a head's discriminator gets: "same_head": that of the same head;
@@ -105,7 +111,7 @@ class Adversarial(Objective):
         make = _DISCRIMINATORS[config.discriminator]
         self.discriminators = nn.ModuleDict({head: make(num_classes) for head in self.weights})
         self.discriminators.requires_grad_(config.optimizer is not None)
-        # Detached predictions of the current step: domain -> head -> (N, C, H, W).
+        # Detached inputs of the current step: domain -> head -> (N, C, H, W).
         self._seen: dict[str, dict[str, Tensor]] = {}
 
     def restore_beside(self, path: Path, *, auxiliary_head: bool) -> str:
@@ -140,16 +146,16 @@ class Adversarial(Objective):
         self, view: View, output: SegmentationOutput, context: StepContext
     ) -> dict[str, Tensor]:
         if view.name == self.config.source_view:
-            self._seen["source"] = self._source_probabilities(output)
+            self._seen["source"] = self._source_inputs(output)
         if view.name != self.config.target_view:
             return {}
-        probabilities = {head: _logits(output, head).softmax(dim=1) for head in self.discriminators}
-        self._seen["target"] = {head: p.detach() for head, p in probabilities.items()}
+        inputs = {head: self._input(_logits(output, head)) for head in self.weights}
+        self._seen["target"] = {head: seen.detach() for head, seen in inputs.items()}
         self.discriminators.requires_grad_(False)  # this loss trains the student only
         terms = {}
         for head, weight in self.weights.items():
             discriminator = self._discriminator(head)
-            maps = discriminator(probabilities[head])
+            maps = discriminator(inputs[head])
             terms[head] = weight * fool(maps, self.config.loss, discriminator.convention)
         self.discriminators.requires_grad_(self.optimizer is not None)
         return terms
@@ -180,13 +186,16 @@ class Adversarial(Objective):
                 terms[f"gradient_penalty_{head}"] = self.config.gradient_penalty * penalty
         return terms
 
-    def _source_probabilities(self, output: SegmentationOutput) -> dict[str, Tensor]:
+    def _source_inputs(self, output: SegmentationOutput) -> dict[str, Tensor]:
         if self.config.source_prediction == "same_head":
-            return {h: _logits(output, h).detach().softmax(dim=1) for h in self.weights}
+            return {h: self._input(_logits(output, h).detach()) for h in self.weights}
         fused = _logits(output, "main") + 0.5 * _logits(output, "auxiliary")
-        probabilities = fused.detach().softmax(dim=1)
+        seen = self._input(fused.detach())
         # One tensor object per head, because the gradient penalty sets its requires_grad.
-        return {head: probabilities.detach() for head in self.weights}
+        return {head: seen.detach() for head in self.weights}
+
+    def _input(self, logits: Tensor) -> Tensor:
+        return seen_by_discriminators(logits, self.config.input)
 
     def _discriminator(self, head: str) -> Discriminator:
         discriminator = self.discriminators[head]

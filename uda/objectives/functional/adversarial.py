@@ -13,6 +13,7 @@ layumi/Seg-Uncertainty@6fce9ea): s = 1, three scales, factors 2 and 1, least squ
 gradient penalty.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -24,6 +25,20 @@ from uda.models.discriminators import AdversarialConvention
 from uda.utilities.errors import InputError
 
 AdversarialKind = Literal["vanilla", "least_squares"]
+DiscriminatorInput = Literal["softmax", "self_information"]
+
+
+def seen_by_discriminators(logits: Tensor, kind: DiscriminatorInput) -> Tensor:
+    """What discriminators get of logits (N, C, H, W): as many channels.
+
+    "softmax": probabilities p. "self_information": -p log p / log C of each class, 0 where p is 0
+    or 1, at most 1 / (e log C); summed over the classes, it is the entropy as a share of log C.
+    Source of the latter: Vu et al., "ADVENT", CVPR 2019, arXiv 1811.12833, section 3.2.
+    """
+    if kind == "softmax":
+        return logits.softmax(dim=1)
+    log_probabilities = F.log_softmax(logits.float(), dim=1)
+    return log_probabilities.exp() * log_probabilities / -math.log(logits.shape[1])
 
 
 def fool(

@@ -201,16 +201,29 @@ def memory_regularization(main_logits: Tensor, auxiliary_logits: Tensor) -> Tens
     return kl_to_reference(main_logits, reference) + kl_to_reference(auxiliary_logits, reference)
 
 
-def entropy(logits: Tensor, *, certainty: bool = False) -> Tensor:
-    """Entropy in nats of softmax(logits), averaged over the pixels: 0 to log C.
+def entropy(
+    logits: Tensor,
+    *,
+    certainty: bool = False,
+    share: bool = False,
+    charbonnier: float | None = None,
+) -> Tensor:
+    """Entropy of softmax(logits), averaged over the pixels, in nats: 0 to log C.
 
     logits: (N, C, H, W) float.
     certainty: weigh each pixel's entropy by the sum of its squared probabilities, 1 / C to 1,
         without gradient, so that confident pixels count most.
+    share: in shares of log C, 0 to 1, as ADVENT and FDA (arXiv 1811.12833, 2004.05498) have it.
+    charbonnier: the exponent eta of FDA's penalty (e^2 + 1e-8)^eta of each pixel's entropy e, with
+        the constant of its code; above 1/2, uncertain pixels count more than in a plain mean.
     """
     log_probabilities = F.log_softmax(logits.float(), dim=1)
     probabilities = log_probabilities.exp()
     entropies = -(probabilities * log_probabilities).sum(dim=1)
+    if share:
+        entropies = entropies / math.log(logits.shape[1])
+    if charbonnier is not None:
+        entropies = (entropies.square() + 1e-8) ** charbonnier
     if certainty:
         entropies = entropies * probabilities.detach().square().sum(dim=1)
     return entropies.mean()
