@@ -1,5 +1,5 @@
-"""Published numbers to print next to ours: the experiment log's (published.json), and those of the
-documents behind the other systems (documents.json)."""
+"""Published numbers to print next to ours: the experiment log's (published.json), those of the
+documents behind the other systems (documents.json), and those of papers (papers.json)."""
 
 import json
 from collections.abc import Mapping
@@ -13,12 +13,15 @@ from uda.data.registry import layout_named
 from uda.evaluation.evaluate import EvaluationConfig
 from uda.evaluation.metrics import Scores
 from uda.evaluation.reports import comparison_table
+from uda.experiments.paper_numbers import compared, paper_of
 
 _LOGGED = "logged_"  # what the names of the presets that repeat the log's runs begin with
 # A name of the log, and the one of its runs under that name that it scored.
 _SAME_RUN = {
     "aagc_640x360_b2_single_cutmix_student": "aagc_640x360_b2_single_cutmix_student_gt",
 }
+# Of a paper's number, what is kept with our scores.
+_OF_PAPER = ("step", "miou", "protocol", "selection", "seeds", "source")
 _NO_RUN = "pseudo_label_eval"  # scores pseudo-labels on training images: nothing compares to it
 
 
@@ -77,14 +80,26 @@ def compare(scores: Scores, preset: str, step: int, evaluation: EvaluationConfig
     """What is published of `preset` next to our `scores` after `step` updates; empty when there is
     no number, or it is one for another data set or split than `evaluation`.
     """
-    entry = published(preset, step)
     scored = (evaluation.dataset, evaluation.split)
+    names = layout_named(evaluation.dataset).label_space.report_names
+    paper = paper_of(preset)
+    if paper is not None and paper.numbers:
+        first = paper.numbers[0]
+        if scored != (first.dataset, first.split):
+            return Comparison()
+        table = comparison_table(scores, names, published_miou=first.miou, published_per_class=None)
+        lines = compared(paper, step, evaluation)
+        number = {name: getattr(first, name) for name in _OF_PAPER}
+        return Comparison(
+            "\n".join([*lines, table, ""]), {"published": {"preset": preset} | number}
+        )
+    entry = published(preset, step)
     if entry is None or scored != (entry.dataset, entry.split):
         return Comparison()
     lines = [_caption(entry, preset, step), *([f"note: {entry.note}"] if entry.note else [])]
     table = comparison_table(
         scores,
-        layout_named(evaluation.dataset).label_space.report_names,
+        names,
         published_miou=entry.miou,
         published_per_class=entry.per_class,
     )
