@@ -73,8 +73,10 @@ def _shrunk(experiment: Experiment, *, steps: int) -> Experiment:
     data.pseudo_labels = None if data.pseudo_labels is None else "pseudo_labels"
     for domain in (data.source, data.target):
         if domain is not None:
-            domain.size, domain.splits = (88, 176), ("train",)
+            domain.size, domain.splits, domain.crop = (88, 176), ("train",), None
             domain.first = None if domain.first is None else 4
+    if data.rare_classes is not None:
+        data.rare_classes.min_pixels, data.rare_classes.min_crop_pixels = 500, 50
     experiment.model = _shrunk_model(experiment.model)
     for objective in experiment.objectives.values():
         objective.start_step = min(objective.start_step, steps // 3)
@@ -243,7 +245,7 @@ def tiny_run(experiment: Experiment) -> Run:
 def batch_tensors(batch: Batch) -> dict[str, Tensor]:
     """Copies of every tensor of `batch`, by field."""
     names = ("source_images", "source_labels", "target_images", "target_pseudo_labels",
-             "target_ground_truth", "target_second_images")  # fmt: skip
+             "target_ground_truth", "target_second_images", "target_valid")  # fmt: skip
     tensors = {name: getattr(batch, name) for name in names}
     return {name: tensor.clone() for name, tensor in tensors.items() if tensor is not None}
 

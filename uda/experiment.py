@@ -149,17 +149,17 @@ def _unneeded(experiment: Experiment) -> Iterator[Idle]:
     needed = {need for config in experiment.objectives.values() for need in needs_of(config)}
     for need, part in _parts(experiment).items():
         # Objectives that read logits also train a network with queries or a mask token.
-        used = need in needed | {"queries", "mask_token"}
+        used = need in needed | {"queries", "mask_token", "equal_crops"}
         if part.present and not used and experiment.objectives:
             yield Idle(part.path, "no objective needs it", part.off)
-    if experiment.data.target is None:
-        images, default = experiment.train.unlabeled_images, TrainConfig(steps=0, batch_size=1)
-        if images != default.unlabeled_images:
-            yield Idle(
-                "train.unlabeled_images",
-                "there are no target images, as data.target is none",
-                default.unlabeled_images,
-            )
+    target = experiment.data.target
+    if target is not None and target.ignored_borders is not None and "teacher" not in needed:
+        yield Idle("data.target.ignored_borders", "no objective needs labels of a teacher", None)
+    if target is None:
+        default = TrainConfig(steps=0, batch_size=1).unlabeled_images
+        if experiment.train.unlabeled_images != default:
+            reason = "there are no target images, as data.target is none"
+            yield Idle("train.unlabeled_images", reason, default)
 
 
 class _Part(NamedTuple):
@@ -205,6 +205,11 @@ def _parts(experiment: Experiment) -> dict[str, _Part]:
             "--set data.second_target_view=default",
         ),
         "auxiliary_head": _Part(f"model.{switch}", model.has_auxiliary_head, "", off=without_head),
+        "equal_crops": _Part(
+            "source and target crops of one size",
+            len({data.crop_of(d) for d in (data.source, data.target) if d is not None}) < 2,
+            "--set data.source.crop=none --set data.target.crop=none",
+        ),
         "queries": _Part(
             "a network with queries, such as Mask2Former",
             model.has_queries,
@@ -224,17 +229,12 @@ def _check_needs(experiment: Experiment) -> None:
     for name, config in experiment.objectives.items():
         for need in sorted(needs_of(config)):
             if need not in parts:
-                known = ", ".join(get_args(Need))
-                require(
-                    False, f"objective {name!r} needs {need!r}, an unknown need; known: {known}"
-                )
+                what = f"an unknown need; known: {', '.join(get_args(Need))}"
+                require(False, f"objective {name!r} needs {need!r}, {what}")
                 continue
-            part = parts[need]
+            part, lacks = parts[need], "which this preset lacks: add"
             advice = part.add or _without_auxiliary_head(experiment, name)
-            require(
-                part.present,
-                f"objective {name!r} needs {part.path}, which this preset lacks: add {advice}",
-            )
+            require(part.present, f"objective {name!r} needs {part.path}, {lacks} {advice}")
 
 
 def _without_auxiliary_head(experiment: Experiment, user: str) -> str:

@@ -58,7 +58,7 @@ def positions(size: tuple[int, int]) -> Bytes:
 def test_images_and_labels_stay_aligned(tmp_path: Path, seed: int, mirror: bool) -> None:
     train_ids = np.random.default_rng(9).integers(0, 19, (40, 60), dtype=np.uint8)
     sample = written_sample(tmp_path, "a", colors_of(train_ids), train_ids)
-    image, labels, _ = load(sample, domain_of((40, 60), mirror=mirror), (16, 24), seed=seed)
+    image, labels, *_ = load(sample, domain_of((40, 60), mirror=mirror), (16, 24), seed=seed)
     assert labels is not None
     assert image.shape == (3, 16, 24)
     assert labels.shape == (16, 24)
@@ -73,7 +73,7 @@ def test_they_stay_aligned_when_resized(tmp_path: Path, seed: int) -> None:
     train_ids = blocks(seed)
     sample = written_sample(tmp_path, "a", colors_of(train_ids), train_ids)
     domain = domain_of((80, 150), scale=(0.8, 1.2), mirror=True)
-    image, labels, _ = load(sample, domain, (60, 110), seed=seed)
+    image, labels, *_ = load(sample, domain, (60, 110), seed=seed)
     assert labels is not None
     seen = (image[0] / 10).round()
     assert (seen == labels).mean() > 0.8  # all but the seams, where bicubic colors mix
@@ -86,7 +86,7 @@ def test_half_of_the_samples_are_mirrored(tmp_path: Path) -> None:
     upright = positions((8, 16)).transpose(2, 0, 1)
     mirrored = 0
     for seed in range(200):
-        image, labels, _ = load(sample, domain, (8, 16), seed=seed)
+        image, labels, *_ = load(sample, domain, (8, 16), seed=seed)
         assert labels is None
         flipped = not np.array_equal(image, upright)
         assert not flipped or np.array_equal(image, upright[:, :, ::-1])
@@ -114,7 +114,7 @@ def test_factors_fill_their_range(tmp_path: Path) -> None:
     sample = written_sample(tmp_path, "a", np.stack([ramp] * 3, axis=2))
     factors = []
     for seed in range(60):
-        image, _, _ = load(sample, domain_of(size, scale=(0.8, 1.2)), (100, 4), seed=seed)
+        image, *_ = load(sample, domain_of(size, scale=(0.8, 1.2)), (100, 4), seed=seed)
         step = (float(image[0, 90, 0]) - float(image[0, 10, 0])) / 80
         factors.append(1 / step)
     assert 0.78 < min(factors) < 0.84
@@ -149,7 +149,7 @@ def test_crops_with_too_few_label_values_are_drawn_again_up_to_ten_times(tmp_pat
     for seed in range(60):
         expected, tries = by_the_rule(labels, crop, 10, seed)
         tries_needed.append(tries)
-        image, found, _ = load(sample, domain, crop, seed=seed)
+        image, found, *_ = load(sample, domain, crop, seed=seed)
         assert found is not None
         assert (int(image[1, 0, 0]), int(image[0, 0, 0])) == expected
         if tries < 10:
@@ -167,7 +167,7 @@ def test_ignored_pixels_count_as_a_label_value(tmp_path: Path) -> None:
     lefts = []
     for seed in range(30):
         expected, tries = by_the_rule(labels, crop, 10, seed)
-        image, _, _ = load(sample, domain_of(size, crop_label_values=10), crop, seed=seed)
+        image, *_ = load(sample, domain_of(size, crop_label_values=10), crop, seed=seed)
         assert int(image[0, 0, 0]) == expected[1]
         if tries < 10:
             lefts.append(expected[1])
@@ -179,7 +179,7 @@ def test_without_the_rule_the_first_crop_is_taken_and_all_are_as_likely(tmp_path
     sample = written_sample(tmp_path, "a", positions((6, 9)), np.zeros((6, 9), np.uint8))
     corners = []
     for seed in range(300):
-        image, _, _ = load(sample, domain_of((6, 9)), (4, 8), seed=seed)
+        image, *_ = load(sample, domain_of((6, 9)), (4, 8), seed=seed)
         corners.append((int(image[1, 0, 0]), int(image[0, 0, 0])))
     assert set(corners) == {(top, left) for top in range(3) for left in range(2)}
     assert all(25 < corners.count(corner) < 75 for corner in set(corners))
@@ -197,7 +197,7 @@ def test_a_crop_of_the_resized_image_is_what_resizing_all_of_it_gives(
     with Image.open(sample.labels) as stored:
         raw = np.asarray(stored.resize((size[1], size[0]), Image.Resampling.NEAREST))
     for seed in range(8):
-        image, labels, _ = load(sample, domain_of(size), crop, seed=seed)
+        image, labels, *_ = load(sample, domain_of(size), crop, seed=seed)
         (top, left), _ = by_the_rule(np.zeros(size, np.uint8), crop, 0, seed)
         inside = slice(top, top + crop[0]), slice(left, left + crop[1])
         difference = image.astype(int) - whole[inside].transpose(2, 0, 1)
@@ -284,7 +284,7 @@ def test_what_is_smaller_than_the_crop_is_padded(tmp_path: Path) -> None:
     ids = blocks(0)[:20, :40]
     sample = written_sample(tmp_path, "a", noise(0, (20, 40)), ids)
     domain = domain_of((20, 40), keep_ratio=True, scale=(0.5, 0.5))
-    image, labels, _ = load(sample, domain, (16, 12))
+    image, labels, *_ = load(sample, domain, (16, 12))
     assert labels is not None
     assert image.shape == (3, 16, 12)
     assert (image[:, 10:].transpose(1, 2, 0) == (124, 116, 104)).all()
@@ -297,7 +297,7 @@ def test_a_crop_in_the_middle(tmp_path: Path) -> None:
     size = (20, 40)
     sample = written_sample(tmp_path, "a", positions(size), blocks(0)[:20, :40])
     for seed in range(3):
-        image, _, _ = load(sample, domain_of(size, center_crop=True), (10, 20), seed=seed)
+        image, *_ = load(sample, domain_of(size, center_crop=True), (10, 20), seed=seed)
         assert image[:2, 0, 0].tolist() == [10, 5]
 
 
@@ -311,7 +311,7 @@ def test_crops_are_drawn_until_no_class_fills_them(tmp_path: Path) -> None:
     shares = []
     for seed in range(40):
         domain = domain_of((8, 80), crop_max_share=0.75)
-        _, labels, _ = load(sample, domain, (8, 20), seed=seed)
+        _, labels, *_ = load(sample, domain, (8, 20), seed=seed)
         assert labels is not None
         counts = np.bincount(labels.ravel(), minlength=256)[:255]
         shares.append(counts.max() / counts.sum())
@@ -326,7 +326,7 @@ def test_sides_change_places_with_the_picture(tmp_path: Path) -> None:
     domain = domain_of((16, 32), mirror=True)
     seen = set()
     for seed in range(8):
-        image, labels, _ = load_cropped(
+        image, labels, *_ = load_cropped(
             sample, domain, crop=(16, 32), label_space=sides, pseudo_labels=None,
             rng=np.random.default_rng(seed),
         )  # fmt: skip

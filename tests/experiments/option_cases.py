@@ -11,13 +11,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from networks import small_network
 from tiny_runs import tiny_model
 from trials import equip
 from uda.augmentation.color_jitter import ColorJitterConfig
 from uda.augmentation.jitter import JitterConfig
 from uda.augmentation.policies import PolicyName
-from uda.data.config import DataConfig, DomainConfig
+from uda.data.config import DataConfig, DomainConfig, RareClassConfig
+from uda.data.sampling import TrainingSample
+from uda.data.training import open_training_data
 from uda.evaluation.evaluate import EvaluationConfig
 from uda.experiment import Experiment, RestartConfig, TrainConfig
 from uda.models.config import ModelConfig
@@ -76,6 +80,36 @@ def small(root: Path, *, steps: int = 3) -> Experiment:
         ),
         evaluation=EvaluationConfig(dataset="cityscapes", input_size=BOX, every=2),
     )
+
+
+def choosing_crops(root: Path) -> Experiment:
+    """The first crop has a class with just the largest share that is allowed."""
+    experiment = small(root, steps=1)
+    assert experiment.data.source is not None
+    experiment.data.source.crop_max_share = 0.5
+    if root.exists():  # else the options are only listed
+        free = replace(experiment.data, source=replace(experiment.data.source, crop_max_share=1.0))
+        first = open_training_data(free, seed=0, evaluated="cityscapes").dataset[0]
+        assert isinstance(first, TrainingSample)
+        assert first.source is not None
+        assert first.source.labels is not None
+        counts = np.bincount(first.source.labels.ravel(), minlength=256)[:255]
+        experiment.data.source.crop_max_share = float(counts.max() / counts.sum())
+    return experiment
+
+
+def rare_classes(root: Path) -> Experiment:
+    """Crops that are never as wanted, so that all tries are made."""
+    experiment = small(root)
+    experiment.data.rare_classes = RareClassConfig(
+        temperature=0.1, min_pixels=1000, min_crop_pixels=2000, tries=3
+    )
+    experiment.data.target = target()
+    experiment.objectives["entropy"] = EntropyConfig(weight=0.1)
+    assert experiment.data.source is not None
+    experiment.data.source.crop_max_share = 0.2
+    experiment.data.source.crop_tries = 2
+    return experiment
 
 
 def trained_before(root: Path) -> Experiment:
@@ -311,10 +345,14 @@ CASES = {
     "adversarial": Case(adversarial, ("objectives.adversarial",)),
     "sgd_discriminator": Case(sgd_discriminator, ("objectives.adversarial.optimizer",)),
     "fixed_discriminator": Case(fixed_discriminator, ("objectives.adversarial",)),
-    "under_teacher": Case(under_teacher, ("teacher", "train.optimizer")),
+    "under_teacher": Case(
+        under_teacher, ("teacher", "train.optimizer", "data.target.ignored_borders")
+    ),
     "color_jitter": Case(color_jitter, ("objectives.subject.jitter",)),
     "class_balanced": Case(class_balanced, ("objectives.subject.portion",)),
     "instance_adaptive": Case(instance_adaptive, ("objectives.subject.adaptive",)),
+    "choosing_crops": Case(choosing_crops, ("data.source.crop_share_rule",)),
+    "rare_classes": Case(rare_classes, ("data.rare_classes", "data.source.crop_tries")),
     "ground_truth": Case(
         cut_mix_ground_truth, ("data.target", "data.target_ground_truth", "objectives.cut_mix")
     ),

@@ -11,7 +11,7 @@ from option_cases import ENCODER, OTHER_LABELS, SNAPSHOT, WEIGHTS, Case
 
 from uda.augmentation.color_jitter import ColorJitterConfig
 from uda.augmentation.jitter import JitterConfig
-from uda.data.config import DataConfig, DomainConfig
+from uda.data.config import DataConfig, DomainConfig, RareClassConfig
 from uda.evaluation.evaluate import EvaluationConfig
 from uda.experiment import Experiment, RestartConfig, TrainConfig
 from uda.models.config import BackboneModelConfig
@@ -46,6 +46,12 @@ OTHERS: dict[tuple[type, str], tuple[Any, ...]] = {
     (DomainConfig, "first"): (4, 7, 0),
     (DomainConfig, "crop_label_values"): (30, -1),
     (DomainConfig, "crop_max_share"): (0.1, 1.5),
+    (DomainConfig, "crop"): ((24, 40), (0, 9)),
+    (DomainConfig, "ignored_borders"): ((0.2, 0.2, 0.2, 0.2), (5, 0, 9, 0), (1.5, 0, 0, 0)),
+    (RareClassConfig, "temperature"): (10.0, 0.0),
+    (RareClassConfig, "min_pixels"): (10, -1, 10**6),
+    (RareClassConfig, "min_crop_pixels"): (100, -1, 2048),
+    (RareClassConfig, "statistics"): (Beside("statistics"), ""),
     (BackboneModelConfig, "backbone_weights"): (Beside(WEIGHTS), "imagenet", "nowhere"),
     (ResNetConfig, "backbone_width"): (12, 10, 0),
     (DeepLabV3PlusConfig, "backbone"): ("resnet50", "resnet34", "timm/resnet10t"),

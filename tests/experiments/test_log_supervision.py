@@ -83,7 +83,7 @@ def test_c2_labels_that_are_loaded_and_not_declared_are_caught(
 ) -> None:
     """The log's loader: every target image has its labels, and the run does not declare them."""
 
-    def careless(data: DataConfig, *, seed: int, evaluated: str) -> TrainingData:
+    def careless(data: DataConfig, *, seed: int, evaluated: str, **_: object) -> TrainingData:
         labeled = replace(data, target_ground_truth=True)
         opened = open_training_data(labeled, seed=seed, evaluated=evaluated)
         return replace(opened, supervision="none")

@@ -15,6 +15,8 @@ class Batch:
     a supervised one. In every other run nothing that trains can reach the target's labels.
     """
 
+    # H and W may differ between source and target, see DomainConfig.crop; an objective that mixes
+    # them declares that it needs equal ones.
     # (N, 3, H, W) RGB: uint8 from the loader, float in [0, 1] on the device; (0, 3, H, W) when the
     # preset has no source
     source_images: Tensor

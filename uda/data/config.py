@@ -1,12 +1,14 @@
 """Settings of the data a run trains on. Sizes are (height, width) in pixels."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from uda.augmentation.policies import PolicyName
 from uda.utilities.errors import require, require_share, require_size
 
 MAX_SCALE = 100  # of an image's sides
 _MAX_WORKERS = 1024  # processes
+_LOWEST_TEMPERATURE = 1e-6  # below, one class would be chosen always
 
 
 @dataclass(kw_only=True, slots=True)
@@ -21,19 +23,32 @@ class DomainConfig:
     # Images keep their shape: `size` is a box, upright or lying as the image is, and the image is
     # made as large as fits. What then is smaller than the crop is padded; see uda/data/transforms.
     keep_ratio: bool = False
+    # How images are resized; labels always by nearest. Pillow's bicubic and bilinear filters grow
+    # as an image shrinks, OpenCV's bilinear, "bilinear_no_antialias", does not.
+    interpolation: Literal["bicubic", "bilinear", "bilinear_no_antialias"] = "bicubic"
+    crop: tuple[int, int] | None = None  # of this domain; none: DataConfig.crop
     center_crop: bool = False  # crop the middle of the image, not a random place
     mirror: bool = False  # flip half of the samples left to right
     policy: PolicyName | None = (
         None  # of uda/augmentation/policies.py: distorts the look of every sample
     )
-    # A crop is sampled again, up to ten times, until it has more distinct label values than this.
+    # A crop is sampled again until it has more distinct label values than this.
     crop_label_values: int = 0
     # Likewise until no class has more than this share of the crop's labeled pixels.
     crop_max_share: float = 1.0
+    crop_share_rule: Literal["at_most", "below"] = "at_most"  # or until all have less than that
+    crop_tries: int = 10  # so many crops are sampled at most, and the last one is kept
+    # Top, bottom, left and right of the stored image, where the labels that a teacher makes of a
+    # target image do not count: pixels, or, below 1, a share of the height or width.
+    ignored_borders: tuple[float, float, float, float] | None = None
 
     def check(self, path: str, *, crop: tuple[int, int]) -> None:
         """Raises InputError, naming the field below `path`, when a value is out of its range or
-        images may turn out smaller than `crop`."""
+        images may turn out smaller than their crop, which is `crop` unless they have their own."""
+        if self.crop is not None:
+            require_size(f"{path}.crop", self.crop)
+        name = "data.crop" if self.crop is None else f"{path}.crop"
+        crop = self.crop or crop
         low, high = self.scale
         require(
             0 < low <= high <= MAX_SCALE,
@@ -43,7 +58,7 @@ class DomainConfig:
         smallest = (round(self.size[0] * low), round(self.size[1] * low))
         require(
             self.keep_ratio or (crop[0] <= smallest[0] and crop[1] <= smallest[1]),
-            f"data.crop {crop} does not fit {path}: images of {self.size} times {low} are "
+            f"{name} {crop} does not fit {path}: images of {self.size} times {low} are "
             f"{smallest} (height, width)",
         )
         require(
@@ -55,18 +70,82 @@ class DomainConfig:
             f"{path}.crop_label_values is {self.crop_label_values}; it must not be negative",
         )
         require_share(f"{path}.crop_max_share", self.crop_max_share)
+        require(self.crop_tries > 0, f"{path}.crop_tries is {self.crop_tries}; allowed: 1 or more")
+        borders = self.ignored_borders or ()
+        require(
+            all(0 <= border < 1 or border == int(border) > 0 for border in borders),
+            f"{path}.ignored_borders is {self.ignored_borders}; allowed: four numbers for top, "
+            "bottom, left and right, each a share below 1 or whole pixels, such as 30,240,30,30",
+        )
 
     def idle(self) -> dict[str, str]:
         """The fields that change nothing, each with the reason."""
-        if not self.center_crop:
-            return {}
-        names = ("crop_label_values", "crop_max_share")
-        return dict.fromkeys(names, "with center_crop, no crop is chosen by its labels")
+        rules = ("crop_label_values", "crop_max_share")
+        if self.center_crop:
+            reason = "with center_crop, no crop is chosen by its labels"
+            return dict.fromkeys((*rules, "crop_share_rule", "crop_tries"), reason)
+        found = {}
+        if self.crop_max_share == 1:
+            found["crop_share_rule"] = "crop_max_share is 1"
+        if not self.chooses_crops:
+            found["crop_tries"] = "no crop is chosen by its labels"
+        return found
 
     @property
     def chooses_crops(self) -> bool:
         """Whether labels decide about crops."""
         return self.crop_label_values > 0 or self.crop_max_share < 1
+
+
+@dataclass(kw_only=True, slots=True)
+class RareClassConfig:
+    """Rare class sampling of DAFormer (Hoyer et al., CVPR 2022, arXiv 2111.14887), section 3.2.
+
+    Each source image is chosen for a class: c with the probability P(c) proportional to
+    exp((1 - f_c) / temperature), f_c being its share of the source's labeled pixels, then one of
+    the images that show it, all with equal probability. There are no passes over the data.
+    """
+
+    temperature: float = 0.01
+    min_pixels: int = 3000  # an image shows a class with more pixels than this, as stored
+    # Crop and mirror image are sampled again until the crop has more pixels of the class than this:
+    # DAFormer's 3000 * 0.5 for crops of 512x512, HRDA's 3000 * 2 for 1024x1024.
+    min_crop_pixels: int = 1500
+    tries: int = 10  # so often at most, and the last crop is kept
+    # A crop that misses the source's own rules (crop_max_share and others) counts as such a try, as
+    # in VFM-UDA; else each try is a crop that these rules chose, as in DAFormer.
+    joint_tries: bool = False
+    # Target images are sampled with replacement, as its authors do, not in passes over the data.
+    target_with_replacement: bool = True
+    # Folder for the files with the pixels of each class in each label file, which are read once;
+    # none: in the folder of each data set.
+    statistics: str | None = None
+
+    def check(self, path: str, *, crop: tuple[int, int]) -> None:
+        """Raises InputError, naming the field below `path`, when a value is out of its range;
+        `crop` is the source's."""
+        require(
+            self.temperature >= _LOWEST_TEMPERATURE,
+            f"{path}.temperature is {self.temperature}; allowed: {_LOWEST_TEMPERATURE} or more",
+        )
+        for name in ("min_pixels", "min_crop_pixels", "tries"):
+            value = getattr(self, name)
+            require(value >= 0, f"{path}.{name} is {value}; it must not be negative")
+        require(
+            self.statistics != "",
+            f"{path}.statistics is empty; allowed: none, or a folder",
+        )
+        pixels = crop[0] * crop[1]
+        require(
+            self.min_crop_pixels < pixels,
+            f"{path}.min_crop_pixels is {self.min_crop_pixels}, but a crop of {crop} has no more "
+            f"than {pixels} pixels: add --set {path}.min_crop_pixels={pixels // 200}",
+        )
+
+    def idle(self) -> dict[str, str]:
+        """The fields that change nothing, each with the reason."""
+        names = ("min_crop_pixels", "joint_tries")
+        return {} if self.tries else dict.fromkeys(names, "the first crop is kept, as tries is 0")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -87,6 +166,7 @@ class DataConfig:
     # Read the target's own labels. The run then is a supervised one, and says so everywhere.
     target_ground_truth: bool = False
     second_target_view: SecondViewConfig | None = None
+    rare_classes: RareClassConfig | None = None  # choose source images by the classes they show
     # The log's C4: train ids taken for raw ids and mapped again, which leaves six wrong classes.
     pseudo_labels_mapped_twice: bool = False
     crop: tuple[int, int] = (360, 640)
@@ -105,6 +185,13 @@ class DataConfig:
             self.source.check(f"{path}.source", crop=self.crop)
         if self.target is not None:
             self.target.check(f"{path}.target", crop=self.crop)
+        if self.rare_classes is not None:
+            require(
+                self.source is not None,
+                f"{path}.rare_classes chooses source images by their labels, but {path}.source is "
+                f"none: add --set {path}.source=NAME, or --set {path}.rare_classes=none",
+            )
+            self.rare_classes.check(f"{path}.rare_classes", crop=self.crop_of(self.source))
         require(
             self.pseudo_labels is None or not self.target_ground_truth,
             f"{path}.pseudo_labels and {path}.target_ground_truth are both set: target images have "
@@ -114,12 +201,37 @@ class DataConfig:
     def idle(self) -> dict[str, str]:
         """The fields that change nothing, each with the reason."""
         found = {}
+        domains = [domain for domain in (self.source, self.target) if domain is not None]
+        if domains and all(domain.crop is not None for domain in domains):
+            found["crop"] = "source and target have crops of their own"
         if self.pseudo_labels is None:
             found["pseudo_labels_mapped_twice"] = "there are no pseudo-labels"
+        if self.source is not None:
+            reason = "it is about labels that a teacher makes of target images"
+            found["source.ignored_borders"] = reason
         if self.target is not None and self.pseudo_labels is None and not self.target_ground_truth:
+            names = ("crop_label_values", "crop_max_share", "crop_share_rule", "crop_tries")
             reason = "target images have no labels to choose crops by"
-            found |= dict.fromkeys(("target.crop_label_values", "target.crop_max_share"), reason)
+            found |= dict.fromkeys((f"target.{name}" for name in names), reason)
+        if self.rare_classes is not None and self.source is not None:
+            found |= self._idle_rare_classes(self.source)
         return found
+
+    def _idle_rare_classes(self, source: DomainConfig) -> dict[str, str]:
+        found = {}
+        if self.target is None:
+            found["rare_classes.target_with_replacement"] = "data.target is none"
+        if not source.chooses_crops:
+            found["rare_classes.joint_tries"] = "no other rule chooses crops of the source"
+        if source.center_crop:
+            names = ("min_crop_pixels", "tries", "joint_tries")
+            reason = "with data.source.center_crop, every try is the same crop"
+            found |= dict.fromkeys((f"rare_classes.{name}" for name in names), reason)
+        return found
+
+    def crop_of(self, domain: DomainConfig | None) -> tuple[int, int]:
+        """The size (height, width) of the crops of one domain."""
+        return self.crop if domain is None or domain.crop is None else domain.crop
 
 
 def require_workers(name: str, workers: int) -> None:

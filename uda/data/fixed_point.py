@@ -21,18 +21,24 @@ class _Neighbors(NamedTuple):
     weight_after: npt.NDArray[np.int32]
 
 
+_ALL = slice(None)
+
+
 def resize_fixed_point(
-    pixels: npt.NDArray[np.uint8], size: tuple[int, int]
+    pixels: npt.NDArray[np.uint8], size: tuple[int, int], part: tuple[slice, slice] = (_ALL, _ALL)
 ) -> npt.NDArray[np.uint8]:
-    """(h, w, 3) resized to (*size, 3)."""
-    left, right, weight_left, weight_right = _neighbors(pixels.shape[1], size[1])
+    """(h, w, 3) resized to (*size, 3), of which only `part`, rows and columns, is made."""
+    above, below, *weights = (found[part[0]] for found in _neighbors(pixels.shape[0], size[0]))
+    first = above[0]  # the rows before it are not needed
+    pixels, above, below = pixels[first : below[-1] + 1], above - first, below - first
+    columns = (found[part[1]] for found in _neighbors(pixels.shape[1], size[1]))
+    left, right, weight_left, weight_right = columns
     # In a column beyond the outermost centers the one pixel has the whole weight; rows are weighted
     # as if there were two, whose products are rounded.
     outside = left == right
     weight_left[outside], weight_right[outside] = _ONE, 0
-    wide = pixels.astype(np.int32)
-    wide = (wide[:, left] * weight_left[:, None] + wide[:, right] * weight_right[:, None]) >> 4
-    above, below, *weights = _neighbors(pixels.shape[0], size[0])
+    near = pixels[:, left].astype(np.int32), pixels[:, right].astype(np.int32)
+    wide = (near[0] * weight_left[:, None] + near[1] * weight_right[:, None]) >> 4
     upper, lower = (weight[:, None, None] for weight in weights)
     total = ((wide[above] * upper) >> 16) + ((wide[below] * lower) >> 16)
     return ((total + 2) >> 2).astype(np.uint8)

@@ -59,6 +59,11 @@ def stamp_of(path: Path) -> FileStamp:
     return FileStamp(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
+def has_settled(stamp: FileStamp) -> bool:
+    """Whether a file was changed so long ago that another change would show in its stamp."""
+    return stamp.modified < time.time_ns() - _SETTLED
+
+
 def cache_folder() -> Path:
     """The user's cache: UDA_CACHE, else uda/ in XDG_CACHE_HOME or ~/.cache."""
     own = os.environ.get("UDA_CACHE", "")
@@ -101,13 +106,16 @@ class FileCache:
         self._entries[name] = [state, fact]
         self._changed = True
 
-    def save(self) -> None:
-        """Replaces the file at once or not at all; `complaint` says why if it cannot be."""
-        if not self._changed:
+    def save(self, *, always: bool = False) -> None:
+        """Replaces the file, if there is news or `always`, at once or not at all; `complaint` says
+        why if it cannot be."""
+        self.complaint = ""
+        if not self._changed and not always:
             return
         kept = dict(list(self._entries.items())[-_MOST_ENTRIES:])
         text = json.dumps({"format": _FORMAT, "files": kept}, separators=(",", ":"))
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             _replace(self.path, text)
             self._changed = False
         except OSError as error:
@@ -156,7 +164,7 @@ class KnownFiles:
             facts = pool.map(lambda place: read(paths[place]), unknown)
             for place, fact in zip(unknown, facts, strict=True):
                 found[place] = fact
-                if stamps[place].modified < time.time_ns() - _SETTLED:
+                if has_settled(stamps[place]):
                     self._cache.put(names[place], stamps[place].state, fact)
         return found
 

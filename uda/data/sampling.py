@@ -1,7 +1,8 @@
 """The stream of training batches: a pure function of (preset, seed), from any step on.
 
 Sample k of a run is fixed by (seed, k) alone: which image it is, by the permutation of its pass
-over the data; how it is augmented, by a generator seeded with k. So neither the number of loader
+over the data or, with rare class sampling, by a generator seeded with k; how it is augmented, by
+another one. So neither the number of loader
 processes nor an interruption changes a bit.
 """
 
@@ -17,7 +18,9 @@ from torch.utils.data import Dataset
 
 from uda.data.batch import Batch
 from uda.data.config import DataConfig, DomainConfig
+from uda.data.crops import ShownClass
 from uda.data.pseudo_label_folder import PseudoLabelFolder
+from uda.data.rare_classes import RareClasses
 from uda.data.samples import Sample
 from uda.data.transforms import CroppedSample, load_cropped
 from uda.labels.spaces import LabelSpace
@@ -26,7 +29,7 @@ from uda.utilities.errors import InputError
 from uda.utilities.loading import read_ahead
 
 _SOURCE, _TARGET, _SECOND = 0, 1, 2  # streams: each has its own generators
-_ORDER, _AUGMENTATION = 0, 1
+_ORDER, _AUGMENTATION, _CHOICE = 0, 1, 2
 
 
 def position_in_data(k: int, *, count: int, seed: int, stream: int) -> int:
@@ -63,6 +66,7 @@ class TrainingDataset(Dataset["TrainingSample | InputError"]):
         label_space: LabelSpace,
         pseudo_labels: PseudoLabelFolder | None,
         seed: int,
+        rare_classes: RareClasses | None = None,
     ) -> None:
         self.data = data
         self.source = source
@@ -70,6 +74,7 @@ class TrainingDataset(Dataset["TrainingSample | InputError"]):
         self.label_space = label_space
         self.pseudo_labels = pseudo_labels
         self.seed = seed
+        self.rare_classes = rare_classes
 
     def __getitem__(self, k: int) -> TrainingSample | InputError:
         """Sample k. A file that cannot be used comes back as the error it caused: raised in a
@@ -78,17 +83,22 @@ class TrainingDataset(Dataset["TrainingSample | InputError"]):
         source_name = target_name = ""
         try:
             if self.data.source is not None:
-                sample = self._choose(k, _SOURCE, self.source)
+                sample, shown = self._choose(k, _SOURCE, self.source)
                 source_name = sample.name
-                source = self._crop(k, _SOURCE, sample, self.data.source)
+                source = self._crop(k, _SOURCE, sample, self.data.source, shown)
             if self.data.target is not None:
-                sample = self._choose(k, _TARGET, self.target)
+                sample, _ = self._choose(k, _TARGET, self.target)
                 target_name = sample.name
                 target = self._crop(k, _TARGET, sample, self.data.target)
                 if self.data.second_target_view is not None:
                     policy = self.data.second_target_view.policy
                     domain = replace(
-                        self.data.target, policy=policy, crop_label_values=0, crop_max_share=1.0
+                        self.data.target,
+                        policy=policy,
+                        crop_label_values=0,
+                        crop_max_share=1.0,
+                        crop_share_rule="at_most",
+                        ignored_borders=None,
                     )
                     unlabeled = sample._replace(labels=None)
                     second = self._crop(k, _SECOND, unlabeled, domain)
@@ -96,17 +106,36 @@ class TrainingDataset(Dataset["TrainingSample | InputError"]):
             return error
         return TrainingSample(k, source, source_name, target, target_name, second)
 
-    def _choose(self, k: int, stream: int, samples: Sequence[Sample]) -> Sample:
-        return samples[position_in_data(k, count=len(samples), seed=self.seed, stream=stream)]
+    def _choose(
+        self, k: int, stream: int, samples: Sequence[Sample]
+    ) -> tuple[Sample, ShownClass | None]:
+        """The image that sample k is, and the class that it was chosen for, if it was for one."""
+        if self.rare_classes is not None:
+            rng = np.random.default_rng((self.seed, stream, _CHOICE, k))
+            if stream == _SOURCE:
+                place, shown = self.rare_classes.choose(rng)
+                return samples[place], shown
+            if self.rare_classes.rules.target_with_replacement:
+                return samples[int(rng.integers(len(samples)))], None
+        place = position_in_data(k, count=len(samples), seed=self.seed, stream=stream)
+        return samples[place], None
 
-    def _crop(self, k: int, stream: int, sample: Sample, domain: DomainConfig) -> CroppedSample:
+    def _crop(
+        self,
+        k: int,
+        stream: int,
+        sample: Sample,
+        domain: DomainConfig,
+        shown: ShownClass | None = None,
+    ) -> CroppedSample:
         return load_cropped(
             sample,
             domain,
-            crop=self.data.crop,
+            crop=self.data.crop_of(domain),
             label_space=self.label_space,
             pseudo_labels=self.pseudo_labels if stream == _TARGET else None,
             rng=np.random.default_rng((self.seed, stream, _AUGMENTATION, k)),
+            shown=shown,
         )
 
 
@@ -137,6 +166,7 @@ def collate(samples: Sequence[TrainingSample | InputError]) -> Batch | InputErro
         target_names=tuple(sample.target_name for sample in good),
         target_ground_truth=_stack(target.labels for target in targets),
         target_second_images=_stack(second.image for second in seconds),
+        target_valid=_stack(target.valid for target in targets),
     )
 
 
@@ -160,7 +190,9 @@ def batches(
         yield batch
 
 
-def _stack(arrays: Iterable[npt.NDArray[np.uint8] | None]) -> torch.Tensor | None:
+def _stack(
+    arrays: Iterable[npt.NDArray[np.uint8] | npt.NDArray[np.bool_] | None],
+) -> torch.Tensor | None:
     """The arrays as one tensor; None when there are none."""
     present = [array for array in arrays if array is not None]
     return torch.from_numpy(np.stack(present)) if present else None

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from uda.data.class_pixels import Progress, without_progress
 from uda.data.config import DataConfig
 from uda.data.known_files import KnownFiles
 from uda.data.overlap import same_files
 from uda.data.pseudo_label_folder import PseudoLabelFolder
+from uda.data.rare_classes import open_rare_classes
 from uda.data.registry import (
     check_raw_ids,
     check_sizes,
@@ -38,8 +40,11 @@ class TrainingData:
     files: KnownFiles = field(default_factory=KnownFiles, repr=False)  # of all these samples
 
 
-def open_training_data(data: DataConfig, *, seed: int, evaluated: str) -> TrainingData:
+def open_training_data(
+    data: DataConfig, *, seed: int, evaluated: str, progress: Progress = without_progress
+) -> TrainingData:
     """Lists and checks the samples of `data`; `evaluated` is the data set that scores are made on.
+    `progress` shows how far the label files are counted, where rare classes need it.
 
     Without `data.target_ground_truth`, label files of the target are neither opened nor looked for.
     Raises InputError when anything is missing or does not fit together.
@@ -75,6 +80,7 @@ def open_training_data(data: DataConfig, *, seed: int, evaluated: str) -> Traini
         label_space=label_space,
         pseudo_labels=pseudo_labels,
         seed=seed,
+        rare_classes=open_rare_classes(data, source, label_space, files, progress),
     )
     targets = {evaluated} | set(data.target.datasets if data.target is not None else ())
     targets = {layout_named(name).name for name in targets}

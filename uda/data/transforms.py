@@ -1,6 +1,6 @@
 """One training sample: decode, resize, crop, mirror. Images stay uint8.
 
-The figures are the experiment log's: bicubic images, nearest labels, a random factor on the size,
+By default as in the experiment log: bicubic images, nearest labels, a random factor on the size,
 up to ten tries for a crop with enough label values. Images that keep their shape may come out
 smaller than the crop; they are padded below and to the right, labels with 255.
 """
@@ -12,18 +12,16 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from uda.augmentation.policies import PIXELWISE, PolicyName, apply_policy
+from uda.augmentation.policies import PIXELWISE, apply_policy
 from uda.data.config import DomainConfig
+from uda.data.crops import Place, ShownClass, TrainIds, choose_place
 from uda.data.files import read_image, read_raw_labels
 from uda.data.fixed_point import resize_fixed_point
 from uda.data.pseudo_label_folder import PseudoLabelFolder
 from uda.data.samples import Sample
 from uda.labels.spaces import IGNORE_INDEX, LabelSpace
 
-_CROP_TRIES = 10
 _MEAN_COLOR = (124, 116, 104)  # RGB: what an ImageNet network's normalization makes about 0
-
-TrainIds = npt.NDArray[np.uint8]
 
 # Pillow's bicubic and bilinear filters grow as an image shrinks. "bilinear_no_antialias", OpenCV's
 # and, but for rounding, PyTorch's, reads the two nearest pixels on each axis.
@@ -41,6 +39,7 @@ class CroppedSample(NamedTuple):
     image: npt.NDArray[np.uint8]  # (3, H, W) RGB
     labels: TrainIds | None  # (H, W) train ids of its label file; None for a sample without one
     pseudo_labels: TrainIds | None  # (H, W) train ids of a folder of pseudo-labels; None without
+    valid: npt.NDArray[np.bool_] | None = None  # (H, W) outside DomainConfig.ignored_borders
 
 
 def load_cropped(
@@ -51,11 +50,13 @@ def load_cropped(
     label_space: LabelSpace,
     pseudo_labels: PseudoLabelFolder | None,
     rng: np.random.Generator,
+    shown: ShownClass | None = None,
 ) -> CroppedSample:
     """Decodes and augments one sample, every random choice sampled from `rng` in a fixed order.
 
     Labels come from the sample's label file or, for a sample without one, from the folder of
-    `pseudo_labels` if there is one. Raises InputError, naming the file, for
+    `pseudo_labels` if there is one. Crop and mirror image are sampled until they show the class
+    `shown`, if its rules give up no earlier. Raises InputError, naming the file, for
     anything that cannot be read.
     """
     image = read_image(sample.image)
@@ -65,26 +66,27 @@ def load_cropped(
     if domain.keep_ratio:
         size = fitted_size(stored_size, domain.size, factor)
     labels = _read_labels(sample, stored_size, size, label_space, pseudo_labels)
-    top, left = _choose_crop(labels, size, crop, domain, rng)
-    mirrored = domain.mirror and rng.random() < 0.5
+    place = choose_place(labels, size, crop, domain, rng, shown)
+    top, left, mirrored = place
     inside = (min(crop[0], size[0]), min(crop[1], size[1]))
-    image = _distorted_crop(image, domain.policy, size, top, left, inside, rng)
+    image = _distorted_crop(image, domain, size, top, left, inside, rng)
     pixels = _padded(np.asarray(image), crop, _MEAN_COLOR)
     across = slice(None, None, -1 if mirrored else 1)
     pixels = np.ascontiguousarray(pixels[:, across].transpose(2, 0, 1))
+    valid = _valid_crop(domain.ignored_borders, stored_size, size, crop, place)
     if labels is None:
-        return CroppedSample(pixels, None, None)
+        return CroppedSample(pixels, None, None, valid)
     labels = labels[top : top + crop[0], left : left + crop[1]]
     labels = _padded(labels, crop, IGNORE_INDEX)
     labels = np.ascontiguousarray(label_space.mirror(labels) if mirrored else labels)
     if sample.labels is None:
-        return CroppedSample(pixels, None, labels)
-    return CroppedSample(pixels, labels, None)
+        return CroppedSample(pixels, None, labels, valid)
+    return CroppedSample(pixels, labels, None, valid)
 
 
 def _distorted_crop(
     image: Image.Image,
-    policy: PolicyName | None,
+    domain: DomainConfig,
     size: tuple[int, int],
     top: int,
     left: int,
@@ -92,14 +94,15 @@ def _distorted_crop(
     rng: np.random.Generator,
 ) -> Image.Image:
     """The crop of the image at `size`, after a sampled change of the policy, if there is one."""
+    policy, how = domain.policy, domain.interpolation
     if policy is None:
-        return _resize_crop(image, size, top, left, crop)
+        return _resize_crop(image, size, top, left, crop, how)
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     if policy in PIXELWISE:
-        return apply_policy(_resize_crop(image, size, top, left, crop), policy, generator)
+        return apply_policy(_resize_crop(image, size, top, left, crop, how), policy, generator)
     # Before the crop, as in the log: equalize and its like look at the whole picture.
-    image = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
-    return _resize_crop(apply_policy(image, policy, generator), size, top, left, crop)
+    image = apply_policy(_resize_crop(image, size, 0, 0, size, how), policy, generator)
+    return image.crop((left, top, left + crop[1], top + crop[0]))
 
 
 def _read_labels(
@@ -167,47 +170,48 @@ def resize_train_ids(train_ids: TrainIds, size: tuple[int, int]) -> TrainIds:
 
 
 def _resize_crop(
-    image: Image.Image, size: tuple[int, int], top: int, left: int, crop: tuple[int, int]
+    image: Image.Image,
+    size: tuple[int, int],
+    top: int,
+    left: int,
+    crop: tuple[int, int],
+    interpolation: Interpolation,
 ) -> Image.Image:
     """The crop of the resized image, without computing the rest of it."""
     if (image.height, image.width) == size:
         return image.crop((left, top, left + crop[1], top + crop[0]))
+    if interpolation == "bilinear_no_antialias":
+        part = (slice(top, top + crop[0]), slice(left, left + crop[1]))
+        return Image.fromarray(resize_fixed_point(np.asarray(image), size, part))
     down, across = image.height / size[0], image.width / size[1]
     box = (left * across, top * down, (left + crop[1]) * across, (top + crop[0]) * down)
-    return image.resize((crop[1], crop[0]), Image.Resampling.BICUBIC, box=box)
+    return image.resize((crop[1], crop[0]), _OF_PILLOW[interpolation], box=box)
 
 
-def _choose_crop(
-    labels: TrainIds | None,
+def _valid_crop(
+    borders: tuple[float, float, float, float] | None,
+    stored: tuple[int, int],
     size: tuple[int, int],
     crop: tuple[int, int],
-    domain: DomainConfig,
-    rng: np.random.Generator,
-) -> tuple[int, int]:
-    """(top, left) of the crop in the middle, or of a uniform one that is sampled again while its
-    labels are not what the domain wants. The last try is kept in any case.
+    place: Place,
+) -> npt.NDArray[np.bool_] | None:
+    """Where the crop (H, W) of an image of `stored` size is inside the borders; None without any.
+
+    As if a picture of the borders were resized by nearest, cropped, padded and mirrored with the
+    image; that picture is made of a column and a row.
     """
-    room = (max(0, size[0] - crop[0]), max(0, size[1] - crop[1]))
-    if domain.center_crop:
-        return room[0] // 2, room[1] // 2
-    top = left = 0
-    for _ in range(_CROP_TRIES):
-        top = int(rng.integers(room[0] + 1))
-        left = int(rng.integers(room[1] + 1))
-        if not domain.chooses_crops or labels is None or room == (0, 0):
-            break
-        if _is_wanted(labels[top : top + crop[0], left : left + crop[1]], domain):
-            break
-    return top, left
-
-
-def _is_wanted(labels: TrainIds, domain: DomainConfig) -> bool:
-    """Whether a crop has enough distinct label values, 255 being one, and no class has more than
-    its share of the labeled pixels."""
-    counts = np.bincount(labels.ravel(), minlength=IGNORE_INDEX + 1)
-    labeled = counts[:IGNORE_INDEX]
-    return bool(
-        np.count_nonzero(counts) > domain.crop_label_values
-        and labeled.any()
-        and labeled.max() <= domain.crop_max_share * labeled.sum()
-    )
+    if borders is None:
+        return None
+    sides = []
+    for axis in (0, 1):
+        length = stored[axis]
+        first, last = (
+            int(b * length) if b < 1 else int(b) for b in borders[2 * axis : 2 * axis + 2]
+        )
+        inside = np.zeros((length, 1), np.uint8)
+        inside[first : max(length - last, 0)] = 1
+        inside = resize_train_ids(inside, (size[axis], 1))[place[axis] : place[axis] + crop[axis]]
+        sides.append(_padded(inside, (crop[axis], 1), 0)[:, 0].astype(bool))
+    rows, columns = sides
+    valid = rows[:, None] & columns
+    return np.ascontiguousarray(valid[:, ::-1] if place.mirrored else valid)

@@ -30,6 +30,7 @@ Need = Literal[
     "auxiliary_head",
     "queries",
     "mask_token",
+    "equal_crops",  # source and target images of one size
 ]
 
 

@@ -26,7 +26,7 @@ class ClassMixConfig(TeacherLabelsConfig):
     jitter: AnyJitter | None = field(default_factory=JitterConfig)  # of the mixed image
 
     def needs(self) -> frozenset[Need]:
-        return super().needs() | {"source"}
+        return super().needs() | {"source", "equal_crops"}
 
     def adds(self) -> frozenset[str]:
         return frozenset({"class_mix"})

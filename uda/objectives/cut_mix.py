@@ -34,7 +34,7 @@ class CutMixConfig(TeacherLabelsConfig):
 
     def needs(self) -> frozenset[Need]:
         labels: Need = "teacher" if self.labels == "teacher" else "target_ground_truth"
-        return frozenset({"source", "target", labels})
+        return frozenset({"source", "target", labels, "equal_crops"})
 
     def adds(self) -> frozenset[str]:
         return frozenset({"cut_mix"})

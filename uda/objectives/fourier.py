@@ -28,7 +28,7 @@ class FourierConfig(ObjectiveConfig):
     auxiliary_weight: float = 0.5  # of the auxiliary head's loss; 0 leaves that head out
 
     def needs(self) -> frozenset[Need]:
-        needs: set[Need] = {"source", "target"}
+        needs: set[Need] = {"source", "target", "equal_crops"}
         return frozenset(needs | {"auxiliary_head"} if self.auxiliary_weight else needs)
 
     def adds(self) -> frozenset[str]:

@@ -3,6 +3,7 @@ or a signal."""
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -32,6 +33,7 @@ from uda.training.session import Session, open_session
 from uda.training.signals import FROM_PYTHON, EvaluationCutOff, Stopped, stop_on_signals
 from uda.training.start import evaluate_first_weights, first_weights
 from uda.training.step import train_step
+from uda.training.tracking import progress_bar
 from uda.utilities.distributed import check_batch_size
 from uda.utilities.errors import require
 from uda.utilities.host_memory import keep_freed_memory
@@ -84,7 +86,12 @@ def _open_data(experiment: Experiment) -> tuple[TrainingData, Sequence[Sample]]:
     """What the run trains on and what it is scored on: images that are not trained on, or, in a
     sanity check, those of the source alone."""
     scored = experiment.evaluation
-    data = open_training_data(experiment.data, seed=experiment.train.seed, evaluated=scored.dataset)
+    data = open_training_data(
+        experiment.data,
+        seed=experiment.train.seed,
+        evaluated=scored.dataset,
+        progress=partial(progress_bar, description="count"),
+    )
     validation = open_labeled_split(
         root_of(experiment.data.root, [scored.dataset]),
         scored.dataset,

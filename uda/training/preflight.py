@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from uda.data.batch import Batch
+from uda.data.config import DomainConfig
 from uda.data.registry import layout_named
 from uda.experiment import Experiment
 from uda.labels.spaces import IGNORE_INDEX
@@ -86,13 +87,13 @@ def generated_batch(experiment: Experiment, *, num_classes: int, step: int) -> B
     own = own_batch(train.batch_size)
     generator = torch.Generator().manual_seed(step)
     classes = torch.tensor([*range(num_classes), IGNORE_INDEX], dtype=torch.uint8)
-    height, width = data.crop
 
-    def images(present: object) -> Tensor:
-        size = (0 if present is None else len(own), 3, height, width)
+    def images(present: DomainConfig | None) -> Tensor:
+        size = (0 if present is None else len(own), 3, *data.crop_of(present))
         return torch.randint(0, 256, size, generator=generator, dtype=torch.uint8)
 
-    def labels(present: object) -> Tensor:
+    def labels(present: DomainConfig | None) -> Tensor:
+        height, width = data.crop_of(present)
         cells = (0 if present is None else len(own), -(-height // _BLOCK), -(-width // _BLOCK))
         squares = classes[torch.randint(0, len(classes), cells, generator=generator)]
         large = squares.repeat_interleave(_BLOCK, dim=1).repeat_interleave(_BLOCK, dim=2)
@@ -204,19 +205,32 @@ def _peak_of_process() -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
+def _images_of(experiment: Experiment) -> Iterator[str]:
+    """How many images of each domain a batch has, and their size."""
+    data, count = experiment.data, experiment.train.batch_size
+    sizes = {
+        name: data.crop_of(domain)
+        for name, domain in (("source", data.source), ("target", data.target))
+        if domain is not None
+    }
+    shared = len(set(sizes.values())) == 1
+    for place, (name, (height, width)) in enumerate(sizes.items(), 1):
+        last = place == len(sizes)
+        size = f" images of {width}x{height}" if last or not shared else ""
+        yield f"{count} {name}{size}"
+
+
 def _lines(
     experiment: Experiment, device: torch.device, found: Measured, left_out: list[str]
 ) -> Iterator[str]:
     train, evaluation = experiment.train, experiment.evaluation
-    height, width = experiment.data.crop
-    domains = [n for n in ("source", "target") if getattr(experiment.data, n) is not None]
-    images = " + ".join(f"{train.batch_size} {domain}" for domain in domains)
+    images = " + ".join(_images_of(experiment))
     processes = f", {world_size()} processes" if world_size() > 1 else ""
     yield "preflight        generated images and labels: no data set is opened, and the time to"
     yield "                 read and augment images is not in these figures; nothing is written"
     yield f"device           {_name(device)}{processes}"
     yield f"precision        {train.precision}"
-    yield f"batch            {images} images of {width}x{height}"
+    yield f"batch            {images}"
     yield f"objectives       {', '.join(experiment.objectives)}: all take part"
     yield (
         f"network          {experiment.model.title}, {found.network / 1e6:.2f} M parameters, "
@@ -272,7 +286,7 @@ def _memory_errors(experiment: Experiment, device: torch.device) -> Iterator[Non
 
 
 def _to_lower(experiment: Experiment) -> Iterator[str]:
-    train, crop = experiment.train, experiment.data.crop
+    train, data = experiment.train, experiment.data
     if train.precision == "float32":
         yield "--set train.precision=bfloat16"
     if getattr(getattr(experiment.model, "encoder", None), "checkpointing", None) is False:
@@ -280,4 +294,7 @@ def _to_lower(experiment: Experiment) -> Iterator[str]:
     smaller = max(train.batch_size // 2 // world_size(), 1) * world_size()
     if smaller < train.batch_size:
         yield f"--set train.batch_size={smaller} (another run: fewer images per step)"
-    yield f"--set data.crop={crop[0] // 2},{crop[1] // 2} (another run: smaller crops)"
+    own = {"data.source.crop": data.source and data.source.crop,
+           "data.target.crop": data.target and data.target.crop}  # fmt: skip
+    for name, crop in ({n: c for n, c in own.items() if c} or {"data.crop": data.crop}).items():
+        yield f"--set {name}={crop[0] // 2},{crop[1] // 2} (another run: smaller crops)"

@@ -42,6 +42,11 @@ def describe(session: Session) -> str:
             f"preset           {folder.preset}, seed {experiment.train.seed}",
             f"data             {', '.join(data)}",
             f"supervision      {folder.supervision} (of the target)",
+            *(
+                []
+                if dataset.rare_classes is None
+                else [f"rare classes     {dataset.rare_classes.line}"]
+            ),
             f"network          {experiment.model.title}, {parameters:.2f} M parameters",
             f"initial weights  {folder.initial_weights}",
             f"objectives       {', '.join(run.objectives)}",

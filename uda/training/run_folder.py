@@ -69,10 +69,13 @@ class RunFolder:
 
 def samples_digest(data: TrainingData) -> str:
     """Changes when an image is added or removed, as that changes the order of samples; when the
-    pseudo-labels are rewritten; and when a file describes its data set in another way."""
+    pseudo-labels are rewritten; when a file describes its data set in another way; and when rare
+    classes are sampled by other counts of pixels."""
     dataset = data.dataset
     names = [sample.name for domain in (dataset.source, dataset.target) for sample in domain]
     if dataset.pseudo_labels is not None:
         names.append(repr(dataset.pseudo_labels.manifest))
     names += filter(None, data.described)
+    if dataset.rare_classes is not None:
+        names.append(dataset.rare_classes.digest)
     return hashlib.sha256("\n".join(names).encode()).hexdigest()

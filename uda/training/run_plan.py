@@ -22,9 +22,9 @@ from uda.utilities.user_code import StoredCode, code_changes, stored_code
 _BLOCK = 2**22  # bytes
 
 # A resumed run may differ in these: they do not change the updates.
-_FREE = ("data.root", "data.workers", "train.log_every", "train.snapshot_every",
-         "train.resume_every", "train.skip_nonfinite", "train.unlabeled_images",
-         "evaluation.")  # fmt: skip
+_FREE = ("data.root", "data.workers", "data.rare_classes.statistics", "train.log_every",
+         "train.snapshot_every", "train.resume_every", "train.skip_nonfinite",
+         "train.unlabeled_images", "evaluation.")  # fmt: skip
 
 
 class Resumed(NamedTuple):
@@ -73,8 +73,9 @@ class RunPlan:
         self._check_settings(path, values["experiment"])
         if values["samples"] != samples_digest(self.data):
             raise InputError(
-                f"{path} was written with other images or pseudo-labels, or another description of "
-                "them: restore the data as they were, or start another run with --run NAME"
+                f"{path} was written with other images or pseudo-labels, other labels to choose "
+                "rare classes by, or another description of them: restore the data as they were, "
+                "or start another run with --run NAME"
             )
         self._check_code(path, values.get("code"), allowed=code_changed)
         state = {name: values[name] for name in ("step", "student", "teacher")}
