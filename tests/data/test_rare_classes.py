@@ -1,4 +1,4 @@
-"""Rare class sampling: DAFormer's probabilities, what is counted and kept, and which samples come."""
+"""Rare class sampling: probabilities, what is counted and kept, and which samples come."""
 
 import json
 import os
