@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -15,8 +16,13 @@ import pytest
 import torch
 from PIL import Image
 
+import tiny_runs
 from factories import describe_city, noise, write_png
-from tiny_runs import batch_tensors
+from interruptions import run_to_end
+from processes import finished, torchrun
+from shells import CLASS_MIX
+from tiny_runs import REPOSITORY, batch_tensors, interrupt, start_process, tiny_options, tiny_preset
+from uda.checkpoints.snapshots import read
 from uda.data import known_files
 from uda.data.batch import Batch
 from uda.data.config import DataConfig, DomainConfig, RareClassConfig
@@ -26,7 +32,9 @@ from uda.data.rare_classes import class_probabilities, open_rare_classes, rare_c
 from uda.data.registry import list_domain
 from uda.data.sampling import TrainingDataset, batches
 from uda.data.training import TrainingData, open_training_data
+from uda.experiment import Experiment, validate
 from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX
+from uda.objectives.entropy import EntropyConfig
 from uda.training.run_folder import samples_digest
 from uda.utilities.errors import InputError, WriteError
 
@@ -453,3 +461,100 @@ def test_settings_that_cannot_be_used(change: Callable[[DataConfig], None], mess
     change(data)
     with pytest.raises(InputError, match=message):
         data.check("data")
+
+
+# --- runs
+
+
+def run_of(root: Path) -> Experiment:
+    experiment = tiny_preset("toy_class_mix", root)
+    experiment.data.rare_classes = RareClassConfig(
+        temperature=0.1, min_pixels=500, min_crop_pixels=50
+    )
+    assert experiment.data.target is not None
+    experiment.data.target.ignored_borders = (0.1, 0.25, 0, 3)
+    experiment.train.resume_every = experiment.train.snapshot_every = 2
+    return experiment
+
+
+def test_a_run_is_resumed_bit_by_bit_and_with_its_own_counts_only(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_to_end(run_of(root), tmp_path / "whole")
+    assert re.search(r"^rare classes     \w[^\n]* \d+\.\d %", capsys.readouterr().out, re.MULTILINE)
+    interrupt(run_of(root), tmp_path / "again", at=3)
+    resumed = run_of(root)
+    resumed.data.rare_classes.statistics = str(tmp_path / "elsewhere")  # type: ignore[union-attr]
+    state = shutil.copytree(tmp_path / "again", tmp_path / "other")
+    run_to_end(resumed, tmp_path / "again", resume=True)
+    students = [read(tmp_path / run / "resume.pth")["student"] for run in ("whole", "again")]
+    tiny_runs.assert_same(*students)
+    write_png(root / "GTA5/labels/00001.png", np.full((64, 128), 7, np.uint8))
+    with pytest.raises(InputError, match="other labels to choose rare classes by"):
+        run_to_end(run_of(root), state, resume=True)
+
+
+def test_the_same_bits_without_labels_of_the_target(
+    toy_root: Path, root: Path, tmp_path: Path
+) -> None:
+    """`root` has none of its training images."""
+    assert not (root / "Cityscapes/gtFine/train").exists()
+    for name, city in (("with", toy_root), ("without", root)):
+        run_to_end(run_of(city), tmp_path / name)
+    states = [read(tmp_path / name / "resume.pth") for name in ("with", "without")]
+    assert [state["supervision"] for state in states] == ["none", "none"]
+    tiny_runs.assert_same(*(state["student"] for state in states))
+
+
+@pytest.mark.slow
+def test_two_processes_count_once_and_read_what_one_does(root: Path, tmp_path: Path) -> None:
+    """The first one counts; a label file that cannot be read ends both with its message."""
+    options = [*CLASS_MIX, *tiny_options(root), "--set", "data.rare_classes=default",
+               "--set", "data.rare_classes.min_pixels=500",
+               "--set", "data.rare_classes.min_crop_pixels=50"]  # fmt: skip
+    script = str(REPOSITORY / "train_uda.py")
+    out = finished(torchrun(script, *options, "--run", "two", cwd=tmp_path))
+    assert out.count("rare classes     ") == 1
+    one = start_process(tmp_path, "train_uda.py", *options, "--run", "one")
+    alone, _ = one.communicate(timeout=240)
+    line = next(text for text in alone.splitlines() if text.startswith("rare classes"))
+    assert line in out
+    samples = [read(tmp_path / f"snapshots/{run}/resume.pth")["samples"] for run in ("one", "two")]
+    assert samples[0] == samples[1]
+    (root / "GTA5/labels/00004.png").write_bytes(b"no picture")
+    (root / "GTA5/class_pixels_gta5.json").unlink()
+    job = torchrun(script, *options, "--run", "bad", cwd=tmp_path)
+    _, error = job.communicate(timeout=240)
+    assert job.returncode != 0
+    assert "00004.png cannot be decoded" in error
+
+
+def test_objectives_that_mix_domains_want_crops_of_one_size(toy_root: Path) -> None:
+    experiment = tiny_preset("toy_class_mix", toy_root)
+    assert experiment.data.target is not None
+    experiment.data.target.crop = (32, 64)
+    advice = r"--set data\.source\.crop=none --set data\.target\.crop=none"
+    with pytest.raises(InputError, match=rf"'class_mix' needs .* crops of one size, .* {advice}"):
+        validate(experiment)
+    del experiment.objectives["class_mix"]
+    experiment.objectives["entropy"] = EntropyConfig()
+    validate(experiment)
+
+
+def test_settings_that_would_change_nothing_are_told(toy_root: Path) -> None:
+    experiment = tiny_preset("toy_class_mix", toy_root)
+    assert experiment.data.source is not None
+    assert experiment.data.target is not None
+    experiment.data.source.ignored_borders = (1, 0, 0, 0)
+    experiment.data.source.crop = experiment.data.target.crop = experiment.data.crop
+    remarks = " ".join(validate(experiment).remarks)
+    assert "data.source.ignored_borders" in remarks
+    assert "source and target have crops of their own" in remarks
+    experiment.data.target.ignored_borders = (1, 0, 0, 0)
+    del experiment.objectives["class_mix"]
+    experiment.teacher = None
+    experiment.objectives["entropy"] = EntropyConfig()
+    remarks = " ".join(validate(experiment).remarks)
+    assert "data.target.ignored_borders" in remarks
+    with pytest.raises(InputError, match=r"ignored_borders is set, but is not used"):
+        validate(experiment, typed=["data.target.ignored_borders"])

@@ -325,3 +325,48 @@ def test_a_policy_changes_looks_and_nothing_else(toy_root: Path, policy: PolicyN
         not torch.equal(one.source_images, other.source_images)
         for one, other in zip(plain, distorted, strict=True)
     )
+
+
+def test_domains_may_have_crops_of_their_own(toy_root: Path) -> None:
+    """AdaptSegNet's, at a tenth: whole images of both domains, of two sizes."""
+    data = dataset(toy_root)
+    assert data.data.source is not None
+    assert data.data.target is not None
+    plain = stream(data)
+    data.data.source.crop, data.data.source.size, data.data.source.scale = (
+        (72, 128),
+        (72, 128),
+        (1, 1),
+    )
+    for batch, before in zip(stream(data), plain, strict=True):
+        assert batch.source_images.shape == (3, 3, 72, 128)
+        assert batch.source_labels.shape == (3, 72, 128)
+        assert torch.equal(batch.target_images, before.target_images)
+    data.data.target.crop = (48, 96)
+    data.data.crop = (9999, 9999)  # nobody's
+    data.data.check("data")
+    assert stream(data)[0].target_images.shape == (3, 3, 48, 96)
+    data.data.source.crop = (73, 128)
+    with pytest.raises(
+        InputError, match=r"^data\.source\.crop \(73, 128\) does not fit data\.source"
+    ):
+        data.data.check("data")
+
+
+def test_borders_come_with_target_images_only(toy_root: Path) -> None:
+    data = dataset(toy_root)
+    plain = stream(data)
+    assert data.data.target is not None
+    data.data.target.ignored_borders = (0.1, 0.25, 0, 7)
+    bordered = stream(data)
+    assert_equal(bordered, stream(data, workers=2))
+    for batch, before in zip(bordered, plain, strict=True):
+        assert before.target_valid is None
+        assert batch.target_valid is not None
+        assert batch.target_valid.dtype == torch.bool
+        assert batch.target_valid.shape == (3, *CROP)
+        assert torch.equal(batch.target_images, before.target_images)
+        moved = batch.to_device(torch.device("cpu")).target_valid
+        assert moved is not None
+        assert torch.equal(moved, batch.target_valid)
+    assert {bool(b.target_valid.all()) for b in bordered if b.target_valid is not None} == {False}

@@ -1,5 +1,6 @@
 """Resize, crop and mirror: images and labels stay aligned, and the log's rules hold."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,10 @@ from PIL import Image
 from torch.nn import functional as F
 
 from factories import Bytes, colors_of, noise, written_sample
+from uda.augmentation.policies import PolicyName
 from uda.data.config import DomainConfig
 from uda.data.files import read_image
+from uda.data.fixed_point import resize_fixed_point
 from uda.data.samples import Sample
 from uda.data.transforms import (
     CroppedSample,
@@ -350,3 +353,141 @@ def test_labels_are_read_as_their_data_set_writes_them(tmp_path: Path) -> None:
     assert load(other, domain, (16, 32)).labels.tolist() == ids.tolist()  # type: ignore[union-attr]
     with pytest.raises(InputError, match=r"shifted\.png: label values .* are outside the raw ids"):
         load(other._replace(space=None), domain, (16, 32))
+
+
+# --- how a domain is read: interpolation, crops of its own, borders
+
+
+@pytest.mark.parametrize("size", [(40, 61), (97, 150), (64, 128)])
+def test_a_crop_without_antialiasing_is_part_of_the_whole_image(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    """Bit by bit, though only the crop is computed."""
+    pixels = noise(2, (64, 128))
+    sample = written_sample(tmp_path, "a", pixels)
+    whole = resize_fixed_point(pixels, size) if size != (64, 128) else pixels
+    domain = domain_of(size, interpolation="bilinear_no_antialias")
+    places = positions(size)
+    marked = written_sample(tmp_path, "b", places)
+    for seed in range(5):
+        found = load(sample, domain, (32, 50), seed=seed).image
+        corner = load(marked, domain_of(size), (32, 50), seed=seed)  # the same place
+        rng = np.random.default_rng(seed)
+        rng.uniform(1, 1)
+        top, left = (int(rng.integers(size[axis] - (32, 50)[axis] + 1)) for axis in (0, 1))
+        assert corner.image[:2, 0, 0].tolist() == [left, top]
+        expected = whole[top : top + 32, left : left + 50].transpose(2, 0, 1)
+        assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("policy", [None, "photometric_distortion", "autoaugment"])
+def test_images_are_resized_as_their_domain_says(tmp_path: Path, policy: PolicyName | None) -> None:
+    sample = written_sample(tmp_path, "a", noise(2, (64, 128)))
+    found = {}
+    for how in ("bicubic", "bilinear", "bilinear_no_antialias"):
+        domain = domain_of((40, 61), interpolation=how, policy=policy)
+        found[how] = load(sample, domain, (40, 61)).image
+        if policy is None:
+            whole = resize_image(read_image(sample.image), (40, 61), how)  # type: ignore[arg-type]
+            assert np.array_equal(found[how], whole)
+    default = load(sample, domain_of((40, 61), policy=policy), (40, 61)).image
+    assert np.array_equal(default, found["bicubic"])
+    assert len({image.tobytes() for image in found.values()}) == 3
+
+
+def test_a_class_may_have_just_the_largest_share_or_must_have_less(tmp_path: Path) -> None:
+    """DAFormer takes a crop whose largest class has less than 0.75 of the labeled pixels."""
+    ids = np.zeros((4, 60), np.uint8)
+    ids[0] = 1  # three quarters are of class 0 wherever the crop is
+    sample = written_sample(tmp_path, "a", positions((4, 60)), ids)
+
+    def place(**rules: object) -> list[int]:
+        domain = domain_of((4, 60), crop_max_share=0.75, **rules)
+        return [int(load(sample, domain, (4, 10), seed=seed).image[0, 0, 0]) for seed in range(9)]
+
+    def drawn(number: int) -> list[int]:
+        found = []
+        for seed in range(9):
+            rng = np.random.default_rng(seed)
+            rng.uniform(1, 1)
+            found.append([(rng.integers(1), int(rng.integers(51)))[1] for _ in range(number)][-1])
+        return found
+
+    assert place() == drawn(1)
+    assert place(crop_share_rule="below") == drawn(10)
+    assert place(crop_share_rule="below", crop_tries=11) == drawn(11)  # ten more, as in DAFormer
+
+
+def borders_of(
+    stored: tuple[int, int],
+    borders: tuple[float, float, float, float],
+    *,
+    crop: tuple[int, int] | None = None,
+    **fields: object,
+) -> Callable[[int], Bytes]:
+    """Where labels count in a crop, as 0 and 1, by the seed."""
+
+    def found(seed: int) -> Bytes:
+        image = Sample("drawn", "a", Path("a.png"), None)
+        domain = replace(domain_of(stored, ignored_borders=borders), **fields)  # type: ignore[arg-type]
+        with pytest.MonkeyPatch.context() as patch:
+            blank = Image.new("RGB", (stored[1], stored[0]))
+            patch.setattr("uda.data.transforms.read_image", lambda _: blank)
+            valid = load(image, domain, crop or domain.size, seed=seed).valid
+        assert valid is not None
+        assert valid.dtype == np.bool_
+        assert valid.flags.c_contiguous
+        return valid.astype(np.uint8)
+
+    return found
+
+
+@pytest.mark.parametrize("borders", [(30, 256, 61, 61), (0.03, 0.25, 0.03, 0.03)])
+def test_borders_are_pixels_or_shares_of_the_stored_image(
+    borders: tuple[float, float, float, float],
+) -> None:
+    """VFM-UDA's shares of Cityscapes."""
+    valid = borders_of((1024, 2048), borders)(0)
+    expected = np.zeros((1024, 2048), np.uint8)
+    expected[30:768, 61:1987] = 1
+    assert np.array_equal(valid, expected)
+
+
+def test_borders_shrink_with_the_image() -> None:
+    """HRDA's, at half the size."""
+    valid = borders_of((1024, 2048), (30, 240, 30, 30), size=(512, 1024))(0)
+    expected = np.zeros((512, 1024), np.uint8)
+    expected[15:392, 15:1009] = 1
+    assert np.array_equal(valid, expected)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_borders_go_with_the_image(seed: int) -> None:
+    """As a picture of them would that is resized, cropped and mirrored as labels are."""
+    stored, borders = (57, 83), (5, 0.25, 9, 1)
+    picture = np.zeros(stored, np.uint8)
+    picture[5 : 57 - 14, 9 : 83 - 1] = 1
+    fields = {"size": (80, 150), "scale": (0.6, 1.2), "mirror": True, "keep_ratio": True}
+    valid = borders_of(stored, borders, crop=(60, 110), **fields)(seed)
+    rng = np.random.default_rng(seed)
+    size = fitted_size(stored, (80, 150), rng.uniform(0.6, 1.2))
+    top, left = (int(rng.integers(max(size[axis] - (60, 110)[axis], 0) + 1)) for axis in (0, 1))
+    resized = np.asarray(Image.fromarray(picture).resize((size[1], size[0]), 0))
+    part = resized[top : top + 60, left : left + 110]
+    padded = np.zeros((60, 110), np.uint8)  # beside the image, nothing counts
+    padded[: part.shape[0], : part.shape[1]] = part
+    assert np.array_equal(valid, padded[:, ::-1] if rng.random() < 0.5 else padded)
+
+
+def test_borders_may_leave_nothing_and_are_checked() -> None:
+    assert not borders_of((8, 16), (5, 5, 0, 0))(0).any()
+    for borders in ((-1, 0, 0, 0), (0, 0, 1.5, 0)):
+        domain = domain_of((8, 16), ignored_borders=borders)
+        with pytest.raises(InputError, match=r"ignored_borders is .* such as 30,240,30,30"):
+            domain.check("data.target", crop=(8, 16))
+
+
+def test_prodas_weak_view_has_a_long_side_of_2200() -> None:
+    """A square box says so of images of either domain."""
+    for stored, expected in (((1052, 1914), (1209, 2200)), ((1024, 2048), (1100, 2200))):
+        assert fitted_size(stored, (2200, 2200)) == expected
