@@ -27,6 +27,7 @@ from uda.models.deeplabv2 import DeepLabV2Config
 from uda.models.deeplabv3plus import DeepLabV3PlusConfig
 from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.segmenter import BatchNormMode
+from uda.objectives.fourier import FourierConfig
 from uda.training import loop as engine
 from uda.training.run import Run, StepResult, start_run
 from uda.training.step import train_step
@@ -80,6 +81,8 @@ def _shrunk(experiment: Experiment, *, steps: int) -> Experiment:
     experiment.model = _shrunk_model(experiment.model)
     for objective in experiment.objectives.values():
         objective.start_step = min(objective.start_step, steps // 3)
+        if isinstance(objective, FourierConfig):
+            objective.band = 0.05  # of 64 pixels, 0.01 is less than one frequency
     train = experiment.train
     train.steps, train.batch_size = steps, 2
     train.warmup_steps = min(train.warmup_steps, steps // 3)

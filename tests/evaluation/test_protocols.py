@@ -30,6 +30,7 @@ WORDS = {
     "native": "input as stored; scale 1; no flip",
     "half_input": "input 1024x512; scale 1; no flip",
     "adaptsegnet": "input 1024x512; scale 1; no flip; logits upsampled; corners aligned",
+    "fda": "input 1344x576; scale 1; no flip; probabilities upsampled; corners aligned",
     "mrnet": "input 1024x512; scale 1, 1.25; flip; both heads; probabilities upsampled; "
     "corners aligned",
     "single": "input 1024x512; scale 1; no flip; probabilities upsampled; corners aligned",

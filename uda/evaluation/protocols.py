@@ -111,6 +111,9 @@ PROTOCOLS = {
     "half_input": Protocol(input_size=_HALF),
     # wasidennis/AdaptSegNet: one view, the main head.
     "adaptsegnet": Protocol(input_size=_HALF, upsample="logits", align_corners=True),
+    # YanchaoYang/FDA: an image larger than in training; its networks' probabilities are averaged
+    # at their own stride.
+    "fda": Protocol(input_size=(576, 1344), upsample="probabilities", align_corners=True),
     # layumi/Seg-Uncertainty: four views and both heads.
     "mrnet": Protocol(
         input_size=_HALF,
