@@ -102,7 +102,8 @@ def test_student_and_discriminators_learn_from_their_own_losses_only(toy_root: P
     assert_same(same_discriminators, discriminators)
     assert_different(other_student, student)
     slow = advent(toy_root)
-    assert isinstance(config := slow.objectives["adversarial"], AdversarialConfig)
+    config = slow.objectives["adversarial"]
+    assert isinstance(config, AdversarialConfig)
     assert config.optimizer is not None
     config.optimizer.lr /= 10
     same_student, other_discriminators = after_a_step(slow)
