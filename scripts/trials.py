@@ -15,6 +15,10 @@ from uda.data.pseudo_label_folder import ID_SPACE, Manifest, PseudoLabelWriter
 from uda.data.samples import Sample
 from uda.experiment import Experiment
 from uda.labels.spaces import IGNORE_INDEX, LabelSpace
+from uda.models.decoders.fcn import FcnConfig
+from uda.models.decoders.linear import LinearConfig
+from uda.models.encoder_decoder import EncoderDecoderConfig
+from uda.models.encoders.base import EncoderConfig
 from uda.models.mask2former import Mask2FormerConfig
 from uda.objectives.base import Need, ObjectiveConfig
 from uda.objectives.registry import objective_configs
@@ -33,6 +37,15 @@ def small_mask2former() -> Mask2FormerConfig:
         backbone="resnet18", backbone_weights="none", backbone_width=8, queries=8, channels=64,
         attention_heads=4, encoder_layers=1, encoder_width=32, decoder_layers=2, decoder_width=32,
     )  # fmt: skip
+
+
+def small_vit() -> EncoderDecoderConfig:
+    """A plain vision transformer, which has a mask token, with an auxiliary head."""
+    return EncoderDecoderConfig(
+        encoder=EncoderConfig(name="dinov2_vits14", weights="none", width=4),
+        decoder=LinearConfig(),
+        auxiliary=FcnConfig(channels=8),
+    )
 
 
 def equip(
@@ -66,6 +79,8 @@ def equip(
     experiment.teacher = TeacherConfig() if "teacher" in needs else None
     if "queries" in needs:
         experiment.model = small_mask2former()
+    if "mask_token" in needs:
+        experiment.model = small_vit()
     experiment.objectives = chosen
 
 

@@ -16,6 +16,7 @@ from uda.evaluation.evaluate import EvaluationConfig
 from uda.experiment import Experiment, RestartConfig, TrainConfig
 from uda.models.config import BackboneModelConfig
 from uda.models.decoders.aspp import AsppConfig
+from uda.models.decoders.dpt import DptConfig
 from uda.models.deeplabv3plus import DeepLabV3PlusConfig
 from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.encoders.base import EncoderConfig
@@ -67,6 +68,7 @@ OTHERS: dict[tuple[type, str], tuple[Any, ...]] = {
     (HrdaConfig, "crop"): (16, 12),
     (AsppConfig, "channels"): (4, 1),
     (AsppConfig, "rates"): ((), (1, 3), (0,)),
+    (DptConfig, "widths"): ((4, 4, 4, 4), (4, 4)),
     (Mask2FormerConfig, "channels"): (128, 80, 32),
     (Mask2FormerConfig, "attention_heads"): (2, 3),
     (TrainConfig, "max_grad_norm"): (0.01, 0.0),

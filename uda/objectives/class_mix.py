@@ -23,6 +23,8 @@ class ClassMixConfig(TeacherLabelsConfig):
     # The classes of which half are pasted: the image's, with (DACS) or without ignored pixels as
     # one more class; or those of the whole batch (DAFormer, HRDA, MIC, VFM-UDA).
     candidates: Candidates = "image"
+    # Of the target image before source classes are pasted (VFM-UDA); the teacher sees it plain.
+    target_jitter: AnyJitter | None = None
     jitter: AnyJitter | None = field(default_factory=JitterConfig)  # of the mixed image
 
     def needs(self) -> frozenset[Need]:
@@ -36,13 +38,16 @@ class ClassMixConfig(TeacherLabelsConfig):
 
     def check(self, path: str) -> None:
         super().check(path)
+        if self.target_jitter is not None:
+            self.target_jitter.check(f"{path}.target_jitter")
         if self.jitter is not None:
             self.jitter.check(f"{path}.jitter")
 
     def idle(self) -> dict[str, str]:
-        if self.candidates != "image":
-            return {}
-        return {"over": "with candidates=image, every pixel of the mixed image has a label"}
+        found = super().idle()
+        if self.candidates == "image":
+            found["over"] = "with candidates=image, every pixel of the mixed image has a label"
+        return found
 
     def build(self, num_classes: int) -> "ClassMix":
         return ClassMix(self)
@@ -55,6 +60,11 @@ class ClassMix(TeacherLabels):
 
     def views(self, batch: Batch, context: StepContext) -> tuple[View, ...]:
         labels, weights = self.labeled(batch, context)
+        if self.config.target_jitter is not None:
+            name, images = "target_jitter", batch.target_images
+            common = context.batch_generator(name)
+            images = jitter(images, self.config.target_jitter, context.generators(name), common)
+            batch = replace(batch, target_images=images)
         generators = context.generators("class_mix")
         view = mix_domains(
             batch,

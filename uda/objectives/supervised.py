@@ -5,7 +5,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from uda.data.batch import View
+from uda.augmentation.jitter import AnyJitter, jitter
+from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
 from uda.objectives.functional.losses import (
@@ -29,6 +30,8 @@ class SupervisedConfig(ObjectiveConfig):
     hardest: float = 1.0  # share of the pixels, those with the highest loss, that are learned
     # The pixels that the loss is averaged over; see `cross_entropy`.
     over: Denominator = "labeled"
+    # Of the images, for this objective only: what else sees them (class mix) sees them as they are.
+    jitter: AnyJitter | None = None
 
     def needs(self) -> frozenset[Need]:
         needs: set[Need] = (
@@ -36,8 +39,11 @@ class SupervisedConfig(ObjectiveConfig):
         )
         return frozenset(needs | {"auxiliary_head"} if self.auxiliary_weight else needs)
 
+    def adds(self) -> frozenset[str]:
+        return frozenset() if self.jitter is None else frozenset({f"jittered_{self.view}"})
+
     def reads(self) -> frozenset[str]:
-        return frozenset({self.view})
+        return self.adds() or frozenset({self.view})
 
     def learns_fixed_labels(self) -> bool:
         return True
@@ -49,6 +55,8 @@ class SupervisedConfig(ObjectiveConfig):
             self.auxiliary_weight >= 0,
             f"{path}.auxiliary_weight is {self.auxiliary_weight}; allowed: 0 or more",
         )
+        if self.jitter is not None:
+            self.jitter.check(f"{path}.jitter")
 
     def build(self, num_classes: int) -> "Supervised":
         return Supervised(self, num_classes)
@@ -62,6 +70,21 @@ class Supervised(Objective):
     def __init__(self, config: SupervisedConfig, num_classes: int) -> None:
         super().__init__(config)
         self.balance = ClassBalance(num_classes) if config.class_balance else None
+
+    def views(self, batch: Batch, context: StepContext) -> tuple[View, ...]:
+        if self.config.jitter is None:
+            return ()
+        (name,) = self.config.adds()
+        images, labels = batch.source_images, batch.source_labels
+        if self.config.view == "target":
+            assert batch.target_ground_truth is not None, "checked by validate()"
+            images, labels = batch.target_images, batch.target_ground_truth
+        common = context.batch_generator(name)
+        return (
+            View(
+                name, jitter(images, self.config.jitter, context.generators(name), common), labels
+            ),
+        )
 
     def terms(
         self, view: View, output: SegmentationOutput, context: StepContext
