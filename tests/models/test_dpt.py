@@ -1,12 +1,20 @@
 """DPT's head: sizes, widths, and how the original sizes follow from the encoder's."""
 
+from collections.abc import Iterable
+
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from uda.models.decoders.dpt import Dpt, DptConfig
 from uda.models.encoders.base import FeatureShapes
 from uda.utilities.errors import InputError
+
+
+def sizes(layers: Iterable[nn.Module]) -> tuple[int, ...]:
+    """Output channels."""
+    return tuple(layer.get_parameter("weight").shape[0] for layer in layers)
 
 
 def plain(channels: int) -> FeatureShapes:
@@ -21,8 +29,8 @@ def plain(channels: int) -> FeatureShapes:
 def test_sizes_are_the_originals(channels: int, widths: tuple[int, ...], fused: int) -> None:
     with torch.device("meta"):
         decoder = DptConfig().build(plain(channels), num_classes=19, dropout=0)
-    assert tuple(layer.weight.shape[0] for layer in decoder.projects) == widths  # type: ignore[union-attr]
-    assert {layer.weight.shape[0] for layer in decoder.narrow} == {fused}  # type: ignore[union-attr]
+    assert sizes(decoder.projects) == widths
+    assert sizes(decoder.narrow) == (fused,) * 4
     assert all(layer.bias is None for layer in decoder.narrow)
     assert len(decoder.fusions) == 4
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -150,6 +151,6 @@ def test_views_differ_in_color_and_share_their_coins() -> None:
     [({"box_area": (0.5, 0.2)}, "box_area is .*; allowed: 0 < lowest"),
      ({"cut_mix": 2.0}, "cut_mix"), ({"whole_features": -1.0}, "whole_features")],
 )  # fmt: skip
-def test_what_is_out_of_range_is_refused(changes: dict[str, float], says: str) -> None:
+def test_what_is_out_of_range_is_refused(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
         replace(UniMatchV2Config(), **changes).check("objectives.unimatch_v2")

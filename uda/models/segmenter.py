@@ -251,13 +251,21 @@ class Segmenter(nn.Module, ABC):
         return self
 
     def backbone_parameters(self) -> list[nn.Parameter]:
-        """Every trained parameter of the backbone, once."""
-        return [p for p in self.backbone.parameters() if p.requires_grad]
+        """Every trained parameter of the backbone, once; not those that learn as the heads do
+        (`Encoder.added_parameters`)."""
+        added = self._added()
+        return [p for p in self.backbone.parameters() if p.requires_grad and id(p) not in added]
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """Every trained parameter outside the backbone, once."""
-        backbone = {id(p) for p in self.backbone.parameters()}
+        """Every other trained parameter, once."""
+        backbone = {id(p) for p in self.backbone.parameters()} - self._added()
         return [p for p in self.parameters() if p.requires_grad and id(p) not in backbone]
+
+    def _added(self) -> set[int]:
+        encoder = self.backbone
+        return (
+            {id(p) for p in encoder.added_parameters()} if isinstance(encoder, Encoder) else set()
+        )
 
     def _scaled(self, side: int) -> int:
         assert self.input_scale is not None

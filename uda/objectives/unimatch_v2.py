@@ -98,7 +98,9 @@ class UniMatchV2(TeacherLabels):
         size = (labels.shape[1], labels.shape[2])
         where = boxes(size, generators, chance=config.cut_mix, area=config.box_area,
                       ratio=config.box_ratio).to(labels.device, non_blocking=True)  # fmt: skip
-        mixed = (paste(reversed_batch(t), onto=t, where=where) for t in (images, labels, weights))
+        images, labels, weights = (
+            paste(reversed_batch(t), onto=t, where=where) for t in (images, labels, weights)
+        )
         whole = chosen_images(
             len(labels), config.whole_features, context.batch_generator("unimatch_v2_whole")
         )
@@ -107,7 +109,7 @@ class UniMatchV2(TeacherLabels):
             coins = context.generators("unimatch_v2_coins")  # the same for both views
             return drop_channels(features, coins, whole, complement=name == _VIEWS[1])
 
-        return View(name, *mixed, perturb=perturb)
+        return View(name, images, labels, weights, perturb)
 
     def terms(
         self, view: View, output: SegmentationOutput, context: StepContext

@@ -139,6 +139,11 @@ class Encoder(nn.Module, ABC):
             f"{self.title} does not tell the order of its layers: use --set train.layer_decay=1"
         )
 
+    def added_parameters(self) -> list[nn.Parameter]:
+        """What was added to a pretrained network and learns as fast as the heads; not in
+        `layers`."""
+        return []
+
     def run(self, stage: Callable[..., T], *inputs: Any) -> T:  # noqa: ANN401
         """`stage(*inputs)`; with `checkpointing`, a training step keeps its inputs and computes it
         again in the backward pass, with the same random numbers and the same results. Running
