@@ -167,7 +167,7 @@ def test_labeling_looks_at_details_everywhere() -> None:
     teacher = MeanTeacher(student, TeacherConfig())
     images = torch.rand(2, 3, 64, 96)
     logits = teacher(images)
-    assert teacher.network.training
+    assert any(layer.training for layer in teacher.network.modules())
     assert logits.shape == (2, 5, 64, 96)
     output = student.eval()(images)
     assert output.detail_logits is None
@@ -271,3 +271,11 @@ def test_attention_starts_near_one_half() -> None:
         features = student.encode(torch.rand(1, 3, 32, 32))
         hrda: Any = student.hrda
         assert hrda.attention(features).sigmoid().sub(0.5).abs().max() < 0.2
+
+
+def test_the_deepest_features_are_the_contexts() -> None:
+    network = SMALL.build(4).eval()
+    for size in ((64, 96), (61, 90)):
+        images = torch.rand(2, 3, *size)
+        with torch.no_grad():
+            assert torch.equal(network.deepest_features(images), network(images).features)

@@ -34,6 +34,15 @@ class TestEveryNetwork:
         torch.manual_seed(0)
 
     @pytest.mark.parametrize("size", [(64, 96), (61, 90)], ids=["64x96", "61x90"])
+    def test_the_deepest_features_without_decoding(
+        self, config: ModelConfig, size: tuple[int, int]
+    ) -> None:
+        network = config.build(CLASSES).eval()
+        images = torch.rand(2, 3, *size)
+        with torch.no_grad():
+            assert torch.equal(network.deepest_features(images), network(images).features)
+
+    @pytest.mark.parametrize("size", [(64, 96), (61, 90)], ids=["64x96", "61x90"])
     def test_the_decoder_reads_what_perturb_makes_of_the_features(
         self, config: ModelConfig, size: tuple[int, int]
     ) -> None:
@@ -101,4 +110,28 @@ def test_without_dropout_no_value_and_no_branch_is_dropped() -> None:
     images = torch.rand(8, 4, 2, 2)
     disable_dropout(network.train())
     assert torch.equal(network(images), images)
-    assert network.training
+
+
+def test_without_dropout_normalization_keeps_its_mode() -> None:
+    kept, frozen, dropped = nn.BatchNorm2d(4), nn.BatchNorm2d(4), nn.Dropout(0.5)
+    network = nn.Sequential(kept, nn.Sequential(frozen, dropped)).train()
+    frozen.eval()
+    disable_dropout(network)
+    assert (kept.training, frozen.training, dropped.training) == (True, False, False)
+
+
+class Noisy(nn.Module):
+    """A layer of nobody's list."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        attended = nn.functional.scaled_dot_product_attention(
+            values, values, values, dropout_p=0.5 if self.training else 0.0
+        )
+        return attended + torch.rand_like(attended) if self.training else attended
+
+
+def test_without_dropout_no_layer_of_any_kind_is_random() -> None:
+    network = nn.Sequential(nn.BatchNorm2d(4), Noisy())
+    disable_dropout(network.train())
+    values = torch.rand(2, 4, 3, 5)
+    assert torch.equal(network(values), network(values))

@@ -1,5 +1,6 @@
 """The mean teacher: what it is after each update, and how it looks at images."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,17 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tiny_runs import CPU, assert_same, batch_for, tiny_model, tiny_preset, tiny_run
+from trials import small_mask2former
+from uda.labels.spaces import CITYSCAPES
+from uda.models.decoders.aspp import AsppConfig
 from uda.models.deeplabv3plus import DeepLabV3PlusConfig
+from uda.models.encoder_decoder import EncoderDecoderConfig
+from uda.models.encoders.base import EncoderConfig
 from uda.models.segmenter import Segmenter
 from uda.optim.teacher import MeanTeacher, TeacherConfig
 from uda.training.run import Run
 from uda.training.step import train_step
+from uda.utilities.errors import InputError
 
 IMAGES = torch.rand(2, 3, 64, 128, generator=torch.Generator().manual_seed(3))
 
@@ -42,6 +49,86 @@ def test_moving_average_with_its_ramp_by_hand() -> None:
         expected = keep * expected + (1 - keep) * weights(student)
         teacher.update(student, updates=updates)
         assert torch.allclose(weights(teacher), expected, atol=1e-5)
+
+
+def test_a_full_copy_first_and_then_the_ramp_by_hand() -> None:
+    """DACS and UniMatch V2: 0, 1/2, 2/3, ... of itself."""
+    student = student_of()
+    teacher = MeanTeacher(student, TeacherConfig(momentum=0.7, first_update="copy"))
+    expected = weights(student)
+    for updates, keep in enumerate((0, 1 / 2, 2 / 3, 0.7)):
+        with torch.no_grad():
+            for weight in student.parameters():
+                weight.add_(updates + 1)
+        expected = keep * expected + (1 - keep) * weights(student)
+        teacher.update(student, updates=updates)
+        assert torch.allclose(weights(teacher), expected, atol=1e-5)
+
+
+def test_the_mean_of_an_image_and_its_mirror_image() -> None:
+    student = student_of().eval()
+    teacher = MeanTeacher(student, TeacherConfig(mirrored=True, batch_norm="running"))
+    found = teacher(IMAGES)
+    with torch.no_grad():
+        plain = student(IMAGES).logits.softmax(dim=1)
+        mirrored = student(IMAGES.flip(3)).logits.softmax(dim=1).flip(3)
+    torch.testing.assert_close(found.softmax(dim=1), (plain + mirrored) / 2)
+    torch.testing.assert_close(teacher(IMAGES.flip(3)).flip(3), found, rtol=0, atol=1e-5)
+    assert not torch.allclose(plain, mirrored, atol=1e-3)
+
+
+def test_a_sure_teacher_that_looks_twice_stays_finite() -> None:
+    student = student_of().eval()
+    with torch.no_grad():
+        for weight in student.head_parameters():
+            weight.mul_(1000)
+    teacher = MeanTeacher(student, TeacherConfig(mirrored=True, batch_norm="running"))
+    assert torch.isfinite(teacher(IMAGES)).all()
+
+
+def test_a_mirror_image_of_left_and_right_is_refused() -> None:
+    space = replace(CITYSCAPES, mirror_swaps=((0, 1),))
+    TeacherConfig().check_classes("teacher", space)
+    TeacherConfig(mirrored=True).check_classes("teacher", CITYSCAPES)
+    with pytest.raises(InputError, match=r"add --set teacher.mirrored=false"):
+        TeacherConfig(mirrored=True).check_classes("teacher", space)
+
+
+NOISY = {
+    "mit": EncoderConfig(name="mit_b0", weights="none", drop_path=0.5),
+    "dinov2": EncoderConfig(name="dinov2_vits14", weights="none", drop_path=0.5),
+    "dinov3": EncoderConfig(name="dinov3_vits16", weights="none", drop_path=0.5),
+    "timm": EncoderConfig(name="timm/convnext_atto", weights="none", drop_path=0.5),
+    "resnet": EncoderConfig(name="resnet18", weights="none", width=8),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("batch_norm", ["batch", "running"])
+@pytest.mark.parametrize("encoder", NOISY.values(), ids=NOISY)
+def test_no_noise_of_any_encoder(encoder: EncoderConfig, batch_norm: str) -> None:
+    """Its labels are a function of the images and of nothing else, even while it is in training."""
+    torch.manual_seed(0)
+    decoder = AsppConfig(norm="batch", channels=8, rates=(1,))
+    student = EncoderDecoderConfig(encoder=encoder, decoder=decoder, dropout=0.5).build(3)
+    teacher = MeanTeacher(student, TeacherConfig(batch_norm=batch_norm))  # type: ignore[arg-type]
+    images = torch.rand(2, 3, 112, 112)
+    state = torch.get_rng_state()
+    assert torch.equal(teacher(images), teacher(images))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert any(layer.training for layer in norms(teacher)) == (batch_norm == "batch")
+    student.train()
+    with torch.no_grad():
+        assert not torch.equal(student(images).logits, student(images).logits)
+
+
+def test_no_noise_of_a_network_that_classifies_masks() -> None:
+    pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    student = small_mask2former().build(3)
+    teacher = MeanTeacher(student, TeacherConfig())
+    state = torch.get_rng_state()
+    assert torch.equal(teacher(IMAGES), teacher(IMAGES))
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_restart_makes_an_exact_copy() -> None:

@@ -173,6 +173,10 @@ class EncoderDecoder(Segmenter):
         """Whether outputs carry `auxiliary_logits`."""
         return self.auxiliary is not None
 
+    def context(self, normalized: Tensor) -> Tensor:
+        """The images themselves; with `hrda`, the downscaled ones."""
+        return normalized if self.hrda is None else self.hrda.context(normalized)
+
     def predict(
         self,
         normalized: Tensor,

@@ -129,10 +129,10 @@ class Hrda(nn.Module):
         images: (N, 3, H, W) float, normalized; `head` gives the main logits of `decode`
         """
         height, width = images.shape[-2:]
-        below, right = -height % self.unit, -width % self.unit
-        padded = F.pad(images, (0, right, 0, below)) if below or right else images
+        padded = self.padded(images)
         size = (padded.shape[2], padded.shape[3])
-        features = encode(F.interpolate(padded, scale_factor=1 / _CONTEXT, mode="bilinear"))
+        below, right = size[0] - height, size[1] - width
+        features = encode(self.context(padded))
         output = decode(features)
         weights = self.attention(features).float().sigmoid()
         learned = None
@@ -158,6 +158,17 @@ class Hrda(nn.Module):
         if inside != box:
             learned = _enlarged(learned, box.size)[..., : inside.size[0], : inside.size[1]]
         return output._replace(detail_logits=learned, detail_box=torch.tensor(inside))
+
+    def padded(self, images: Tensor) -> Tensor:
+        """Images (N, 3, H, W) with the height and width of whole units."""
+        height, width = images.shape[-2:]
+        below, right = -height % self.unit, -width % self.unit
+        return F.pad(images, (0, right, 0, below)) if below or right else images
+
+    def context(self, images: Tensor) -> Tensor:
+        """The downscaled images, padded before."""
+        padded = self.padded(images)
+        return F.interpolate(padded, scale_factor=1 / _CONTEXT, mode="bilinear")
 
     def random_box(self, height: int, width: int) -> Box:
         """A place of the detail in images of that size, from torch's generator on the CPU.

@@ -8,7 +8,7 @@ and the measured logits of github.com/microsoft/ProDA, not from its code.
 from dataclasses import dataclass
 from functools import partial
 
-from torch import nn
+from torch import Tensor, nn
 
 from uda.models.decoders.deeplabv2_heads import SqueezeExcitationHead, group_norm
 from uda.models.encoders.base import FeatureMaps, Normalization
@@ -64,6 +64,11 @@ class ProDA(Segmenter):
     def has_auxiliary_head(self) -> bool:
         """Whether outputs carry `auxiliary_logits`: they never do."""
         return False
+
+    def deepest_features(self, images: Tensor) -> Tensor:
+        """As in the output, after the normalization of the deepest map."""
+        deep: Tensor = self.input_norm(super().deepest_features(images))
+        return deep
 
     def decode(self, features: FeatureMaps) -> SegmentationOutput:
         """Logits at stride 8."""

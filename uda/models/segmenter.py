@@ -7,8 +7,7 @@ from typing import Literal, NamedTuple, Self, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from uda.models.encoders.base import IMAGENET, Encoder, FeatureMaps, HideTokens, Normalization
 from uda.utilities.errors import InputError, require
@@ -16,7 +15,6 @@ from uda.utilities.errors import InputError, require
 BatchNormMode = Literal["train", "frozen_affine", "frozen"]
 InputScaling = Literal["statistics", "min_max"]
 Perturbation = Callable[[FeatureMaps], FeatureMaps]  # as many maps, of the same shapes
-_DROP_PATHS = ("DropPath", "StochasticDepth")
 
 
 class SegmentationOutput(NamedTuple):
@@ -177,22 +175,9 @@ class Segmenter(nn.Module, ABC):
         Raises ValueError on any other shape, and on integer images: bytes would give
         meaningless logits.
         """
-        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-            raise ValueError(
-                f"images are {tuple(images.shape)} {images.dtype}; allowed: (N, 3, H, W) float RGB "
-                "in [0, 1]; divide bytes by 255 first"
-            )
-        normalized = self.normalize(images)
-        height, width = normalized.shape[-2:]
-        if self.input_scale is not None:
-            size = [self._scaled(side) for side in (height, width)]
-            normalized = F.interpolate(normalized, size, mode="bilinear", align_corners=False)
-            height, width = size
-        below, right = -height % self.divisor, -width % self.divisor
-        if below or right:
-            normalized = F.pad(normalized, (0, right, 0, below))
+        normalized, (height, width) = self._fitted(images)
         output = self.predict(normalized, perturb, hide_tokens)
-        if not (below or right):
+        if normalized.shape[-2:] == (height, width):
             return output
 
         def cut(logits: Tensor) -> Tensor:
@@ -205,6 +190,39 @@ class Segmenter(nn.Module, ABC):
             logits=cut(output.logits),
             auxiliary_logits=None if auxiliary is None else cut(auxiliary),
         )
+
+    def deepest_features(self, images: Tensor) -> Tensor:
+        """The `features` of the network's output on images, without decoding anything.
+
+        images: as for `coarse`, which raises the same errors
+        """
+        normalized, _ = self._fitted(images)
+        return self.encode(self.context(normalized))[-1]
+
+    def context(self, normalized: Tensor) -> Tensor:
+        """Those of which the output's `features` are: the images themselves, or smaller ones.
+
+        normalized: as for `predict`
+        """
+        return normalized
+
+    def _fitted(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Images as `predict` takes them, and how much of their height and width is not padding."""
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise ValueError(
+                f"images are {tuple(images.shape)} {images.dtype}; allowed: (N, 3, H, W) float RGB "
+                "in [0, 1]; divide bytes by 255 first"
+            )
+        normalized = self.normalize(images)
+        height, width = normalized.shape[-2:]
+        if self.input_scale is not None:
+            height, width = self._scaled(height), self._scaled(width)
+            size = (height, width)
+            normalized = F.interpolate(normalized, size, mode="bilinear", align_corners=False)
+        below, right = -height % self.divisor, -width % self.divisor
+        if below or right:
+            normalized = F.pad(normalized, (0, right, 0, below))
+        return normalized, (height, width)
 
     def encoded(self, normalized: Tensor, hide_tokens: HideTokens | None) -> FeatureMaps:
         """As `encode`, with tokens hidden.
@@ -284,11 +302,8 @@ class Segmenter(nn.Module, ABC):
 
 
 def disable_dropout(network: nn.Module) -> None:
-    """Puts layers that drop values or whole residual branches into evaluation mode.
-
-    The latter are known by the names of their classes: timm's DropPath, those of transformers
-    (SegformerDropPath and others) and torchvision's StochasticDepth.
-    """
+    """Puts every layer but normalization into evaluation mode, so that nothing is random: no
+    dropout, no drop path, and nothing that attention or a user's layer does in training alone."""
     for layer in network.modules():
-        if isinstance(layer, _DropoutNd) or type(layer).__name__.endswith(_DROP_PATHS):
-            layer.eval()
+        if not isinstance(layer, _NormBase):
+            layer.training = False  # eval() would reach the layers inside

@@ -55,7 +55,7 @@ class FixMatchConfig(TeacherLabelsConfig):
             self.jitter.check(f"{path}.jitter")
 
     def idle(self) -> dict[str, str]:
-        return {"over": "the teacher labels every pixel"}
+        return super().idle() | {"over": "the teacher labels every pixel"}
 
     def build(self, num_classes: int) -> "FixMatch":
         return FixMatch(self)

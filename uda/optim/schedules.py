@@ -78,7 +78,8 @@ def learning_rate_factor(
 
 
 def momentum_ramp(updates: int, *, momentum: float) -> float:
-    """The teacher's momentum after `updates` earlier updates: 1/2, 2/3, 3/4, ... up to `momentum`.
+    """The teacher's momentum after `updates` earlier updates: 1/2, 2/3, 3/4, ... up to `momentum`;
+    0 before the first of them, at -1.
 
     At first, the teacher follows its student fast, so that its initial weights soon do not count.
     """

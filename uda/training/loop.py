@@ -92,6 +92,8 @@ def _open_data(experiment: Experiment) -> tuple[TrainingData, Sequence[Sample]]:
         evaluated=scored.dataset,
         progress=partial(progress_bar, description="count"),
     )
+    if experiment.teacher is not None:
+        experiment.teacher.check_classes("teacher", data.label_space)
     validation = open_labeled_split(
         root_of(experiment.data.root, [scored.dataset]),
         scored.dataset,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 class DropPath(nn.Module):
     """Drops a residual branch of a sample with probability `rate` and divides those that stay by
-    1 - rate, in training mode only. `disable_dropout` knows layers of this name."""
+    1 - rate, in training mode only."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from uda.data.batch import Batch, View
@@ -82,6 +83,20 @@ def random_boxes(
     inside_rows = (rows >= top) & (rows < bottom)
     inside_columns = (columns >= left) & (columns < right)
     return inside_rows.unsqueeze(2) & inside_columns.unsqueeze(1)
+
+
+def random_blocks(
+    size: Sequence[int], generators: Sequence[torch.Generator], *, side: int, share: float
+) -> Tensor:
+    """A mask (N, H, W) bool whose blocks of `side` pixels, as many as come closest to the size, are
+    each true with probability `share`; one generator on the CPU per sample.
+
+    Source: Hoyer et al., "MIC", CVPR 2023, arXiv 2212.01322, equation (4).
+    """
+    cells = [max(round(pixels / side), 1) for pixels in size]
+    drawn = torch.stack([torch.rand(*cells, generator=generator) for generator in generators])
+    hidden = (drawn < share).float().unsqueeze(1)
+    return F.interpolate(hidden, tuple(size), mode="nearest").squeeze(1).bool()
 
 
 def mix_domains(
