@@ -260,6 +260,7 @@ def target(policy: PolicyName | None = None) -> DomainConfig:
 TELLING: dict[str, Any] = {
     "threshold": THRESHOLD,
     "points": 64,
+    "block": 8,
     "channels": 8,
     "rates": (1, 2),
     "jitter": JitterConfig(blur_probability=0.9, noise_probability=0.9),

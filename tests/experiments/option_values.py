@@ -28,6 +28,7 @@ from uda.objectives.adversarial import AdversarialConfig
 from uda.objectives.class_mix import ClassMixConfig
 from uda.objectives.entropy import EntropyConfig
 from uda.objectives.fourier import FourierConfig
+from uda.objectives.masked_image import MaskedImageConfig
 from uda.optim.plateau import PlateauConfig
 
 
@@ -89,6 +90,7 @@ OTHERS: dict[tuple[type, str], tuple[Any, ...]] = {
     (EvaluationConfig, "window"): ((32, 32), (32, 0)),
     (EvaluationConfig, "label_size"): ((32, 64), (0, 64)),
     (EvaluationConfig, "overlap"): (0.75, 1.0),
+    (MaskedImageConfig, "block"): (16, 0),
     (ClassMixConfig, "candidates"): ("batch_and_void",),  # all pixels of two crops have a label
     (ColorJitterConfig, "probability"): (0.01,),
     (ColorJitterConfig, "gray_probability"): (0.9,),
