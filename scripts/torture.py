@@ -156,7 +156,9 @@ def shrunk(name: str, folder: Path) -> Experiment:
     data.workers = 1
     for domain in (data.source, data.target):
         if domain is not None:
-            domain.size = SIZE
+            domain.size, domain.crop = SIZE, None
+    if data.rare_classes is not None:
+        data.rare_classes.min_pixels, data.rare_classes.min_crop_pixels = 500, 50
     if data.pseudo_labels is not None:
         data.pseudo_labels = str(folder / "pseudo_labels")
     if preset == MASKS:

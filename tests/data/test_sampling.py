@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from factories import cityscapes_image, raw_labels, write_cityscapes, write_gta5, write_png
-from tiny_runs import batch_tensors
+from tiny_runs import batch_tensors, tiny_preset
 from uda.augmentation.policies import PolicyName
 from uda.data.batch import Batch
 from uda.data.config import DataConfig, DomainConfig, SecondViewConfig
 from uda.data.sampling import TrainingDataset, batches, position_in_data
 from uda.data.training import open_training_data
+from uda.training.preflight import generated_batch
 from uda.utilities.errors import InputError
 
 CROP = (32, 64)
@@ -370,3 +371,17 @@ def test_borders_come_with_target_images_only(toy_root: Path) -> None:
         assert moved is not None
         assert torch.equal(moved, batch.target_valid)
     assert {bool(b.target_valid.all()) for b in bordered if b.target_valid is not None} == {False}
+
+
+def test_a_preflight_generates_what_the_loader_hands_over(toy_root: Path) -> None:
+    """Also with crops of two sizes."""
+    experiment = tiny_preset("toy_source_only", toy_root)
+    data = dataset(toy_root)
+    assert data.data.source is not None
+    data.data.source.crop, data.data.source.scale = (64, 128), (1.0, 1.0)
+    experiment.data, experiment.train.batch_size = data.data, 3
+    loaded = stream(data)[0]
+    generated = generated_batch(experiment, num_classes=19, step=0)
+    for name, tensor in batch_tensors(loaded).items():
+        theirs = getattr(generated, name)
+        assert (tensor.shape, tensor.dtype) == (theirs.shape, theirs.dtype)
