@@ -21,7 +21,7 @@ from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.encoders.base import EncoderConfig
 from uda.objectives.base import StepContext
 from uda.objectives.class_mix import ClassMixConfig
-from uda.objectives.feature_distance import CITYSCAPES_THINGS
+from uda.objectives.feature_distance import CITYSCAPES_THINGS, FeatureDistance
 from uda.objectives.functional.pseudo_labels import pseudo_label
 from uda.objectives.masked_image import MaskedImageConfig
 from uda.optim.groups import student_groups
@@ -202,7 +202,10 @@ def test_a_step_has_the_gradient_of_one_plain_loss(preset: str, toy_root: Path) 
             (views[name],) = other.objectives[name].views(given, context)
     if "feature_distance" in other.objectives:
         side = given.source_images.shape[-1] // features.shape[-1]
-        initial = other.objectives["feature_distance"].initial.eval()  # type: ignore[union-attr,operator]
+        objective = other.objectives["feature_distance"]
+        assert isinstance(objective, FeatureDistance)
+        assert objective.initial is not None
+        initial = objective.initial.eval()
         with torch.no_grad():
             target = initial.deepest_features(given.source_images.double())
         distances = []
