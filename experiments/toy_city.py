@@ -1,6 +1,6 @@
 """The same on the toy city: minutes on a CPU.
 
-`_on_toy_city` changes the data (whole images, four per batch, mirrored in both domains), the
+`on_toy_city` changes the data (whole images, four per batch, mirrored in both domains), the
 network (small, randomly initialized, batch norm throughout), the length and the optimizer: in 500
 steps of the log's SGD such a network learns nothing. Objectives change only where a preset below
 says so: a randomly initialized network, unlike one with ImageNet weights, first has to learn the
@@ -8,7 +8,7 @@ source, so whatever uses its predictions starts at step 150.
 """
 
 from uda.augmentation.jitter import JitterConfig
-from uda.data.config import SecondViewConfig
+from uda.data.config import DomainConfig, SecondViewConfig
 from uda.experiment import Experiment
 from uda.experiments import gta5_cityscapes, methods
 from uda.models.deeplabv3plus import DeepLabV3PlusConfig
@@ -16,53 +16,55 @@ from uda.objectives.cross_view import CrossViewConfig
 from uda.objectives.cut_mix import CutMixConfig
 from uda.objectives.pseudo_label import PseudoLabelConfig
 from uda.objectives.supervised import SupervisedConfig
+from uda.objectives.teacher_labels import TeacherLabelsConfig
 from uda.optim.optimizers import OptimizerConfig
 from uda.optim.teacher import TeacherConfig
 
 TOY_ROOT = "data/toy_city"
 TOY_SIZE = (128, 256)  # pixels (height, width): crops are whole images
 _START = 150  # step
+_ANY = DomainConfig(datasets=())
 
 
 def toy_source_only() -> Experiment:
     """Toy city, GTA5 stand-in alone: the baseline of every adaptation."""
-    return _on_toy_city(gta5_cityscapes.gc_640x360_b2_source_only())
+    return on_toy_city(gta5_cityscapes.gc_640x360_b2_source_only())
 
 
 def toy_agc_source_only() -> Experiment:
     """Toy city, GTA5 and CycleGTA5 stand-ins mixed image by image."""
-    return _on_toy_city(methods.agc_640x360_b2_source_only())
+    return on_toy_city(methods.agc_640x360_b2_source_only())
 
 
 def toy_aagc_source_only() -> Experiment:
     """Toy city, CycleGTA5 stand-in alone."""
-    return _on_toy_city(gta5_cityscapes.aagc_640x360_b2_source_only())
+    return on_toy_city(gta5_cityscapes.aagc_640x360_b2_source_only())
 
 
 def toy_adversarial() -> Experiment:
     """Toy city, AdaptSegNet on one level."""
-    experiment = _on_toy_city(methods.gc_640x360_b2_adversarial())
+    experiment = on_toy_city(methods.gc_640x360_b2_adversarial())
     experiment.objectives["adversarial"].start_step = _START
     return experiment
 
 
 def toy_adversarial_multi() -> Experiment:
     """Toy city, AdaptSegNet on two levels."""
-    experiment = _on_toy_city(methods.gc_640x360_b2_adversarial_multi())
+    experiment = on_toy_city(methods.gc_640x360_b2_adversarial_multi())
     experiment.objectives["adversarial"].start_step = _START
     return experiment
 
 
 def toy_memory() -> Experiment:
     """Toy city, memory regularization."""
-    experiment = _on_toy_city(methods.gc_640x360_b2_memory())
+    experiment = on_toy_city(methods.gc_640x360_b2_memory())
     experiment.objectives["memory"].start_step = _START
     return experiment
 
 
 def toy_entropy() -> Experiment:
     """Toy city, entropy minimization."""
-    experiment = _on_toy_city(methods.gc_640x360_b2_entropy())
+    experiment = on_toy_city(methods.gc_640x360_b2_entropy())
     experiment.objectives["entropy"].start_step = _START
     return experiment
 
@@ -79,14 +81,14 @@ def toy_target_shown() -> Experiment:
 
 def toy_class_mix() -> Experiment:
     """Toy city, DACS: class mix under a mean teacher (the demo's adapted network)."""
-    experiment = _on_toy_city(methods.gc_640x360_b2_class_mix())
+    experiment = on_toy_city(methods.gc_640x360_b2_class_mix())
     experiment.objectives["class_mix"].start_step = _START
     return experiment
 
 
 def toy_class_mix_student() -> Experiment:
     """Toy city, student on the pseudo-labels of toy_class_mix (the demo's student)."""
-    experiment = _on_toy_city(methods.gc_640x360_b2_class_mix_student())
+    experiment = on_toy_city(methods.gc_640x360_b2_class_mix_student())
     experiment.train.steps = 300  # the network is trained already
     experiment.data.pseudo_labels = "snapshots/toy_class_mix/pseudo_labels"
     experiment.train.initial_snapshot = "snapshots/toy_class_mix/GTA5_500.pth"
@@ -95,7 +97,7 @@ def toy_class_mix_student() -> Experiment:
 
 def toy_cut_mix() -> Experiment:
     """Toy city, CutMix under a mean teacher."""
-    experiment = _on_toy_city(methods.gc_640x360_b2_cut_mix())
+    experiment = on_toy_city(methods.gc_640x360_b2_cut_mix())
     experiment.objectives["cut_mix"].start_step = _START
     return experiment
 
@@ -111,7 +113,7 @@ def toy_cut_mix_ground_truth() -> Experiment:
 
 def toy_fix_match() -> Experiment:
     """Toy city, FixMatch under a mean teacher."""
-    experiment = _on_toy_city(methods.gc_640x360_b2_fix_match())
+    experiment = on_toy_city(methods.gc_640x360_b2_fix_match())
     experiment.objectives["fix_match"].start_step = _START
     return experiment
 
@@ -145,12 +147,12 @@ def toy_pseudo_label_mapped_twice() -> Experiment:
 
 def toy_aagc() -> Experiment:
     """Toy city, CycleGTA5 stand-in: adversarial on two levels, memory regularization."""
-    return _on_toy_city(gta5_cityscapes.aagc_640x360_b2())
+    return on_toy_city(gta5_cityscapes.aagc_640x360_b2())
 
 
 def toy_aagc_student() -> Experiment:
     """Toy city, CycleGTA5 stand-in: the student on pseudo-labels."""
-    experiment = _on_toy_city(gta5_cityscapes.aagc_640x360_b2_student())
+    experiment = on_toy_city(gta5_cityscapes.aagc_640x360_b2_student())
     assert experiment.data.target is not None
     experiment.data.target.splits = ("train",)
     experiment.data.pseudo_labels = "snapshots/toy_aagc/pseudo_labels"
@@ -160,7 +162,7 @@ def toy_aagc_student() -> Experiment:
 
 def toy_rectified() -> Experiment:
     """Toy city, the pseudo-labels of toy_aagc weighed by the variance between two heads."""
-    experiment = _on_toy_city(methods.aagc_640x360_b2_rectified())
+    experiment = on_toy_city(methods.aagc_640x360_b2_rectified())
     experiment.data.pseudo_labels = "snapshots/toy_aagc/pseudo_labels"
     experiment.train.initial_snapshot = "snapshots/toy_aagc/GTA5_500.pth"
     return experiment
@@ -168,13 +170,13 @@ def toy_rectified() -> Experiment:
 
 def toy_oracle() -> Experiment:
     """Toy city, supervised by the labels of its Cityscapes stand-in."""
-    experiment = _on_toy_city(gta5_cityscapes.cityscapes_seg())
+    experiment = on_toy_city(gta5_cityscapes.cityscapes_seg())
     # The loss of toy_source_only, so that the two differ in their images and labels alone.
     experiment.objectives["supervised"] = SupervisedConfig()
     return experiment
 
 
-def _on_toy_city(experiment: Experiment) -> Experiment:
+def on_toy_city(experiment: Experiment) -> Experiment:
     """`experiment` with the toy city's data, a small network, and 500 steps."""
     steps_before = experiment.train.steps
     experiment.data.root = TOY_ROOT
@@ -185,7 +187,15 @@ def _on_toy_city(experiment: Experiment) -> Experiment:
             domain.size = TOY_SIZE
             domain.scale = (1.0, 1.0)
             domain.mirror = True
-            domain.crop_label_values = 0
+            domain.crop, domain.keep_ratio, domain.interpolation = None, False, "bicubic"
+            domain.crop_label_values, domain.crop_max_share = 0, 1.0
+            domain.crop_share_rule, domain.crop_tries = _ANY.crop_share_rule, _ANY.crop_tries
+            if domain.ignored_borders is not None:
+                domain.ignored_borders = (4, 30, 4, 4)  # 30, 240, 30, 30 of 1024x2048
+    if experiment.data.rare_classes is not None:
+        # 3000 of 1052x1914 pixels; crops are whole images.
+        experiment.data.rare_classes.min_pixels = 50
+        experiment.data.rare_classes.min_crop_pixels = 0
     experiment.model = DeepLabV3PlusConfig(
         backbone="resnet18",
         backbone_weights="none",
@@ -195,12 +205,18 @@ def _on_toy_city(experiment: Experiment) -> Experiment:
         aspp_channels=64,
         low_level_channels=24,
         decoder_channels=64,
+        auxiliary_head=any("auxiliary_head" in o.needs() for o in experiment.objectives.values()),
     )
     experiment.train.steps = 500
     experiment.train.batch_size = 4
     experiment.train.optimizer = OptimizerConfig(name="adamw", lr=3e-3, weight_decay=1e-2)
-    experiment.train.head_lr_factor = 1.0
+    experiment.train.head_lr_factor = experiment.train.backbone_lr_factor = 1.0
+    experiment.train.precision = "bfloat16"
+    experiment.train.schedule_steps = None
+    experiment.train.decay_norms, experiment.train.undecayed = True, "norms"
+    experiment.train.power = 0.9
     experiment.train.warmup_steps = 50
+    experiment.train.warmup, experiment.train.warmup_start = "towards_1", 0.1
     if experiment.data.target is not None:
         experiment.train.unlabeled_images = 40
     experiment.train.snapshot_every = 500
@@ -209,4 +225,9 @@ def _on_toy_city(experiment: Experiment) -> Experiment:
     experiment.evaluation.follow("native")
     for objective in experiment.objectives.values():
         objective.start_step = objective.start_step * experiment.train.steps // steps_before
+        if isinstance(objective, TeacherLabelsConfig):
+            top, bottom = objective.ignored_rows
+            objective.ignored_rows = (top // 4, bottom // 4)  # of 128 rows, not 512
+    if experiment.teacher is not None:
+        experiment.teacher.momentum = min(experiment.teacher.momentum, 0.99)
     return experiment

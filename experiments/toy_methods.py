@@ -1,0 +1,156 @@
+"""The papers' methods on the toy city, built on one another: minutes on a CPU.
+
+`on_toy_city` (toy_city.py) makes them small. Beyond that, a network from random weights needs these
+settings, which are not the papers': objectives other than the source's labels begin at step 150;
+the teacher's momentum is 0.99, not 0.999, because a run has 500 steps, not 40000; blocks and rows
+are a quarter of those for crops of 512, because images have 128 rows.
+"""
+
+from uda.experiment import Experiment
+from uda.experiments import methods, papers_classic, papers_daformer
+from uda.experiments.toy_city import on_toy_city, toy_oracle
+from uda.models.decoders.daformer import DAFormerConfig
+from uda.models.encoder_decoder import EncoderDecoderConfig
+from uda.models.hrda import HrdaConfig
+from uda.objectives.class_mix import ClassMixConfig
+from uda.objectives.masked_image import MaskedImageConfig
+
+_START = 150  # step
+_SOURCE_ONLY = "snapshots/toy_source_only/GTA5_500.pth"  # in the place of ImageNet's weights
+
+
+def toy_minent() -> Experiment:
+    """Toy city, MinEnt: the entropy of both heads, as in its paper."""
+    return _later(on_toy_city(papers_classic.minent_gta5()))
+
+
+def toy_advent() -> Experiment:
+    """Toy city, AdvEnt: discriminators on maps of self-information, two levels."""
+    return _later(on_toy_city(papers_classic.advent_gta5()))
+
+
+def toy_fda() -> Experiment:
+    """Toy city, FDA with the band 0.01."""
+    return _later(on_toy_city(papers_classic.fda_gta5()))
+
+
+def toy_fda_005() -> Experiment:
+    """Toy city, FDA with the band 0.05."""
+    return _later(on_toy_city(papers_classic.fda_gta5_005()))
+
+
+def toy_fda_009() -> Experiment:
+    """Toy city, FDA with the band 0.09."""
+    return _later(on_toy_city(papers_classic.fda_gta5_009()))
+
+
+def toy_dacs() -> Experiment:
+    """Toy city, DACS as its authors ran it: their jitter, threshold and share of the batch."""
+    return _later(on_toy_city(papers_daformer.dacs_gta5()))
+
+
+def toy_class_balanced() -> Experiment:
+    """Toy city, class mix whose teacher's labels count by class-balanced thresholds (CBST)."""
+    experiment = _class_mix()
+    _mixed(experiment).confidence = "class_balanced"
+    _mixed(experiment).portion = 0.5
+    return experiment
+
+
+def toy_instance_adaptive() -> Experiment:
+    """Toy city, class mix whose teacher's labels count by moving thresholds (IAST)."""
+    experiment = _class_mix()
+    _mixed(experiment).confidence = "instance_adaptive"
+    return experiment
+
+
+def toy_rare_classes() -> Experiment:
+    """Toy city, class mix and rare class sampling of the source."""
+    experiment = toy_daformer()
+    del experiment.objectives["feature_distance"]
+    experiment.train.initial_snapshot = None
+    return _later(experiment)
+
+
+def toy_daformer() -> Experiment:
+    """Toy city, DAFormer's training of the small ResNet; it starts from toy_source_only, whose
+    features stand in for those of ImageNet."""
+    experiment = on_toy_city(papers_daformer.daformer_gta5())
+    experiment.train.initial_snapshot = _SOURCE_ONLY
+    return experiment
+
+
+def toy_mic() -> Experiment:
+    """Toy city, MIC: class mix, rare class sampling and masked images."""
+    experiment = toy_rare_classes()
+    experiment.objectives["masked_image"] = MaskedImageConfig(
+        block=8, ignored_rows=_mixed(experiment).ignored_rows, start_step=_START
+    )
+    return experiment
+
+
+def toy_hrda() -> Experiment:
+    """Toy city, HRDA: toy_rare_classes on the image at half size and on a detail of it."""
+    return _with_details(toy_rare_classes())
+
+
+def toy_mic_hrda() -> Experiment:
+    """Toy city, MIC on HRDA."""
+    return _with_details(toy_mic())
+
+
+def toy_aagc_class_mix() -> Experiment:
+    """Toy city, CycleGTA5 stand-in: class mix for 1000 steps."""
+    experiment = _class_mix()
+    return _long(experiment)
+
+
+def toy_aagc_mic() -> Experiment:
+    """Toy city, CycleGTA5 stand-in: class mix, rare classes and masked images for 1000 steps."""
+    experiment = toy_aagc_class_mix()
+    mic = toy_mic()
+    experiment.data.rare_classes = mic.data.rare_classes
+    experiment.objectives["masked_image"] = mic.objectives["masked_image"]
+    return experiment
+
+
+def toy_oracle_long() -> Experiment:
+    """Toy city, supervised by the labels of its Cityscapes stand-in for 1000 steps."""
+    experiment = toy_oracle()
+    experiment.train.steps = experiment.train.snapshot_every = 1000
+    return experiment
+
+
+def _class_mix() -> Experiment:
+    return _later(on_toy_city(methods.gc_640x360_b2_class_mix()))
+
+
+def _long(experiment: Experiment) -> Experiment:
+    """CycleGTA5's stand-in, and twice the steps."""
+    assert experiment.data.source is not None
+    experiment.data.source.datasets = ("cyclegta5",)
+    experiment.train.steps = experiment.train.snapshot_every = 1000
+    return experiment
+
+
+def _with_details(experiment: Experiment) -> Experiment:
+    model = experiment.model.composed()
+    assert isinstance(model, EncoderDecoderConfig)
+    attention = DAFormerConfig(fusion="conv1", channels=64)
+    model.hrda = HrdaConfig(crop=64, attention=attention)
+    experiment.model = model
+    return experiment
+
+
+def _later(experiment: Experiment) -> Experiment:
+    """What uses the network's predictions of the target begins when it has learned the source."""
+    for objective in experiment.objectives.values():
+        if not objective.learns_fixed_labels():
+            objective.start_step = _START
+    return experiment
+
+
+def _mixed(experiment: Experiment) -> ClassMixConfig:
+    config = experiment.objectives["class_mix"]
+    assert isinstance(config, ClassMixConfig)
+    return config
