@@ -28,6 +28,7 @@ from uda.models.deeplabv3plus import DeepLabV3PlusConfig
 from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.segmenter import BatchNormMode
 from uda.objectives.fourier import FourierConfig
+from uda.objectives.frozen_distance import FrozenDistanceConfig
 from uda.training import loop as engine
 from uda.training.run import Run, StepResult, start_run
 from uda.training.step import train_step
@@ -49,6 +50,7 @@ SUPERVISED_BY_TARGET = (
     "segmentron_deeplabv3plus_r101_cityscapes",
     "toy_cut_mix_ground_truth",
     "toy_oracle",
+    "unimatch_v2_d186",
 )  # fmt: skip
 EVALUATION_ONLY = ("logged_segmentron_deeplabv3plus_r101_cityscapes",)
 
@@ -81,6 +83,8 @@ def _shrunk(experiment: Experiment, *, steps: int) -> Experiment:
     experiment.model = _shrunk_model(experiment.model)
     for objective in experiment.objectives.values():
         objective.start_step = min(objective.start_step, steps // 3)
+        if isinstance(objective, FrozenDistanceConfig):  # of the student, without a file
+            objective.encoder, objective.weights, objective.size = None, "none", None
         if isinstance(objective, FourierConfig):
             objective.band = 0.05  # of 64 pixels, 0.01 is less than one frequency
     train = experiment.train

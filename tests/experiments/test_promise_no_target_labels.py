@@ -119,7 +119,8 @@ def test_presets_that_use_them_say_so(
     labels = toy_root / "Cityscapes/gtFine/train"
     assert any(path.is_relative_to(labels) and path.suffix == ".png" for path in found)
     domains = (experiment.data.source, experiment.data.target)
-    (first,) = (d.first for d in domains if d is not None and d.datasets == ("cityscapes",))
+    # The source's, where both are of the target: those are the labeled ones.
+    first = next(d.first for d in domains if d is not None and d.datasets == ("cityscapes",))
     supervision = f"ground truth ({first or 6} images)"
     (snapshot,) = (tmp_path / "run").glob("*_3.pth")
     assert read(snapshot)["supervision"] == supervision

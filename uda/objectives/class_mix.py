@@ -13,6 +13,7 @@ from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Need, StepContext
 from uda.objectives.functional.losses import segmentation_loss
 from uda.objectives.functional.mixing import Candidates, half_of_classes, mix_domains
+from uda.objectives.functional.target_jitter import jittered_target
 from uda.objectives.teacher_labels import TeacherLabels, TeacherLabelsConfig
 
 
@@ -60,11 +61,7 @@ class ClassMix(TeacherLabels):
 
     def views(self, batch: Batch, context: StepContext) -> tuple[View, ...]:
         labels, weights = self.labeled(batch, context)
-        if self.config.target_jitter is not None:
-            name, images = "target_jitter", batch.target_images
-            common = context.batch_generator(name)
-            images = jitter(images, self.config.target_jitter, context.generators(name), common)
-            batch = replace(batch, target_images=images)
+        batch = jittered_target(batch, self.config.target_jitter, context)
         generators = context.generators("class_mix")
         view = mix_domains(
             batch,

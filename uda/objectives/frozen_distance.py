@@ -100,10 +100,9 @@ class FrozenDistance(Objective):
         plain = {"distance_source": batch.source_images, "distance_target": batch.target_images}
         views = []
         for name in sorted(self.config.adds()):
-            images = plain[name]
+            images, own = plain[name], context.generators(name)
             if self.config.jitter is not None:
-                common, own = context.batch_generator(name), context.generators(name)
-                images = jitter(images, self.config.jitter, own, common)
+                images = jitter(images, self.config.jitter, own, context.batch_generator(name))
             views.append(View(name, images))
         return tuple(views)
 

@@ -18,6 +18,7 @@ from uda.objectives.base import Need, StepContext
 from uda.objectives.functional.losses import Denominator, segmentation_loss
 from uda.objectives.functional.mixing import mix_domains, random_blocks
 from uda.objectives.functional.pseudo_labels import ConfidenceRule
+from uda.objectives.functional.target_jitter import jittered_target
 from uda.objectives.teacher_labels import TeacherLabels, TeacherLabelsConfig
 from uda.utilities.errors import require, require_share
 
@@ -39,6 +40,7 @@ class MaskedImageConfig(TeacherLabelsConfig):
     # second sample gives its source image with the true labels instead (Cityscapes to ACDC and Dark
     # Zurich, there without jitter).
     images: Literal["target", "source_and_target"] = "target"
+    target_jitter: AnyJitter | None = None  # of the target image, as in ClassMixConfig
     jitter: AnyJitter | None = field(default_factory=_jitter)  # before the mask
 
     def needs(self) -> frozenset[Need]:
@@ -61,6 +63,8 @@ class MaskedImageConfig(TeacherLabelsConfig):
         super().check(path)
         require_share(f"{path}.hidden", self.hidden)
         require(self.block >= 1, f"{path}.block is {self.block}; allowed: 1 pixel or more")
+        if self.target_jitter is not None:
+            self.target_jitter.check(f"{path}.target_jitter")
         if self.jitter is not None:
             self.jitter.check(f"{path}.jitter")
 
@@ -84,6 +88,7 @@ class MaskedImage(TeacherLabels):
 
     def views(self, batch: Batch, context: StepContext) -> tuple[View, ...]:
         labels, weights = self.labeled(batch, context)
+        batch = jittered_target(batch, self.config.target_jitter, context)
         view = View("masked_image", batch.target_images, labels, weights)
         if self.config.images == "source_and_target":
             even = torch.tensor([index % 2 == 0 for index in context.indices])

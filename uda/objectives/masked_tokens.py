@@ -18,6 +18,7 @@ from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Need, StepContext
 from uda.objectives.functional.losses import Denominator, segmentation_loss
 from uda.objectives.functional.pseudo_labels import ConfidenceRule
+from uda.objectives.functional.target_jitter import jittered_target
 from uda.objectives.teacher_labels import TeacherLabels, TeacherLabelsConfig
 from uda.utilities.errors import require_share
 
@@ -65,13 +66,11 @@ class MaskedTokens(TeacherLabels):
 
     def views(self, batch: Batch, context: StepContext) -> tuple[View, ...]:
         labels, weights = self.labeled(batch, context)
-        images = batch.target_images
-        for name in ("target_jitter", "jitter"):
-            config: AnyJitter | None = getattr(self.config, name)
-            if config is not None:
-                purpose = "target_jitter" if name == "target_jitter" else "masked_tokens_jitter"
-                common = context.batch_generator(purpose)
-                images = jitter(images, config, context.generators(purpose), common)
+        images = jittered_target(batch, self.config.target_jitter, context).target_images
+        if self.config.jitter is not None:
+            purpose = "masked_tokens_jitter"
+            own, common = context.generators(purpose), context.batch_generator(purpose)
+            images = jitter(images, self.config.jitter, own, common)
         hide = partial(_hidden, context.generators("masked_tokens"), self.config.hidden)
         return (View("masked_tokens", images, labels, weights, hide_tokens=hide),)
 

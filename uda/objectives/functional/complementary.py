@@ -43,9 +43,7 @@ def chosen_images(count: int, share: float, generator: torch.Generator) -> Tenso
     """Which (count,) bool of this rank's images are among int(share * all) random ones of the batch
     of all ranks; `generator` is in the same state on all."""
     total = count * world_size()
-    places = torch.randperm(total, generator=generator)[: int(share * total)]
-    chosen = torch.zeros(total, dtype=torch.bool)
-    chosen[places] = True
+    chosen = torch.randperm(total, generator=generator) < int(share * total)
     return chosen[rank() * count : (rank() + 1) * count]
 
 
