@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from tiny_runs import random_batch, tiny_model, tiny_run
 from uda.augmentation.jitter import JitterConfig
@@ -44,8 +45,7 @@ def test_the_distance_is_that_of_the_paper() -> None:
     assert distance(found.view(shape), wanted.view(shape), cosine=0).item() == pytest.approx(1.0)
     same = torch.rand(2, 8, 3, 4)
     assert distance(same, same, cosine=0.9).item() == pytest.approx(0, abs=1e-6)
-    widths = [layer.weight.shape[0] for layer in projector(6, 5) if hasattr(layer, "weight")]
-    assert widths == [24, 24, 5]
+    assert [tensor.shape[0] for tensor in projector(6, 5).parameters()] == [24, 24, 24, 24, 5, 5]
 
 
 def test_the_projector_learns_and_the_copy_does_not() -> None:
@@ -93,7 +93,12 @@ def test_a_named_encoder_sees_resized_images(
     own = objective.frozen.state_dict()
     assert all(torch.equal(t, own[f"backbone.{n}"]) for n, t in encoder.state_dict().items())
     seen: list[torch.Size] = []
-    monkeypatch.setattr(objective.frozen, "normalize", lambda i: seen.append(i.shape) or i)
+
+    def normalize(images: Tensor) -> Tensor:
+        seen.append(images.shape)
+        return images
+
+    monkeypatch.setattr(objective.frozen, "normalize", normalize)
     train_step(run, random_batch())
     assert seen == [(2, 3, 64, 64)] * 2
 
