@@ -28,6 +28,7 @@ from uda.objectives.functional.class_thresholds import AdaptiveConfig
 from uda.objectives.functional.pseudo_labels import ConfidenceRule
 from uda.objectives.mask_classification import MaskClassificationConfig
 from uda.objectives.supervised import SupervisedConfig
+from uda.objectives.teacher_labels import TeacherLabelsConfig
 from uda.optim.optimizers import OptimizerConfig
 from uda.training.run import start_run
 from uda.training.step import train_step
@@ -60,6 +61,12 @@ def comparable(name: str, root: Path) -> Experiment:
             adaptive = AdaptiveConfig(start=0.06)  # an untrained network reaches it
             experiment.objectives["fix_match"] = FixMatchConfig(confidence=rule, adaptive=adaptive)
     without_dropout(experiment)
+    model = experiment.model
+    if isinstance(model, EncoderDecoderConfig) and model.encoder.name.startswith("mit"):
+        model.encoder.drop_path = 0.0
+    for objective in experiment.objectives.values():
+        if isinstance(objective, TeacherLabelsConfig) and objective.confidence == "batch_share":
+            objective.threshold, objective.ignored_rows = 0.06, (4, 8)
     experiment.train.precision = "float32"
     experiment.train.optimizer = PLAIN
     experiment.train.restart = None
