@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from uda.augmentation.color_jitter import ColorJitterConfig
+from uda.augmentation.jitter import JitterConfig
 from uda.data.config import DomainConfig
 from uda.experiment import Experiment, validate
 from uda.experiments import PRESETS, load_preset
@@ -15,6 +17,7 @@ from uda.models.deeplabv2 import DeepLabV2Config
 from uda.models.registry import model_configs
 from uda.objectives.adversarial import AdversarialConfig
 from uda.objectives.base import Objective, ObjectiveConfig
+from uda.objectives.class_mix import ClassMixConfig
 from uda.objectives.entropy import EntropyConfig
 from uda.objectives.registry import objective_configs
 from uda.optim.optimizers import OptimizerConfig
@@ -91,6 +94,22 @@ def test_optional_parts_get_their_defaults() -> None:
     assert experiment.teacher == TeacherConfig(momentum=0.5)
     assert experiment.objectives["class_mix"] == objective_configs()["class_mix"]()
     assert experiment.train.plateau == PlateauConfig(patience=1)
+
+
+def test_jitter_by_name() -> None:
+    path = "objectives.class_mix.jitter"
+    experiment, _ = prepared("toy_class_mix", f"{path}=color_jitter", f"{path}.hue=0.1")
+    mixed = experiment.objectives["class_mix"]
+    assert isinstance(mixed, ClassMixConfig)
+    assert mixed.jitter == ColorJitterConfig(hue=0.1)
+    experiment, _ = prepared("dacs_gta5", f"{path}=jitter")
+    mixed = experiment.objectives["class_mix"]
+    assert isinstance(mixed, ClassMixConfig)
+    assert mixed.jitter == JitterConfig()
+    (said,) = complaints("toy_class_mix", [f"{path}=colors"])
+    assert "'colors' is no jitter; known: jitter, color_jitter, none" in said
+    (said,) = complaints("toy_class_mix", [f"{path}=color_jitter", f"{path}.gamma=1"])
+    assert "there is no 'gamma'" in said
 
 
 def test_an_optimizer_gets_figures_that_suit_it() -> None:

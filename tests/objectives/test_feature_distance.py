@@ -101,6 +101,18 @@ def test_cells_that_do_not_count_get_no_gradient() -> None:
     torch.testing.assert_close(gradient[0, :, 0, 0], torch.tensor([0.6, 0.8]) / 2)
 
 
+def test_the_mean_is_over_the_cells_of_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One process has two cells, the other none: the mean of their losses is that of the cells."""
+    target = torch.rand(1, 2, 2, 2)
+    whole = loss_of(target + DIFFERENCE, target, THINGS_ABOVE)
+    monkeypatch.setattr(
+        "uda.objectives.feature_distance.mean_over_ranks", lambda _: torch.tensor(1.0)
+    )
+    first = loss_of(target + DIFFERENCE, target, THINGS_ABOVE)
+    second = loss_of(target + DIFFERENCE, target, labels([[0] * 4] * 4))
+    assert ((first + second) / 2).item() == pytest.approx(whole.item())
+
+
 HRDA = EncoderDecoderConfig(
     encoder=EncoderConfig(name="mit_b0", weights="none", drop_path=0.0),
     decoder=DAFormerConfig(channels=8, fusion="conv1"),

@@ -74,10 +74,13 @@ def from_plain(cls: type[T], values: Mapping[str, Any], *, origin: str) -> T:
         )
     arguments = {}
     for name in values:
-        nested = _dataclass_in(hints[name])
+        nested = {option.__name__: option for option in _dataclasses_in(hints[name])}
         value = values[name]
-        if nested is not None and isinstance(value, Mapping):
-            value = from_plain(nested, value, origin=origin)
+        if nested and isinstance(value, Mapping):
+            # Without a "type" it is of the first.
+            kind = nested.get(value.get("type"))
+            kept = {n: v for n, v in value.items() if n != "type"} if kind is not None else value
+            value = from_plain(kind or next(iter(nested.values())), kept, origin=origin)
         arguments[name] = value
     config = cls(**arguments)
     check_types(config, origin=origin)
@@ -113,8 +116,7 @@ def check_types(config: Any, *, origin: str) -> None:
     for field in dataclasses.fields(config):
         value, path = getattr(config, field.name), f"{origin}.{field.name}"
         if dataclasses.is_dataclass(value):
-            expected = tuple(filter(dataclasses.is_dataclass, options_of(hints[field.name])))
-            fits = isinstance(value, typing.cast(Any, expected))
+            fits = isinstance(value, _dataclasses_in(hints[field.name]))
             require(fits, f"{path} cannot be a {type(value).__name__}")
             check_types(value, origin=path)
             continue
@@ -259,9 +261,13 @@ def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
     return [] if same else [path]
 
 
+def _dataclasses_in(annotation: Any) -> tuple[Any, ...]:
+    return tuple(filter(dataclasses.is_dataclass, options_of(annotation)))
+
+
 def _dataclass_in(annotation: Any) -> Any:
-    options = options_of(annotation)
-    return next((option for option in options if dataclasses.is_dataclass(option)), None)
+    """That of the annotation; of a union of several, the first."""
+    return next(iter(_dataclasses_in(annotation)), None)
 
 
 def _parse(text: str, annotation: Any, assignment: str) -> Any:
