@@ -118,6 +118,11 @@ def test_a_panel_has_a_row_per_view_with_image_and_labels_side_by_side() -> None
     assert not panel[:, 0, 7:].any(), "ignored pixels are black"
     assert torch.equal(panel[:, 4:, :6], images[0])
     assert not panel[:, 4:, 6:].any(), "a view without labels has none to show"
+    smaller = View("target", images[:, :, 1:, 2:])
+    panel = view_panel([View("source", images, labels), smaller], CITYSCAPES)
+    assert panel.shape == (3, 4 + 3, 2 * 6)
+    assert torch.equal(panel[:, 4:, :4], images[0, :, 1:, 2:])
+    assert not panel[:, 4:, 4:].any()
 
 
 def test_a_short_bar_prints_nothing_without_a_terminal(

@@ -15,6 +15,7 @@ from uda.data.files import read_raw_labels
 from uda.data.known_files import FileCache, KnownFiles, has_settled
 from uda.data.samples import Sample
 from uda.labels.spaces import IGNORE_INDEX, LabelSpace
+from uda.utilities.annotations import matches
 from uda.utilities.distributed import any_of, is_main, sum_over_ranks
 from uda.utilities.errors import InputError, WriteError, require
 from uda.utilities.loading import read_ahead
@@ -95,14 +96,21 @@ class _Counting:
         ]
 
     def finished(self, workers: int, progress: Progress) -> Counts:
-        found = [self._cache(place).get(self.names[place], stamp.state)
-                 for place, stamp in enumerate(self.stamps)]  # fmt: skip
+        found = [self._known(place) for place in range(len(self.samples))]
         unknown = [place for place, counts in enumerate(found) if counts is None]
         if unknown:
             self._save(always=True)  # a folder that takes no file is noticed before the work
             for place, counts in self._read(unknown, workers, progress):
                 found[place] = counts
         return np.array(found, np.int64)
+
+    def _known(self, place: int) -> list[int] | None:
+        """What is remembered of a label file; None for what is nothing that this class wrote."""
+        counts = self._cache(place).get(self.names[place], self.stamps[place].state)
+        fits = matches(tuple(counts), tuple[int, ...]) if isinstance(counts, list) else False
+        if not fits or len(counts) != self.spaces[place].num_classes or min(counts) < 0:
+            return None
+        return list(counts)
 
     def _read(
         self, unknown: list[int], workers: int, progress: Progress

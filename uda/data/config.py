@@ -8,6 +8,7 @@ from uda.utilities.errors import require, require_share, require_size
 
 MAX_SCALE = 100  # of an image's sides
 _MAX_WORKERS = 1024  # processes
+_MOST_TRIES = 1000
 _LOWEST_TEMPERATURE = 1e-6  # below, one class would be chosen always
 
 
@@ -70,7 +71,10 @@ class DomainConfig:
             f"{path}.crop_label_values is {self.crop_label_values}; it must not be negative",
         )
         require_share(f"{path}.crop_max_share", self.crop_max_share)
-        require(self.crop_tries > 0, f"{path}.crop_tries is {self.crop_tries}; allowed: 1 or more")
+        require(
+            0 < self.crop_tries <= _MOST_TRIES,
+            f"{path}.crop_tries is {self.crop_tries}; allowed: 1 to {_MOST_TRIES}",
+        )
         borders = self.ignored_borders or ()
         require(
             all(0 <= border < 1 or border == int(border) > 0 for border in borders),
@@ -128,9 +132,13 @@ class RareClassConfig:
             self.temperature >= _LOWEST_TEMPERATURE,
             f"{path}.temperature is {self.temperature}; allowed: {_LOWEST_TEMPERATURE} or more",
         )
-        for name in ("min_pixels", "min_crop_pixels", "tries"):
+        for name in ("min_pixels", "min_crop_pixels"):
             value = getattr(self, name)
             require(value >= 0, f"{path}.{name} is {value}; it must not be negative")
+        require(
+            0 <= self.tries <= _MOST_TRIES,
+            f"{path}.tries is {self.tries}; allowed: 0 to {_MOST_TRIES}",
+        )
         require(
             self.statistics != "",
             f"{path}.statistics is empty; allowed: none, or a folder",

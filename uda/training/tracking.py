@@ -209,7 +209,8 @@ class Tracker:
 
 
 def view_panel(views: Sequence[View], label_space: LabelSpace) -> Tensor:
-    """The first sample of each view next to its labels, one row per view: (3, rows*H, 2*W)."""
+    """The first sample of each view next to its labels, one row per view: (3, rows*H, 2*W). Views
+    of other sizes have rows of their own height, and black pixels to the right of the narrower."""
     rows = []
     for view in views:
         image = view.images[0].detach().float().cpu()
@@ -217,7 +218,8 @@ def view_panel(views: Sequence[View], label_space: LabelSpace) -> Tensor:
             torch.full(image.shape[1:], IGNORE_INDEX) if view.labels is None else view.labels[0]
         )
         rows.append(torch.cat([image, _colors(labels, label_space)], dim=2))
-    return torch.cat(rows, dim=1)
+    width = max(row.shape[2] for row in rows)
+    return torch.cat([F.pad(row, (0, width - row.shape[2])) for row in rows], dim=1)
 
 
 def prediction_panel(found: Iterable[tuple[Views, Prediction]], label_space: LabelSpace) -> Tensor:
