@@ -543,7 +543,7 @@ def test_only_objectives_that_mix_domains_want_crops_of_one_size(
         validate(experiment)
     del experiment.objectives["class_mix"]
     experiment.objectives["entropy"] = EntropyConfig()
-    experiment.train.steps = 1
+    experiment.train.steps = 3
     run_to_end(experiment, tmp_path / "run")
 
 
