@@ -204,8 +204,15 @@ def second_view(root: Path) -> Experiment:
     return with_objective(CrossViewConfig, root)
 
 
+def with_ignored_pixels(experiment: Experiment) -> Experiment:
+    """Source images are mostly smaller than the crop, so that it is padded."""
+    assert experiment.data.source is not None
+    experiment.data.source.size, experiment.data.source.keep_ratio = (28, 56), True
+    return experiment
+
+
 def cut_mix_ground_truth(root: Path) -> Experiment:
-    experiment = small(root, steps=2)
+    experiment = with_ignored_pixels(small(root, steps=2))
     experiment.data.target = target()
     experiment.data.target_ground_truth = True
     experiment.objectives = {"cut_mix": CutMixConfig(labels="ground_truth")}
@@ -270,7 +277,7 @@ TELLING: dict[str, Any] = {
 
 def with_objective(config: type[ObjectiveConfig], root: Path) -> Experiment:
     """`small` with an objective of this class, called "subject", and what it needs."""
-    experiment = small(root, steps=2)
+    experiment = with_ignored_pixels(small(root, steps=2))
     names = [field.name for field in fields(config) if field.name in TELLING]
     subject = replace(config(), **{name: deepcopy(TELLING[name]) for name in names})
     objectives = experiment.objectives | {"subject": subject}

@@ -25,7 +25,6 @@ from uda.models.hrda import HrdaConfig
 from uda.models.mask2former import Mask2FormerConfig
 from uda.models.smp import SmpConfig
 from uda.objectives.adversarial import AdversarialConfig
-from uda.objectives.class_mix import ClassMixConfig
 from uda.objectives.entropy import EntropyConfig
 from uda.objectives.fourier import FourierConfig
 from uda.objectives.masked_image import MaskedImageConfig
@@ -91,7 +90,6 @@ OTHERS: dict[tuple[type, str], tuple[Any, ...]] = {
     (EvaluationConfig, "label_size"): ((32, 64), (0, 64)),
     (EvaluationConfig, "overlap"): (0.75, 1.0),
     (MaskedImageConfig, "block"): (16, 0),
-    (ClassMixConfig, "candidates"): ("batch_and_void",),  # all pixels of two crops have a label
     (ColorJitterConfig, "probability"): (0.01,),
     (ColorJitterConfig, "gray_probability"): (0.9,),
     (ColorJitterConfig, "blur_probability"): (0.01,),
