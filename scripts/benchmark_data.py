@@ -26,6 +26,7 @@ from uda.evaluation.evaluate import EvaluationConfig, evaluate
 from uda.experiments import load_preset
 from uda.labels.spaces import CITYSCAPES
 from uda.models.segmenter import Segmenter
+from uda.prediction.labeling_rules import FixedThreshold
 from uda.prediction.pseudo_labeling import label_images
 from uda.utilities.host_memory import keep_freed_memory
 
@@ -242,7 +243,7 @@ def _label(segmenter: Segmenter, samples: Sequence[Sample], folder: Path) -> Non
         segmenter,
         samples,
         folder,
-        threshold=0.1,  # twice the chance of 19 classes: networks that know nothing pass it
+        rule=FixedThreshold(threshold=0.1),  # twice the chance of 19 classes: networks that know nothing pass it
         config=EvaluationConfig(dataset="cityscapes"),
         label_space=CITYSCAPES,
         snapshot=samples[0].image,  # it is only read for its checksum

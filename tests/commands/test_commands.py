@@ -32,7 +32,9 @@ OPTIONS = {
     "eval_single.py": NETWORK_OPTIONS
     | {"--split", "--format", "--sets", "--boundary", "--measures", "--json", "--export"},
     "pseudo_label.py": NETWORK_OPTIONS
-    | {"--threshold", "--output", "--splits", "--first", "--score"},
+    | {"--threshold", "--output", "--splits", "--first", "--score"}
+    | {"--rule", "--portion", "--quantile", "--cap"}
+    | {"--start", "--alpha", "--beta", "--gamma", "--images"},
     "predict.py": NETWORK_OPTIONS - {"--data-root", "--dataset"}
     | {"--images", "--output", "--kinds"},
 }  # fmt: skip
@@ -343,6 +345,9 @@ def test_options_that_cannot_be(shell: Shell, trained: Trained, toy_root: Path) 
         ("pseudo_label.py", ("--threshold", "0.5", "--first", "0")),
         ("pseudo_label.py", ("--threshold", "0.5", "--first", "-1")),
         ("pseudo_label.py", ()),
+        ("pseudo_label.py", ("--rule", "cbst", "--threshold", "0.5")),
+        ("pseudo_label.py", ("--rule", "iast", "--portion", "0.5")),
+        ("pseudo_label.py", ("--threshold", "0.5", "--cap", "0.9")),
     ],
 )
 def test_numbers_that_make_no_sense(

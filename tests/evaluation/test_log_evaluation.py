@@ -46,6 +46,7 @@ from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX, LabelSpace
 from uda.models.segmenter import SegmentationOutput, Segmenter
 from uda.objectives.base import StepContext
 from uda.objectives.pseudo_label import PseudoLabelConfig
+from uda.prediction.labeling_rules import FixedThreshold
 from uda.prediction.pseudo_labeling import label_images
 from uda.training.records import evaluate_network
 from uda.training.signals import Stop
@@ -117,7 +118,7 @@ def test_c5d_unsure_pixels_are_255_from_the_file_to_the_loss(
         ColorSegmenter(),
         list_dataset(confident_root, "cityscapes", "train", labeled=True),
         tmp_path / "labels",
-        threshold=0.5,  # e^15 / (e^15 + 18) is above it, e / (e + 18) below
+        rule=FixedThreshold(threshold=0.5),  # e^15 / (e^15 + 18) is above it, e / (e + 18) below
         config=EvaluationConfig(dataset="cityscapes", input_size=None),
         label_space=CITYSCAPES,
         snapshot=tmp_path / "snapshot.pth",

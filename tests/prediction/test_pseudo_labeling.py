@@ -1,12 +1,14 @@
 """Pseudo-labels: which pixels get one, what the manifest says, and that truth changes nothing."""
 
 import hashlib
+import json
 import math
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from factories import (
     CITYSCAPES_STEMS,
@@ -20,12 +22,21 @@ from factories import (
     written_sample,
 )
 from uda.checkpoints.snapshots import Snapshot
-from uda.data.files import read_raw_labels
+from uda.data.files import read_image, read_raw_labels
 from uda.data.pseudo_label_folder import PseudoLabelFolder, read_manifest
 from uda.data.samples import Sample
 from uda.evaluation.evaluate import EvaluationConfig
 from uda.experiments import load_preset
 from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX
+from uda.objectives.functional.class_thresholds import adapted_thresholds
+from uda.prediction.labeling_rules import (
+    ClassBalanced,
+    ConfidenceCounts,
+    FixedThreshold,
+    InstanceAdaptive,
+    Quantile,
+    Rule,
+)
 from uda.prediction.pseudo_labeling import LabelingResult, label_images, list_target
 from uda.utilities.errors import InputError
 
@@ -41,13 +52,19 @@ GREEN = np.array([[16, 48, 64, 240, 240], [16, 16, 16, 48, 240], [48, 16, 16, 16
 def label(
     samples: list[Sample], folder: Path, *, threshold: float, workers: int = 0
 ) -> LabelingResult:
+    return label_by(FixedThreshold(threshold=threshold), samples, folder, workers=workers)
+
+
+def label_by(
+    rule: Rule, samples: list[Sample], folder: Path, *, workers: int = 0
+) -> LabelingResult:
     snapshot = folder.parent / "GTA5_7.pth"
     snapshot.write_bytes(b"weights")
     return label_images(
         ColorSegmenter(),
         samples,
         folder,
-        threshold=threshold,
+        rule=rule,
         config=EvaluationConfig(dataset="cityscapes", input_size=None),
         label_space=CITYSCAPES,
         snapshot=snapshot,
@@ -168,6 +185,144 @@ def test_images_of_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="two images are called a"):
         label([drawn(tmp_path), drawn(tmp_path)], tmp_path / "labels", threshold=0.5)
     assert not list(tmp_path.glob("labels*"))
+
+
+# --- rules with a threshold for each class
+
+
+def counted(*confidences: float) -> ConfidenceCounts:
+    """Of class 0 of two."""
+    counts = ConfidenceCounts(2, every=1)
+    values = torch.tensor([confidences])
+    counts.add(torch.zeros_like(values, dtype=torch.int64), values)
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("rule", "confidences", "threshold"),
+    [
+        (ClassBalanced(portion=0.2), (0.9, 0.5, 0.8, 0.7, 0.6), 0.9),
+        (ClassBalanced(portion=0.5), (0.9, 0.5, 0.8, 0.7, 0.6), 0.8),
+        (ClassBalanced(portion=0.2), (0.9, 0.5, 0.8, 0.7), 1.0),
+        (Quantile(cap=1.0), (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.99), 0.95),
+        (Quantile(), (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.99), 0.9),
+        (Quantile(), (0.2, 0.4, 0.6), 0.6),
+        (Quantile(), (0.91, 0.92, 0.95), 0.9),
+        (Quantile(), (0.3,), 0.3),
+        (Quantile(quantile=0.5), (0.3, 0.4, 0.6, 0.7), 0.6),
+    ],
+)
+def test_thresholds_of_all_images_by_hand(
+    rule: ClassBalanced | Quantile, confidences: tuple[float, ...], threshold: float
+) -> None:
+    found, absent = rule.thresholds(counted(*confidences))
+    assert threshold - 4e-6 < found <= threshold, "as exact as the docstring says"
+    assert absent == (1.0 if isinstance(rule, ClassBalanced) else 0.0)
+
+
+def test_counts_take_every_fourth_row_and_column() -> None:
+    counts = ConfidenceCounts(3, every=4)
+    labels = torch.arange(54).view(6, 9) % 3
+    counts.add(labels, torch.full((6, 9), 0.5))
+    part = labels[::4, ::4]
+    assert part.shape == (2, 3)
+    assert counts.totals() == [int((part == c).sum()) for c in range(3)]
+
+
+def several(folder: Path) -> list[Sample]:
+    """Three images that differ, of a size that every fourth row and column leaves something of."""
+    rng = np.random.default_rng(0)
+    folder.mkdir(exist_ok=True)
+    samples = []
+    for stem in "abc":
+        ids = rng.integers(0, 4, (24, 32)).astype(np.uint8)
+        green = rng.integers(0, 100, (24, 32)).astype(np.uint8)
+        samples.append(written_sample(folder, stem, colors_of(ids, green)))
+    return samples
+
+
+def predicted_by_color(sample: Sample) -> tuple[Bytes, np.ndarray]:
+    """Labels and probabilities (C, H, W) of ColorSegmenter."""
+    image = torch.from_numpy(np.asarray(read_image(sample.image)).copy()).permute(2, 0, 1)
+    with torch.no_grad():
+        logits = ColorSegmenter()(image[None].float() / 255).logits[0]
+    probabilities = logits.softmax(dim=0)
+    return probabilities.argmax(dim=0).numpy().astype(np.uint8), probabilities.numpy()
+
+
+def test_class_balanced_labels_against_numpy(tmp_path: Path) -> None:
+    samples = several(tmp_path / "images")
+    result = label_by(ClassBalanced(portion=0.3), samples, tmp_path / "labels")
+    seen = [predicted_by_color(sample) for sample in samples]
+    highest = np.concatenate([p.max(0)[::4, ::4].ravel() for _, p in seen])
+    classes = np.concatenate([labels[::4, ::4].ravel() for labels, _ in seen])
+    thresholds = np.ones(19)
+    for c in np.unique(classes):
+        descending = np.sort(highest[classes == c])[::-1]
+        if place := math.floor(len(descending) * 0.3):
+            thresholds[c] = descending[place - 1]
+    assert result.manifest.thresholds is not None
+    found = list(result.manifest.thresholds.values())
+    assert found == pytest.approx(thresholds.tolist(), abs=4e-6)
+    assert result.manifest.rule_settings == {"portion": 0.3, "every": 4}
+    assert result.manifest == read_manifest(tmp_path / "labels")
+    for sample, (_, probabilities) in zip(samples, seen, strict=True):
+        quotients = probabilities / np.float32(found)[:, None, None]
+        expected = np.where(quotients.max(0) >= 1, quotients.argmax(0), 255)
+        path = tmp_path / "labels" / f"{sample.stem}_pseudo_trainIds.png"
+        assert np.array_equal(np.asarray(read_raw_labels(path, (24, 32))), expected)
+
+
+def test_adaptive_labels_follow_the_order_of_the_list(tmp_path: Path) -> None:
+    samples = several(tmp_path / "images")
+    rule = InstanceAdaptive(start=0.5, gamma=1.0, images=2)
+    result = label_by(rule, samples, tmp_path / "labels")
+    thresholds = torch.full((19,), 0.5, dtype=torch.float64)
+    for group in (samples[:2], samples[2:]):
+        seen = [predicted_by_color(sample) for sample in group]
+        labels = torch.tensor(np.stack([labels for labels, _ in seen])).long()
+        confidence = torch.tensor(np.stack([p.max(0) for _, p in seen]))
+        thresholds = adapted_thresholds(thresholds, labels, confidence, rule.moving)
+        sure = (confidence >= thresholds[labels]).numpy()
+        for sample, own, keeps in zip(group, labels.numpy(), sure, strict=True):
+            path = tmp_path / "labels" / f"{sample.stem}_pseudo_trainIds.png"
+            found = np.asarray(read_raw_labels(path, (24, 32)))
+            assert np.array_equal(found, np.where(keeps, own, 255))
+    assert result.manifest.thresholds is not None
+    assert list(result.manifest.thresholds.values()) == thresholds.tolist()
+    other = label_by(rule, samples[::-1], tmp_path / "other")
+    assert other.manifest.thresholds != result.manifest.thresholds
+
+
+def test_a_fixed_threshold_leaves_the_manifest_that_it_always_left(tmp_path: Path) -> None:
+    label([drawn(tmp_path)], tmp_path / "labels", threshold=0.5)
+    written = json.loads((tmp_path / "labels" / "manifest.json").read_text())
+    assert list(written) == [
+        "id_space", "label_space", "classes", "rule", "threshold", "protocol", "snapshot",
+        "snapshot_sha256", "supervision", "image_count", "images", "share_kept",
+        "share_kept_per_class",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rule", "complaint"),
+    [
+        (ClassBalanced(portion=0.0), "--portion 0: allowed: above 0, up to 1"),
+        (Quantile(quantile=1.5), "--quantile 1.5: allowed"),
+        (Quantile(cap=math.nan), "--cap nan: allowed"),
+        (InstanceAdaptive(start=1.0), "--start 1: allowed"),
+        (InstanceAdaptive(alpha=2.0), "--alpha 2: allowed"),
+    ],
+)
+def test_rules_refuse_what_cannot_be(tmp_path: Path, rule: Rule, complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        label_by(rule, [drawn(tmp_path)], tmp_path / "labels")
+
+
+def test_an_adaptive_rule_needs_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uda.prediction.labeling_rules.world_size", lambda: 2)
+    with pytest.raises(InputError, match="start it without torchrun"):
+        InstanceAdaptive().check()
 
 
 def snapshot_of(preset: str) -> Snapshot:

@@ -2,23 +2,56 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import MISSING, fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from uda.commands.endings import clear_errors, print_facts
 from uda.commands.options import add_network_options, at_least, network_from, new_parser
+from uda.prediction.labeling_rules import (
+    ClassBalanced,
+    FixedThreshold,
+    InstanceAdaptive,
+    Quantile,
+    Rule,
+)
 from uda.prediction.pseudo_labeling import label_images, labeling_report, list_target
 from uda.training.tracking import progress_bar
 from uda.utilities.distributed import device_named, own_share, process_group
+
+RULES: dict[str, type[Rule]] = {
+    "fixed": FixedThreshold,
+    "cbst": ClassBalanced,
+    "quantile": Quantile,
+    "iast": InstanceAdaptive,
+}
 
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
     parser = new_parser(__doc__, prog=prog)
     labels = parser.add_argument_group("pseudo-labels")
     labels.add_argument(
-        "--threshold", required=True, type=float, metavar="P",
-        help="leave pixels below this softmax probability unlabeled (0 labels all)",
+        "--rule", choices=RULES, default="fixed",
+        help="which pixels get a label: fixed: those from --threshold on; cbst, quantile: each "
+        "class has a threshold from its probabilities in all images, which are predicted twice; "
+        "iast: each class has one that follows the images in their order (default: fixed)",
     )  # fmt: skip
+    for name, metavar, kind, text in (
+        ("threshold", "P", float, "fixed: leave pixels below this softmax probability unlabeled "
+         "(0 labels all)"),
+        ("portion", "SHARE", float, "cbst: of each class's pixels that reach its threshold"),
+        ("quantile", "SHARE", float, "quantile: of each class's pixels that lie below it"),
+        ("cap", "P", float, "quantile: the highest threshold"),
+        ("start", "P", float, "iast: the thresholds before the first image"),
+        ("alpha", "A", float, "iast: of a class at threshold t, the share A * t^G counts"),
+        ("beta", "B", float, "iast: the share of a threshold that stays"),
+        ("gamma", "G", float, "iast: see --alpha"),
+        ("images", "N", at_least(1), "iast: images that move the thresholds together"),
+    ):  # fmt: skip
+        default = _defaults().get(name)
+        shown = "" if default is None else f" (default: {default})"
+        labels.add_argument(f"--{name}", metavar=metavar, type=kind, help=text + shown)
     labels.add_argument(
         "--output", metavar="DIR", type=Path, help="default: pseudo_labels/ next to FILE"
     )
@@ -30,7 +63,33 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     )  # fmt: skip
     labels.add_argument("--first", type=at_least(1), metavar="N", help="only the first N images")
     add_network_options(parser)
-    return parser.parse_args(arguments)
+    parsed = parser.parse_args(arguments)
+    own = [field.name for field in fields(RULES[parsed.rule])]
+    given = [n for n in _settings() if getattr(parsed, n) is not None]
+    for name in given:
+        if name not in own:
+            parser.error(
+                f"--rule {parsed.rule} does not use --{name}: omit it, or choose --rule "
+                f"{_settings()[name]}"
+            )
+    if parsed.rule == "fixed" and parsed.threshold is None:
+        parser.error(
+            "--rule fixed needs --threshold P, the lowest probability that gives a label: "
+            "--threshold 0.5"
+        )
+    settings = {name: getattr(parsed, name) for name in given}
+    parsed.labeled_by = RULES[parsed.rule](**settings)
+    return parsed
+
+
+def _settings() -> dict[str, str]:
+    """The rule of each option that only one rule has."""
+    return {field.name: name for name, rule in RULES.items() for field in fields(rule)}
+
+
+def _defaults() -> dict[str, Any]:
+    every = (field for rule in RULES.values() for field in fields(rule))
+    return {field.name: field.default for field in every if field.default is not MISSING}
 
 
 def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None:
@@ -49,7 +108,7 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
             network.segmenter,
             samples,
             folder,
-            threshold=arguments.threshold,
+            rule=arguments.labeled_by,
             config=network.config,
             label_space=network.snapshot.label_space,
             snapshot=arguments.restore_from,

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -44,7 +44,9 @@ class Manifest:
     label_space: str
     classes: tuple[str, ...]
     rule: str  # how pixels were chosen, in words
-    threshold: float  # softmax probability below which a pixel is 255
+    threshold: float | None = None  # softmax probability below which a pixel is 255
+    rule_settings: dict[str, float] = field(default_factory=dict)  # the rule's numbers by name
+    thresholds: dict[str, float] | None = None  # by class, where each has its own
     protocol: str  # how the network saw the images
     snapshot: str  # file name of the network's snapshot
     snapshot_sha256: str
@@ -63,7 +65,9 @@ class Manifest:
             f"{path}: image_count is {self.image_count}, and images names {len(set(self.images))} "
             f"different ones in {len(self.images)} entries; {_ANEW}",
         )
-        require_share(f"{path}: threshold", self.threshold)
+        require_share(f"{path}: threshold", self.threshold or 0)
+        for threshold in (self.thresholds or {}).values():
+            require_share(f"{path}: a threshold", threshold)
         for share in (self.share_kept, *self.share_kept_per_class.values()):
             require_share(f"{path}: a share", share or 0)
 
@@ -249,7 +253,8 @@ class PseudoLabelWriter:
         """Adds the manifest and gives the folder its name, once all processes have come here."""
         wait_for_all()
         if is_main():
-            text = json.dumps(asdict(manifest), indent=1)
+            said = {n: v for n, v in asdict(manifest).items() if v is not None and v != {}}
+            text = json.dumps(said, indent=1)
             (self._partial / MANIFEST).write_text(text + "\n", encoding="utf-8")
             if self._folder.exists():
                 self._folder.rmdir()

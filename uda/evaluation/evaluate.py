@@ -167,11 +167,12 @@ def predictions(
     confidence: bool = False,
     among: Sequence[Sequence[int]] = (),
     soft: bool = False,
+    divisors: Tensor | None = None,
 ) -> Iterator[tuple[Views, Prediction]]:
     """Each image of `samples` with its prediction (see inference.py) at the labels' size.
 
-    `soft`: with the sums of probabilities by the labels, which all samples must have. The network
-    is put into evaluation mode. Raises the InputError of a file that cannot be used.
+    `soft`: with the sums of probabilities by the labels, which all samples must have; `divisors`:
+    see `predict`. The network is put into evaluation mode. Raises the InputError of a file that cannot be used.
     """
     segmenter.eval()
     for views in read_views(samples, config, label_space, workers=workers):
@@ -185,6 +186,7 @@ def predictions(
             mirrored=label_space.mirrored,
             soft_labels=views.labels if soft else None,
             num_classes=label_space.num_classes,
+            divisors=divisors,
         )
         yield views, found
 

@@ -55,14 +55,16 @@ def predict(
     mirrored: Sequence[int] | None = None,
     soft_labels: Tensor | None = None,
     num_classes: int | None = None,
+    divisors: Tensor | None = None,
 ) -> Prediction:
     """The classes of one image's pixels at `size` (H, W).
 
     images: (3, h, w) uint8 RGB, the image at each scale of the protocol. `among`: groups of classes
     whose most probable one is wanted, too, as if there were no other classes. `mirrored`: the class
     that each class becomes in a mirror image; see `LabelSpace.mirrored`. `soft_labels`: (H, W)
-    train ids to sum up probabilities by. Raises InputError when the network
-    has not `num_classes` classes, or lacks a head of the protocol.
+    train ids to sum up probabilities by. `divisors`: (C,) of the classes' probabilities; labels and
+    confidence, which must be requested, are then those of the highest quotient. Raises InputError
+    when the network has not `num_classes` classes, or lacks a head of the protocol.
     """
     sums: Tensor | None = None
     first_row = 0
@@ -76,6 +78,8 @@ def predict(
     )
     are_logits = len(views) == 1 and _views_are_logits(protocol) and not confidence
     for strip in _strips(views, protocol, probabilities=confidence):
+        if divisors is not None:
+            strip = strip / divisors.to(strip)[:, None, None]
         highest, classes = strip.max(dim=1)  # many times faster than argmax over this dimension
         labels.append(classes[0])
         if confidence:

@@ -1,6 +1,6 @@
 """A network and unlabeled images -> a folder of pseudo-labels."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +20,15 @@ from uda.evaluation.protocols import input_line, protocol_name
 from uda.evaluation.reports import absent_line, fact_lines, iou_lines, unscored_fact
 from uda.labels.spaces import IGNORE_INDEX, LabelSpace
 from uda.models.segmenter import Segmenter
+from uda.prediction.labeling_rules import (
+    ClassBalanced,
+    FixedThreshold,
+    Predicted,
+    Rule,
+    first_thresholds,
+    judged,
+    settings_of,
+)
 from uda.utilities.distributed import any_of, own_share, sum_over_ranks
 from uda.utilities.errors import InputError
 from uda.utilities.weight_files import sha256
@@ -62,7 +71,7 @@ def label_images(
     samples: Sequence[Sample],
     folder: Path,
     *,
-    threshold: float,
+    rule: Rule,
     config: EvaluationConfig,
     label_space: LabelSpace,
     snapshot: Path,
@@ -70,19 +79,19 @@ def label_images(
     workers: int = 0,
     progress: Progress = iter,
 ) -> LabelingResult:
-    """Writes `folder` (see uda/data/pseudo_label_folder.py) with the most probable class of each
-    pixel at stored resolution, whatever size the protocol compares labels at, and 255 where its
-    softmax probability is below `threshold`.
+    """Writes `folder` (see uda/data/pseudo_label_folder.py) with the classes of the pixels at
+    stored resolution, whatever size the protocol compares labels at, and 255 where `rule` gives no
+    label. A rule that looks at the confidences of all images first predicts every image twice.
 
     Of several processes each labels its share of the images. If all samples come with readable
     labels, they are scored, too; what is written does not depend on that. Raises InputError,
     leaving no folder behind, when an image cannot be read, or the folder exists.
     """
-    if not 0 <= threshold <= 1:
-        raise InputError(f"--threshold {threshold:g}: a softmax probability, between 0 and 1")
+    rule.check()
     counts = _Counts(label_space)
-    with PseudoLabelWriter(folder) as writer:
-        own = own_share(samples)
+    own = own_share(samples)
+
+    def predicted(divisors: Tensor | None = None) -> Iterator[Predicted]:
         found = predictions(
             segmenter,
             [sample._replace(labels=None) for sample in own],
@@ -90,21 +99,32 @@ def label_images(
             label_space=label_space,
             workers=workers,
             confidence=True,
+            divisors=divisors,
         )
-        for sample, (views, prediction) in zip(own, progress(found), strict=True):
-            labels, confidence = prediction.labels, prediction.confidence
-            assert confidence is not None, "it was asked for"
-            sure = confidence >= threshold
+        for views, prediction in progress(found):
+            assert prediction.confidence is not None, "it was asked for"
+            yield Predicted(views.stem, prediction.labels, prediction.confidence)
+
+    with PseudoLabelWriter(folder) as writer:
+        thresholds = first_thresholds(rule, predicted, label_space.num_classes)
+        divisors = thresholds if isinstance(rule, ClassBalanced) else None
+        decided = judged(rule, predicted(divisors), thresholds)
+        for sample, (stem, labels, sure) in zip(own, decided, strict=True):
             counts.add(sample, labels, sure)
             labels[~sure] = IGNORE_INDEX
-            writer.write(views.stem, labels.to(torch.uint8).cpu().numpy())
+            writer.write(stem, labels.to(torch.uint8).cpu().numpy())
         counts.gather()
+        by_class = None
+        if thresholds is not None:
+            by_class = dict(zip(label_space.classes, thresholds.tolist(), strict=True))
         manifest = Manifest(
             id_space=ID_SPACE,
             label_space=label_space.name,
             classes=label_space.classes,
-            rule="most probable class where its softmax probability reaches the threshold",
-            threshold=float(threshold),
+            rule=rule.words,
+            threshold=float(rule.threshold) if isinstance(rule, FixedThreshold) else None,
+            rule_settings=settings_of(rule),
+            thresholds=by_class,
             protocol=f"{protocol_name(config)}: {input_line(config)}",
             snapshot=snapshot.name,
             snapshot_sha256=sha256(snapshot),
@@ -117,8 +137,8 @@ def label_images(
         writer.finish(manifest)
     if counts.why_unscored:
         return LabelingResult(manifest, None, counts.why_unscored)
-    judged = scores(counts.matrix, label_space.report_names, unscored=label_space.not_scored)
-    return LabelingResult(manifest, judged)
+    found = scores(counts.matrix, label_space.report_names, unscored=label_space.not_scored)
+    return LabelingResult(manifest, found)
 
 
 class _Counts:
@@ -167,11 +187,16 @@ def _truth(sample: Sample, size: tuple[int, int], label_space: LabelSpace) -> Te
 
 
 def labeling_report(result: LabelingResult, names: Sequence[str]) -> str:
-    """The share of the pixels that kept their label, in total and for each class of `names`, and
-    the scores of those pixels or the reason why there are none."""
+    """The share of the pixels that kept their label, in total and for each class of `names`, with
+    the class's threshold if it has one, and the scores of those pixels or the reason why there are
+    none."""
     lines = [f"share kept: {result.manifest.share_kept:.1%}"]
-    for name, share in zip(names, result.manifest.share_kept_per_class.values(), strict=True):
-        lines.append(f"  {name}: {'never predicted' if share is None else f'{share:.1%}'}")
+    shares = result.manifest.share_kept_per_class.values()
+    thresholds = result.manifest.thresholds or {}
+    limits = [f", threshold {value:.4f}" for value in thresholds.values()] or [""] * len(shares)
+    for name, share, limit in zip(names, shares, limits, strict=True):
+        kept = "never predicted" if share is None else f"{share:.1%}"
+        lines.append(f"  {name}: {kept}{limit}")
     if result.scores is None:
         return "\n".join([*lines, f"not scored: {result.why_unscored}"])
     lines.append("against ground truth, pixels with a label:")
