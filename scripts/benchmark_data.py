@@ -243,7 +243,9 @@ def _label(segmenter: Segmenter, samples: Sequence[Sample], folder: Path) -> Non
         segmenter,
         samples,
         folder,
-        rule=FixedThreshold(threshold=0.1),  # twice the chance of 19 classes: networks that know nothing pass it
+        rule=FixedThreshold(
+            threshold=0.1
+        ),  # twice the chance of 19 classes: networks that know nothing pass it
         config=EvaluationConfig(dataset="cityscapes"),
         label_space=CITYSCAPES,
         snapshot=samples[0].image,  # it is only read for its checksum

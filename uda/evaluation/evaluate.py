@@ -172,7 +172,8 @@ def predictions(
     """Each image of `samples` with its prediction (see inference.py) at the labels' size.
 
     `soft`: with the sums of probabilities by the labels, which all samples must have; `divisors`:
-    see `predict`. The network is put into evaluation mode. Raises the InputError of a file that cannot be used.
+    see `predict`. The network is put into evaluation mode. Raises the InputError of a file that
+    cannot be used.
     """
     segmenter.eval()
     for views in read_views(samples, config, label_space, workers=workers):

@@ -206,9 +206,7 @@ class ConfidenceCounts:
         return [int(step) / _BINS for step in below.sum(dim=1)]
 
 
-def judged(
-    rule: Rule, found: Iterator[Predicted], thresholds: Tensor | None
-) -> Iterator[Judged]:
+def judged(rule: Rule, found: Iterator[Predicted], thresholds: Tensor | None) -> Iterator[Judged]:
     """The pixels of each image that keep their label.
 
     `thresholds`: (C,), None for one threshold; of `InstanceAdaptive` those to start from, float64,
@@ -241,4 +239,3 @@ def _judged(one: Predicted, threshold: Tensor | float) -> Judged:
 
 def _check_share(option: str, value: float) -> None:
     require(0 < value <= 1, f"{option} {value:g}: allowed: above 0, up to 1")
-

@@ -32,9 +32,7 @@ class AdaptiveConfig:
 
     def check(self, path: str) -> None:
         """Raises InputError, naming the field below `path`, when a value is out of its range."""
-        require(
-            0 < self.start < 1, f"{path}.start is {self.start}; allowed: above 0, below 1"
-        )
+        require(0 < self.start < 1, f"{path}.start is {self.start}; allowed: above 0, below 1")
         require_share(f"{path}.alpha", self.alpha)
         require_share(f"{path}.beta", self.beta)
         require(self.gamma >= 0, f"{path}.gamma is {self.gamma}; allowed: 0 or more")
