@@ -267,7 +267,7 @@ def test_class_balanced_labels_against_numpy(tmp_path: Path) -> None:
     assert result.manifest.rule_settings == {"portion": 0.3, "every": 4}
     assert result.manifest == read_manifest(tmp_path / "labels")
     for sample, (_, probabilities) in zip(samples, seen, strict=True):
-        quotients = probabilities / np.float32(found)[:, None, None]
+        quotients = probabilities / np.asarray(found, np.float32)[:, None, None]
         expected = np.where(quotients.max(0) >= 1, quotients.argmax(0), 255)
         path = tmp_path / "labels" / f"{sample.stem}_pseudo_trainIds.png"
         assert np.array_equal(np.asarray(read_raw_labels(path, (24, 32))), expected)
