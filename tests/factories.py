@@ -15,6 +15,7 @@ from uda.checkpoints.formats.base import ForeignFormat, known_formats
 from uda.checkpoints.snapshots import Snapshot, versions
 from uda.data.registry import list_dataset
 from uda.data.samples import Sample
+from uda.evaluation.ensembles import Network
 from uda.evaluation.inference import probability_strips
 from uda.evaluation.protocols import Protocol
 from uda.experiment import Experiment
@@ -226,7 +227,7 @@ def shown(seed: int = 6, size: tuple[int, int] = (22, 38)) -> Tensor:
 
 
 def probabilities(
-    segmenter: Segmenter,
+    segmenter: Network,
     images: Sequence[Tensor],
     size: tuple[int, int],
     protocol: Protocol | None = None,

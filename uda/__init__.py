@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from uda.checkpoints.foreign import ForeignOptions
+    from uda.evaluation.ensembles import Network
     from uda.experiment import Experiment
     from uda.models.segmenter import Segmenter
     from uda.prediction.folder import Predicted
@@ -69,7 +70,7 @@ def load(
 
 
 def evaluate(
-    network: "_Path | Segmenter",
+    network: "_Path | Network",
     dataset: str | None = None,
     *,
     split: str | None = None,
@@ -83,14 +84,14 @@ def evaluate(
     shows what `uda eval` prints.
 
     network: the path of a snapshot or of a file that `load` opens, whose data set, split and
-    protocol are the defaults; or a network, which needs a `dataset` and is scored on "val" by the
-    protocol "native" unless told otherwise. `dataset`: the name of a data set below `data_root`
-    (default: the snapshot's, then the variable UDA_DATA), or the path of a TOML file. `code`: as in
-    `load`.
+    protocol are the defaults; or a network or `Ensemble`, which needs a `dataset` and is scored on
+    "val" by the protocol "native" unless told otherwise. `dataset`: the name of a data set below
+    `data_root` (default: the snapshot's, then the variable UDA_DATA), or the path of a TOML file.
+    `code`: as in `load`.
     Raises InputError when the data or the file cannot be used, or the classes differ.
     """
     from uda.data.registry import layout_named, refuse_unused_root, root_of
-    from uda.prediction.opened import config_without_file, open_network, segmenter_on
+    from uda.prediction.opened import config_without_file, network_on, open_network, title_of
     from uda.prediction.scoring import score_network
 
     root = None if data_root is None else str(data_root)
@@ -116,18 +117,18 @@ def evaluate(
         raise InputError("evaluate(network, dataset): a network alone has no data set: name one")
     refuse_unused_root(root, [dataset])
     return score_network(
-        segmenter_on(network, None if device is None else _device(device)),
+        network_on(network, None if device is None else _device(device)),
         config=config_without_file(network, dataset, split or "val", protocol),
         label_space=layout_named(dataset).label_space,
         root=root_of(root or "", [dataset]),
-        facts={"network": type(network).__name__},
+        facts={"network": title_of(network)},
         workers=workers,
     )
 
 
 @overload
 def predict(
-    network: "_Path | Segmenter",
+    network: "_Path | Network",
     images: "Pictures",
     *,
     output: None = None,
@@ -150,7 +151,7 @@ def predict(
 
 
 def predict(
-    network: "_Path | Segmenter",
+    network: "_Path | Network",
     images: "Pictures",
     *,
     output: _Path | None = None,
@@ -171,7 +172,7 @@ def predict(
     """
     from uda.prediction.folder import predict_folder
     from uda.prediction.images import label_pictures
-    from uda.prediction.opened import config_without_file, open_network, segmenter_on
+    from uda.prediction.opened import config_without_file, network_on, open_network
     from uda.prediction.writer import KINDS
 
     if isinstance(network, (str, PathLike)):
@@ -191,8 +192,8 @@ def predict(
             "names and colors of its classes"
         )
     config = config_without_file(network, "images", "", protocol)
-    segmenter = segmenter_on(network, None if device is None else _device(device))
-    return label_pictures(segmenter, images, config=config)
+    network = network_on(network, None if device is None else _device(device))
+    return label_pictures(network, images, config=config)
 
 
 def export(
@@ -242,11 +243,10 @@ def train(
 
     experiment: a preset's name, FILE.py:NAME, or an Experiment, which is not changed. `run`: the
     folder of its snapshots, by default snapshots/<preset>. `overrides`: as `--set` takes them, such
-    as {"train.steps": 100} or ["objectives.entropy=entropy"]; `smoke`: 10 steps only.
-    `resume`: continue an interrupted run, or continue
-    from the resume.pth given; `code_changed`: even if the user's classes have changed. Raises
-    InputError before anything is written when the experiment, its data or the folder cannot be
-    used; FloatingPointError when a loss is not finite.
+    as {"train.steps": 100} or ["objectives.entropy=entropy"]; `smoke`: 10 steps only. `resume`:
+    continue an interrupted run, or continue from the resume.pth given; `code_changed`: even if the
+    user's classes have changed. Raises InputError before anything is written when the experiment,
+    its data or the folder cannot be used; FloatingPointError when a loss is not finite.
     """
     from copy import deepcopy
 

@@ -30,8 +30,10 @@ OPTIONS = {
         "--smoke", "--preflight", "--sanity-check", "--resume", "--code-changed", "--device",
     },
     "eval_single.py": NETWORK_OPTIONS
+    | {"--with", "--average"}
     | {"--split", "--format", "--sets", "--boundary", "--measures", "--json", "--export"},
     "pseudo_label.py": NETWORK_OPTIONS
+    | {"--with", "--average"}
     | {"--threshold", "--output", "--splits", "--first", "--score"}
     | {"--rule", "--portion", "--quantile", "--cap"}
     | {"--start", "--alpha", "--beta", "--gamma", "--images"},

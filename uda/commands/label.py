@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from uda.commands.endings import clear_errors, print_facts
-from uda.commands.options import add_network_options, at_least, network_from, new_parser
+from uda.commands.ensembles import add_ensemble_options, networks_from
+from uda.commands.options import add_network_options, at_least, new_parser
 from uda.prediction.labeling_rules import (
     ClassBalanced,
     FixedThreshold,
@@ -63,6 +64,7 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     )  # fmt: skip
     labels.add_argument("--first", type=at_least(1), metavar="N", help="only the first N images")
     add_network_options(parser)
+    add_ensemble_options(parser)
     parsed = parser.parse_args(arguments)
     own = [field.name for field in fields(RULES[parsed.rule])]
     given = [n for n in _settings() if getattr(parsed, n) is not None]
@@ -96,7 +98,7 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
     arguments = parse_arguments(given, prog)
     with clear_errors(), process_group(device_named(arguments.device)) as device:
         folder = arguments.output or arguments.restore_from.parent / "pseudo_labels"
-        network = network_from(arguments, device, target=True)
+        network = networks_from(arguments, device, target=True)
         samples = list_target(
             network.snapshot,
             network.configured_root,
@@ -105,14 +107,14 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
             labeled=arguments.score,
         )
         result = label_images(
-            network.segmenter,
+            network.network,
             samples,
             folder,
             rule=arguments.labeled_by,
             config=network.config,
             label_space=network.snapshot.label_space,
-            snapshot=arguments.restore_from,
-            supervision=network.snapshot.supervision,
+            snapshot=[arguments.restore_from, *arguments.others],
+            supervision=str(network.facts["supervision"]),
             workers=arguments.workers,
             progress=partial(progress_bar, total=len(own_share(samples)), description="label"),
         )

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from uda.data.files import read_image, read_train_ids
 from uda.data.samples import Sample
 from uda.data.transforms import resize_image, resize_train_ids
+from uda.evaluation.ensembles import Network, members_of
 from uda.evaluation.inference import Prediction, predict
 from uda.evaluation.measures import Measured, Tally
 from uda.evaluation.named_measures import MeasureName
@@ -26,7 +27,6 @@ from uda.evaluation.protocols import (
 )
 from uda.labels.class_sets import ClassSet
 from uda.labels.spaces import LabelSpace
-from uda.models.segmenter import Segmenter
 from uda.utilities.distributed import own_share
 from uda.utilities.errors import InputError, require
 from uda.utilities.loading import read_ahead
@@ -158,7 +158,7 @@ def read_views(
 
 
 def predictions(
-    segmenter: Segmenter,
+    network: Network,
     samples: Sequence[Sample],
     *,
     config: EvaluationConfig,
@@ -175,10 +175,11 @@ def predictions(
     see `predict`. The network is put into evaluation mode. Raises the InputError of a file that
     cannot be used.
     """
-    segmenter.eval()
+    for segmenter in members_of(network):
+        segmenter.eval()
     for views in read_views(samples, config, label_space, workers=workers):
         found = predict(
-            segmenter,
+            network,
             views.images,
             size=views.size,
             protocol=config,
@@ -204,7 +205,7 @@ def _scored_space(space: LabelSpace, samples: Sequence[Sample]) -> LabelSpace:
 
 
 def evaluate(
-    segmenter: Segmenter,
+    network: Network,
     samples: Sequence[Sample],
     *,
     config: EvaluationConfig,
@@ -214,8 +215,8 @@ def evaluate(
     workers: int = 0,
     progress: Progress = iter,
 ) -> Measured:
-    """Scores of the network on labeled samples (see `open_labeled_split`), and the measures that
-    `config` names. The network stays on its device and is left in evaluation mode.
+    """Scores of a network, or of an ensemble, on labeled samples (see `open_labeled_split`), and
+    the measures that `config` names. It stays on its device and is left in evaluation mode.
 
     `sets`: of classes, to average over; `boundary_ratio`: of the image's diagonal, for boundary
     scores (see boundaries.py); `progress` may wrap the iteration over images to draw a bar. With
@@ -226,7 +227,7 @@ def evaluate(
     label_space = _scored_space(label_space, samples)
     tally = Tally(label_space, sets=sets, boundary_ratio=boundary_ratio, measures=config.measures)
     found = predictions(
-        segmenter,
+        network,
         own_share(samples),
         config=config,
         label_space=label_space,

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from uda.evaluation.ensembles import Ensemble, Network, members_of
 from uda.evaluation.lazy_maps import (
     Cropped,
     Map,
+    Mean,
     Mirrored,
     Pasted,
     Probabilities,
@@ -45,7 +47,7 @@ class Prediction(NamedTuple):
 
 @torch.no_grad()
 def predict(
-    segmenter: Segmenter,
+    network: Network,
     images: Sequence[Tensor],
     *,
     size: Size,
@@ -63,14 +65,15 @@ def predict(
     whose most probable one is wanted, too, as if there were no other classes. `mirrored`: the class
     that each class becomes in a mirror image; see `LabelSpace.mirrored`. `soft_labels`: (H, W)
     train ids to sum up probabilities by. `divisors`: (C,) of the classes' probabilities; labels and
-    confidence, which must be requested, are then those of the highest quotient. Raises InputError
-    when the network has not `num_classes` classes, or lacks a head of the protocol.
+    confidence, which must be requested, are then those of the highest quotient. Of an ensemble,
+    each network sees every view of the image. Raises InputError when the network has not
+    `num_classes` classes, or lacks a head of the protocol.
     """
     sums: Tensor | None = None
     first_row = 0
     labels, confidences = [], []
     restricted: list[list[Tensor]] = [[] for _ in among]
-    views = _views(segmenter, images, size, protocol, mirrored)
+    views = _views(network, images, size, protocol, mirrored)
     require(
         num_classes in (None, views[0].classes),
         f"the network has {views[0].classes} classes, but the data set has {num_classes}: choose a "
@@ -102,7 +105,7 @@ def predict(
 
 @torch.no_grad()
 def probability_strips(
-    segmenter: Segmenter,
+    network: Network,
     images: Sequence[Tensor],
     *,
     size: Size,
@@ -112,9 +115,9 @@ def probability_strips(
     """Class probabilities of one image, from top to bottom in strips (C, rows, W) float32 that
     together are (C, H, W); averaged over scales and, if the protocol says so, mirror images.
 
-    images, mirrored: as in `predict`
+    network, images, mirrored: as in `predict`
     """
-    views = _views(segmenter, images, size, protocol, mirrored)
+    views = _views(network, images, size, protocol, mirrored)
     for strip in _strips(views, protocol, probabilities=True):
         yield strip[0]
 
@@ -143,13 +146,36 @@ def _views_are_logits(protocol: Protocol) -> bool:
 
 
 def _views(
+    network: Network,
+    images: Sequence[Tensor],
+    size: Size,
+    protocol: Protocol,
+    mirrored_classes: Sequence[int] | None,
+) -> list[Rows]:
+    """What is averaged: the output at `size` for each scale and, if wanted, its mirror image, of
+    each network unless an ensemble averages logits."""
+    found = [
+        _views_of_one(segmenter, images, size, protocol, mirrored_classes)
+        for segmenter in members_of(network)
+    ]
+    classes = {rows.classes for views in found for rows in views}
+    require(
+        len(classes) == 1,
+        f"the networks have {' and '.join(map(str, sorted(classes)))} classes; allowed: as many",
+    )
+    if isinstance(network, Ensemble) and network.average == "logits":
+        check_average(network, protocol)
+        return [Mean(of_members) for of_members in zip(*found, strict=True)]
+    return [rows for views in found for rows in views]
+
+
+def _views_of_one(
     segmenter: Segmenter,
     images: Sequence[Tensor],
     size: Size,
     protocol: Protocol,
     mirrored_classes: Sequence[int] | None,
 ) -> list[Rows]:
-    """The network's output for each scale and, if wanted, its mirror image, at `size`."""
     device = next(segmenter.parameters()).device
     views = []
     for image in images:
@@ -220,6 +246,15 @@ def check_heads(segmenter: Segmenter, protocol: Protocol) -> None:
         segmenter.has_auxiliary_head or protocol.heads == "main",
         f"protocol {protocol_name(protocol)} joins two heads, but this network has one: use "
         "protocol adaptsegnet or native (--protocol NAME)",
+    )
+
+
+def check_average(network: Ensemble, protocol: Protocol) -> None:
+    """Raises InputError when the protocol leaves an ensemble no logits to average."""
+    require(
+        network.average == "probabilities" or _views_are_logits(protocol),
+        f"protocol {protocol_name(protocol)} resizes or averages probabilities, so there are no "
+        "logits to average: use --average probabilities, or another --protocol, such as native",
     )
 
 

@@ -56,6 +56,19 @@ class Probabilities(Rows):
         return self.logits.rows(first, last).softmax(dim=1)
 
 
+class Mean(Rows):
+    """The mean of maps of one size."""
+
+    def __init__(self, inner: Sequence[Rows]) -> None:
+        self.inner, self.classes, self.size = inner, inner[0].classes, inner[0].size
+
+    def rows(self, first: int, last: int) -> Tensor:
+        total = self.inner[0].rows(first, last)
+        for other in self.inner[1:]:
+            total = total + other.rows(first, last)
+        return total / len(self.inner)
+
+
 class Cropped(Rows):
     """The upper left part of `size`."""
 

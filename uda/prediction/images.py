@@ -15,9 +15,9 @@ from torch import Tensor
 from uda.data.file_tree import pictures_below
 from uda.data.files import read_image
 from uda.data.transforms import resize_image
+from uda.evaluation.ensembles import Network
 from uda.evaluation.evaluate import EvaluationConfig, view_sizes
 from uda.evaluation.inference import predict
-from uda.models.segmenter import Segmenter
 from uda.utilities.errors import InputError, require
 
 Picture = str | PathLike[str] | Image.Image | npt.NDArray[np.uint8] | Tensor
@@ -33,7 +33,7 @@ class PixelLabels(NamedTuple):
 
 
 def label_pictures(
-    segmenter: Segmenter,
+    network: Network,
     images: Pictures,
     *,
     config: EvaluationConfig,
@@ -47,13 +47,13 @@ def label_pictures(
     when a file cannot be read.
     """
     config = replace(config, label_size=None)
-    segmenter.eval()
+    network.eval()
     found = []
     for name, image in _pictures(images):
         size = (image.height, image.width)
         sizes = view_sizes(size, config)
         prediction = predict(
-            segmenter,
+            network,
             [torch.from_numpy(resize_image(image, s, config.interpolation)) for s in sizes],
             size=size,
             protocol=config,

@@ -15,6 +15,7 @@ from uda.data.described.layouts import described_file, is_described
 from uda.data.registry import refuse_unused_root, root_of
 from uda.data.training import require_known_classes
 from uda.evaluation.batch_norm import adapt_batch_norm
+from uda.evaluation.ensembles import Ensemble, Network, members_of
 from uda.evaluation.evaluate import EvaluationConfig
 from uda.evaluation.inference import check_heads
 from uda.models.segmenter import Segmenter
@@ -31,6 +32,12 @@ class OpenedNetwork:
     config: EvaluationConfig
     configured_root: str  # of the data sets; may be empty
     facts: dict[str, object]  # what every result is published with
+    ensemble: Ensemble | None = None  # of this network and others, see ensembles.py
+
+    @property
+    def network(self) -> Network:
+        """What predicts: the ensemble, if there is one."""
+        return self.segmenter if self.ensemble is None else self.ensemble
 
     @property
     def root(self) -> Path:
@@ -118,21 +125,28 @@ def _on_data(
     return snapshot
 
 
-def segmenter_on(network: Segmenter, device: torch.device | None) -> Segmenter:
+def network_on(network: Network, device: torch.device | None) -> Network:
     """The network, moved if a device is given; InputError when it is not one of this library."""
     require(
-        isinstance(network, Segmenter),
+        isinstance(network, Network),
         f"the network is a {type(network).__name__}; allowed: a Segmenter, as uda.load returns "
-        "it, or the path of a file",
+        "it, an Ensemble of several, or the path of a file",
     )
     return network if device is None else network.to(device)
 
 
+def title_of(network: Network) -> str:
+    """The network's class, or what the ensemble is and the classes of its networks."""
+    names = [type(member).__name__ for member in members_of(network)]
+    return f"{network}: {', '.join(names)}" if isinstance(network, Ensemble) else names[0]
+
+
 def config_without_file(
-    network: Segmenter, dataset: str, split: str, protocol: str | None
+    network: Network, dataset: str, split: str, protocol: str | None
 ) -> EvaluationConfig:
     """The protocol for a network that comes without its file."""
     config = EvaluationConfig.following(protocol or "native", dataset=dataset)
     config.split = split
-    check_heads(network, config)
+    for segmenter in members_of(network):
+        check_heads(segmenter, config)
     return config

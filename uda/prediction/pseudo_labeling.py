@@ -14,12 +14,12 @@ from uda.data.files import read_train_ids
 from uda.data.pseudo_label_folder import ID_SPACE, Manifest, PseudoLabelWriter
 from uda.data.registry import check_raw_ids, list_domain
 from uda.data.samples import Sample
+from uda.evaluation.ensembles import Ensemble, Network
 from uda.evaluation.evaluate import EvaluationConfig, Progress, predictions
 from uda.evaluation.metrics import ConfusionMatrix, Scores, scores
 from uda.evaluation.protocols import input_line, protocol_name
 from uda.evaluation.reports import absent_line, fact_lines, iou_lines, unscored_fact
 from uda.labels.spaces import IGNORE_INDEX, LabelSpace
-from uda.models.segmenter import Segmenter
 from uda.prediction.labeling_rules import (
     ClassBalanced,
     FixedThreshold,
@@ -67,14 +67,14 @@ def list_target(
 
 
 def label_images(
-    segmenter: Segmenter,
+    network: Network,
     samples: Sequence[Sample],
     folder: Path,
     *,
     rule: Rule,
     config: EvaluationConfig,
     label_space: LabelSpace,
-    snapshot: Path,
+    snapshot: Path | Sequence[Path],
     supervision: str,
     workers: int = 0,
     progress: Progress = iter,
@@ -83,17 +83,20 @@ def label_images(
     stored resolution, whatever size the protocol compares labels at, and 255 where `rule` gives no
     label. A rule that looks at the confidences of all images first predicts every image twice.
 
+    `snapshot`: the file of the network, or those of an ensemble, which the manifest names.
     Of several processes each labels its share of the images. If all samples come with readable
     labels, they are scored, too; what is written does not depend on that. Raises InputError,
     leaving no folder behind, when an image cannot be read, or the folder exists.
     """
     rule.check()
+    files = [snapshot] if isinstance(snapshot, Path) else snapshot
+    averaged = f"; {network}" if isinstance(network, Ensemble) else ""
     counts = _Counts(label_space)
     own = own_share(samples)
 
     def predicted(divisors: Tensor | None = None) -> Iterator[Predicted]:
         found = predictions(
-            segmenter,
+            network,
             [sample._replace(labels=None) for sample in own],
             config=replace(config, label_size=None),
             label_space=label_space,
@@ -125,9 +128,9 @@ def label_images(
             threshold=float(rule.threshold) if isinstance(rule, FixedThreshold) else None,
             rule_settings=settings_of(rule),
             thresholds=by_class,
-            protocol=f"{protocol_name(config)}: {input_line(config)}",
-            snapshot=snapshot.name,
-            snapshot_sha256=sha256(snapshot),
+            protocol=f"{protocol_name(config)}: {input_line(config)}" + averaged,
+            snapshot=" + ".join(file.name for file in files),
+            snapshot_sha256=" + ".join(map(sha256, files)),
             supervision=supervision,
             image_count=len(samples),
             images=tuple(sorted(sample.stem for sample in samples)),

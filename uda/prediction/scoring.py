@@ -6,13 +6,13 @@ from pathlib import Path
 
 from uda.data.class_range import range_facts
 from uda.data.training import open_labeled_split
+from uda.evaluation.ensembles import Network
 from uda.evaluation.evaluate import EvaluationConfig, Progress, evaluate, protocol_line
 from uda.evaluation.metrics import Scores
 from uda.evaluation.report_formats import format_scores
 from uda.evaluation.reports import fact_lines
 from uda.labels.class_sets import ClassSet
 from uda.labels.spaces import LabelSpace
-from uda.models.segmenter import Segmenter
 from uda.utilities.distributed import own_share
 
 
@@ -51,7 +51,7 @@ class Evaluation:
 
 
 def score_network(
-    segmenter: Segmenter,
+    network: Network,
     *,
     config: EvaluationConfig,
     label_space: LabelSpace,
@@ -70,7 +70,7 @@ def score_network(
     """
     samples = open_labeled_split(root, config.dataset, config.split, label_space=label_space)
     scores, measured = evaluate(
-        segmenter,
+        network,
         samples,
         config=config,
         label_space=label_space,
