@@ -18,6 +18,7 @@ from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.encoders.base import EncoderConfig
 from uda.objectives.class_mix import ClassMixConfig
 from uda.objectives.frozen_distance import FrozenDistanceConfig
+from uda.objectives.functional.hard_pixels import OhemConfig
 from uda.objectives.masked_image import MaskedImageConfig
 from uda.objectives.masked_tokens import MaskedTokensConfig
 from uda.objectives.supervised import SupervisedConfig
@@ -166,7 +167,7 @@ def unimatch_v2(labeled: DomainConfig) -> Experiment:
         ),
         # Half of the sum: (labeled + mean of the views) / 2.
         objectives={
-            "supervised": SupervisedConfig(weight=0.5, auxiliary_weight=0.0),
+            "supervised": SupervisedConfig(weight=0.5, auxiliary_weight=0.0, ohem=_ohem()),
             "unimatch_v2": UniMatchV2Config(weight=0.5),
         },
         teacher=TeacherConfig(momentum=0.996, batch_norm="running", first_update="copy"),
@@ -185,6 +186,11 @@ def unimatch_v2(labeled: DomainConfig) -> Experiment:
             window_average="probabilities",
         ),
     )
+
+
+def _ohem() -> OhemConfig:
+    """At least 200000 pixels of each of four GPUs."""
+    return OhemConfig(below=0.7, at_least=4 * 200_000)
 
 
 def _gta5() -> DomainConfig:

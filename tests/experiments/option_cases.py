@@ -41,6 +41,7 @@ from uda.objectives.cut_mix import CutMixConfig
 from uda.objectives.entropy import EntropyConfig
 from uda.objectives.fix_match import FixMatchConfig
 from uda.objectives.functional.class_thresholds import AdaptiveConfig
+from uda.objectives.functional.hard_pixels import OhemConfig
 from uda.objectives.pseudo_label import PseudoLabelConfig
 from uda.objectives.registry import objective_configs
 from uda.objectives.supervised import SupervisedConfig
@@ -197,6 +198,13 @@ def instance_adaptive(root: Path) -> Experiment:
     experiment.objectives["subject"] = FixMatchConfig(
         confidence="instance_adaptive", adaptive=AdaptiveConfig(start=THRESHOLD, gamma=0.1)
     )
+    return experiment
+
+
+def hard_pixels(root: Path) -> Experiment:
+    experiment = small(root, steps=2)
+    ohem = OhemConfig(below=0.05, at_least=100)
+    experiment.objectives = {"supervised": SupervisedConfig(ohem=ohem)}
     return experiment
 
 
@@ -361,6 +369,7 @@ CASES = {
     "instance_adaptive": Case(instance_adaptive, ("objectives.subject.adaptive",)),
     "choosing_crops": Case(choosing_crops, ("data.source.crop_share_rule",)),
     "rare_classes": Case(rare_classes, ("data.rare_classes", "data.source.crop_tries")),
+    "hard_pixels": Case(hard_pixels, ("objectives.supervised.ohem",)),
     "ground_truth": Case(
         cut_mix_ground_truth, ("data.target", "data.target_ground_truth", "objectives.cut_mix")
     ),

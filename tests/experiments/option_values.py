@@ -27,7 +27,9 @@ from uda.models.smp import SmpConfig
 from uda.objectives.adversarial import AdversarialConfig
 from uda.objectives.entropy import EntropyConfig
 from uda.objectives.fourier import FourierConfig
+from uda.objectives.functional.hard_pixels import OhemConfig
 from uda.objectives.masked_image import MaskedImageConfig
+from uda.objectives.supervised import SupervisedConfig
 from uda.optim.plateau import PlateauConfig
 
 
@@ -68,6 +70,9 @@ OTHERS: dict[tuple[type, str], tuple[Any, ...]] = {
     (HrdaConfig, "crop"): (16, 12),
     (AsppConfig, "channels"): (4, 1),
     (AsppConfig, "rates"): ((), (1, 3), (0,)),
+    (SupervisedConfig, "ohem"): (None, OhemConfig(below=0.05, at_least=100)),
+    (OhemConfig, "below"): (0.03, 0.9, 2.0),
+    (OhemConfig, "at_least"): (3000, 0),
     (DptConfig, "widths"): ((4, 4, 4, 4), (4, 4)),
     (Mask2FormerConfig, "channels"): (128, 80, 32),
     (Mask2FormerConfig, "attention_heads"): (2, 3),

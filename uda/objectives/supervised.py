@@ -9,6 +9,7 @@ from uda.augmentation.jitter import AnyJitter, jitter
 from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
+from uda.objectives.functional.hard_pixels import OhemConfig
 from uda.objectives.functional.losses import (
     ClassBalance,
     Denominator,
@@ -28,6 +29,7 @@ class SupervisedConfig(ObjectiveConfig):
     auxiliary_weight: float = 0.5  # of the auxiliary head's loss; 0 leaves that head out
     class_balance: bool = False  # weigh classes up to 49-fold where they are rare, see ClassBalance
     hardest: float = 1.0  # share of the pixels, those with the highest loss, that are learned
+    ohem: OhemConfig | None = None  # or those that are not yet learned: see there
     # The pixels that the loss is averaged over; see `cross_entropy`.
     over: Denominator = "labeled"
     # Of the images, for this objective only: what else sees them (class mix) sees them as they are.
@@ -55,8 +57,17 @@ class SupervisedConfig(ObjectiveConfig):
             self.auxiliary_weight >= 0,
             f"{path}.auxiliary_weight is {self.auxiliary_weight}; allowed: 0 or more",
         )
-        if self.jitter is not None:
-            self.jitter.check(f"{path}.jitter")
+        for name, config in (("jitter", self.jitter), ("ohem", self.ohem)):
+            if config is not None:
+                config.check(f"{path}.{name}")
+        require(
+            self.ohem is None or not self.class_balance,
+            f"{path}.class_balance is true, but {path}.ohem goes by confidence alone: add --set "
+            f"{path}.class_balance=false, or --set {path}.ohem=none",
+        )
+
+    def idle(self) -> dict[str, str]:
+        return {} if self.ohem is None else {"hardest": "ohem chooses the pixels"}
 
     def build(self, num_classes: int) -> "Supervised":
         return Supervised(self, num_classes)
@@ -79,12 +90,8 @@ class Supervised(Objective):
         if self.config.view == "target":
             assert batch.target_ground_truth is not None, "checked by validate()"
             images, labels = batch.target_images, batch.target_ground_truth
-        common = context.batch_generator(name)
-        return (
-            View(
-                name, jitter(images, self.config.jitter, context.generators(name), common), labels
-            ),
-        )
+        own, common = context.generators(name), context.batch_generator(name)
+        return (View(name, jitter(images, self.config.jitter, own, common), labels),)
 
     def terms(
         self, view: View, output: SegmentationOutput, context: StepContext
@@ -93,7 +100,7 @@ class Supervised(Objective):
         # Once per step, from the unfiltered labels: both heads share the class weights.
         class_weights = None if self.balance is None else self.balance(view.labels)
 
-        hardest, over = self.config.hardest, self.config.over
+        hardest, over = self.config.ohem or self.config.hardest, self.config.over
         terms = {
             "main": segmentation_loss(
                 output, view.labels, class_weights=class_weights, hardest=hardest, over=over

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from uda.labels.spaces import IGNORE_INDEX
 from uda.models.segmenter import SegmentationOutput
+from uda.objectives.functional.hard_pixels import OhemConfig
 from uda.utilities.distributed import mean_over_ranks, of_all_ranks, sum_over_ranks, world_size
 from uda.utilities.errors import InputError
 
@@ -25,7 +26,7 @@ def cross_entropy(
     *,
     weights: Tensor | None = None,
     class_weights: Tensor | None = None,
-    hardest: float = 1.0,
+    hardest: float | OhemConfig = 1.0,
     over: Denominator = "labeled",
 ) -> Tensor:
     """Cross-entropy in nats, averaged over the labeled pixels; exactly 0 when there are none.
@@ -38,7 +39,8 @@ def cross_entropy(
         labeled pixels, as in torch.nn.CrossEntropyLoss.
     hardest: fraction of all pixels of the batch that count, those with the highest class-weighted
         loss; the others are as if they had no label. Ignored pixels take part with loss 0, so a
-        batch with more of them than `1 - hardest` keeps every labeled pixel.
+        batch with more of them than `1 - hardest` keeps every labeled pixel. An OhemConfig chooses
+        the pixels that count by their confidence instead.
     over: "all": the average is over all pixels; ignored ones have loss 0 (DACS's mixed images, and
         every loss of DAFormer).
     Raises InputError when `hardest` is not a fraction.
@@ -46,7 +48,11 @@ def cross_entropy(
     """
     losses = _pixel_losses(logits, labels, class_weights)
     if hardest != 1:
-        easy = _easy_pixels(losses.detach(), hardest)
+        easy = (
+            hardest.easy(losses.detach())
+            if isinstance(hardest, OhemConfig)
+            else _easy_pixels(losses.detach(), hardest)
+        )
         losses = losses.masked_fill(easy, 0)
         labels = labels.masked_fill(easy, IGNORE_INDEX)
     if weights is not None:
@@ -65,7 +71,7 @@ def segmentation_loss(
     *,
     weights: Tensor | None = None,
     class_weights: Tensor | None = None,
-    hardest: float = 1.0,
+    hardest: float | OhemConfig = 1.0,
     over: Denominator = "labeled",
 ) -> Tensor:
     """`cross_entropy` of a network's main logits. Where the network has also looked at a detail
