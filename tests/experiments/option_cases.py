@@ -288,6 +288,8 @@ def with_objective(config: type[ObjectiveConfig], root: Path) -> Experiment:
     experiment = with_ignored_pixels(small(root, steps=2))
     names = [field.name for field in fields(config) if field.name in TELLING]
     subject = replace(config(), **{name: deepcopy(TELLING[name]) for name in names})
+    if isinstance(subject, SupervisedConfig):
+        subject.hardest = 0.5  # all pixels of its crops have a label
     objectives = experiment.objectives | {"subject": subject}
     equip(experiment, objectives, target=target(), pseudo_labels=root.parent / LABELS)
     if experiment.model.has_queries:
