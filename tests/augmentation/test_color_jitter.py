@@ -21,6 +21,7 @@ from uda.augmentation.color_jitter import (
 from uda.augmentation.jitter import JitterConfig, jitter, jitter_named
 from uda.utilities.errors import InputError
 
+DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 OFF = ColorJitterConfig(probability=0, blur_probability=0)
 PIXEL = torch.tensor([0.8, 0.4, 0.2]).view(1, 3, 1, 1)
 
@@ -120,12 +121,13 @@ def test_off_changes_no_bit_and_takes_as_many_numbers() -> None:
 
 
 @pytest.mark.parametrize("library", ["kornia", "torchvision"])
-def test_range_and_layout(library: str) -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_range_and_layout(library: str, device: str) -> None:
     config = ColorJitterConfig(
         library=library, brightness=1.0, contrast=1.0, saturation=1.0, hue=0.5,  # type: ignore[arg-type]
         probability=1.0, blur_probability=1.0,
     )  # fmt: skip
-    plain = images(6).contiguous(memory_format=torch.channels_last)
+    plain = images(6).to(device).contiguous(memory_format=torch.channels_last)
     before = plain.clone()
     changed = jitter(plain, config, generators(*range(6)), *generators(7))
     assert torch.equal(plain, before)
