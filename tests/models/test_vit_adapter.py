@@ -115,7 +115,7 @@ def test_the_transformer_is_the_plain_one_at_first() -> None:
     for name, parameter in network.vit.named_parameters():
         if "gamma" in name:
             nn.init.ones_(parameter)
-    images = torch.randn(1, 3, 224, 448)
+    images = torch.randn(1, 3, 112, 224)
     seen: list[Tensor] = []
     last = network.vit.blocks[-1]
     last.register_forward_hook(lambda _, __, output: seen.append(output))
@@ -143,6 +143,14 @@ def test_sizes_and_what_learns() -> None:
     assert [norm.momentum for norm in network.norms] == [0.01] * 4
     hidden = network.eval().hiding(images, lambda h, w: torch.ones(2, h, w, dtype=torch.bool))
     assert not torch.equal(hidden[-1], network(images)[-1])
+
+
+@pytest.mark.parametrize("side", [56, 168])
+def test_coarse_cells_are_rounded_up(side: int) -> None:
+    network = model().build(5)
+    maps = network.encode(torch.randn(2, 3, side, 112))
+    assert [m.shape[2] for m in maps] == [-(-side // stride) for stride in (4, 8, 16, 32)]
+    assert network(torch.rand(2, 3, side - 5, 100)).logits.shape == (2, 5, side - 5, 100)
 
 
 def test_the_backward_pass_computes_the_same_again() -> None:

@@ -38,7 +38,8 @@ class VitAdapter(Encoder):
 
     file_kind = DinoV2.file_kind
     prefixes = DinoV2.prefixes
-    divisor = 224  # which patches of 14 pixels and cells of 32 divide
+    # Patches of 14 pixels and cells of 8 are whole; of coarser cells, there are a few more.
+    divisor = 56
     strides = _STRIDES
 
     def __init__(self, name: str, size: VitSize, *, drop_path: float = 0.0) -> None:
@@ -69,7 +70,7 @@ class VitAdapter(Encoder):
                 layer.initialize()
 
     def forward(self, images: Tensor) -> FeatureMaps:
-        """Four maps of one width at strides 4, 8, 16 and 32.
+        """Four maps of one width at strides 4, 8, 16 and 32, rounded up.
 
         images: (N, 3, H, W) float, normalized, H and W multiples of `divisor`
         """
