@@ -34,6 +34,7 @@ from uda.experiment import Experiment
 from uda.experiments import PRESETS, load_preset
 from uda.labels.spaces import CITYSCAPES
 from uda.models.deeplabv3plus import DeepLabV3PlusConfig
+from uda.objectives.fourier import FourierConfig
 from uda.training.loop import train
 from uda.utilities.errors import InputError
 
@@ -173,6 +174,8 @@ def shrunk(name: str, folder: Path) -> Experiment:
         )  # fmt: skip
     for objective in experiment.objectives.values():
         objective.start_step = min(objective.start_step, STEPS // 4)
+        if isinstance(objective, FourierConfig):
+            objective.band = 0.05  # of a picture so small, 0.01 is less than one frequency
     settings.steps, settings.batch_size, settings.warmup_steps = STEPS, 2, 2
     settings.precision, settings.initial_snapshot = "float32", None
     settings.log_every, settings.resume_every, settings.snapshot_every = 1, 2, 5
