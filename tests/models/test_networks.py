@@ -13,8 +13,9 @@ from tiny_runs import tiny_model
 from uda.models.config import ModelConfig
 from uda.models.encoders.base import FeatureMaps
 from uda.models.registry import model_configs
-from uda.models.segmenter import Perturbation, SegmentationOutput, disable_dropout
+from uda.models.segmenter import Perturbation, SegmentationOutput
 from uda.models.smp import SmpConfig
+from uda.optim.teacher import disable_dropout
 
 CLASSES = 5
 TINY: dict[str, ModelConfig] = {

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, Self, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from uda.models.encoders.base import IMAGENET, Encoder, FeatureMaps, HideTokens, Normalization
 from uda.utilities.errors import InputError, require
@@ -299,11 +299,3 @@ class Segmenter(nn.Module, ABC):
             mode="bilinear",
             align_corners=self.align_corners,
         )
-
-
-def disable_dropout(network: nn.Module) -> None:
-    """Puts every layer but normalization into evaluation mode, so that nothing is random: no
-    dropout, no drop path, and nothing that attention or a user's layer does in training alone."""
-    for layer in network.modules():
-        if not isinstance(layer, _NormBase):
-            layer.training = False  # eval() would reach the layers inside

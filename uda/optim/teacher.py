@@ -10,9 +10,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from uda.labels.spaces import LabelSpace
-from uda.models.segmenter import Segmenter, disable_dropout
+from uda.models.segmenter import Segmenter
 from uda.optim.schedules import momentum_ramp
 from uda.utilities.errors import require
 
@@ -82,3 +83,11 @@ class MeanTeacher(nn.Module):
         if self.config.batch_norm == "running":
             for mine, theirs in zip(self.network.buffers(), student.buffers(), strict=True):
                 mine.lerp_(theirs, 1 - keep) if mine.is_floating_point() else mine.copy_(theirs)
+
+
+def disable_dropout(network: nn.Module) -> None:
+    """Puts every layer but normalization into evaluation mode, so that nothing is random: no
+    dropout, no drop path, and nothing that attention or a user's layer does in training alone."""
+    for layer in network.modules():
+        if not isinstance(layer, _NormBase):
+            layer.training = False  # eval() would reach the layers inside
