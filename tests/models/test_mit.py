@@ -12,7 +12,7 @@ from recipes import double_limit, recipe_image, recipe_weight
 from uda.models.encoders.base import IMAGENET, EncoderConfig
 from uda.models.encoders.drop_path import DropPath
 from uda.models.encoders.mit import SIZES, MixTransformer, build
-from uda.models.segmenter import disable_dropout
+from uda.optim.teacher import disable_dropout
 from uda.utilities.errors import InputError
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"

@@ -13,7 +13,7 @@ from uda.models.decoders.upernet import UpernetConfig
 from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.encoders.base import EncoderConfig
 from uda.models.encoders.timm import TimmBackbone, build
-from uda.models.segmenter import disable_dropout
+from uda.optim.teacher import disable_dropout
 from uda.utilities.errors import InputError
 
 timm = pytest.importorskip("timm")

@@ -22,7 +22,7 @@ from uda.models.encoders.vit_blocks import VitSize
 from uda.models.encoders.vit_dinov2 import DinoV2
 from uda.models.encoders.vit_dinov3 import DinoV3
 from uda.models.encoders.vit_names import with_original_names
-from uda.models.segmenter import disable_dropout
+from uda.optim.teacher import disable_dropout
 from uda.utilities.errors import InputError
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"

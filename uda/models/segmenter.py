@@ -200,10 +200,7 @@ class Segmenter(nn.Module, ABC):
         return self.encode(self.context(normalized))[-1]
 
     def context(self, normalized: Tensor) -> Tensor:
-        """Those of which the output's `features` are: the images themselves, or smaller ones.
-
-        normalized: as for `predict`
-        """
+        """Images, as for `predict`, of which the output's `features` are: these, or smaller ones."""
         return normalized
 
     def _fitted(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
