@@ -200,7 +200,7 @@ class Segmenter(nn.Module, ABC):
         return self.encode(self.context(normalized))[-1]
 
     def context(self, normalized: Tensor) -> Tensor:
-        """Images, as for `predict`, of which the output's `features` are: these, or smaller ones."""
+        """Images, as for `predict`, whose `features` are the output's: these or smaller ones."""
         return normalized
 
     def _fitted(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
