@@ -27,6 +27,7 @@ from uda.models.deeplabv2 import DeepLabV2Config
 from uda.models.deeplabv3plus import DeepLabV3PlusConfig
 from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.segmenter import BatchNormMode
+from uda.objectives.distillation import DistillationConfig
 from uda.objectives.fourier import FourierConfig
 from uda.objectives.frozen_distance import FrozenDistanceConfig
 from uda.training import loop as engine
@@ -85,6 +86,8 @@ def _shrunk(experiment: Experiment, *, steps: int) -> Experiment:
         objective.start_step = min(objective.start_step, steps // 3)
         if isinstance(objective, FrozenDistanceConfig):  # of the student, without a file
             objective.encoder, objective.weights, objective.size = None, "none", None
+        if isinstance(objective, DistillationConfig):  # of the student, without a file
+            objective.network = None
         if isinstance(objective, FourierConfig):
             objective.band = 0.05  # of 64 pixels, 0.01 is less than one frequency
     train = experiment.train

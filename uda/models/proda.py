@@ -71,6 +71,12 @@ class ProDA(Segmenter):
         return deep
 
     def decode(self, features: FeatureMaps) -> SegmentationOutput:
-        """Logits at stride 8."""
+        """Logits at stride 8, and what the last layer makes them of."""
         deep = self.input_norm(features[-1])
-        return SegmentationOutput(logits=self.main(deep), auxiliary_logits=None, features=deep)
+        embedded = self.main.embed(deep)
+        return SegmentationOutput(
+            logits=self.main.classify(embedded),
+            auxiliary_logits=None,
+            features=deep,
+            embeddings=embedded,
+        )

@@ -31,6 +31,13 @@ class SegmentationOutput(NamedTuple):
     # its place. None for other networks and outside of training.
     detail_logits: Tensor | None = None  # (N, C, bottom - top, right - left) float
     detail_box: Tensor | None = None  # (4,) int64 on the CPU: top, bottom, left, right in pixels
+    # What the last layer classifies, where a network names it (ProDA).
+    embeddings: Tensor | None = None  # (N, D, h, w) float
+
+    @property
+    def embedded(self) -> Tensor:
+        """The `embeddings` (N, D, h, w) or, of a network that names none, its `features`."""
+        return self.features if self.embeddings is None else self.embeddings
 
 
 def between_extremes(images: Tensor) -> Tensor:

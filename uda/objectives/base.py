@@ -70,6 +70,13 @@ class StepContext:
         """The logits (N, C, H, W) float32 that `teacher_labels` come from, without gradient."""
         return self._ask_teacher(images).logits
 
+    def teacher_features(self, images: Tensor) -> Tensor:
+        """The features (N, D, h, w) that the teacher's last layer classifies (see
+        `SegmentationOutput.embedded`), of the pass that its labels come from."""
+        features = self._ask_teacher(images).features
+        assert features is not None, "a run's teacher has features"
+        return features
+
     def _ask_teacher(self, images: Tensor) -> "_Labeled":
         if self.teacher is None:
             raise InputError(
@@ -80,7 +87,8 @@ class StepContext:
         if key not in self._labeled:
             logits = self.teacher(images)
             found = pseudo_label(logits)
-            self._labeled[key] = _Labeled(images, logits, found)
+            features = getattr(self.teacher, "embedded", None)  # any function can be a teacher
+            self._labeled[key] = _Labeled(images, logits, found, features)
             if images is self.target_images:
                 self.counts.teacher(found.labels)
         return self._labeled[key]
@@ -108,6 +116,7 @@ class _Labeled(NamedTuple):
     images: Tensor
     logits: Tensor
     pseudo: PseudoLabels
+    features: Tensor | None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -152,6 +161,10 @@ class ObjectiveConfig:
         """The number of batches that `Objective.before_first_step` looks at."""
         return 0
 
+    def frozen_snapshot(self) -> str | None:
+        """The file whose network `Objective.attach` gets in place of the student."""
+        return None
+
     def check(self, path: str) -> None:
         """Raises InputError, naming the field below `path`, when a value is out of its range."""
         require(self.weight > 0, f"{path}.weight is {self.weight}; it must be above 0")
@@ -195,7 +208,8 @@ class Objective(nn.Module):
         """Called before the first step, with the initial weights in the student: here an objective
         copies what it needs of the student as it is then, such as a frozen encoder, into modules
         and buffers of its own. In a run that is resumed, the copies are then filled from
-        resume.pth; the student that is passed has other weights."""
+        resume.pth; the student that is passed has other weights. An objective whose config names a
+        `frozen_snapshot` gets that file's network instead."""
 
     def before_first_step(self, student: Segmenter, batches: Iterable[Batch]) -> None:
         """Called once in the life of a run, after `attach`, with the batches of its first

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from uda.labels.spaces import LabelSpace
-from uda.models.segmenter import Segmenter
+from uda.models.segmenter import SegmentationOutput, Segmenter
 from uda.optim.schedules import momentum_ramp
 from uda.utilities.errors import require
 
@@ -55,6 +55,8 @@ class MeanTeacher(nn.Module):
         super().__init__()
         self.config = config
         self.network = copy.deepcopy(student).requires_grad_(False)
+        # (N, D, h, w) features of the images that it has just labeled, not mirrored
+        self.embedded: Tensor | None = None
 
     def restart(self, student: Segmenter) -> None:
         """The teacher becomes an exact copy of the student."""
@@ -66,11 +68,12 @@ class MeanTeacher(nn.Module):
         the logarithms of the mean probabilities, which softmax gives back."""
         self.network.train(self.config.batch_norm == "batch")
         disable_dropout(self.network)
-        logits: Tensor = self.network(images).logits
+        output: SegmentationOutput = self.network(images)
+        self.embedded = output.embedded
         if not self.config.mirrored:
-            return logits
+            return output.logits
         mirrored = self.network(images.flip(3)).logits.flip(3)
-        both = torch.logaddexp(logits.log_softmax(dim=1), mirrored.log_softmax(dim=1))
+        both = torch.logaddexp(output.logits.log_softmax(dim=1), mirrored.log_softmax(dim=1))
         return both - math.log(2)
 
     @torch.no_grad()

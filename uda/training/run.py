@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from uda.checkpoints.snapshots import load as load_snapshot
 from uda.checkpoints.snapshots import load_weights
 from uda.data.batch import View
 from uda.experiment import Experiment
@@ -137,7 +139,8 @@ def attach(objectives: Mapping[str, Objective], student: Segmenter) -> None:
     """Lets objectives copy what they need of the student with its initial weights."""
     device = next(student.parameters()).device
     for objective in objectives.values():
-        objective.attach(student)
+        path = objective.config.frozen_snapshot()
+        objective.attach(student if path is None else load_snapshot(Path(path)).build().to(device))
         objective.to(device)
 
 

@@ -41,7 +41,8 @@ def first_weights(
 ) -> Start:
     """The run as it has to start, and its folder, which knows where the weights came from; with
     `resume`, from its own resume.pth or from the file or folder given."""
-    experiment, supervision = plan.experiment, plan.data.supervision
+    experiment = plan.experiment
+    supervision = plan.data.supervision + _of_frozen_networks(plan)
     resumed = None
     if resume:
         given = resume if isinstance(resume, Path) else None
@@ -81,6 +82,26 @@ def first_weights(
     initial_weights = "; ".join(filter(None, taken))
     _look_at_first_batches(run, plan)
     return Start(run, plan.started(supervision=supervision, initial_weights=initial_weights))
+
+
+def _of_frozen_networks(plan: RunPlan) -> str:
+    """What the networks that objectives take from snapshots have seen, to be added to the run's
+    supervision. Raises InputError when such a network has other classes."""
+    added = ""
+    for name, config in plan.experiment.objectives.items():
+        path = config.frozen_snapshot()
+        if path is None:
+            continue
+        snapshot = load_snapshot(Path(path))
+        ours, theirs = plan.data.label_space, snapshot.label_space
+        require(
+            ours.classes == theirs.classes,
+            f"{path} of objectives.{name} has {theirs.num_classes} classes of {theirs.name}; the "
+            f"run learns {ours.num_classes} of {ours.name}: name a snapshot with these classes",
+        )
+        if snapshot.supervision != "none":
+            added += f"; network of {name} made with: {snapshot.supervision}"
+    return added
 
 
 def _look_at_first_batches(run: Run, plan: RunPlan) -> None:

@@ -115,8 +115,18 @@ class SqueezeExcitationHead(nn.Module):
         nn.init.normal_(classifier.weight, std=0.001)
 
     def forward(self, features: Tensor) -> Tensor:
+        return self.classify(self.embed(features))
+
+    def embed(self, features: Tensor) -> Tensor:
+        """What the last layer classifies, (N, hidden, h, w): after the dropout."""
         branches = [branch(features) for branch in self.conv2d_list]
-        return self.head(self.bottleneck(torch.cat(branches, dim=1)))
+        embedded: Tensor = self.head[0](self.bottleneck(torch.cat(branches, dim=1)))
+        return embedded
+
+    def classify(self, embedded: Tensor) -> Tensor:
+        """Logits (N, C, h, w) of what `embed` returns."""
+        logits: Tensor = self.head[1](embedded)
+        return logits
 
 
 def group_norm(channels: int, *, width: int) -> nn.GroupNorm:
