@@ -69,7 +69,7 @@ def mic_daformer_gta5() -> Experiment:
 
 
 def mic_hrda_gta5() -> Experiment:
-    """MIC on HRDA."""
+    """MIC on HRDA: masked target images, in context and detail."""
     return mic(hrda_gta5(), block=64)
 
 
