@@ -26,6 +26,11 @@ def modules() -> dict[str, Path]:
 
 
 MODULES = modules()
+# What objectives share beside functional/.
+_SHARED = ("agreement", "base", "counts", "registry", "teacher_labels")
+IDEAS = {
+    name for name in MODULES if name.startswith("uda.objectives.") and name.count(".") == 2
+} - {f"uda.objectives.{name}" for name in _SHARED}
 
 
 def imported(file: Path) -> Iterator[str]:
@@ -87,9 +92,10 @@ def test_pillow_is_for_data_and_pictures() -> None:
 
 
 def test_objectives_do_not_know_each_other() -> None:
-    ideas = {
-        name for name in MODULES if name.startswith("uda.objectives.") and name.count(".") == 2
-    }
-    shared = {f"uda.objectives.{name}" for name in ("base", "registry", "counts", "teacher_labels")}
-    for module in ideas - shared:
-        assert not (set(imported(MODULES[module])) & ideas) - shared, module
+    for module in IDEAS:
+        assert not set(imported(MODULES[module])) & IDEAS, module
+
+
+def test_an_idea_is_one_short_file() -> None:
+    lengths = {module: len(MODULES[module].read_text().splitlines()) for module in IDEAS}
+    assert {module: length for module, length in lengths.items() if length > 120} == {}

@@ -16,7 +16,8 @@ from uda.models.deeplabv3plus import DeepLabV3PlusConfig
 from uda.models.mask2former import Mask2FormerConfig
 from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import StepContext
-from uda.objectives.mask_classification import MaskClassificationConfig, masks_of
+from uda.objectives.functional.masks import masks_of
+from uda.objectives.mask_classification import MaskClassificationConfig
 from uda.objectives.supervised import SupervisedConfig
 from uda.utilities.errors import InputError
 

@@ -77,9 +77,8 @@ def test_accuracy_of_a_discriminator_over_all_its_maps(
     target_maps = [torch.tensor([[[[toward_target, toward_target, toward_target, toward_source]]]])]
     counts = StepCounts({objective: "adversarial"}, num_classes=3)
     counts.discriminator(
-        objective, "main", source_maps=source_maps, target_maps=target_maps,
-        source_label=source_label, boundary=boundary,
-    )  # fmt: skip
+        objective, "main", source_maps, target_maps, source_label=source_label, boundary=boundary
+    )
     found = figures_of(counts.by_name, NAMES)
     name = "discriminator/adversarial/main"
     assert found.numbers == {f"{name}/source": 6 / 8, f"{name}/target": 3 / 4}

@@ -1,15 +1,20 @@
-"""Networks that classify an image's class probabilities as source or target.
+"""Networks that classify an image's class probabilities as source or target, and their files.
 
 Both keep the parameter names of the original code, so that its files load.
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar, Literal, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uda.utilities.errors import InputError
+from uda.utilities.errors import InputError, require
+from uda.utilities.weight_files import fill_from_file, identity
+
+DiscriminatorName = Literal["fully_convolutional", "multi_scale"]
 
 _SLOPE = 0.2  # of every leaky ReLU below zero
 
@@ -110,6 +115,60 @@ class MultiScaleDiscriminator(Discriminator):
                 probabilities = self.pool(probabilities)
             maps.append(cnn(probabilities))
         return maps
+
+
+class HeadDiscriminators(nn.ModuleDict):
+    """One discriminator of the same kind for each head, "main" and "auxiliary", of a segmentation
+    network. Without `trained`, they keep their random initialization."""
+
+    def __init__(
+        self, kind: DiscriminatorName, num_classes: int, heads: Iterable[str], *, trained: bool
+    ) -> None:
+        super().__init__({head: _KINDS[kind](num_classes) for head in heads})
+        self.kind, self.trained = kind, trained
+        self.requires_grad_(trained)
+
+    def __getitem__(self, head: str) -> Discriminator:
+        discriminator = super().__getitem__(head)
+        assert isinstance(discriminator, Discriminator)
+        return discriminator
+
+    def fill_beside(self, path: Path, *, auxiliary_head: bool) -> str:
+        """Loads the discriminators, if they are trained, from files that AdaptSegNet and
+        Seg-Uncertainty save next to X.pth: X_D1.pth for the auxiliary head and X_D2.pth for the
+        main one, or X_D1.pth for the main head if it is the only one. Without such files they stay
+        randomly initialized. Returns which of these it was, with the files' digests.
+
+        Raises InputError when one of two is missing, or a file is of another discriminator.
+        """
+        numbers = {"auxiliary": 1, "main": 2} if auxiliary_head else {"main": 1}
+        files = {n: path.with_name(f"{path.stem}_D{n}{path.suffix}") for n in numbers.values()}
+        if not self.trained or not any(file.exists() for file in files.values()):
+            return "discriminators randomly initialized"
+        taken = {head: files[numbers[head]] for head in self}
+        for head, file in taken.items():
+            require(
+                file.exists(),
+                f"{file}, the discriminator of the {head} head, does not exist, but that of the "
+                "other head does: add this file, or remove the other, so that both are randomly "
+                "initialized",
+            )
+            fill_from_file(
+                self[head],
+                file,
+                title=f"{self.kind} discriminator of this preset",
+                kind="discriminator's state dict",
+                instead="choose the other kind with --set objectives.NAME.discriminator="
+                f"{' or '.join(kind for kind in _KINDS if kind != self.kind)}, or "
+                "remove the file, so that discriminators are randomly initialized",
+            )
+        return ", ".join(identity(file) for file in sorted(taken.values()))
+
+
+_KINDS: dict[DiscriminatorName, type[FullyConvolutionalDiscriminator | MultiScaleDiscriminator]] = {
+    "fully_convolutional": FullyConvolutionalDiscriminator,
+    "multi_scale": MultiScaleDiscriminator,
+}
 
 
 class _Convolution(nn.Module):

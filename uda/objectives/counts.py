@@ -79,7 +79,6 @@ class StepCounts:
         self,
         objective: nn.Module,
         head: str,
-        *,
         source_maps: Sequence[Tensor],
         target_maps: Sequence[Tensor],
         source_label: float,

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from uda.data.batch import View
-from uda.labels.spaces import IGNORE_INDEX
 from uda.models.mask2former import MaskLoss
 from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
-from uda.utilities.distributed import mean_over_ranks
+from uda.objectives.functional.masks import masks_of, mean_by_mass
 from uda.utilities.errors import require, require_share
 
 _MOST_POINTS = 2**20  # as many as a tile of 1024x1024 has pixels
@@ -107,7 +106,7 @@ class MaskClassification(Objective):
         counts = view.labels.new_tensor([len(c) for c, _ in objects], dtype=torch.float32)
         of_queries = self._mass(counts, queries=output.query_classes.shape[2])
         return {
-            name: _mean(
+            name: mean_by_mass(
                 torch.stack([terms[name] for terms in found]),
                 of_queries if name == "class" else counts,
             )
@@ -119,18 +118,3 @@ class MaskClassification(Objective):
         the number of masks to find."""
         matched = counts.clamp(max=queries)
         return matched + self.config.no_object_weight * (queries - matched)
-
-
-def _mean(values: Tensor, masses: Tensor) -> Tensor:
-    """The mean of `values` (N,) weighted by `masses` (N,), 0 or more; 0 if all masses are 0. The
-    mean of this over all processes is the mean over all their images."""
-    total = mean_over_ranks(masses.sum())
-    return (values * masses).sum() / torch.where(total > 0, total, 1)
-
-
-def masks_of(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The classes (K,) int64 of one image's labels (H, W), and the mask (K, H, W) float of each.
-    Unlabeled pixels are in no mask."""
-    classes = labels.unique().long()
-    classes = classes[classes != IGNORE_INDEX]
-    return classes, (labels[None] == classes[:, None, None]).float()

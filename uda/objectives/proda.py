@@ -8,7 +8,6 @@ import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from uda.augmentation.policies import PolicyName
@@ -78,26 +77,18 @@ class ProDADenoise(Objective):
         )  # fmt: skip
         self._batch: Batch | None = None  # of the current step
 
-    @torch.no_grad()
     def attach(self, student: Segmenter) -> None:
         self.frozen = copy.deepcopy(student).requires_grad_(False).eval()
-        image = next(student.parameters()).new_zeros(1, 3, 64, 64)
-        self.prototypes.reset(channels=self.frozen(image).embedded.shape[1])
+        self.prototypes.reset_for(self.frozen)
 
-    @torch.no_grad()
     def before_first_step(self, student: Segmenter, batches: Iterable[Batch]) -> None:
-        self.frozen.eval()
-        for batch in batches:
-            found = self.frozen(batch.target_images)
-            self.prototypes.update(found.logits, found.embedded, average=True)
+        self.prototypes.average(self.frozen, (batch.target_images for batch in batches))
 
     def views(self, batch: Batch, context: StepContext) -> tuple[View, ...]:
         self._batch = batch
-        policy, hidden = self.config.policy, self.config.hidden
-        generators = context.generators("proda")
-        images = strong_view(
-            batch.target_images, policy=policy, hidden=hidden, generators=generators
-        )
+        config, generators = self.config, context.generators("proda")
+        images = strong_view(batch.target_images, policy=config.policy, hidden=config.hidden,
+                             generators=generators)  # fmt: skip
         return (View("proda", images),)
 
     def terms(
@@ -111,15 +102,12 @@ class ProDADenoise(Objective):
             own = self.prototypes.assigned(output.embedded, images)
             divergence = kl_to_reference(own, assigned.exp()) / own.shape[1]
             return {"structure": config.structure * divergence}
-        self.frozen.eval()
-        with torch.no_grad():
-            before = at_stride(self.frozen(images).logits, images, config.stride).softmax(dim=1)
+        before = self.prototypes.probabilities_of(self.frozen, images)
         labels = labels_where(self._batch.target_valid, denoised_labels(before, assigned))
         logits = at_stride(output.logits, images, config.stride)
         context.counts.labeled(self, labels, logits)
-        loss = symmetric_cross_entropy(
-            logits, labels, forward=config.cross_entropy, reverse=config.reverse
-        )
+        alpha, beta = config.cross_entropy, config.reverse
+        loss = symmetric_cross_entropy(logits, labels, forward=alpha, reverse=beta)
         return {"symmetric": loss, "regularizer": config.regularizer * spread(logits)}
 
     def after_step(self, context: StepContext) -> None:

@@ -14,18 +14,20 @@ gradient penalty.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from uda.models.discriminators import AdversarialConvention
+from uda.models.discriminators import AdversarialConvention, HeadDiscriminators
+from uda.models.segmenter import SegmentationOutput
 from uda.utilities.errors import InputError
 
 AdversarialKind = Literal["vanilla", "least_squares"]
 DiscriminatorInput = Literal["softmax", "self_information"]
+SourcePrediction = Literal["same_head", "fused"]
 
 
 def seen_by_discriminators(logits: Tensor, kind: DiscriminatorInput) -> Tensor:
@@ -39,6 +41,55 @@ def seen_by_discriminators(logits: Tensor, kind: DiscriminatorInput) -> Tensor:
         return logits.softmax(dim=1)
     log_probabilities = F.log_softmax(logits.float(), dim=1)
     return log_probabilities.exp() * log_probabilities / -math.log(logits.shape[1])
+
+
+def target_inputs(
+    output: SegmentationOutput, heads: Iterable[str], kind: DiscriminatorInput
+) -> dict[str, Tensor]:
+    """What each head's discriminator gets of the target: (N, C, H, W) of that head's logits."""
+    return {head: seen_by_discriminators(_logits(output, head), kind) for head in heads}
+
+
+@torch.no_grad()
+def source_inputs(
+    output: SegmentationOutput,
+    heads: Iterable[str],
+    kind: DiscriminatorInput,
+    prediction: SourcePrediction,
+) -> dict[str, Tensor]:
+    """What each head's discriminator gets of the source, without gradient: (N, C, H, W) of that
+    head's logits, or, "fused", of the logits main + 0.5 * auxiliary."""
+    if prediction == "same_head":
+        return target_inputs(output, heads, kind)
+    fused = _logits(output, "main") + 0.5 * _logits(output, "auxiliary")
+    seen = seen_by_discriminators(fused, kind)
+    # One tensor object per head, because the gradient penalty sets its requires_grad.
+    return {head: seen.detach() for head in heads}
+
+
+def _logits(output: SegmentationOutput, head: str) -> Tensor:
+    logits = output.logits if head == "main" else output.auxiliary_logits
+    assert logits is not None, "checked by validate()"
+    return logits
+
+
+def fool_each(
+    discriminators: HeadDiscriminators,
+    inputs: Mapping[str, Tensor],
+    weights: Mapping[str, float],
+    kind: AdversarialKind,
+) -> dict[str, Tensor]:
+    """`fool` of each head's discriminator, weighted; no gradient reaches the discriminators.
+
+    inputs: those of the target, by head, see `target_inputs`
+    """
+    discriminators.requires_grad_(False)  # this loss trains the student only
+    terms = {}
+    for head, weight in weights.items():
+        network = discriminators[head]
+        terms[head] = weight * fool(network(inputs[head]), kind, network.convention)
+    discriminators.requires_grad_(discriminators.trained)
+    return terms
 
 
 def fool(

@@ -1,9 +1,12 @@
 """Prototypes: a mean feature for each class, and how features are assigned to them."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from uda.models.segmenter import Segmenter
 from uda.utilities.distributed import of_all_ranks
 
 _MOST = 3000  # images of a plain mean; later ones weigh as much as this one
@@ -55,16 +58,37 @@ class Prototypes(nn.Module):
         self.register_buffer("values", torch.zeros(num_classes, 0))
         self.register_buffer("images", torch.zeros(num_classes, dtype=torch.int64))
 
+    @torch.no_grad()
+    def reset_for(self, network: Segmenter) -> None:
+        """Prototypes of no image, for the features of a frozen network."""
+        image = next(network.parameters()).new_zeros(1, 3, 64, 64)
+        self.reset(channels=network(image).embedded.shape[1])
+
     def reset(self, *, channels: int) -> None:
         """Prototypes of no image, for features of so many channels."""
         self.values = self.values.new_zeros(len(self.values), channels)
         self.images = torch.zeros_like(self.images)
+
+    @torch.no_grad()
+    def probabilities_of(self, network: Segmenter, images: Tensor) -> Tensor:
+        """Probabilities (N, C, h, w) that a frozen network predicts, at the stride."""
+        network.eval()
+        return at_stride(network(images).logits, images, self.stride).softmax(dim=1)
 
     def assigned(self, features: Tensor, images: Tensor) -> Tensor:
         """Logarithms (N, C, h, w) of the assignments of features (N, D, ..., ...), at the stride
         of `images` (N, 3, H, W)."""
         found = distances(at_stride(features, images, self.stride), self.values)
         return log_assignments(found, self.temperature)
+
+    @torch.no_grad()
+    def average(self, network: Segmenter, batches: Iterable[Tensor]) -> None:
+        """Makes the prototypes the mean features of all images (N, 3, H, W) of the batches, by the
+        classes that a frozen network predicts."""
+        network.eval()
+        for images in batches:
+            found = network(images)
+            self.update(found.logits, found.embedded, average=True)
 
     @torch.no_grad()
     def update(self, logits: Tensor, features: Tensor, *, average: bool = False) -> None:
