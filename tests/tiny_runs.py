@@ -5,13 +5,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from _pytest.mark import ParameterSet
 from torch import Tensor
 
 from trials import write_random_pseudo_labels
@@ -141,13 +143,61 @@ def _shrunk_encoder_decoder(config: EncoderDecoderConfig) -> EncoderDecoderConfi
     return config
 
 
+@cache
+def _plain(name: str) -> dict[str, Any]:
+    """The preset's tiny run; not to be changed."""
+    return to_plain(_shrunk(load_preset(name), steps=6))
+
+
 def _first_of_equals(names: Iterable[str], *parts: str) -> tuple[str, ...]:
     """The names without those whose tiny run equals an earlier one in these parts of the preset."""
     seen: dict[str, str] = {}
     for name in names:
-        plain = to_plain(_shrunk(load_preset(name), steps=6))
+        plain = _plain(name)
         seen.setdefault(repr([plain[part] for part in parts]), name)
     return tuple(seen.values())
+
+
+def covering(parts: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
+    """Names that together have every part that all names have."""
+    missing = frozenset[str]().union(*parts.values())
+    chosen: list[str] = []
+    while missing:
+        chosen.append(max(parts, key=lambda name: len(parts[name] & missing)))
+        missing -= parts[chosen[-1]]
+    return tuple(name for name in parts if name in chosen)
+
+
+def _kinds_of_parts(name: str) -> frozenset[str]:
+    """The tiny run's network, teacher and objectives; of numbers, whether they are 0."""
+    plain = _plain(name)
+    settings = [
+        {option: value for option, value in objective.items() if option != "start_step"}
+        for objective in plain["objectives"].values()
+    ]
+    return frozenset(
+        f"{kind} {_without_numbers(part)}"
+        for kind, part in (
+            ("model", plain["model"]),
+            ("teacher", plain["teacher"]),
+            *(("objective", objective) for objective in settings),
+        )
+    )
+
+
+def _without_numbers(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {name: _without_numbers(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_numbers(inner) for inner in value]
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return value != 0
+    return value
+
+
+def slow_unless(name: str, fast: Collection[str]) -> ParameterSet:
+    """The preset as a parameter of a test, in the fast suite only if it is among `fast`."""
+    return pytest.param(name, marks=() if name in fast else pytest.mark.slow)
 
 
 def tiny_model(
@@ -181,6 +231,9 @@ STREETS = tuple(name for name in PRESETS if _of_streets(load_preset(name)))
 TRAINED = tuple(name for name in STREETS if name not in EVALUATION_ONLY)
 # Presets that differ in more than what a step does not see: lengths, rates, data sets.
 DISTINCT_STEPS = _first_of_equals(TRAINED, "model", "objectives", "teacher")
+# Presets that together have every kind of network, teacher and objective in DISTINCT_STEPS; the
+# others combine them anew, or differ in numbers.
+COVERING_STEPS = covering({name: _kinds_of_parts(name) for name in DISTINCT_STEPS})
 # Presets that differ in what is read from disk.
 _DISTINCT_DATA = _first_of_equals(TRAINED, "data")
 UNSUPERVISED = tuple(name for name in _DISTINCT_DATA if name not in SUPERVISED_BY_TARGET)

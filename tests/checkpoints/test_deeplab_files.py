@@ -43,8 +43,14 @@ def _one_thread() -> None:
         pytest.param(
             "FDA single-level DeepLab-v2", "fda_deeplab", "fda", 632, marks=pytest.mark.slow
         ),
-        ("ProDA DeepLab-v2", "proda_deeplabv2", None, 658),
-        ("DAFormer DeepLab-v2 ResNet-101", "daformer_deeplabv2_r101", None, 640),
+        pytest.param("ProDA DeepLab-v2", "proda_deeplabv2", None, 658, marks=pytest.mark.slow),
+        pytest.param(
+            "DAFormer DeepLab-v2 ResNet-101",
+            "daformer_deeplabv2_r101",
+            None,
+            640,
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             "mmsegmentation DeepLabV3+ ResNet-101",
             "mmseg_deeplabv3plus_r101_d8",

@@ -10,11 +10,21 @@ from pathlib import Path
 import pytest
 
 from factories import describe_city
-from tiny_runs import CPU, SUPERVISED, UNSUPERVISED, assert_same, metrics, tiny_preset
+from tiny_runs import (
+    CPU,
+    SUPERVISED,
+    UNSUPERVISED,
+    assert_same,
+    covering,
+    metrics,
+    slow_unless,
+    tiny_preset,
+)
 from uda.checkpoints.snapshots import read
 from uda.experiment import Experiment
 from uda.experiments import load_preset
 from uda.training.loop import train
+from uda.utilities.config_tree import to_plain
 from uda.utilities.errors import InputError
 
 _EVENTS = ("open", "os.listdir", "os.scandir", "os.chdir")
@@ -60,18 +70,24 @@ def preset(name: str, toy_root: Path) -> Experiment:
     return experiment
 
 
-def kinds(name: str) -> frozenset[type]:
-    return frozenset(type(objective) for objective in load_preset(name).objectives.values())
+def kinds(name: str) -> frozenset[str]:
+    """The preset's objectives, and which options of its data are used."""
+    experiment = load_preset(name)
+    data = to_plain(experiment.data)
+    return frozenset(
+        {type(objective).__name__ for objective in experiment.objectives.values()}
+        | {option for option, value in data.items() if value}
+        | {f"target.{option}" for option, value in (data["target"] or {}).items() if value}
+    )
 
 
-# One preset for each set of objectives; those that differ from it in their images only are slow.
-FIRST = {kinds(name): name for name in reversed(UNSUPERVISED)}.values()
+# Presets that together have every objective and every option; the others, which combine these anew
+# or have other images, are slow.
+FIRST = covering({name: kinds(name) for name in UNSUPERVISED})
+FIRST_SUPERVISED = covering({name: kinds(name) for name in SUPERVISED})
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=() if n in FIRST else pytest.mark.slow) for n in UNSUPERVISED],
-)
+@pytest.mark.parametrize("name", [slow_unless(name, FIRST) for name in UNSUPERVISED])
 def test_same_bits_without_the_targets_training_labels(
     name: str, toy_root: Path, tmp_path: Path
 ) -> None:
@@ -109,7 +125,7 @@ def test_same_bits_without_them_in_loader_processes(toy_root: Path, tmp_path: Pa
     assert_same(*students)
 
 
-@pytest.mark.parametrize("name", SUPERVISED)
+@pytest.mark.parametrize("name", [slow_unless(name, FIRST_SUPERVISED) for name in SUPERVISED])
 def test_presets_that_use_them_say_so(
     name: str, toy_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,7 +40,14 @@ def _seeded() -> None:
 @pytest.mark.parametrize(
     ("format_name", "file", "prefix", "count", "millions"),
     [
-        ("AdaptSegNet two-level DeepLab-v2", "adaptsegnet_deeplab_multi", "module.", 640, 44.6),
+        pytest.param(
+            "AdaptSegNet two-level DeepLab-v2",
+            "adaptsegnet_deeplab_multi",
+            "module.",
+            640,
+            44.6,
+            marks=pytest.mark.slow,
+        ),
         (
             "AdaptSegNet single-level DeepLab-v2",
             "adaptsegnet_deeplab_single",
@@ -48,12 +55,13 @@ def _seeded() -> None:
             632,
             43.9,
         ),
-        (
+        pytest.param(
             "Seg-Uncertainty two-level DeepLab-v2",
             "seg_uncertainty_deeplab_multi_se_gn",
             "Scale.",
             682,
             93.5,
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -31,6 +31,7 @@ def distinct(encoder: nn.Module) -> dict[str, Tensor]:
     return {name: recipe_weight(name, tensor) for name, tensor in encoder.state_dict().items()}
 
 
+@pytest.mark.slow
 def test_maps_of_b5_are_the_originals() -> None:
     """The float64 maps tell the two epsilons apart, which those in float32 do not."""
     encoder = build(replace(TINY, name="mit_b5")).eval()

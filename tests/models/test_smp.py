@@ -63,7 +63,8 @@ def test_images_of_any_size_are_padded_and_cut_back(config: SmpConfig) -> None:
         ("timm-efficientnet-b3", 10_696_232),
         ("efficientnet-b3", 10_696_232),
         ("resnet34", 21_284_672),
-        ("vgg16_bn", 14_723_136),
+        # The package draws the 138 million weights of its classifier, too.
+        pytest.param("vgg16_bn", 14_723_136, marks=pytest.mark.slow),
     ],
 )
 def test_encoders_of_the_training_records(name: str, parameters: int) -> None:
@@ -87,7 +88,11 @@ def test_encoders_of_the_training_records(name: str, parameters: int) -> None:
         ({"backbone": "mobilenet_v9"}, "there is no encoder 'mobilenet_v9'.*mobilenet_v2"),
         ({"backbone": "tu-nothing_at_all"}, "timm has no network of that name; did you mean"),
         ({"backbone": "tu-vit_tiny_patch16_224"}, "cannot be the encoder of a unet: .*choose anot"),
-        ({"backbone": "vgg16_bn", "architecture": "deeplabv3"}, "cannot be the encoder of a deepl"),
+        pytest.param(
+            {"backbone": "vgg16_bn", "architecture": "deeplabv3"},
+            "cannot be the encoder of a deepl",
+            marks=pytest.mark.slow,
+        ),
         ({"architecture": "fpn"}, "model.architecture is 'fpn'; allowed: unet, deeplabv3"),
         (
             {"backbone_weights": "nowhere.pth"},

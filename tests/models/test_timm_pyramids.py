@@ -36,9 +36,9 @@ def encoder(name: str, **changes: Any) -> TimmBackbone:  # noqa: ANN401
         (RESNET, PYRAMID, 1),
         (CONVNEXT, PYRAMID, 1),
         (MAMBA, PYRAMID, 1),
-        ("mobilenetv4_conv_small", PYRAMID, 1),
-        ("efficientnet_lite0", PYRAMID, 1),
-        ("hiera_tiny_224", PYRAMID, 32),  # made for one size
+        pytest.param("mobilenetv4_conv_small", PYRAMID, 1, marks=pytest.mark.slow),
+        pytest.param("efficientnet_lite0", PYRAMID, 1, marks=pytest.mark.slow),
+        pytest.param("hiera_tiny_224", PYRAMID, 32, marks=pytest.mark.slow),  # made for one size
         ("swin_tiny_patch4_window7_224", PYRAMID, 32),  # channels last, too
         (VIT, (16,) * 4, 16),
         ("shvit_s1", (16, 32, 64), 1),

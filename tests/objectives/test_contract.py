@@ -12,12 +12,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tiny_runs import (
+    COVERING_STEPS,
     CPU,
     DISTINCT_STEPS,
     assert_same,
     batch_for,
     batch_tensors,
     flat,
+    slow_unless,
     tiny_preset,
     tiny_run,
     without_dropout,
@@ -70,7 +72,7 @@ class ReadingBack(TorchDispatchMode):
         return result
 
 
-@pytest.fixture(params=DISTINCT_STEPS)
+@pytest.fixture(params=[slow_unless(name, COVERING_STEPS) for name in DISTINCT_STEPS])
 def run(request: pytest.FixtureRequest, toy_root: Path) -> Run:
     return run_of(request.param, toy_root)
 

@@ -81,6 +81,12 @@ def saved(moved: Run, toy_root: Path, tmp_path_factory: pytest.TempPathFactory) 
     return resumed.state
 
 
+@pytest.fixture(scope="module")
+def two_steps_later(moved: Run, saved: dict[str, Any]) -> dict[str, Tensor]:
+    """Its student two steps after it was resumed."""
+    return two_steps_after(saved, moved.experiment)
+
+
 def two_steps_after(state: Mapping[str, Any], experiment: Experiment) -> dict[str, Tensor]:
     """The student two steps after a new run loaded `state`."""
     run = tiny_run(experiment)
@@ -90,13 +96,15 @@ def two_steps_after(state: Mapping[str, Any], experiment: Experiment) -> dict[st
     return {name: tensor.clone() for name, tensor in run.student.state_dict().items()}
 
 
-def test_c5f_a_resumed_run_has_forgotten_nothing(moved: Run, saved: dict[str, Any]) -> None:
+def test_c5f_a_resumed_run_has_forgotten_nothing(
+    moved: Run, saved: dict[str, Any], two_steps_later: dict[str, Tensor]
+) -> None:
     resumed = tiny_run(moved.experiment)
     resumed.load_state(saved)
     assert_same(resumed.state(), moved.state())
     straight = tiny_run(moved.experiment)
     move(straight, 5)
-    assert_same(two_steps_after(saved, moved.experiment), straight.student.state_dict())
+    assert_same(two_steps_later, straight.student.state_dict())
 
 
 def forget(state: dict[str, Any], path: str, new: Mapping[str, Any]) -> None:
@@ -121,15 +129,13 @@ PARTS = {
 
 @pytest.mark.parametrize("part", PARTS)
 def test_c5f_any_part_that_is_lost_shows_in_the_student(
-    part: str, moved: Run, saved: dict[str, Any]
+    part: str, moved: Run, saved: dict[str, Any], two_steps_later: dict[str, Tensor]
 ) -> None:
     new = tiny_run(moved.experiment).state()
     state = copy.deepcopy(saved)
     for path in PARTS[part]:
         forget(state, path, new)
-    assert_different(
-        two_steps_after(state, moved.experiment), two_steps_after(saved, moved.experiment)
-    )
+    assert_different(two_steps_after(state, moved.experiment), two_steps_later)
 
 
 def test_c5i_the_seed_is_used(toy_root: Path) -> None:
@@ -216,13 +222,22 @@ def test_restart_happens_at_its_step_and_only_once(toy_root: Path) -> None:
     assert {int(moment["step"]) for moment in moments} == {2}
 
 
+@pytest.fixture(scope="module")
+def straight_on(toy_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run over its restart that nothing interrupts."""
+    experiment = restarted(toy_root)
+    experiment.train.resume_every = 1
+    folder = tmp_path_factory.mktemp("restarted") / "straight"
+    run_to_end(experiment, folder)
+    return folder
+
+
 @pytest.mark.parametrize("at", [2, 3, 4])
 def test_a_run_interrupted_around_its_restart_equals_a_straight_one(
-    at: int, toy_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    at: int, straight_on: Path, toy_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = restarted(toy_root)
     experiment.train.resume_every = 1
-    run_to_end(experiment, tmp_path / "straight")
 
     def step(run: Run, batch: Batch) -> StepResult:
         if run.step == at:
@@ -235,7 +250,7 @@ def test_a_run_interrupted_around_its_restart_equals_a_straight_one(
             run_to_end(experiment, tmp_path / "resumed")
     assert read(tmp_path / "resumed/resume.pth")["step"] == at
     run_to_end(experiment, tmp_path / "resumed", resume=True)
-    straight, resumed = (read(tmp_path / run / "resume.pth") for run in ("straight", "resumed"))
+    straight, resumed = (read(f / "resume.pth") for f in (straight_on, tmp_path / "resumed"))
     assert straight["step"] == 6
     assert_same(straight, resumed)
-    assert metrics(tmp_path / "straight") == metrics(tmp_path / "resumed")
+    assert metrics(straight_on) == metrics(tmp_path / "resumed")

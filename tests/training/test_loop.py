@@ -82,7 +82,10 @@ def final_state(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("name", "precision"),
-    [*((name, "float32") for name in EXPERIMENTS), ("everything", "bfloat16")],
+    [
+        *((name, "float32") for name in EXPERIMENTS),
+        pytest.param("everything", "bfloat16", marks=pytest.mark.slow),
+    ],
 )
 def test_interrupted_and_resumed_equals_straight(
     name: str, precision: Literal["float32", "bfloat16"], toy_root: Path, tmp_path: Path
@@ -216,6 +219,7 @@ def command(toy_root: Path, *arguments: str) -> list[str]:
     return ["train_uda.py", "--preset", "toy_class_mix", *tiny_options(toy_root), *sets, *arguments]
 
 
+@pytest.mark.slow
 def test_a_killed_process_resumed_in_another_equals_an_undisturbed_one(
     toy_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
