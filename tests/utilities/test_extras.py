@@ -68,6 +68,7 @@ print(len(experiments.PRESETS), "presets")
 """
 
 
+@pytest.mark.slow
 def test_the_core_needs_no_extra() -> None:
     """Everything is imported, and every preset made and checked, where no extra can be had."""
     found = subprocess.run(

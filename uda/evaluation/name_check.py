@@ -25,7 +25,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
 from uda.evaluation.metrics import Scores, mean_of_present
 
@@ -93,6 +92,9 @@ def name_warning(scores: Scores, names: Sequence[str]) -> str:
 
 
 def _assignment(scores: Scores, classes: int) -> _Assignment:
+    # Takes half a second to import, and only scores need it.
+    from scipy.optimize import linear_sum_assignment
+
     counts = np.array(scores.confusion, np.int64).reshape(len(scores.confusion), -1)
     rows, columns = counts.sum(axis=1)[:classes], counts.sum(axis=0)[:classes]
     pixels = counts[:classes, :classes]
