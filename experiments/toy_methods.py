@@ -7,13 +7,16 @@ are a quarter of those for crops of 512, because images have 128 rows.
 """
 
 from uda.experiment import Experiment
-from uda.experiments import methods, papers_classic, papers_daformer
+from uda.experiments import methods, papers_classic, papers_daformer, papers_proda
 from uda.experiments.toy_city import on_toy_city, toy_oracle
 from uda.models.decoders.daformer import DAFormerConfig
 from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.hrda import HrdaConfig
+from uda.models.proda import ProDAConfig
 from uda.objectives.class_mix import ClassMixConfig
+from uda.objectives.distillation import DistillationConfig
 from uda.objectives.masked_image import MaskedImageConfig
+from uda.objectives.proda import ProDADenoiseConfig
 
 _START = 150  # step
 _SOURCE_ONLY = "snapshots/toy_source_only/GTA5_500.pth"  # in the place of ImageNet's weights
@@ -42,6 +45,44 @@ def toy_fda_005() -> Experiment:
 def toy_fda_009() -> Experiment:
     """Toy city, FDA with the band 0.09."""
     return _later(on_toy_city(papers_classic.fda_gta5_009()))
+
+
+def toy_fda_selftrain() -> Experiment:
+    """Toy city, FDA's next round, band 0.01: also learns the labels of the mean of three bands."""
+    experiment = on_toy_city(papers_classic.fda_gta5_selftrain())
+    experiment.data.pseudo_labels = "snapshots/toy_fda/pseudo_labels"
+    return _later(experiment)
+
+
+def toy_proda_warmup() -> Experiment:
+    """Toy city, ProDA's stage 0: a least-squares discriminator on one level."""
+    experiment = _later(on_toy_city(papers_proda.proda_gta5_warmup()))
+    experiment.model = _proda_network(input_norm=False)
+    return experiment
+
+
+def toy_proda_denoise() -> Experiment:
+    """Toy city, ProDA's stage 1: the warm-up's labels, corrected online by class prototypes."""
+    experiment = on_toy_city(papers_proda.proda_gta5_denoise())
+    experiment.model = _proda_network(input_norm=False)
+    experiment.train.initial_snapshot = "snapshots/toy_proda_warmup/GTA5_500.pth"
+    proda = experiment.objectives["proda"]
+    assert isinstance(proda, ProDADenoiseConfig)
+    proda.prototype_batches = 100  # every image of the training split once
+    proda.momentum = 0.99  # as the teacher's
+    return experiment
+
+
+def toy_proda_distill() -> Experiment:
+    """Toy city, ProDA's stage 2: a new student learns the labels and probabilities of stage 1."""
+    return _distilled(papers_proda.proda_gta5_distill(), of="toy_proda_denoise")
+
+
+def toy_proda_distill_again() -> Experiment:
+    """Toy city, ProDA's stage 3: the student of stage 2 learns its own labels and probabilities."""
+    experiment = _distilled(papers_proda.proda_gta5_distill_again(), of="toy_proda_distill")
+    experiment.train.initial_snapshot = "snapshots/toy_proda_distill/GTA5_500.pth"
+    return experiment
 
 
 def toy_dacs() -> Experiment:
@@ -140,6 +181,23 @@ def _with_details(experiment: Experiment) -> Experiment:
     model.hrda = HrdaConfig(crop=64, attention=attention)
     experiment.model = model
     return experiment
+
+
+def _distilled(experiment: Experiment, *, of: str) -> Experiment:
+    """On the labels and the network of the toy preset `of`."""
+    experiment = on_toy_city(experiment)
+    experiment.model = _proda_network()
+    experiment.data.pseudo_labels = f"snapshots/{of}/pseudo_labels"
+    distillation = experiment.objectives["distillation"]
+    assert isinstance(distillation, DistillationConfig)
+    distillation.network = f"snapshots/{of}/GTA5_500.pth"
+    return experiment
+
+
+def _proda_network(*, input_norm: bool = True) -> ProDAConfig:
+    return ProDAConfig(
+        backbone="resnet18", backbone_width=24, backbone_weights="none", input_norm=input_norm
+    )
 
 
 def _later(experiment: Experiment) -> Experiment:
