@@ -23,19 +23,16 @@ from uda.data.files import read_image
 from uda.data.registry import list_dataset
 from uda.evaluation.evaluate import predictions
 from uda.evaluation.reports import markdown_table
+from uda.experiments import PRESETS
 from uda.experiments.toy_city import TOY_ROOT
 from uda.labels.spaces import CITYSCAPES
 from uda.prediction.pictures import Picture, comparison
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FOLDER = Path("snapshots/demo")
+ADAPTED = "toy_class_mix"  # preset of the adapted network
 TARGET_IMAGES = f"{TOY_ROOT}/Cityscapes/leftImg8bit/train"
-NETWORKS = {
-    "source_only": FOLDER / "source_only" / "GTA5_500.pth",
-    "adapted": FOLDER / "adapted" / "GTA5_500.pth",
-    "student": FOLDER / "student" / "GTA5_300.pth",
-    "oracle": FOLDER / "oracle" / "CITYS_500.pth",
-}
+NETWORKS = ("source_only", "adapted", "student", "oracle")  # folders of runs
 PICTURES = 5  # rows of comparison.png
 
 
@@ -44,8 +41,8 @@ def main() -> None:
     parser.add_argument("--seed", type=at_least(0), default=0, help="of the runs (default: 0)")
     seed = parser.parse_args().seed
     started = time.perf_counter()
-    for snapshot in NETWORKS.values():  # of an earlier demo
-        shutil.rmtree(snapshot.parent, ignore_errors=True)
+    for name in NETWORKS:  # of an earlier demo
+        shutil.rmtree(FOLDER / name, ignore_errors=True)
     results = run_all(seed)
     draw_comparison(results)
     minutes = (time.perf_counter() - started) / 60
@@ -60,23 +57,35 @@ def main() -> None:
 def run_all(seed: int) -> dict[str, dict[str, Any]]:
     """Makes the data, trains the four networks, and returns every row of the table."""
     preset = ["train_uda.py", "--set", f"train.seed={seed}", "--preset"]
-    source_only, adapted = str(NETWORKS["source_only"]), str(NETWORKS["adapted"])
     pseudo_labels, rescored = FOLDER / "adapted" / "pseudo_labels", FOLDER / "source_only_bn.json"
 
     run("scripts/make_toy_city.py")
     run(*preset, "toy_source_only", "--run", "demo/source_only")
+    source_only = str(snapshot_of("source_only"))
     run("eval_single.py", "--restore-from", source_only, "--adapt-bn", TARGET_IMAGES,
         "--json", str(rescored))  # fmt: skip
-    run(*preset, "toy_class_mix", "--run", "demo/adapted")
+    run(*preset, ADAPTED, "--run", "demo/adapted")
+    adapted = str(snapshot_of("adapted"))
     run("pseudo_label.py", "--restore-from", adapted, "--threshold", "0.5",
         "--adapt-bn", TARGET_IMAGES)  # fmt: skip
-    run(*preset, "toy_class_mix_student", "--run", "demo/student", "--restore-from", adapted,
+    run(*preset, student_preset(), "--run", "demo/student", "--restore-from", adapted,
         "--set", f"data.pseudo_labels={pseudo_labels}")  # fmt: skip
     run(*preset, "toy_oracle", "--run", "demo/oracle")
 
     results = {"source_only": result_of("source_only")}
     results["source_only_bn"] = json.loads(rescored.read_text())
     return results | {name: result_of(name) for name in ("adapted", "student", "oracle")}
+
+
+def student_preset() -> str:
+    """The student of the adapted network's preset; that of class mix, if it has none of its own."""
+    own = f"{ADAPTED}_student"
+    return own if own in PRESETS else "toy_class_mix_student"
+
+
+def snapshot_of(name: str) -> Path:
+    """The last snapshot of a run."""
+    return max((FOLDER / name).glob("*_*.pth"), key=lambda path: path.stat().st_mtime)
 
 
 def run(script: str, *arguments: str) -> None:
@@ -91,7 +100,7 @@ def run(script: str, *arguments: str) -> None:
 
 def result_of(name: str) -> dict[str, Any]:
     """The scores that a run's last snapshot was saved with, and what the run saw of the labels."""
-    snapshot = snapshots.load(NETWORKS[name])
+    snapshot = snapshots.load(snapshot_of(name))
     assert snapshot.scores is not None, "the last step of a run is evaluated"
     return {"supervision": snapshot.supervision} | snapshot.scores
 
@@ -105,7 +114,7 @@ def draw_comparison(results: dict[str, dict[str, Any]]) -> None:
         [[np.asarray(read_image(s.image)) for s in samples]],
     )
     for name in ("source_only", "adapted", "student"):
-        loaded = snapshots.load(NETWORKS[name])
+        loaded = snapshots.load(snapshot_of(name))
         found = list(
             predictions(
                 loaded.build(), samples, config=loaded.evaluation, label_space=CITYSCAPES, workers=0

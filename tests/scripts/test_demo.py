@@ -10,8 +10,26 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import demo
+from uda.experiments import PRESETS, load_preset
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROWS = ("source_only", "source_only_bn", "adapted", "student", "oracle")
+
+
+def test_the_student_follows_the_adapted_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    for adapted, student in (
+        ("toy_aagc", "toy_aagc_student"),
+        ("toy_class_mix", "toy_class_mix_student"),
+        ("toy_mic", "toy_class_mix_student"),  # without one of its own
+    ):
+        monkeypatch.setattr(demo, "ADAPTED", adapted)
+        assert demo.student_preset() == student
+
+
+def test_the_student_fits_the_adapted_network() -> None:
+    assert demo.ADAPTED in PRESETS
+    assert load_preset(demo.student_preset()).model == load_preset(demo.ADAPTED).model
 
 
 @pytest.mark.slow
