@@ -10,6 +10,7 @@ from uda.experiment import Experiment
 from uda.experiments import methods, papers_classic, papers_daformer, papers_proda
 from uda.experiments.toy_city import on_toy_city, toy_oracle
 from uda.models.decoders.daformer import DAFormerConfig
+from uda.models.deeplabv3plus import DeepLabV3PlusConfig
 from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.hrda import HrdaConfig
 from uda.models.proda import ProDAConfig
@@ -17,6 +18,7 @@ from uda.objectives.class_mix import ClassMixConfig
 from uda.objectives.distillation import DistillationConfig
 from uda.objectives.masked_image import MaskedImageConfig
 from uda.objectives.proda import ProDADenoiseConfig
+from uda.objectives.supervised import SupervisedConfig
 
 _START = 150  # step
 _SOURCE_ONLY = "snapshots/toy_source_only/GTA5_500.pth"  # in the place of ImageNet's weights
@@ -107,16 +109,22 @@ def toy_instance_adaptive() -> Experiment:
 
 def toy_rare_classes() -> Experiment:
     """Toy city, class mix and rare class sampling of the source."""
-    experiment = toy_daformer()
+    experiment = on_toy_city(papers_daformer.daformer_gta5())
     del experiment.objectives["feature_distance"]
-    experiment.train.initial_snapshot = None
     return _later(experiment)
 
 
 def toy_daformer() -> Experiment:
-    """Toy city, DAFormer's training of the small ResNet; it starts from toy_source_only, whose
-    features stand in for those of ImageNet."""
+    """Toy city, DAFormer's training of toy_source_only's network, from its weights.
+
+    Their features stand in for those of ImageNet; its auxiliary head keeps its loss.
+    """
     experiment = on_toy_city(papers_daformer.daformer_gta5())
+    assert isinstance(experiment.model, DeepLabV3PlusConfig)
+    experiment.model.auxiliary_head = True
+    supervised = experiment.objectives["supervised"]
+    assert isinstance(supervised, SupervisedConfig)
+    supervised.auxiliary_weight = SupervisedConfig().auxiliary_weight
     experiment.train.initial_snapshot = _SOURCE_ONLY
     return experiment
 
