@@ -461,6 +461,6 @@ def test_a_new_study_is_found_by_its_file(tmp_path: Path, monkeypatch: pytest.Mo
     )
     monkeypatch.setattr(experiments, "__path__", [*experiments.__path__, str(tmp_path)])
     found = experiments._studies()
-    assert list(found)[-2:] == ["remote_sensing", "toy_city"]
+    assert list(found)[-2:] == ["toy_city", "toy_methods"]
     assert [*presets_of(found["new_study"])] == ["found_by_itself"]
     monkeypatch.delitem(sys.modules, "uda.experiments.new_study")
