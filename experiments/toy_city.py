@@ -80,7 +80,7 @@ def toy_target_shown() -> Experiment:
 
 
 def toy_class_mix() -> Experiment:
-    """Toy city, DACS: class mix under a mean teacher (the demo's adapted network)."""
+    """Toy city, class mix under a mean teacher (the demo's adapted network)."""
     experiment = on_toy_city(methods.gc_640x360_b2_class_mix())
     experiment.objectives["class_mix"].start_step = _START
     return experiment

@@ -101,7 +101,7 @@ RUNGS = (
     Rung(preset="toy_instance_adaptive", title="class mix, IAST's thresholds",
          builds_on="toy_class_mix"),
     Rung(preset="toy_dacs", title="DACS", builds_on="toy_class_mix"),
-    Rung(preset="toy_rare_classes", title="class mix, rare classes", builds_on="toy_dacs"),
+    Rung(preset="toy_rare_classes", title="class mix, rare classes", builds_on="toy_class_mix"),
     Rung(preset="toy_daformer", title="DAFormer's training", starts_from="toy_source_only",
          builds_on="toy_rare_classes"),
     Rung(preset="toy_mic", title="MIC", builds_on="toy_rare_classes"),
