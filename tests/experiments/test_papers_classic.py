@@ -6,11 +6,13 @@ import pytest
 from torch import Tensor
 
 from tiny_runs import assert_different, assert_same, steps, tiny_preset, tiny_run
-from uda.experiment import Experiment
+from uda.experiment import Experiment, validate
 from uda.experiments import load_preset
+from uda.experiments.overrides import change
 from uda.models.deeplabv2 import DeepLabV2Config
 from uda.objectives.adversarial import AdversarialConfig
 from uda.training.run import STUDENT
+from uda.utilities.errors import InputError
 
 FDA = ("fda_gta5", "fda_gta5_005", "fda_gta5_009")
 SELF_TRAINED = tuple(name.replace("gta5", "gta5_selftrain") for name in FDA)
@@ -109,3 +111,12 @@ def test_student_and_discriminators_learn_from_their_own_losses_only(toy_root: P
     same_student, other_discriminators = after_a_step(slow)
     assert_same(same_student, student)
     assert_different(other_discriminators, discriminators)
+
+
+def test_a_schedule_shorter_than_the_run_is_refused_with_what_to_type() -> None:
+    experiment = load_preset("adaptsegnet_gta5")
+    change(experiment, ["train.schedule_steps=1000"])
+    with pytest.raises(InputError, match="add --set train.schedule_steps=none$"):
+        validate(experiment)
+    change(experiment, ["train.schedule_steps=none"])
+    validate(experiment)

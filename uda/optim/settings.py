@@ -101,7 +101,7 @@ class TrainConfig:
         require(
             self.schedule_steps is None or self.schedule_steps >= self.steps,
             f"{path}.schedule_steps is {self.schedule_steps}; it must not be below {path}.steps "
-            f"({self.steps})",
+            f"({self.steps}): add --set {path}.schedule_steps=none",
         )
         require(
             self.max_grad_norm is None or self.max_grad_norm > 0,
