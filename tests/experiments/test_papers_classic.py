@@ -116,7 +116,7 @@ def test_student_and_discriminators_learn_from_their_own_losses_only(toy_root: P
 def test_a_schedule_shorter_than_the_run_is_refused_with_what_to_type() -> None:
     experiment = load_preset("adaptsegnet_gta5")
     change(experiment, ["train.schedule_steps=1000"])
-    with pytest.raises(InputError, match="add --set train.schedule_steps=none$"):
+    with pytest.raises(InputError, match=r"add --set train\.schedule_steps=none$"):
         validate(experiment)
     change(experiment, ["train.schedule_steps=none"])
     validate(experiment)
