@@ -127,7 +127,7 @@ def other_values(value: object, annotation: object) -> list[object]:
             values: list[object] = [None] if empty else []
             for kind in members:
                 with suppress(TypeError):  # it has fields without a default
-                    values += [kind()] if type(value) is not kind else []
+                    values += [kind()] if not isinstance(value, kind) else []
             return values
         (kind,) = members
         if value is not None:

@@ -172,8 +172,9 @@ def test_terms_are_cross_entropies_of_both_heads() -> None:
 
 
 def test_what_it_needs_and_reads() -> None:
-    assert FourierConfig().needs() == {"source", "target", "auxiliary_head"}
-    assert FourierConfig(auxiliary_weight=0.0).needs() == {"source", "target"}
+    needs = {"source", "target", "equal_crops"}
+    assert FourierConfig().needs() == needs | {"auxiliary_head"}
+    assert FourierConfig(auxiliary_weight=0.0).needs() == needs
     assert FourierConfig().reads() == FourierConfig().adds() == {"fourier"}
     assert FourierConfig().learns_fixed_labels()
 

@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -136,6 +137,8 @@ class _Counting:
 
     def _save(self, *, always: bool = False) -> None:
         for cache in self.caches.values():
+            with suppress(OSError):  # the cache says why it cannot be saved
+                cache.path.parent.mkdir(parents=True, exist_ok=True)
             cache.save(always=always)
             if cache.complaint:
                 raise WriteError(

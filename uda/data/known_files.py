@@ -115,7 +115,6 @@ class FileCache:
         kept = dict(list(self._entries.items())[-_MOST_ENTRIES:])
         text = json.dumps({"format": _FORMAT, "files": kept}, separators=(",", ":"))
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             _replace(self.path, text)
             self._changed = False
         except OSError as error:
