@@ -157,6 +157,12 @@ def test_generated_batches_have_what_the_preset_reads() -> None:
     assert batch.target_pseudo_labels is not None
     assert batch.target_pseudo_labels.shape == batch.source_labels.shape == (2, 50, 70)
     assert batch.target_ground_truth is None
+    assert batch.target_valid is None
+    assert experiment.data.target is not None
+    experiment.data.target.ignored_borders = (1, 2, 3, 4)
+    bordered = generated_batch(experiment, num_classes=19, step=7)
+    assert bordered.target_valid is not None
+    assert bordered.target_valid.shape == (2, 50, 70)
     assert batch.indices == (14, 15)
     assert set(batch.source_labels.unique().tolist()) <= {*range(19), 255}
     again = generated_batch(experiment, num_classes=19, step=7)

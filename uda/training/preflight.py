@@ -99,6 +99,8 @@ def generated_batch(experiment: Experiment, *, num_classes: int, step: int) -> B
         large = squares.repeat_interleave(_BLOCK, dim=1).repeat_interleave(_BLOCK, dim=2)
         return large[:, :height, :width].contiguous()
 
+    borders = data.target is not None and data.target.ignored_borders is not None
+    valid = torch.ones(len(own), *data.crop_of(data.target), dtype=torch.bool) if borders else None
     first = step * train.batch_size
     return Batch(
         source_images=images(data.source),
@@ -110,6 +112,7 @@ def generated_batch(experiment: Experiment, *, num_classes: int, step: int) -> B
         target_names=("generated",) * len(own),
         target_ground_truth=labels(data.target) if data.target_ground_truth else None,
         target_second_images=None if data.second_target_view is None else images(data.target),
+        target_valid=valid,
     )
 
 
