@@ -18,7 +18,8 @@ from shells import Shell
 from tiny_runs import tiny_options
 from uda.commands.endings import clear_errors
 from uda.commands.options import folder_of_run
-from uda.data.files import read_image, read_raw_labels
+from uda.data.files import read_image
+from uda.data.label_files import read_raw_labels
 from uda.data.pseudo_label_folder import MANIFEST, read_manifest
 from uda.experiments import PRESETS, load_preset
 from uda.models.discriminators import FullyConvolutionalDiscriminator

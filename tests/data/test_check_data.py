@@ -36,7 +36,8 @@ from uda.data.doctor.file_facts import FactsCache, FileFacts, Job, Role
 from uda.data.doctor.findings import Finding
 from uda.data.doctor.listing import Listing, Wish, list_files_of
 from uda.data.doctor.plan import Plan, plan_of_preset, plan_of_root
-from uda.data.files import MAX_PIXELS, image_size, read_image, read_raw_labels
+from uda.data.files import MAX_PIXELS, image_size, read_image
+from uda.data.label_files import read_raw_labels
 from uda.data.prediction_folder import check_files, pair_files
 from uda.data.pseudo_label_folder import (
     MANIFEST,

@@ -11,7 +11,7 @@ from factories import noise, write_png
 from tiny_runs import REPOSITORY
 from uda.data.described.file import description_of, read_description
 from uda.data.described.layouts import described_layout
-from uda.data.files import read_raw_labels, read_train_ids
+from uda.data.label_files import read_raw_labels, read_train_ids
 from uda.data.patterns import Pattern, name_of
 from uda.data.registry import layout_named, list_dataset
 from uda.labels.spaces import IGNORE_INDEX, LabelSpace

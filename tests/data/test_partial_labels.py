@@ -15,7 +15,8 @@ from uda.checkpoints.snapshots import load
 from uda.commands import evaluate
 from uda.data.class_range import cut_off_warning
 from uda.data.described.file import description_of
-from uda.data.files import decode, read_image, read_raw_labels, read_train_ids
+from uda.data.files import decode, read_image
+from uda.data.label_files import read_raw_labels, read_train_ids
 from uda.data.registry import list_dataset
 from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX, Coding, LabelSpace
 from uda.training.loop import train

@@ -21,8 +21,9 @@ from factories import (
     write_png,
 )
 from uda.data.config import DataConfig, DomainConfig
-from uda.data.files import image_size, read_image, read_raw_labels, read_train_ids
+from uda.data.files import image_size, read_image
 from uda.data.known_files import KnownFiles
+from uda.data.label_files import read_raw_labels, read_train_ids
 from uda.data.registry import LAYOUTS, check_sizes, data_root, list_dataset, list_domain
 from uda.data.samples import Sample, evenly_spaced
 from uda.data.training import TrainingData, open_labeled_split, open_training_data

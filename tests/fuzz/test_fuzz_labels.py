@@ -10,7 +10,8 @@ from fuzz_mutations import mutated_bytes, mutated_png
 from PIL import Image
 
 from factories import raw_labels
-from uda.data.files import image_size, read_image, read_train_ids
+from uda.data.files import image_size, read_image
+from uda.data.label_files import read_train_ids
 from uda.data.prediction_folder import read_prediction
 from uda.labels.spaces import CITYSCAPES, LabelSpace
 

@@ -22,7 +22,8 @@ from factories import (
     written_sample,
 )
 from uda.checkpoints.snapshots import Snapshot
-from uda.data.files import read_image, read_raw_labels
+from uda.data.files import read_image
+from uda.data.label_files import read_raw_labels
 from uda.data.pseudo_label_folder import PseudoLabelFolder, read_manifest
 from uda.data.samples import Sample
 from uda.evaluation.evaluate import EvaluationConfig

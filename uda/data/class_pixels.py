@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
-from uda.data.files import read_raw_labels
 from uda.data.known_files import FileCache, KnownFiles, has_settled
+from uda.data.label_files import read_raw_labels
 from uda.data.samples import Sample
 from uda.labels.spaces import IGNORE_INDEX, LabelSpace
 from uda.utilities.annotations import matches

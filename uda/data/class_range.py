@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from uda.data.files import read_raw_labels
+from uda.data.label_files import read_raw_labels
 from uda.data.samples import Sample, evenly_spaced
 from uda.labels.spaces import IGNORE_INDEX, LabelSpace
 

@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from uda.data.datasets.cityscapes import LABEL_SUFFIX
-from uda.data.files import image_size, read_header, read_raw_labels
+from uda.data.files import image_size, read_header
+from uda.data.label_files import read_raw_labels
 from uda.data.samples import Sample, is_left_by_mac
 from uda.labels.spaces import IGNORE_INDEX, LabelSpace
 from uda.utilities.errors import InputError, require

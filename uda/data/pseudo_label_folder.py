@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from uda.data.files import read_raw_labels
+from uda.data.label_files import read_raw_labels
 from uda.data.samples import is_left_by_mac
 from uda.labels.spaces import IGNORE_INDEX, LabelSpace
 from uda.utilities.config_tree import from_plain

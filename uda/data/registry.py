@@ -11,8 +11,8 @@ import uda.data.datasets
 from uda.data.class_range import FILES_LOOKED_AT
 from uda.data.config import DataConfig, DomainConfig
 from uda.data.described.layouts import described_layout, is_described
-from uda.data.files import read_raw_labels, sizes_fit
 from uda.data.known_files import KnownFiles
+from uda.data.label_files import read_raw_labels, sizes_fit
 from uda.data.listing import list_split
 from uda.data.samples import Layout, Sample, evenly_spaced
 from uda.labels.spaces import CITYSCAPES, LabelSpace

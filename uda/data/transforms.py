@@ -15,8 +15,9 @@ from PIL import Image
 from uda.augmentation.policies import PIXELWISE, apply_policy
 from uda.data.config import DomainConfig
 from uda.data.crops import Place, ShownClass, TrainIds, choose_place
-from uda.data.files import read_image, read_raw_labels
+from uda.data.files import read_image
 from uda.data.fixed_point import resize_fixed_point
+from uda.data.label_files import read_raw_labels
 from uda.data.pseudo_label_folder import PseudoLabelFolder
 from uda.data.samples import Sample
 from uda.labels.spaces import IGNORE_INDEX, LabelSpace

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from uda.data.files import read_image, read_train_ids
+from uda.data.files import read_image
+from uda.data.label_files import read_train_ids
 from uda.data.samples import Sample
 from uda.data.transforms import resize_image, resize_train_ids
 from uda.evaluation.ensembles import Network, members_of

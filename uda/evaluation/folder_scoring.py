@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from uda.data.class_range import cut_off_warning
-from uda.data.files import read_raw_labels
+from uda.data.label_files import read_raw_labels
 from uda.data.prediction_folder import Ids, Pair, check_files, read_prediction
 from uda.data.registry import LABEL_SPACES
 from uda.evaluation.measures import Measured, Tally

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from uda.checkpoints.snapshots import Snapshot
 from uda.data.config import DomainConfig
-from uda.data.files import read_train_ids
+from uda.data.label_files import read_train_ids
 from uda.data.pseudo_label_folder import ID_SPACE, Manifest, PseudoLabelWriter
 from uda.data.registry import check_raw_ids, list_domain
 from uda.data.samples import Sample

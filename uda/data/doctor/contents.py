@@ -12,7 +12,7 @@ from uda.data.class_range import describe_range, lacks_an_end
 from uda.data.doctor.file_facts import FileFacts, Role
 from uda.data.doctor.findings import Finding, Item, finding
 from uda.data.doctor.listing import Listing
-from uda.data.files import sizes_fit
+from uda.data.label_files import sizes_fit
 from uda.data.registry import LABEL_SPACES
 from uda.data.samples import Sample
 from uda.labels.spaces import IGNORE_INDEX, LabelSpace

@@ -7,8 +7,9 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from uda.data.files import read_header, read_image, read_raw_labels
+from uda.data.files import read_header, read_image
 from uda.data.known_files import FileCache, stamp_of
+from uda.data.label_files import read_raw_labels
 from uda.labels.spaces import Coding
 from uda.utilities.errors import InputError
 

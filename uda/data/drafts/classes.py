@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from uda.data.files import color_codes, decode
+from uda.data.files import decode
+from uda.data.label_files import color_codes
 from uda.utilities.errors import InputError, require
 
 _MOST_CLASSES = 254
