@@ -11,15 +11,17 @@ added to this library's own class mix (jitter, threshold, share of each image), 
 from uda.data.config import RareClassConfig
 from uda.experiment import Experiment
 from uda.experiments import methods, papers_classic, papers_daformer, papers_proda
-from uda.experiments.toy_city import on_toy_city, toy_oracle
+from uda.experiments.toy_city import on_toy_city, toy_oracle, toy_source_only
 from uda.models.decoders.daformer import DAFormerConfig
 from uda.models.encoder_decoder import EncoderDecoderConfig
+from uda.models.encoders.base import EncoderConfig
 from uda.models.hrda import HrdaConfig
 from uda.models.proda import ProDAConfig
 from uda.objectives.class_mix import ClassMixConfig
 from uda.objectives.distillation import DistillationConfig
 from uda.objectives.masked_image import MaskedImageConfig
 from uda.objectives.proda import ProDADenoiseConfig
+from uda.objectives.supervised import SupervisedConfig
 
 _START = 150  # step
 _SOURCE_ONLY = "snapshots/toy_source_only/GTA5_500.pth"  # in the place of ImageNet's weights
@@ -150,17 +152,22 @@ def toy_mic_hrda() -> Experiment:
 
 def toy_aagc_class_mix() -> Experiment:
     """Toy city, CycleGTA5 stand-in: class mix for 1000 steps."""
-    experiment = _class_mix()
-    return _long(experiment)
+    return _long(_class_mix())
 
 
-def toy_aagc_mic() -> Experiment:
-    """Toy city, CycleGTA5 stand-in: class mix, rare classes and masked images for 1000 steps."""
-    experiment = toy_aagc_class_mix()
-    mic = toy_mic()
-    experiment.data.rare_classes = mic.data.rare_classes
-    experiment.objectives["masked_image"] = mic.objectives["masked_image"]
-    return experiment
+def toy_aagc_rare_classes() -> Experiment:
+    """Toy city, CycleGTA5 stand-in: class mix and rare classes for 1000 steps."""
+    return _long(toy_rare_classes())
+
+
+def toy_mit_source_only() -> Experiment:
+    """Toy city, GTA5 stand-in alone: MiT-B0 from noise under a small DAFormer head."""
+    return _on_mit(toy_source_only())
+
+
+def toy_mit_mic() -> Experiment:
+    """Toy city, MIC on MiT-B0 from noise: class mix, rare classes and masked images."""
+    return _on_mit(toy_mic())
 
 
 def toy_oracle_long() -> Experiment:
@@ -179,6 +186,18 @@ def _long(experiment: Experiment) -> Experiment:
     assert experiment.data.source is not None
     experiment.data.source.datasets = ("cyclegta5",)
     experiment.train.steps = experiment.train.snapshot_every = 1000
+    return experiment
+
+
+def _on_mit(experiment: Experiment) -> Experiment:
+    """MiT-B0 for the small ResNet; attention from noise wants smaller steps."""
+    encoder = EncoderConfig(name="mit_b0", weights="none")
+    experiment.model = EncoderDecoderConfig(encoder=encoder, decoder=DAFormerConfig(channels=32))
+    supervised = experiment.objectives["supervised"]
+    assert isinstance(supervised, SupervisedConfig)
+    supervised.auxiliary_weight = 0.0  # it has one head
+    experiment.train.optimizer.lr = 1e-3
+    experiment.train.precision = "float32"  # on a CPU the faster one for it
     return experiment
 
 

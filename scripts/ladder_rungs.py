@@ -108,7 +108,10 @@ RUNGS = (
     Rung(preset="toy_hrda", title="HRDA", builds_on="toy_rare_classes"),
     Rung(preset="toy_mic_hrda", title="MIC on HRDA", builds_on="toy_hrda"),
     Rung(preset="toy_aagc_class_mix", title="CycleGTA5, class mix", builds_on="toy_class_mix"),
-    Rung(preset="toy_aagc_mic", title="CycleGTA5, MIC", builds_on="toy_aagc_class_mix"),
+    Rung(preset="toy_aagc_rare_classes", title="CycleGTA5, class mix, rare classes",
+         builds_on="toy_aagc_class_mix"),
+    Rung(preset="toy_mit_source_only", title="MiT-B0, source only"),
+    Rung(preset="toy_mit_mic", title="MiT-B0, MIC", builds_on="toy_mit_source_only"),
     # Labels of the target
     Rung(preset="toy_oracle", title="oracle"),
     Rung(preset="toy_oracle_long", title="oracle, 1000 steps", builds_on="toy_oracle"),
