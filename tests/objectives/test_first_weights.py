@@ -15,9 +15,12 @@ from uda.data.batch import Batch, View
 from uda.experiment import Experiment
 from uda.models.segmenter import SegmentationOutput, Segmenter
 from uda.objectives.base import Objective, ObjectiveConfig, StepContext
+from uda.objectives.masked_image import MaskedImage, MaskedImageConfig
+from uda.optim.settings import RestartConfig
 from uda.training.loop import train
 from uda.training.run import Run, StepResult, start_run
 from uda.training.step import train_step
+from uda.utilities.errors import InputError
 
 
 @dataclass(kw_only=True, slots=True)
@@ -81,15 +84,28 @@ def test_the_copy_is_of_the_initial_weights_and_stays(toy_root: Path) -> None:
     assert list(run.optimizers) == ["student"], "nothing of it is trained"
 
 
-def test_a_restart_of_the_optimizers_leaves_the_copy_as_it_was(toy_root: Path) -> None:
-    run = start_run(preset(toy_root), num_classes=19, device=CPU)
-    copied = run.objectives["to_first"]
-    before = {name: value.clone() for name, value in copied.state_dict().items()}
-    with torch.no_grad():
-        for parameter in run.student.parameters():
-            parameter.add_(1)
+def test_a_restart_is_refused_where_a_copy_of_the_first_weights_is_kept(toy_root: Path) -> None:
+    experiment = preset(toy_root)
+    experiment.train.restart = RestartConfig(at_step=2, schedule_steps=8)
+    with pytest.raises(
+        InputError, match=r"objectives\.to_first keeps a copy .* train.restart=none"
+    ):
+        start_run(experiment, num_classes=19, device=CPU)
+
+
+def test_a_restart_forgets_thresholds_and_not_the_networks_mean_color(toy_root: Path) -> None:
+    experiment = tiny_preset("gc_640x360_b2_class_mix", toy_root, steps=4)
+    experiment.objectives["masked_image"] = MaskedImageConfig(confidence="instance_adaptive")
+    experiment.train.restart = RestartConfig(at_step=2, schedule_steps=8)
+    run = start_run(experiment, num_classes=19, device=CPU)
+    masked = run.objectives["masked_image"]
+    assert isinstance(masked, MaskedImage)
+    first = {name: value.clone() for name, value in masked.state_dict().items()}
+    assert masked.thresholds is not None
+    masked.thresholds.mul_(0.5)
     run.forget()
-    assert_same(run.objectives["to_first"].state_dict(), before)
+    assert float(first["color"].min()) > 0.3, "ImageNet's"
+    assert_same(run.objectives["masked_image"].state_dict(), first)
 
 
 def test_an_interrupted_run_keeps_what_it_has_seen_first(

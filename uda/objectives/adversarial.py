@@ -60,8 +60,6 @@ class AdversarialConfig(ObjectiveConfig):
             f"{path}.main_weight and auxiliary_weight are both 0: raise one, or remove the "
             f"objective with --set {path}=none",
         )
-        if self.optimizer is not None:
-            self.optimizer.check(f"{path}.optimizer")
 
     def idle(self) -> dict[str, str]:
         names = ("gradient_penalty", "source_prediction", "source_view")

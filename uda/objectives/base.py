@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
@@ -166,9 +166,14 @@ class ObjectiveConfig:
         return None
 
     def check(self, path: str) -> None:
-        """Raises InputError, naming the field below `path`, when a value is out of its range."""
+        """Raises InputError, naming the field below `path`, when a value is out of its range. What
+        is nested is checked here for all."""
         require(self.weight > 0, f"{path}.weight is {self.weight}; it must be above 0")
         require(self.start_step >= 0, f"{path}.start_step is {self.start_step}; 0 is the first")
+        for nested in fields(self):
+            check = getattr(getattr(self, nested.name), "check", None)
+            if check is not None:
+                check(f"{path}.{nested.name}")
 
     def idle(self) -> dict[str, str]:
         """The fields that change nothing as the others are set, each with the reason."""

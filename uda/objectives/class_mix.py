@@ -5,13 +5,9 @@ Source: Tranheden et al., "DACS", WACV 2021, arXiv 2007.08702.
 
 from dataclasses import dataclass, field, replace
 
-from torch import Tensor
-
 from uda.augmentation.jitter import AnyJitter, JitterConfig, jitter
 from uda.data.batch import Batch, View
-from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Need, StepContext
-from uda.objectives.functional.losses import segmentation_loss
 from uda.objectives.functional.mixing import Candidates, half_of_classes, mix_domains
 from uda.objectives.functional.target_jitter import jittered_target
 from uda.objectives.teacher_labels import TeacherLabels, TeacherLabelsConfig
@@ -36,13 +32,6 @@ class ClassMixConfig(TeacherLabelsConfig):
 
     def reads(self) -> frozenset[str]:
         return frozenset({"class_mix"})
-
-    def check(self, path: str) -> None:
-        super().check(path)
-        if self.target_jitter is not None:
-            self.target_jitter.check(f"{path}.target_jitter")
-        if self.jitter is not None:
-            self.jitter.check(f"{path}.jitter")
 
     def idle(self) -> dict[str, str]:
         found = super().idle()
@@ -75,10 +64,3 @@ class ClassMix(TeacherLabels):
             images = jitter(view.images, self.config.jitter, generators, common)
             view = replace(view, images=images)
         return (view,)
-
-    def terms(
-        self, view: View, output: SegmentationOutput, context: StepContext
-    ) -> dict[str, Tensor]:
-        assert view.labels is not None, "this objective's own view is labeled"
-        loss = segmentation_loss(output, view.labels, weights=view.weights, over=self.config.over)
-        return {"main": loss}

@@ -48,8 +48,6 @@ class CutMixConfig(TeacherLabelsConfig):
     def check(self, path: str) -> None:
         super().check(path)
         require_share(f"{path}.hardest", self.hardest)
-        if self.jitter is not None:
-            self.jitter.check(f"{path}.jitter")
 
     def idle(self) -> dict[str, str]:
         if self.labels == "teacher":

@@ -51,8 +51,6 @@ class FixMatchConfig(TeacherLabelsConfig):
             f"{path}.policy and jitter are both none: the strong view would be the weak one; set "
             f"one of them, or remove the objective with --set {path}=none",
         )
-        if self.jitter is not None:
-            self.jitter.check(f"{path}.jitter")
 
     def idle(self) -> dict[str, str]:
         return super().idle() | {"over": "the teacher labels every pixel"}

@@ -63,9 +63,6 @@ class FrozenDistanceConfig(ObjectiveConfig):
         )
         if self.size is not None:
             require_size(f"{path}.size", self.size)
-        if self.jitter is not None:
-            self.jitter.check(f"{path}.jitter")
-        self.optimizer.check(f"{path}.optimizer")
 
     def build(self, num_classes: int) -> "FrozenDistance":
         return FrozenDistance(self)

@@ -13,9 +13,9 @@ from torch import Tensor
 from uda.augmentation.color_jitter import ColorJitterConfig
 from uda.augmentation.jitter import AnyJitter, jitter
 from uda.data.batch import Batch, View
-from uda.models.segmenter import SegmentationOutput, Segmenter
+from uda.models.segmenter import Segmenter
 from uda.objectives.base import Need, StepContext
-from uda.objectives.functional.losses import Denominator, segmentation_loss
+from uda.objectives.functional.losses import Denominator
 from uda.objectives.functional.mixing import mix_domains, random_blocks
 from uda.objectives.functional.pseudo_labels import ConfidenceRule
 from uda.objectives.functional.target_jitter import jittered_target
@@ -63,10 +63,6 @@ class MaskedImageConfig(TeacherLabelsConfig):
         super().check(path)
         require_share(f"{path}.hidden", self.hidden)
         require(self.block >= 1, f"{path}.block is {self.block}; allowed: 1 pixel or more")
-        if self.target_jitter is not None:
-            self.target_jitter.check(f"{path}.target_jitter")
-        if self.jitter is not None:
-            self.jitter.check(f"{path}.jitter")
 
     def build(self, num_classes: int) -> "MaskedImage":
         return MaskedImage(self)
@@ -109,10 +105,3 @@ class MaskedImage(TeacherLabels):
         )
         hidden = hidden.to(images.device, non_blocking=True).unsqueeze(1)
         return (replace(view, images=torch.where(hidden, self.color, images)),)
-
-    def terms(
-        self, view: View, output: SegmentationOutput, context: StepContext
-    ) -> dict[str, Tensor]:
-        assert view.labels is not None, "this objective's own view is labeled"
-        loss = segmentation_loss(output, view.labels, weights=view.weights, over=self.config.over)
-        return {"main": loss}

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from uda.augmentation.jitter import AnyJitter, jitter
 from uda.data.batch import Batch, View
-from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Need, StepContext
-from uda.objectives.functional.losses import Denominator, segmentation_loss
+from uda.objectives.functional.losses import Denominator
 from uda.objectives.functional.pseudo_labels import ConfidenceRule
 from uda.objectives.functional.target_jitter import jittered_target
 from uda.objectives.teacher_labels import TeacherLabels, TeacherLabelsConfig
@@ -47,10 +46,6 @@ class MaskedTokensConfig(TeacherLabelsConfig):
     def check(self, path: str) -> None:
         super().check(path)
         require_share(f"{path}.hidden", self.hidden)
-        for name in ("target_jitter", "jitter"):
-            config: AnyJitter | None = getattr(self, name)
-            if config is not None:
-                config.check(f"{path}.{name}")
 
     def idle(self) -> dict[str, str]:
         return super().idle() | {"over": "every pixel of the masked image has a label"}
@@ -73,13 +68,6 @@ class MaskedTokens(TeacherLabels):
             images = jitter(images, self.config.jitter, own, common)
         hide = partial(_hidden, context.generators("masked_tokens"), self.config.hidden)
         return (View("masked_tokens", images, labels, weights, hide_tokens=hide),)
-
-    def terms(
-        self, view: View, output: SegmentationOutput, context: StepContext
-    ) -> dict[str, Tensor]:
-        assert view.labels is not None, "this objective's own view is labeled"
-        loss = segmentation_loss(output, view.labels, weights=view.weights, over=self.config.over)
-        return {"main": loss}
 
 
 def _hidden(generators: Sequence[torch.Generator], share: float, rows: int, columns: int) -> Tensor:

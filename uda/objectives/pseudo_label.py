@@ -44,8 +44,6 @@ class PseudoLabelConfig(ObjectiveConfig):
             self.auxiliary_weight >= 0,
             f"{path}.auxiliary_weight is {self.auxiliary_weight}; allowed: 0 or more",
         )
-        if self.jitter is not None:
-            self.jitter.check(f"{path}.jitter")
 
     def build(self, num_classes: int) -> "PseudoLabel":
         return PseudoLabel(self)

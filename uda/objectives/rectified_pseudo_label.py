@@ -45,8 +45,6 @@ class RectifiedPseudoLabelConfig(ObjectiveConfig):
             f"{path}.auxiliary_weight is {self.auxiliary_weight}; it must be above 0: the loss "
             "compares both heads, so the auxiliary head has to be trained",
         )
-        if self.jitter is not None:
-            self.jitter.check(f"{path}.jitter")
 
     def build(self, num_classes: int) -> "RectifiedPseudoLabel":
         return RectifiedPseudoLabel(self, num_classes)

@@ -57,9 +57,6 @@ class SupervisedConfig(ObjectiveConfig):
             self.auxiliary_weight >= 0,
             f"{path}.auxiliary_weight is {self.auxiliary_weight}; allowed: 0 or more",
         )
-        for name, config in (("jitter", self.jitter), ("ohem", self.ohem)):
-            if config is not None:
-                config.check(f"{path}.{name}")
         require(
             self.ohem is None or not self.class_balance,
             f"{path}.class_balance is true, but {path}.ohem goes by confidence alone: add --set "

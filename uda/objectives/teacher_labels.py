@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from uda.data.batch import Batch
+from uda.data.batch import Batch, View
 from uda.labels.spaces import IGNORE_INDEX
+from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
 from uda.objectives.functional.class_thresholds import (
     AdaptiveConfig,
@@ -14,7 +15,7 @@ from uda.objectives.functional.class_thresholds import (
     class_balanced_labels,
     class_balanced_thresholds,
 )
-from uda.objectives.functional.losses import Denominator
+from uda.objectives.functional.losses import Denominator, segmentation_loss
 from uda.objectives.functional.pseudo_labels import (
     ConfidenceRule,
     PseudoLabels,
@@ -48,7 +49,6 @@ class TeacherLabelsConfig(ObjectiveConfig):
         super().check(path)
         require_share(f"{path}.threshold", self.threshold)
         require_share(f"{path}.portion", self.portion)
-        self.adaptive.check(f"{path}.adaptive")
         require(
             min(self.ignored_rows) >= 0,
             f"{path}.ignored_rows is {self.ignored_rows}; allowed: two numbers of rows, 0 or more",
@@ -57,7 +57,7 @@ class TeacherLabelsConfig(ObjectiveConfig):
     def idle(self) -> dict[str, str]:
         users = {"portion": "class_balanced", "adaptive": "instance_adaptive"}
         found = {
-            name: f"confidence is {self.confidence}"
+            name: f"confidence is {self.confidence}, not {rule}"
             for name, rule in users.items()
             if self.confidence != rule
         }
@@ -95,6 +95,13 @@ class TeacherLabels(Objective):
         if batch.target_valid is not None:
             weights = weights * batch.target_valid
         return pseudo.labels, weights
+
+    def terms(
+        self, view: View, output: SegmentationOutput, context: StepContext
+    ) -> dict[str, Tensor]:
+        assert view.labels is not None, "the views of such objectives are labeled"
+        loss = segmentation_loss(output, view.labels, weights=view.weights, over=self.config.over)
+        return {"main": loss}
 
     def _judged(self, images: Tensor, context: StepContext) -> tuple[PseudoLabels, float]:
         """The teacher's labels with what is compared with a threshold, and that threshold: their

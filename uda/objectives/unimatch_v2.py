@@ -64,8 +64,6 @@ class UniMatchV2Config(TeacherLabelsConfig):
                 0 < low <= high <= most,
                 f"{path}.{name} is {(low, high)}; allowed: 0 < lowest <= highest <= {most:g}",
             )
-        if self.jitter is not None:
-            self.jitter.check(f"{path}.jitter")
 
     def idle(self) -> dict[str, str]:
         found = super().idle() | {"over": "the loss is averaged over all pixels but padding"}

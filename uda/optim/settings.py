@@ -96,7 +96,7 @@ class TrainConfig:
         require(
             0 <= self.warmup_steps < max(self.steps, 1),
             f"{path}.warmup_steps is {self.warmup_steps}; it must be below {path}.steps "
-            f"({self.steps})",
+            f"({self.steps}): add --set {path}.warmup_steps={max(self.steps, 1) // 10}",
         )
         require(
             self.schedule_steps is None or self.schedule_steps >= self.steps,

@@ -102,10 +102,8 @@ class Run:
     def forget(self) -> None:
         """Re-initializes discriminators, averages and optimizers, as TrainConfig.restart asks. The
         student stays. New weights are sampled from torch's global generator."""
-        # What objectives have copied of the initial student stays.
-        kept = {n: o for n, o in self.objectives.items() if type(o).attach is not Objective.attach}
-        rebuilt = _build_objectives(self.experiment, self.num_classes, self.device)
-        self.objectives = rebuilt | kept
+        self.objectives = _build_objectives(self.experiment, self.num_classes, self.device)
+        attach(self.objectives, self.student)
         self.optimizers = _build_optimizers(self.experiment, self.student, self.objectives)
         self.exchange = _build_exchange(self.student, self.objectives)
 
@@ -119,6 +117,8 @@ def start_run(experiment: Experiment, *, num_classes: int, device: torch.device)
     teacher = None if experiment.teacher is None else MeanTeacher(student, experiment.teacher)
     objectives = _build_objectives(experiment, num_classes, device)
     attach(objectives, student)
+    if experiment.train.restart is not None:
+        _refuse_copies(objectives)
     optimizers = _build_optimizers(experiment, student, objectives)
     exchange = _build_exchange(student, objectives)
     schedule = experiment.train.plateau
@@ -142,6 +142,21 @@ def attach(objectives: Mapping[str, Objective], student: Segmenter) -> None:
         path = objective.config.frozen_snapshot()
         objective.attach(student if path is None else load_snapshot(Path(path)).build().to(device))
         objective.to(device)
+
+
+def _refuse_copies(objectives: Mapping[str, Objective]) -> None:
+    """Raises InputError for objectives that compare the student with its own first weights: they
+    cannot be built anew in the middle of a run."""
+    for name, objective in objectives.items():
+        copies = type(objective).attach is not Objective.attach and any(
+            True for _ in objective.parameters()
+        )
+        require(
+            not copies or objective.config.frozen_snapshot() is not None,
+            f"train.restart builds all objectives anew in the middle of the run, but "
+            f"objectives.{name} keeps a copy of the network as it was at the start: add "
+            f"--set train.restart=none or --set objectives.{name}=none",
+        )
 
 
 def _build_optimizers(
