@@ -286,7 +286,8 @@ def test_lengths_beyond_the_end_follow() -> None:
 def test_a_length_that_was_typed_stays() -> None:
     overrides = ["train.steps=100", "train.warmup_steps=200"]
     assert complaints("toy_source_only", overrides) == (
-        "train.warmup_steps is 200; it must be below train.steps (100)",
+        "train.warmup_steps is 200; it must be below train.steps (100): add "
+        "--set train.warmup_steps=10",
     )
 
 
