@@ -38,7 +38,9 @@ def switches_of(text: str) -> list[str]:
             continue
         for switch in re.findall(r"`([^`]+)`", line.rstrip(" |").rpartition(" | ")[2]):
             full = (before + switch if switch.startswith(".") else switch).removesuffix("...")
-            if re.fullmatch(r"(?:model|data|train|teacher|evaluation|objectives)\.[\w.]+(=\S+)?", full):
+            if re.fullmatch(
+                r"(?:model|data|train|teacher|evaluation|objectives)\.[\w.]+(=\S+)?", full
+            ):
                 before = full.partition("=")[0].rpartition(".")[0]
                 found.append(full)
     return found
