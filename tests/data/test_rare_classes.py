@@ -375,8 +375,7 @@ def test_neither_processes_nor_interruptions_change_a_sample(root: Path) -> None
 
 def test_samples_show_the_class_that_they_are_chosen_for(root: Path) -> None:
     data = open_data(data_of(root)).dataset
-    rare = data.rare_classes
-    assert rare is not None
+    (rare,) = data.rare_classes
     counts = np.array(counted_here(root, "GTA5"))
     shows, chosen = [], []
     for k in range(40):

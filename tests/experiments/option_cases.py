@@ -99,6 +99,14 @@ def choosing_crops(root: Path) -> Experiment:
     return experiment
 
 
+def weighted(root: Path) -> Experiment:
+    experiment = small(root)
+    experiment.data.source = DomainConfig(
+        datasets=("gta5", "cyclegta5"), weights=(9.0, 1.0), size=(80, 150)
+    )
+    return experiment
+
+
 def rare_classes(root: Path) -> Experiment:
     """Crops that are never as wanted, so that all tries are made."""
     experiment = small(root)
@@ -370,6 +378,7 @@ CASES = {
     "class_balanced": Case(class_balanced, ("objectives.subject.portion",)),
     "instance_adaptive": Case(instance_adaptive, ("objectives.subject.adaptive",)),
     "choosing_crops": Case(choosing_crops, ("data.source.crop_share_rule",)),
+    "weighted": Case(weighted, ("data.source.weights",)),
     "rare_classes": Case(rare_classes, ("data.rare_classes", "data.source.crop_tries")),
     "hard_pixels": Case(hard_pixels, ("objectives.supervised.ohem",)),
     "ground_truth": Case(

@@ -45,6 +45,7 @@ OTHERS: dict[tuple[type, str], tuple[Any, ...]] = {
     (DataConfig, "pseudo_labels"): (None, Beside(OTHER_LABELS), "nowhere"),
     (DataConfig, "exclude"): (("gta5/00001",), ("cityscapes/nobody",)),
     (DomainConfig, "datasets"): (("cyclegta5",), ("gta5", "cyclegta5"), ("nothing",), ()),
+    (DomainConfig, "weights"): (None, (1.0, 9.0), (1.0, 0.0)),
     (DomainConfig, "splits"): (("val",), ("train", "train"), ()),
     (DomainConfig, "first"): (4, 7, 0),
     (DomainConfig, "crop_label_values"): (30, -1),

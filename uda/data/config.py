@@ -16,7 +16,10 @@ _LOWEST_TEMPERATURE = 1e-6  # below, one class would be chosen always
 class DomainConfig:
     """Images of one domain and how they are augmented."""
 
-    datasets: tuple[str, ...]  # names of uda/data/registry.py; their images are joined
+    datasets: tuple[str, ...]  # names of uda/data/registry.py
+    # How often samples are of each of them, one number per data set; none: by their images, which
+    # are joined. A pass over one data set then is a pass over its images only.
+    weights: tuple[float, ...] | None = None
     splits: tuple[str, ...] = ("train",)
     first: int | None = None  # keep only the first N of the sorted list
     size: tuple[int, int] = (512, 1024)  # every image is resized to this ...
@@ -62,6 +65,13 @@ class DomainConfig:
             f"{name} {crop} does not fit {path}: images of {self.size} times {low} are "
             f"{smallest} (height, width)",
         )
+        weights = (1.0,) * len(self.datasets) if self.weights is None else self.weights
+        require(
+            len(weights) == len(self.datasets)
+            and all(0 < weight < float("inf") for weight in weights),
+            f"{path}.weights is {self.weights} for {', '.join(self.datasets)}; allowed: none, or a "
+            f"number above 0 for each data set: add --set {path}.weights=none",
+        )
         require(
             self.first is None or self.first > 0,
             f"{path}.first is {self.first}; allowed: none or at least 1",
@@ -85,10 +95,12 @@ class DomainConfig:
     def idle(self) -> dict[str, str]:
         """The fields that change nothing, each with the reason."""
         rules = ("crop_label_values", "crop_max_share")
+        found = {}
+        if len(self.datasets) < 2:
+            found["weights"] = "there is one data set"
         if self.center_crop:
             reason = "with center_crop, no crop is chosen by its labels"
-            return dict.fromkeys((*rules, "crop_share_rule", "crop_tries"), reason)
-        found = {}
+            return found | dict.fromkeys((*rules, "crop_share_rule", "crop_tries"), reason)
         if self.crop_max_share == 1:
             found["crop_share_rule"] = "crop_max_share is 1"
         if not self.chooses_crops:
@@ -107,7 +119,8 @@ class RareClassConfig:
 
     Each source image is chosen for a class: c with the probability P(c) proportional to
     exp((1 - f_c) / temperature), f_c being its share of the source's labeled pixels, then one of
-    the images that show it, all with equal probability. There are no passes over the data.
+    the images that show it, all with equal probability. There are no passes over the data. Where
+    data sets have weights, these choose the data set, and then its own shares and images count.
     """
 
     temperature: float = 0.01

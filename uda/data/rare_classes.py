@@ -18,6 +18,7 @@ from uda.data.crops import ShownClass
 from uda.data.known_files import KnownFiles
 from uda.data.registry import layout_named, root_of
 from uda.data.samples import Sample
+from uda.data.set_choice import members_of_sets
 from uda.labels.spaces import LabelSpace
 from uda.utilities.errors import require
 
@@ -102,11 +103,12 @@ def open_rare_classes(
     label_space: LabelSpace,
     files: KnownFiles,
     progress: Progress = without_progress,
-) -> RareClasses | None:
-    """What `data.rare_classes` makes of the `source`; None without it. See `class_pixels`."""
+) -> tuple[RareClasses, ...]:
+    """What `data.rare_classes` makes of the `source`: one for all its images or, where data sets
+    have weights, one for those of each; none without `data.rare_classes`. See `class_pixels`."""
     rules = data.rare_classes
     if rules is None or data.source is None:
-        return None
+        return ()
     root = root_of(data.root, data.source.datasets)
     remembered = {}
     for name in data.source.datasets:
@@ -117,4 +119,11 @@ def open_rare_classes(
     counts = class_pixels(
         source, label_space, remembered, files, workers=data.workers, progress=progress
     )
-    return rare_classes(counts, rules, label_space)
+    if data.source.weights is None:
+        return (rare_classes(counts, rules, label_space),)
+    found = []
+    for members in members_of_sets(data.source, source):
+        own = np.zeros_like(counts)
+        own[members] = counts[members]
+        found.append(rare_classes(own, rules, label_space))
+    return tuple(found)

@@ -1,9 +1,9 @@
 """The stream of training batches: a pure function of (preset, seed), from any step on.
 
-Sample k of a run is fixed by (seed, k) alone: which image it is, by the permutation of its pass
-over the data or, with rare class sampling, by a generator seeded with k; how it is augmented, by
-another one. So neither the number of loader
-processes nor an interruption changes a bit.
+Sample k of a run is fixed by (seed, k) alone: which data set it is of, where these have weights
+(uda/data/set_choice.py); which image it is, by the permutation of its pass over the data or, with
+rare class sampling, by a generator seeded with k; how it is augmented, by another one. So neither
+the number of loader processes nor an interruption changes a bit.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +22,7 @@ from uda.data.crops import ShownClass
 from uda.data.pseudo_label_folder import PseudoLabelFolder
 from uda.data.rare_classes import RareClasses
 from uda.data.samples import Sample
+from uda.data.set_choice import set_choice
 from uda.data.transforms import CroppedSample, load_cropped
 from uda.labels.spaces import LabelSpace
 from uda.utilities.distributed import own_batch
@@ -32,15 +33,18 @@ _SOURCE, _TARGET, _SECOND = 0, 1, 2  # streams: each has its own generators
 _ORDER, _AUGMENTATION, _CHOICE = 0, 1, 2
 
 
-def position_in_data(k: int, *, count: int, seed: int, stream: int) -> int:
-    """Which of `count` images is sample k: each pass over the data is a new permutation."""
+def position_in_data(
+    k: int, *, count: int, seed: int, stream: int, of_set: tuple[int, ...] = ()
+) -> int:
+    """Which of `count` images is sample k: each pass over the data is a new permutation. `of_set`:
+    the place of the data set, where each has its own passes."""
     epoch, place = divmod(k, count)
-    return int(_permutation(count, seed, stream, epoch)[place])
+    return int(_permutation(count, (seed, stream, _ORDER, epoch, *of_set))[place])
 
 
-@lru_cache(maxsize=4)
-def _permutation(count: int, seed: int, stream: int, epoch: int) -> npt.NDArray[np.int64]:
-    return np.random.default_rng((seed, stream, _ORDER, epoch)).permutation(count)
+@lru_cache(maxsize=16)
+def _permutation(count: int, seeds: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    return np.random.default_rng(seeds).permutation(count)
 
 
 class TrainingSample(NamedTuple):
@@ -66,7 +70,7 @@ class TrainingDataset(Dataset["TrainingSample | InputError"]):
         label_space: LabelSpace,
         pseudo_labels: PseudoLabelFolder | None,
         seed: int,
-        rare_classes: RareClasses | None = None,
+        rare_classes: Sequence[RareClasses] = (),
     ) -> None:
         self.data = data
         self.source = source
@@ -74,7 +78,14 @@ class TrainingDataset(Dataset["TrainingSample | InputError"]):
         self.label_space = label_space
         self.pseudo_labels = pseudo_labels
         self.seed = seed
-        self.rare_classes = rare_classes
+        self.rare_classes = rare_classes  # of all source images, or of each data set's
+        self.sets = tuple(  # of source and target, where they have weights
+            set_choice(domain, samples, seed=seed, stream=stream)
+            for domain, samples, stream in (
+                (data.source, source, _SOURCE),
+                (data.target, target, _TARGET),
+            )
+        )
 
     def __getitem__(self, k: int) -> TrainingSample | InputError:
         """Sample k. A file that cannot be used comes back as the error it caused: raised in a
@@ -110,15 +121,27 @@ class TrainingDataset(Dataset["TrainingSample | InputError"]):
         self, k: int, stream: int, samples: Sequence[Sample]
     ) -> tuple[Sample, ShownClass | None]:
         """The image that sample k is, and the class that it was chosen for, if it was for one."""
-        if self.rare_classes is not None:
+        choice = self.sets[stream]
+        chosen = None if choice is None else choice.of(k)
+        members = None if choice is None or chosen is None else choice.members[chosen.place]
+        count = len(samples if members is None else members)
+        if self.rare_classes:
             rng = np.random.default_rng((self.seed, stream, _CHOICE, k))
             if stream == _SOURCE:
-                place, shown = self.rare_classes.choose(rng)
+                rare = self.rare_classes[0 if chosen is None else chosen.place]
+                place, shown = rare.choose(rng)
                 return samples[place], shown
-            if self.rare_classes.rules.target_with_replacement:
-                return samples[int(rng.integers(len(samples)))], None
-        place = position_in_data(k, count=len(samples), seed=self.seed, stream=stream)
-        return samples[place], None
+        if self.rare_classes and self.rare_classes[0].rules.target_with_replacement:
+            place = int(rng.integers(count))
+        else:
+            place = position_in_data(
+                k if chosen is None else chosen.before,
+                count=count,
+                seed=self.seed,
+                stream=stream,
+                of_set=() if chosen is None else (chosen.place,),
+            )
+        return samples[place if members is None else members[place]], None
 
     def _crop(
         self,

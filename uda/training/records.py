@@ -1,12 +1,14 @@
 """What a run leaves behind: losses, scores, pictures and files, each when it is due."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from torch import Tensor
 
 from uda.data.batch import View
+from uda.data.config import DataConfig
 from uda.data.samples import Sample
+from uda.data.sampling import TrainingDataset
 from uda.evaluation.evaluate import Views, evaluate, predictions, protocol_line
 from uda.evaluation.inference import Prediction
 from uda.evaluation.label_free import label_free_criteria
@@ -42,11 +44,7 @@ def describe(session: Session) -> str:
             f"preset           {folder.preset}, seed {experiment.train.seed}",
             f"data             {', '.join(data)}",
             f"supervision      {folder.supervision} (of the target)",
-            *(
-                []
-                if dataset.rare_classes is None
-                else [f"rare classes     {dataset.rare_classes.line}"]
-            ),
+            *_shares(experiment.data, dataset),
             f"network          {experiment.model.title}, {parameters:.2f} M parameters",
             f"initial weights  {folder.initial_weights}",
             f"objectives       {', '.join(run.objectives)}",
@@ -57,6 +55,21 @@ def describe(session: Session) -> str:
             f"folder           {folder.path}",
         ]
     )
+
+
+def _shares(data: DataConfig, dataset: TrainingDataset) -> Iterator[str]:
+    """How often samples are of each data set, where these have weights, and of rare classes."""
+    for title, domain, choice in zip(
+        ("source sets", "target sets"), (data.source, data.target), dataset.sets, strict=True
+    ):
+        if domain is not None and choice is not None:
+            sets = zip(domain.datasets, choice.shares, choice.members, strict=True)
+            words = [f"{n} {100 * share:.1f} % ({len(own)} images)" for n, share, own in sets]
+            yield f"{title:<17}{', '.join(words)}"
+    weighted = data.source is not None and data.source.weights is not None
+    for place, rare in enumerate(dataset.rare_classes):
+        of_set = f"{data.source.datasets[place]}: " if data.source and weighted else ""
+        yield f"rare classes     {of_set}{rare.line}"
 
 
 def _count(samples: Sequence[Sample], domain: str) -> str:

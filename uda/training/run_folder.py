@@ -76,6 +76,5 @@ def samples_digest(data: TrainingData) -> str:
     if dataset.pseudo_labels is not None:
         names.append(repr(dataset.pseudo_labels.manifest))
     names += filter(None, data.described)
-    if dataset.rare_classes is not None:
-        names.append(dataset.rare_classes.digest)
+    names += [rare.digest for rare in dataset.rare_classes]
     return hashlib.sha256("\n".join(names).encode()).hexdigest()
