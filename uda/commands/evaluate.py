@@ -6,27 +6,29 @@ from functools import partial
 
 from uda.commands.endings import clear_errors, print_facts, publish
 from uda.commands.ensembles import add_ensemble_options, networks_from
-from uda.commands.options import (
-    add_network_options,
-    add_score_options,
-    check_score_options,
-    new_parser,
-)
+from uda.commands.options import add_network_options, new_parser
+from uda.commands.score_options import add_score_options, check_score_options
 from uda.evaluation.evaluate import protocol_line
 from uda.experiments.published import compare
-from uda.labels.class_sets import class_set_named
+from uda.labels.class_sets import ClassSet, class_set_named
+from uda.prediction.cross_domain import FORMATS, score_on_each
 from uda.prediction.export import EXPORTS, export_predictions
+from uda.prediction.opened import OpenedNetwork
 from uda.prediction.scoring import score_network
 from uda.training.tracking import progress_bar
-from uda.utilities.distributed import device_named, process_group
+from uda.utilities.distributed import device_named, is_main, process_group
 from uda.utilities.errors import require
 
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
     parser = new_parser(__doc__, prog=prog)
-    add_network_options(parser)
+    add_network_options(parser, several=True)
     add_ensemble_options(parser)
-    parser.add_argument("--split", help="of the data set (default: the snapshot's, usually val)")
+    parser.add_argument(
+        "--split", metavar="SPLIT", nargs="+", default=(),
+        help="of the data set (default: the snapshot's, usually val); of several data sets, one "
+        "for all or one for each",
+    )  # fmt: skip
     add_score_options(parser)
     parser.add_argument(
         "--export", choices=EXPORTS, help="write predictions for a test server instead of scores"
@@ -38,14 +40,20 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
     arguments = parse_arguments(given, prog)
     with clear_errors(), process_group(device_named(arguments.device)) as device:
         check_score_options(arguments)
+        _check_several(arguments)
         require(
             arguments.export is None or not arguments.others,
             "--export writes the predictions of one network: omit --with",
         )
         network = networks_from(arguments, device)
         space, config, snapshot = network.snapshot.label_space, network.config, network.snapshot
-        config.split = arguments.split or config.split
         config.measures = tuple(dict.fromkeys((*config.measures, *arguments.measures)))
+        sets = [class_set_named(name, label_space=space.name) for name in arguments.sets]
+        if len(arguments.dataset or ()) > 1:
+            _publish_each(network, sets, arguments)
+            return
+        require(len(arguments.split) < 2, "--split: one data set has one split; name one")
+        config.split = next(iter(arguments.split), config.split)
         if arguments.export is not None:
             written = export_predictions(
                 network,
@@ -56,7 +64,6 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
             )
             print_facts(network.facts | {"protocol": protocol_line(config)} | written)
             return
-        sets = [class_set_named(name, label_space=space.name) for name in arguments.sets]
         found = score_network(
             network.network,
             config=config,
@@ -76,3 +83,34 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
             found.scores, space, found.facts, arguments,
             aside=beside.text, aside_facts=beside.facts,
         )  # fmt: skip
+
+
+def _check_several(arguments: argparse.Namespace) -> None:
+    """Raises InputError for what cannot be done with several data sets at once."""
+    if len(arguments.dataset or ()) < 2:
+        return
+    require(arguments.export is None, "--export writes one data set: name one with --dataset")
+    require(
+        arguments.format in FORMATS,
+        f"--format {arguments.format} has no place for several data sets; allowed with them: "
+        + ", ".join(FORMATS),
+    )
+
+
+def _publish_each(
+    network: OpenedNetwork, sets: Sequence[ClassSet], arguments: argparse.Namespace
+) -> None:
+    """Scores the network on each data set, prints all in the format asked for, and writes the JSON
+    file."""
+    found = score_on_each(
+        network,
+        arguments.dataset,
+        arguments.split,
+        sets=sets,
+        boundary_ratio=arguments.boundary,
+        workers=arguments.workers,
+        progress=lambda total: partial(progress_bar, total=total, description="evaluate"),
+    )
+    print(FORMATS[arguments.format](found))
+    if arguments.json is not None and is_main():
+        arguments.json.write_text(FORMATS["json"](found) + "\n")

@@ -9,11 +9,9 @@ from typing import Any, get_args
 import torch
 
 from uda.checkpoints.foreign import ForeignOptions
+from uda.data.described.layouts import is_described
 from uda.data.transforms import Interpolation
-from uda.evaluation.boundaries import DEFAULT_RATIO
-from uda.evaluation.named_measures import MEASURES
 from uda.evaluation.protocols import PROTOCOLS
-from uda.evaluation.report_formats import FORMATS
 from uda.prediction.opened import OpenedNetwork, open_network
 from uda.utilities.distributed import default_device
 from uda.utilities.errors import require, shown
@@ -182,9 +180,11 @@ def add_network_file(network: _Parser) -> None:
     )
 
 
-def add_network_options(parser: argparse.ArgumentParser, *, data_sets: bool = True) -> None:
+def add_network_options(
+    parser: argparse.ArgumentParser, *, data_sets: bool = True, several: bool = False
+) -> None:
     """The options of every command that applies a snapshot's network to images, of data sets if
-    `data_sets`."""
+    `data_sets`, and of `several` at once."""
     network = parser.add_argument_group("network")
     add_network_file(network)
     network.add_argument(
@@ -201,8 +201,9 @@ def add_network_options(parser: argparse.ArgumentParser, *, data_sets: bool = Tr
             "--data-root", metavar="DIR", help="folder of the data sets (default: the snapshot's)"
         )
         data.add_argument(
-            "--dataset", metavar="NAME",
-            help="a data set or a TOML file's path (default: the snapshot's)",
+            "--dataset", metavar="NAME", nargs="+" if several else None,
+            help="a data set or a TOML file's path (default: the snapshot's)"
+            + ("; several are scored one by one, with the mean over them" if several else ""),
         )  # fmt: skip
     _add_protocol(parser.add_argument_group("protocol"))
 
@@ -250,33 +251,19 @@ def network_from(
         adapt_bn=arguments.adapt_bn,
         data=hasattr(arguments, "data_root"),
         data_root=getattr(arguments, "data_root", None),
-        dataset=getattr(arguments, "dataset", None),
+        dataset=_first_dataset(getattr(arguments, "dataset", None)),
         target=target,
     )
 
 
+def _first_dataset(given: str | Sequence[str] | None) -> str | None:
+    """The data set that the network is opened for: of several, one below the data root, if any."""
+    if given is None or isinstance(given, str):
+        return given
+    return next((name for name in given if not is_described(name)), given[0])
+
+
 # --- scores
-
-
-def add_score_options(parser: argparse.ArgumentParser) -> None:
-    """The options --format, --sets, --boundary, --measures and --json."""
-    scores = parser.add_argument_group("scores")
-    scores.add_argument(
-        "--format", choices=FORMATS, default="log", help="of what is printed (default: log)"
-    )
-    scores.add_argument(
-        "--sets", metavar="NAME", nargs="+", default=(),
-        help="also average over these classes: miou16_subset, miou16_restricted, ...",
-    )  # fmt: skip
-    scores.add_argument(
-        "--boundary", metavar="RATIO", nargs="?", type=positive, const=DEFAULT_RATIO,
-        help="also boundary IoU; RATIO of the image's diagonal (default: %(const)s)",
-    )  # fmt: skip
-    scores.add_argument(
-        "--measures", choices=MEASURES, nargs="+", default=(),
-        help="also these numbers, each with its definition",
-    )  # fmt: skip
-    add_json(scores)
 
 
 def add_json(parser: _Parser) -> None:
@@ -290,15 +277,3 @@ def check_json(target: Path | None) -> None:
         target is None or (target.parent.is_dir() and not target.is_dir()),
         f"--json {target}: give a file in a folder that exists",
     )
-
-
-def check_score_options(options: argparse.Namespace) -> None:
-    """Raises InputError, before hours of work, when these options exclude each other or cannot be
-    followed."""
-    if getattr(options, "export", None) is not None:
-        unused = [n for n in ("sets", "boundary", "measures", "json") if getattr(options, n)]
-        require(
-            not unused and options.format == "log",
-            f"--export writes predictions and scores nothing: omit --{(unused or ['format'])[0]}",
-        )
-    check_json(options.json)

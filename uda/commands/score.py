@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from uda.commands.endings import publish
-from uda.commands.options import add_score_options, check_score_options, new_parser
+from uda.commands.options import new_parser
+from uda.commands.score_options import add_score_options, check_score_options
 from uda.data.prediction_folder import Pair, pair_files, pair_samples
 from uda.data.registry import layout_named, refuse_unused_root, root_of
 from uda.data.training import open_labeled_split

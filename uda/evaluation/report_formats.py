@@ -84,7 +84,7 @@ def _markdown(scores: Scores, label_space: LabelSpace, facts: Facts) -> str:
 def _json(scores: Scores, label_space: LabelSpace, facts: Facts) -> str:
     """`scores_json`, with null for NaN."""
     values = scores_json(scores, label_space.report_names, **facts)
-    return json.dumps(_without_nan(values), indent=2, allow_nan=False)
+    return json.dumps(without_nan(values), indent=2, allow_nan=False)
 
 
 def _csv(scores: Scores, label_space: LabelSpace, facts: Facts) -> str:
@@ -153,10 +153,10 @@ def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _without_nan(value: object) -> object:
+def without_nan(value: object) -> object:
     """Plain values with None for the numbers that JSON does not have, NaN and infinities."""
     if isinstance(value, Mapping):
-        return {name: _without_nan(part) for name, part in value.items()}
+        return {name: without_nan(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_nan(part) for part in value]
+        return [without_nan(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uda.data.class_range import range_facts
+from uda.data.samples import Sample
 from uda.data.training import open_labeled_split
 from uda.evaluation.ensembles import Network
 from uda.evaluation.evaluate import EvaluationConfig, Progress, evaluate, protocol_line
@@ -61,14 +62,17 @@ def score_network(
     boundary_ratio: float | None = None,
     workers: int = 0,
     progress: Callable[[int], Progress] = lambda total: iter,
+    samples: Sequence[Sample] | None = None,
 ) -> Evaluation:
     """Scores on the data set and split of `config`, below `root`, published with `facts`.
 
-    The other arguments are those of `uda.evaluation.evaluate.evaluate`; `progress` makes, of the
-    number of images, what draws a bar over them. Raises InputError when the
-    data cannot be used or the network is one for other classes.
+    `samples`: those of the split, where they have been opened. The other arguments are those of
+    `uda.evaluation.evaluate.evaluate`; `progress` makes, of the number of images, what draws a bar
+    over them. Raises InputError when the data cannot be used or the network is one for other
+    classes.
     """
-    samples = open_labeled_split(root, config.dataset, config.split, label_space=label_space)
+    if samples is None:
+        samples = open_labeled_split(root, config.dataset, config.split, label_space=label_space)
     scores, measured = evaluate(
         network,
         samples,
