@@ -17,9 +17,9 @@ from uda.data.sampling import TrainingDataset
 from uda.data.set_choice import SetChoice
 from uda.data.training import open_training_data
 from uda.experiment import validate
-from uda.training import loop
 from uda.training.loop import train
 from uda.training.signals import Stopped
+from uda.training.step import train_step
 from uda.utilities.errors import InputError
 
 SETS = ("gta5", "cyclegta5")
@@ -144,16 +144,14 @@ def test_an_interrupted_run_continues_to_the_bit(root: Path, tmp_path: Path) -> 
         assert experiment.data.source is not None
         experiment.data.source.datasets, experiment.data.source.weights = SETS, (3.0, 1.0)
         experiment.train.resume_every = 3
-        step = loop.train_step
-
         def stopping(run: object, batch: object) -> object:
-            found = step(run, batch)  # type: ignore[arg-type]
+            found = train_step(run, batch)  # type: ignore[arg-type]
             if run.step == until:  # type: ignore[attr-defined]
                 raise Stopped("stopped")
             return found
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(loop, "train_step", stopping)
+            patch.setattr("uda.training.loop.train_step", stopping)
             train(experiment, tmp_path / folder, preset="p", device=CPU, resume=resume)
 
     run("whole")
