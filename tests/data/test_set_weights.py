@@ -144,6 +144,7 @@ def test_an_interrupted_run_continues_to_the_bit(root: Path, tmp_path: Path) -> 
         assert experiment.data.source is not None
         experiment.data.source.datasets, experiment.data.source.weights = SETS, (3.0, 1.0)
         experiment.train.resume_every = 3
+
         def stopping(run: object, batch: object) -> object:
             found = train_step(run, batch)  # type: ignore[arg-type]
             if run.step == until:  # type: ignore[attr-defined]
