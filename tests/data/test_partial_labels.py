@@ -77,9 +77,11 @@ def test_a_value_that_no_label_has_is_refused(tmp_path: Path) -> None:
 
 def test_16_bits_are_never_cut_to_8_in_silence(tmp_path: Path) -> None:
     path = write_deep(tmp_path / "picture.png", with_instances(np.full((2, 2), 7)))
-    for read in (read_image, read_raw_labels, decode):
+    for read in (read_raw_labels, decode):
         with pytest.raises(InputError, match=r'16 bits per channel.* label_channel = "red"'):
             read(path)
+    with pytest.raises(InputError, match=r"more than 8 bits.* image_range = \[0, 4095\]"):
+        read_image(path)
 
 
 # --- classes without pixels

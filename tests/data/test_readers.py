@@ -405,15 +405,6 @@ def test_images_come_as_they_are_stored(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(read_image(with_alpha)), pixels)
 
 
-def test_pictures_without_colors_are_no_images(tmp_path: Path, root: Path) -> None:
-    gray = write_png(tmp_path / "gray.png", raw_labels(0))
-    deep = tmp_path / "deep.png"
-    Image.fromarray(np.full(SIZE, 1000, np.uint16)).save(deep)
-    for path in (gray, deep, root / "GTA5" / "labels" / "00001.png"):
-        with pytest.raises(InputError, match="is not a color image; allowed: RGB, RGBA"):
-            read_image(path)
-
-
 def test_the_index_of_a_palette_is_the_label(root: Path) -> None:
     path = root / "GTA5" / "labels" / "00003.png"
     with Image.open(path) as stored:

@@ -31,7 +31,8 @@ class _LabelSpace(TypedDict):
     mirror_swaps: NotRequired[tuple[tuple[int, ...], ...]]
     unscored: NotRequired[tuple[int, ...]]
     raw_colors: NotRequired[tuple[tuple[int, ...], ...]]
-    raw_channel: NotRequired[str]  # younger than the others
+    raw_channel: NotRequired[str]  # these two are younger than the others
+    raw_values: NotRequired[tuple[tuple[int, ...], ...]]
 
 
 class _Optimizer(TypedDict):
@@ -107,7 +108,7 @@ def stored_space(stored: Mapping[str, Any], path: Path) -> LabelSpace:
     name, classes = stored["name"], tuple(stored["classes"])
     known = LABEL_SPACES.get(name)
     parts = {part.name for part in fields(LabelSpace) if part.init}
-    whole = stored.keys() >= parts - {"raw_channel"}
+    whole = stored.keys() >= parts - {"raw_channel", "raw_values"}
     require(
         known.classes == classes if known is not None else whole,
         f"{path}: its label space is {shortened(name)} with {len(classes)} classes; known: "
@@ -116,7 +117,8 @@ def stored_space(stored: Mapping[str, Any], path: Path) -> LabelSpace:
     if known is not None:
         return known
     triples = all(len(color) == 3 for color in (*stored["palette"], *stored["raw_colors"]))
-    pairs = all(len(pair) == 2 for pair in stored["mirror_swaps"])
+    twos = (*stored["mirror_swaps"], *stored.get("raw_values", ()))
+    pairs = all(len(pair) == 2 for pair in twos)
     require(
         triples and pairs,
         f"{path} is damaged: its label space has odd colors or pairs; give another snapshot",

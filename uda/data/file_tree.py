@@ -5,7 +5,7 @@ from pathlib import Path
 
 from uda.utilities.errors import InputError
 
-PICTURES = (".png", ".jpg", ".jpeg")
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
 
 def files_below(folder: Path, *, levels: int | None = None) -> list[str]:
@@ -40,5 +40,6 @@ def files_below(folder: Path, *, levels: int | None = None) -> list[str]:
 
 
 def pictures_below(folder: Path) -> list[str]:
-    """Those of `files_below` whose names end as those of PNG and JPEG files do, in any case."""
+    """Those of `files_below` whose names end as those of PNG, JPEG, TIFF, BMP and WebP files do,
+    in any case."""
     return [name for name in files_below(folder) if name.lower().endswith(PICTURES)]

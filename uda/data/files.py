@@ -1,58 +1,90 @@
-"""Image files and the headers of all pictures, read or refused by name."""
+"""Image files and the headers of all pictures, read or refused by name.
+
+An image is an 8-bit RGB picture when it is used, whatever its file holds. Gray, palette and CMYK
+pictures are converted; of more than 8 bits per channel, `uda/data/deep_images.py` says how.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import numpy as np
 from PIL import Image, ImageOps
 
-from uda.utilities.errors import InputError, shortened
+from uda.data.deep_images import DEEP_GRAY, Range, bits_of, deep_values, shown_levels
+from uda.utilities.errors import InputError, require, shortened
 
 # Pillow reads more formats, some of them, such as PostScript, with other programs.
-_FORMATS = ("PNG", "JPEG")
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 _BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL = 258, 277  # tags of a TIFF
-_TIFF = ("TIFF",)  # only read to prepare a data set; none is trained on
-# More than any data set has: Cityscapes has 2**21, the tiles of Potsdam 36 million. A file of a few
+_TIFF = ("TIFF",)
+_ORIENTATION = 274  # tag of EXIF
+# A panorama of 16384x8192; Cityscapes has 2**21, the tiles of Potsdam 36 million. A file of a few
 # bytes can claim any size, and decoding it would take all memory; so headers are read first.
-# Pillow's own limit, a warning, is a little higher.
-MAX_PIXELS = 2**26
+MAX_PIXELS = 2**27
+if Image.MAX_IMAGE_PIXELS is not None:  # Pillow's own limit is lower; `opened` has one in any case
+    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, MAX_PIXELS)
 
 COLOR_MODES = ("RGB", "RGBA")
-DEEP = ";16B"  # in Pillow's name of what a PNG with 16 bits per channel stores
+_KINDS = {"1": "black and white", "L": "gray", "LA": "gray", "P": "palette", "PA": "palette",
+          "RGB": "", "RGBA": ""} | dict.fromkeys(DEEP_GRAY, "gray")  # fmt: skip
 
 
 class Header(NamedTuple):
     """What the header of an image file says."""
 
-    size: tuple[int, int]  # (height, width)
+    size: tuple[int, int]  # (height, width), as stored
     mode: str  # as Pillow calls it: RGB, L, P, ...
     format: str  # PNG, JPEG, ...
+    bits: int = 8  # per channel
+    orientation: int = 1  # EXIF: how viewers turn it; 1: not at all
+
+    @property
+    def kind(self) -> str:
+        """What has to be converted to make 8-bit RGB of it, in words; "" if nothing."""
+        depth = f"{self.bits} bits per channel" if self.bits > 8 else ""
+        return ", ".join(filter(None, (_KINDS.get(self.mode, self.mode), depth)))
+
+    def size_when(self, *, upright: bool) -> tuple[int, int]:
+        """(height, width) as stored or as viewers show it."""
+        return self.size[::-1] if upright and self.orientation > 4 else self.size
 
 
-def read_image(path: Path, *, upright: bool = False) -> Image.Image:
-    """The RGB picture in a file, without its transparency if it has any; as stored or, if it shall
-    be `upright`, turned as the camera has noted (EXIF orientation).
+def read_image(
+    path: Path, *, upright: bool = False, image_range: Range | None = None
+) -> Image.Image:
+    """The 8-bit RGB picture in a file, without its transparency if it has any; as stored or, if it
+    shall be `upright`, turned as the camera has noted (EXIF orientation).
 
-    Raises InputError, naming the file, when it cannot be decoded or has no colors: gray and
-    palette pictures are label files more often than photographs.
+    image_range: the values of more than 8 bits that become 0 and 255, one for a whole data set.
+    Raises InputError, naming the file, when it cannot be decoded, or its values need such a range.
     """
-    image = decode(path, upright=upright)
-    if image.mode not in COLOR_MODES:
-        raise InputError(f"{path}: mode {image.mode} is not a color image; allowed: RGB, RGBA")
+    with opened(path) as image:
+        if bits_of(image) > 8:
+            require(
+                image_range is not None,
+                f"{path} has more than 8 bits per channel, as none of those have that were looked "
+                "at: say which values become black and white, image_range = [0, 4095] in the TOML "
+                "file of the data set, or convert it to 8 bits",
+            )
+            assert image_range is not None
+            picture = Image.fromarray(shown_levels(deep_values(image), image_range))
+            picture.getexif()[_ORIENTATION] = _orientation(image)
+        else:
+            image.load()
+            picture = image
+        return _rgb(ImageOps.exif_transpose(picture) if upright else picture)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB of a picture of any mode; transparent pixels keep their color."""
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA")  # as Pillow wants it of palettes with transparent colors
+    if image.mode == "LA":
+        image = image.convert("L")
     return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def tiles(image: Image.Image) -> list[tuple[Any, ...]]:
-    """Where Pillow finds the pixels in a file that was opened: decoder, box, offset, raw mode."""
-    return getattr(image, "tile", None) or [("", None, 0, "")]
-
-
-def is_deep(image: Image.Image) -> bool:
-    """Whether a picture that was opened, but not loaded, has colors of 16 bits per channel, which
-    Pillow would cut to the upper 8."""
-    stored = tiles(image)[0][3]
-    return image.mode in COLOR_MODES and isinstance(stored, str) and stored.endswith(DEEP)
 
 
 def read_tiff(path: Path) -> Image.Image:
@@ -87,29 +119,43 @@ def read_header(path: Path) -> Header:
     Raises InputError, naming the file, when it is none or has more than MAX_PIXELS.
     """
     with opened(path) as image:
-        return Header((image.height, image.width), image.mode, image.format or "unknown")
+        return Header(
+            (image.height, image.width), image.mode, image.format or "unknown", bits_of(image),
+            _orientation(image),
+        )  # fmt: skip
 
 
-def decode(
-    path: Path, formats: tuple[str, ...] = _FORMATS, *, upright: bool = False
-) -> Image.Image:
-    """The picture in a file, of any mode; `upright` as in `read_image`.
+def _orientation(image: Image.Image) -> int:
+    """EXIF's, 1 to 8, of a picture that was opened; of a TIFF 1, as Pillow turns it itself."""
+    if "exif" not in image.info:  # asking a PNG would decode it
+        return 1
+    found = image.getexif().get(_ORIENTATION, 1)
+    return found if found in range(1, 9) else 1
 
-    Raises InputError, naming the file, when it cannot be decoded.
+
+def decode(path: Path, formats: tuple[str, ...] = FORMATS) -> Image.Image:
+    """The picture in a file, of any mode, as stored.
+
+    Raises InputError, naming the file, when it cannot be decoded or has colors of 16 bits.
     """
     with opened(path, formats) as image:
-        if is_deep(image):
-            raise InputError(
-                f"{path} has 16 bits per channel, of which the upper 8 would be read: convert "
-                "photographs to 8 bits; for labels whose class is in one channel, write "
-                'label_channel = "red" into the TOML file of the data set'
-            )
-        image.load()
-        return ImageOps.exif_transpose(image) if upright else image
+        return loaded(image, path)
+
+
+def loaded(image: Image.Image, path: Path) -> Image.Image:
+    """A picture that was opened, decoded; see `decode`."""
+    if image.mode in COLOR_MODES and bits_of(image) > 8:
+        raise InputError(
+            f"{path} has 16 bits per channel, of which the upper 8 would be read; for labels whose "
+            'class is in one channel, write label_channel = "red" into the TOML file of the data '
+            "set"
+        )
+    image.load()
+    return image
 
 
 @contextmanager
-def opened(path: Path, formats: tuple[str, ...] = _FORMATS) -> Iterator[Image.Image]:
+def opened(path: Path, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
     """The picture in a file, no larger than can be decoded; InputError for all that is wrong."""
     try:
         if path.exists() and not path.is_file():  # reading a pipe would wait for ever
@@ -127,9 +173,8 @@ def opened(path: Path, formats: tuple[str, ...] = _FORMATS) -> Iterator[Image.Im
 
 
 def _too_large(path: Path, reason: str) -> InputError:
-    side = int(MAX_PIXELS**0.5)
     return InputError(
-        f"{path} cannot be decoded ({reason} by its header; allowed: as many as {side}x{side} "
+        f"{path} cannot be decoded ({reason} by its header; allowed: as many as 16384x8192 "
         "has): replace the file"
     )
 
@@ -141,3 +186,27 @@ def _undecodable(path: Path, error: Exception) -> InputError:
         return InputError(f"{path} cannot be read: permission denied")
     reason = shortened(" ".join(str(error).split()) or type(error).__name__, 200)
     return InputError(f"{path} cannot be decoded ({reason}): replace the file")
+
+
+@lru_cache(maxsize=16)  # the splits of a data set are listed several times
+def range_of(paths: tuple[Path, ...]) -> Range | None:
+    """The values of more than 8 bits per channel that become 0 and 255 in all the pictures `paths`,
+    by those among up to 64 of them that have so many; None if none has.
+
+    The low end is 0 and the high one the largest of that many bits (0..4095 for 12), unless the
+    values begin far above 0, as a thermal camera's do: then it is the lowest and the highest value.
+    """
+    places = np.linspace(0, len(paths) - 1, min(len(paths), 64)).round().astype(int)
+    found: list[Range] = []
+    for place in places:
+        with opened(paths[place]) as image:
+            if bits_of(image) > 8:
+                values = deep_values(image)
+                found.append((float(values.min()), float(values.max())))
+    if not found:
+        return None
+    low, high = min(low for low, _ in found), max(high for _, high in found)
+    whole = 1.0 if high <= 1 else float(2 ** max(8, int(high).bit_length()) - 1)
+    if 0 <= low < whole / 8:
+        return 0.0, whole
+    return low, max(high, low + 1)

@@ -17,7 +17,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from uda.data.files import image_size
+from uda.data.files import Header, read_header
 from uda.utilities.errors import InputError
 
 _FORMAT = "uda-files-1"
@@ -140,7 +140,12 @@ class KnownFiles:
 
     def image_sizes(self, paths: Sequence[Path]) -> list[tuple[int, int]]:
         """(height, width) of each picture; InputError for what is none, naming the first."""
-        return [(height, width) for height, width in self._facts("size", image_size, paths)]
+        return [header.size for header in self.headers(paths)]
+
+    def headers(self, paths: Sequence[Path]) -> list[Header]:
+        """What the header of each picture says; InputError for what is none, naming the first."""
+        found = self._facts("header", read_header, paths)
+        return [Header(*map(_tupled, fields)) for fields in found]
 
     def lengths(self, paths: Sequence[Path]) -> list[int]:
         """Bytes of each file."""
@@ -171,6 +176,10 @@ class KnownFiles:
         """Remembers what was read, where the cache folder can be written, and forgets the rest."""
         self._cache.save()
         self._stamps.clear()
+
+
+def _tupled(field: Any) -> Any:  # noqa: ANN401  # what JSON can hold
+    return tuple(field) if isinstance(field, list) else field
 
 
 def _stamps_of(paths: Sequence[Path]) -> list[FileStamp]:

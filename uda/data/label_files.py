@@ -2,22 +2,26 @@
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from uda.data.files import COLOR_MODES, DEEP, decode, is_deep, opened, tiles
+from uda.data.deep_images import DEEP_GRAY, bits_of, deep_values, stored_as
+from uda.data.files import COLOR_MODES, decode, loaded, opened
 from uda.labels.spaces import CHANNELS, Coding, LabelSpace
-from uda.utilities.errors import InputError
+from uda.utilities.errors import InputError, require
 
 _SHAPE_TOLERANCE = 0.05  # between the aspect ratios of a translated image and its labels
 _LABEL_MODES = ("L", "P")  # 8-bit gray and palette
-_DEEP_MODES = ("I;16", "I")  # 16-bit gray, which some tools write small values in
+_LARGEST = 65535  # value of 16 bits
 _NO_PLACE = 255  # more colors than that no label space has
-_LOWER = ";16L"  # DEEP's bytes in the other order: what is read then is the lower 8 bits
+# Gray of 1, 2 or 4 bits, which Pillow scales to 0..255: by how much.
+_SCALED = {"1": 255, "1;I": 255, "L;2": 85, "L;4": 17}
 
 Colors = tuple[tuple[int, int, int], ...]
+Values = tuple[tuple[int, int], ...]
 _BY_VALUE = Coding()
 
 
@@ -29,23 +33,20 @@ def read_raw_labels(
     coding: Coding = _BY_VALUE,
 ) -> Image.Image:
     """Raw label ids, an 8-bit picture, of an image of `size` (height, width), if that matters; a
-    palette's index is the id. With colors in the `coding` of the label space, the id is a color's
-    place among them, and a palette stands for its colors; with a channel, its value is the id.
+    palette's index is the id. The `coding` of the label space may say otherwise: with colors, the
+    id is a color's place among them, and a palette stands for its colors; with a channel, its value
+    is the id; with values, these stand for ids.
 
     Raises InputError when the file is missing or corrupt, has colors where it should not or
     others than it should, or is of another size; the labels of a `translated` image need only have
     about its shape.
     """
-    labels = _channel(path, coding.channel) if coding.channel else decode(path)
-    if coding.colors:
-        labels = _places_of(labels, coding.colors, path)
-    elif labels.mode in _DEEP_MODES:
-        labels = _eight_bits(labels, path)
-    if labels.mode not in _LABEL_MODES:
-        raise InputError(
-            f"{path}: mode {labels.mode} cannot hold label ids; allowed: 8-bit gray or palette "
-            "PNG; a data set described by a TOML file may have colors, see docs/own_data.md"
-        )
+    if coding.channel or coding.values:
+        labels = _ids_of(_stored_values(path, coding.channel), coding.values, path)
+    elif coding.colors:
+        labels = _places_of(decode(path), coding.colors, path)
+    else:
+        labels = _plain(path, coding)
     if size is not None and not sizes_fit(
         size, (labels.height, labels.width), translated=translated
     ):
@@ -56,25 +57,69 @@ def read_raw_labels(
     return labels
 
 
-def _channel(path: Path, channel: str) -> Image.Image:
-    """8-bit gray: the values of one channel of an RGB picture with 8 or 16 bits per channel;
-    InputError for a value above 255."""
-    place = CHANNELS.index(channel)
+def _plain(path: Path, coding: Coding) -> Image.Image:
+    """8-bit gray or palette of a file whose pixels are ids; InputError where they cannot be."""
     with opened(path) as image:
-        if image.mode not in COLOR_MODES:
+        if image.mode in DEEP_GRAY:
+            return _ids_of(deep_values(image), (), path)
+        scale = _SCALED.get(stored_as(image), 1) if image.mode in ("1", "L") else 1
+        labels = loaded(image, path)
+    if labels.mode == "LA":  # the transparency is that of the whole picture, or nothing
+        labels = labels.getchannel("L")
+    if labels.mode == "1":
+        labels = labels.convert("L")
+    if labels.mode not in _LABEL_MODES:
+        raise InputError(
+            f"{path}: mode {labels.mode} cannot hold label ids; allowed: gray or palette PNG, "
+            "TIFF, BMP; a data set described by a TOML file may have colors, see docs/own_data.md"
+        )
+    return Image.fromarray(np.asarray(labels) // scale) if scale > 1 and coding.stored else labels
+
+
+def _stored_values(path: Path, channel: str) -> npt.NDArray[Any]:
+    """(H, W) of values of 8 or 16 bits: of one channel of an RGB picture or, without, of gray."""
+    with opened(path) as image:
+        if channel and image.mode not in COLOR_MODES:
             raise InputError(f"{path}: mode {image.mode} has no channel {channel}; allowed: RGB")
-        deep = is_deep(image)
-        values = np.asarray(image)[..., place]
-    if not deep:
-        return Image.fromarray(values)
-    with opened(path) as image:
-        codec, extents, offset, stored = tiles(image)[0]
-        tiles(image)[0] = (codec, extents, offset, stored.replace(DEEP, _LOWER))
-        lower = np.asarray(image)[..., place]
-    if values.any():
-        largest = int((values.astype(int) << 8 | lower).max())
-        raise InputError(f"{path}: the value {largest} is not a label id; allowed: 0 to 255")
-    return Image.fromarray(lower)
+        require(
+            bool(channel) or image.mode in DEEP_GRAY or image.mode in _LABEL_MODES,
+            f"{path}: mode {image.mode} has more than one channel; say which has the class: "
+            'label_channel = "red" in the TOML file of the data set',
+        )
+        deep = bits_of(image) > 8
+        values = deep_values(image) if deep else np.asarray(image)
+    return values[..., CHANNELS.index(channel)] if channel else values
+
+
+def _ids_of(values: npt.NDArray[Any], listed: Values, path: Path) -> Image.Image:
+    """8-bit gray: the raw ids of (H, W) values, which are themselves or as `listed`; InputError for
+    values that cannot be."""
+    low, high = values.min(), values.max()
+    most = _LARGEST if listed else 255
+    if low < 0 or high > most or (values.dtype.kind == "f" and (values % 1).any()):
+        odd = low if low < 0 else high
+        raise InputError(
+            f"{path}: the value {odd} is not a label id; allowed: 0 to {most}"
+            + ("" if listed else "; a data set of your own may list values up to 65535")
+        )
+    if not listed:
+        return Image.fromarray(values.astype(np.uint8))
+    ids = _table_of(listed)[values.astype(np.uint16)]
+    if (ids < 0).any():
+        strange = np.unique(values[ids < 0]).tolist()
+        raise InputError(
+            f"{path}: the label values {', '.join(map(str, strange[:5]))} ({len(strange)} in all) "
+            "are of no class; give them to a class, to ignore or to the mapping file"
+        )
+    return Image.fromarray(ids.astype(np.uint8))
+
+
+@lru_cache(maxsize=4)
+def _table_of(listed: Values) -> npt.NDArray[np.int16]:
+    table = np.full(_LARGEST + 1, -1, np.int16)
+    for value, raw_id in listed:
+        table[value] = raw_id
+    return table
 
 
 def color_codes(picture: Image.Image) -> npt.NDArray[np.uint32]:
@@ -108,16 +153,6 @@ def _places(colors: Colors) -> npt.NDArray[np.uint8]:
     for place, (red, green, blue) in enumerate(colors):
         table[red << 16 | green << 8 | blue] = place
     return table
-
-
-def _eight_bits(labels: Image.Image, path: Path) -> Image.Image:
-    """8-bit gray of 16-bit gray; InputError when a value does not fit."""
-    values = np.asarray(labels)
-    if values.min() < 0 or values.max() > 255:
-        raise InputError(
-            f"{path}: the value {int(values.max())} is not a label id; allowed: 0 to 255"
-        )
-    return Image.fromarray(values.astype(np.uint8))
 
 
 def sizes_fit(image: tuple[int, int], labels: tuple[int, int], *, translated: bool) -> bool:

@@ -1,10 +1,13 @@
 """The samples of a data set, listed by the patterns of its `Layout`."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from uda.data.deep_images import Range
 from uda.data.file_tree import files_below
+from uda.data.files import range_of
 from uda.data.patterns import Pattern, name_of
 from uda.data.samples import Layout, Sample, Split, seeded_split
 from uda.utilities.config_tree import suggest
@@ -36,6 +39,7 @@ def list_split(layout: Layout, root: Path, split: str, *, labeled: bool) -> list
     labels: dict[str, Path | None] = dict.fromkeys(chosen)
     if labeled:
         labels |= _label_files(layout, root, part, {name: found[name][1] for name in chosen})
+    image_range = _image_range(layout, root, [root / found[name][0] for name in chosen])
     return [
         Sample(
             layout.name,
@@ -44,9 +48,23 @@ def list_split(layout: Layout, root: Path, split: str, *, labeled: bool) -> list
             labels[name],
             translated=layout.translated,
             space=layout.label_space,
+            upright={"": None}.get(layout.orientation, layout.orientation == "upright"),
+            image_range=image_range,
         )
         for name in chosen
     ]
+
+
+def _image_range(layout: Layout, root: Path, images: Sequence[Path]) -> Range | None:
+    """The values of more than 8 bits that become 0 and 255 in all splits of a data set of the
+    user's, if some of the split's `images` that are looked at have so many."""
+    if layout.image_range or not layout.description or range_of(tuple(images)) is None:
+        return layout.image_range
+    every: list[str] = []
+    for split in layout.splits:
+        with suppress(InputError):  # a split that is not there says nothing
+            every += [path for path, _ in _images(layout, root, layout.part(split)).values()]
+    return range_of(tuple(root / path for path in sorted(set(every))))
 
 
 def _images(layout: Layout, root: Path, split: Split) -> dict[str, tuple[str, Values]]:

@@ -12,8 +12,9 @@ from uda.data.class_range import FILES_LOOKED_AT
 from uda.data.config import DataConfig, DomainConfig
 from uda.data.described.layouts import described_layout, is_described
 from uda.data.known_files import KnownFiles
-from uda.data.label_files import read_raw_labels, sizes_fit
+from uda.data.label_files import read_raw_labels
 from uda.data.listing import list_split
+from uda.data.picture_kinds import check_fit
 from uda.data.samples import Layout, Sample, evenly_spaced
 from uda.labels.spaces import CITYSCAPES, LabelSpace
 from uda.utilities.config_tree import suggest
@@ -153,11 +154,11 @@ def check_sizes(samples: Sequence[Sample], files: KnownFiles) -> None:
     """
     labeled = [sample for sample in samples if sample.labels is not None]
     paths = [path for sample in labeled for path in (sample.image, sample.labels) if path]
-    sizes = files.image_sizes(paths)
+    headers = files.headers(paths)
     odd = [
         sample
-        for sample, image, labels in zip(labeled, sizes[::2], sizes[1::2], strict=True)
-        if not sizes_fit(image, labels, translated=sample.translated)
+        for sample, image, labels in zip(labeled, headers[::2], headers[1::2], strict=True)
+        if not check_fit(sample, image, labels.size)
     ]
     if odd:
         names = ",".join(sample.name for sample in odd[:20])

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from uda.data.deep_images import Range
 from uda.data.patterns import Pattern
 from uda.labels.spaces import LabelSpace
 
@@ -22,7 +23,10 @@ class Sample(NamedTuple):
     translated: bool = False
     # Whose raw ids its label file has; None: those of the network.
     space: LabelSpace | None = None
-    upright: bool = False  # turned as its camera has noted; an image with labels is as stored
+    # Turned as its camera has noted. None: nobody has said whether its labels are; as stored.
+    upright: bool | None = False
+    # The values of more than 8 bits that become 0 and 255 (`deep_images`); None: it has no such.
+    image_range: Range | None = None
 
     @property
     def name(self) -> str:
@@ -76,6 +80,8 @@ class Layout:
     class_shares: tuple[float, ...] = ()
     translated: bool = False  # see `Sample`
     domain: Literal["", "source"] = ""  # "source": shows no domain that is scored
+    orientation: Literal["", "stored", "upright"] = "stored"  # see `Sample.upright`; "": unknown
+    image_range: Range | None = None  # see `Sample`
     description: str = ""  # what the user's TOML file says; empty for data sets of this library
 
     def part(self, split: str) -> Split:

@@ -19,7 +19,7 @@ def check_some(samples: Sequence[Sample], pseudo_labels: PseudoLabelFolder | Non
     """Raises InputError when the header of one of a few images, or the pseudo-labels of one, cannot
     be used; so a wrong folder is found before the first step."""
     for sample in evenly_spaced(samples, _FILES_LOOKED_AT):
-        size = read_header(sample.image).size
+        size = read_header(sample.image).size_when(upright=bool(sample.upright))
         if pseudo_labels is not None:
             pseudo_labels.read(sample.stem, size)
 

@@ -60,7 +60,7 @@ def load_cropped(
     `shown`, if its rules give up no earlier. Raises InputError, naming the file, for
     anything that cannot be read.
     """
-    image = read_image(sample.image)
+    image = read_image(sample.image, upright=bool(sample.upright), image_range=sample.image_range)
     stored_size = (image.height, image.width)
     factor = rng.uniform(*domain.scale)
     size = (round(domain.size[0] * factor), round(domain.size[1] * factor))

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from uda.data.deep_images import Range
 from uda.data.file_tree import pictures_below
-from uda.data.files import read_image
+from uda.data.files import range_of, read_image
 from uda.data.transforms import resize_image
 from uda.evaluation.protocols import Protocol, input_size_of
 from uda.models.segmenter import Segmenter
@@ -54,16 +55,18 @@ def adapt_batch_norm(segmenter: Segmenter, folder: Path, protocol: Protocol) -> 
     """
     files = [folder / name for name in pictures_below(folder)] if folder.is_dir() else []
     if not files:
-        raise InputError(f"--adapt-bn {folder}: there are no .png or .jpg images below this folder")
+        raise InputError(f"--adapt-bn {folder}: there is no PNG, JPEG, TIFF, BMP or WebP below it")
     count = min(len(files), BATCH_NORM_IMAGES)
     if count > _BATCH_NORM_BATCH:
         count -= count % _BATCH_NORM_BATCH  # a small last batch would get the weight of a full one
     chosen = [files[i] for i in np.linspace(0, len(files) - 1, count).round().astype(int)]
     device = next(segmenter.parameters()).device
+    image_range = range_of(tuple(files))
 
     def batches() -> Iterator[Tensor]:
         for start in range(0, count, _BATCH_NORM_BATCH):
-            group = [_pixels(path, protocol) for path in chosen[start : start + _BATCH_NORM_BATCH]]
+            paths = chosen[start : start + _BATCH_NORM_BATCH]
+            group = [_pixels(path, protocol, image_range) for path in paths]
             if any(image.shape != group[0].shape for image in group):
                 raise InputError(
                     f"--adapt-bn {folder}: images of different sizes cannot be batched; give "
@@ -75,8 +78,8 @@ def adapt_batch_norm(segmenter: Segmenter, folder: Path, protocol: Protocol) -> 
     return f"re-estimated on {count} of {len(files)} unlabeled images of {folder}"
 
 
-def _pixels(path: Path, protocol: Protocol) -> Tensor:
+def _pixels(path: Path, protocol: Protocol, image_range: Range | None) -> Tensor:
     """(3, h, w) uint8 of the image in a file, at the protocol's input size."""
-    image = read_image(path)
+    image = read_image(path, image_range=image_range)
     size = input_size_of((image.height, image.width), protocol)
     return torch.from_numpy(resize_image(image, size, protocol.interpolation))

@@ -112,7 +112,9 @@ class EvaluationDataset(Dataset[Views | InputError]):
         """Image `index`, or the error that it caused (see TrainingDataset)."""
         sample = self.samples[index]
         try:
-            image = read_image(sample.image, upright=sample.upright)
+            image = read_image(
+                sample.image, upright=bool(sample.upright), image_range=sample.image_range
+            )
             size = (image.height, image.width)
             sizes = view_sizes(size, self.config)
             how = self.config.interpolation

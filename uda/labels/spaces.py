@@ -21,6 +21,10 @@ class Coding(NamedTuple):
 
     colors: tuple[tuple[int, int, int], ...] = ()  # as LabelSpace.raw_colors
     channel: str = ""  # as LabelSpace.raw_channel
+    values: tuple[tuple[int, int], ...] = ()  # as LabelSpace.raw_values
+    # Gray of 1, 2 or 4 bits: whether the stored values are meant, not their share of white times
+    # 255. A program that makes files smaller may write 0 and 255 in one bit.
+    stored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,8 @@ class LabelSpace:
     # Where label files are RGB pictures: the color at place i means the raw id i, ...
     raw_colors: tuple[tuple[int, int, int], ...] = ()
     raw_channel: str = ""  # ... or the raw id is the value of this channel, one of CHANNELS
+    # Where values of up to 16 bits stand for raw ids: (value, raw id) of each.
+    raw_values: tuple[tuple[int, int], ...] = ()
     _table: npt.NDArray[np.int16] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -85,6 +91,16 @@ class LabelSpace:
                 f"a channel of label files that is not one of {', '.join(CHANNELS)}",
             ),
             (
+                not self.raw_values
+                or (
+                    all(0 <= value <= 65535 for value, _ in self.raw_values)
+                    and len(dict(self.raw_values)) == len(self.raw_values)
+                    and {raw_id for _, raw_id in self.raw_values} == set(self.raw_to_train)
+                    and not self.raw_colors
+                ),
+                "values of label files that occur twice, are outside 0 to 65535, or mean no raw id",
+            ),
+            (
                 len(set(swapped)) == len(swapped) and set(swapped) <= set(classes),
                 "classes in mirror_swaps that are none, or stand there twice",
             ),
@@ -102,7 +118,8 @@ class LabelSpace:
     @property
     def coding(self) -> "Coding":
         """How label files store raw ids."""
-        return Coding(self.raw_colors, self.raw_channel)
+        stored = 255 not in self.raw_to_train and not self.raw_values
+        return Coding(self.raw_colors, self.raw_channel, self.raw_values, stored)
 
     @property
     def not_scored(self) -> tuple[int, ...]:

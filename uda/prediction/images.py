@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from uda.data.deep_images import DEEP_GRAY
 from uda.data.file_tree import pictures_below
-from uda.data.files import read_image
+from uda.data.files import range_of, read_image
 from uda.data.transforms import resize_image
 from uda.evaluation.ensembles import Network
 from uda.evaluation.evaluate import EvaluationConfig, view_sizes
@@ -75,17 +76,26 @@ def _pictures(images: Pictures) -> Iterator[tuple[str, Image.Image]]:
         folder = Path(images)
         several = [folder]
         if folder.is_dir():
-            for name in pictures_below(folder):
-                yield name, read_image(folder / name, upright=True)
+            names = pictures_below(folder)
+            image_range = range_of(tuple(folder / name for name in names))
+            for name in names:
+                yield name, read_image(folder / name, upright=True, image_range=image_range)
             return
     elif isinstance(images, (Tensor, np.ndarray)):
         several = list(images) if images.ndim == 4 else [images]
     else:
         several = [images] if isinstance(images, Image.Image) else images
+    files = (Path(image) for image in several if isinstance(image, (str, PathLike)))
+    image_range = range_of(tuple(files))
     for index, image in enumerate(several):
         if isinstance(image, (str, PathLike)):
-            yield str(image), read_image(Path(image), upright=True)
+            yield str(image), read_image(Path(image), upright=True, image_range=image_range)
         elif isinstance(image, Image.Image):
+            require(
+                image.mode not in DEEP_GRAY,
+                f"image {index} has mode {image.mode}, more than 8 bits: scale it to 8 bits, or "
+                "give its file",
+            )
             yield str(index), image.convert("RGB")
         else:
             yield str(index), Image.fromarray(_bytes(image, index))

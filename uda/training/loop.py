@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from uda.data.overlap import copy_remarks, refuse_overlap
+from uda.data.picture_kinds import kind_remarks
 from uda.data.registry import datasets_of, root_of
 from uda.data.samples import Sample
 from uda.data.sampling import batches
@@ -166,11 +167,14 @@ def _remarks(session: Session) -> list[str]:
     opened = session.folder.data
     trained = opened.dataset
     copied = copy_remarks(trained.source, trained.target, session.validation, opened.files)
+    read = [*trained.source, *trained.target, *session.validation]
+    converted = kind_remarks(read, opened.files)
     opened.files.finish()
     root = root_of(data.root, [scored.dataset, *datasets_of(data)])
     used = {"dataset": scored.dataset, "split": scored.split}
     return [
         *copied,
+        *converted,
         *declaration_remark(opened),
         *count_remarks(data, root, **used),
         *range_remarks(data, root, **used),

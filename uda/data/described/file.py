@@ -1,11 +1,13 @@
 """Reads and checks the TOML file that describes a data set. See docs/own_data.md."""
 
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict, get_type_hints
 
+from uda.data.deep_images import Range
 from uda.data.described.classes import Class, label_space_of
 from uda.data.patterns import Pattern, is_folder
 from uda.data.samples import Split
@@ -16,6 +18,7 @@ from uda.utilities.schema import Plain, fault
 
 _LARGEST_FILE = 2**20  # bytes; 255 classes need a tenth of it
 _LONGEST_LINE = 2**14  # characters; tomllib takes long for keys of thousands of dots
+_ORIENTATIONS: tuple[Literal["", "stored", "upright"], ...] = ("", "stored", "upright")
 _SPARE = ("/", "\\", ":", ",")  # not in names: they are parts of paths and of lists
 
 
@@ -41,6 +44,8 @@ class _File(TypedDict):
     domain: NotRequired[str]
     label_channel: NotRequired[str]
     reduce_zero_label: NotRequired[bool]
+    orientation: NotRequired[str]
+    image_range: NotRequired[list[float | int]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +59,8 @@ class Description:
     seed: int  # of shares
     space: LabelSpace
     domain: Literal["", "source"]  # see `Layout`
+    orientation: Literal["", "stored", "upright"]  # see `Layout`
+    image_range: Range | None  # see `Layout`
     content: str  # all that decides about samples, sorted by key: comments do not change it
 
 
@@ -94,8 +101,33 @@ def description_of(text: str, path: Path) -> Description:
         seed=values.get("seed", 0),
         space=label_space_of(values, name=name, origin=str(path)),
         domain="source" if "domain" in values else "",
+        orientation=_orientation(values, path),
+        image_range=_image_range(values, path),
         content=repr({key: values[key] for key in sorted(values) if key not in ("root", "domain")}),
     )
+
+
+def _orientation(values: Mapping[str, Any], path: Path) -> Literal["", "stored", "upright"]:
+    found = values.get("orientation", "")
+    for known in _ORIENTATIONS:
+        if found == known:
+            return known
+    raise InputError(
+        f"{path}: orientation is {shown(found)}; allowed: "
+        '"upright" (labels as viewers show a photograph), "stored" (labels as its pixels are)'
+    )
+
+
+def _image_range(values: Mapping[str, Any], path: Path) -> Range | None:
+    if "image_range" not in values:
+        return None
+    found = values["image_range"]
+    require(
+        len(found) == 2 and -math.inf < found[0] < found[1] < math.inf,
+        f"{path}: image_range is {shown(found)}; allowed: the values of more than 8 bits that "
+        "become black and white, such as [0, 4095]",
+    )
+    return float(found[0]), float(found[1])
 
 
 def _text(path: Path) -> str:

@@ -52,4 +52,6 @@ def layout_of(description: Description) -> Layout:
         note=f"as {description.file} says",
         description=description.content,
         domain=description.domain,
+        orientation=description.orientation,
+        image_range=description.image_range,
     )

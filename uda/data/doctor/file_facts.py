@@ -42,7 +42,7 @@ def look_at(job: Job) -> FileFacts:
             histogram = read_raw_labels(job.path, coding=job.coding).histogram()
             return FileFacts(size, {value: n for value, n in enumerate(histogram) if n})
         if not job.header_only:
-            read_image(job.path)
+            read_image(job.path, image_range=(0, 1))  # whatever its range, it can be decoded
     except InputError as error:
         return FileFacts(size, {}, str(error))
     return FileFacts(size, {})
