@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from factories import noise, write_png
-from tiny_runs import CPU, tiny_preset
+from tiny_runs import CPU, metrics, tiny_preset
 from uda.checkpoints.snapshots import load
 from uda.commands import evaluate
 from uda.data.class_range import cut_off_warning
@@ -18,6 +18,7 @@ from uda.data.described.file import description_of
 from uda.data.files import decode, read_image
 from uda.data.label_files import read_raw_labels, read_train_ids
 from uda.data.registry import list_dataset
+from uda.data.training import open_training_data
 from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX, Coding, LabelSpace
 from uda.training.loop import train
 from uda.utilities.errors import InputError
@@ -169,3 +170,56 @@ def test_from_16_classes_to_scores(
     assert load(tmp_path / "run/synthia_2.pth").label_space.labeled == synthia().labeled
     evaluate.main(["--restore-from", str(tmp_path / "run/synthia_2.pth"), "--device", "cpu"])
     assert "not scored: terrain, truck, train" in capsys.readouterr().out
+
+
+SETS = ("miou16_subset", "miou13_subset", "miou16_restricted")
+
+
+def test_what_validation_prints_stores_and_selects_by_is_not_the_mean_of_19(
+    described: Path, toy_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = tiny_preset("toy_class_mix", toy_root, steps=2)
+    assert experiment.data.source is not None
+    experiment.data.source.datasets = (str(described),)
+    experiment.evaluation.sets = (*SETS, "miou19")
+    scores = train(experiment, tmp_path / "run", preset="tiny", device=CPU)
+    stored = load(tmp_path / "run/synthia_2.pth").scores
+    assert stored is not None
+    values = {name: fact["value"] for name, fact in stored["sets"].items()}
+    assert stored["miou"] == pytest.approx(100 * scores.miou, abs=1e-4)
+    assert values["miou16_subset"] == stored["miou"]
+    assert len({stored["miou"], values["miou13_subset"], values["miou19"]}) == 3
+    assert stored["not_scored"] == stored["absent_from_training_labels"] == ", ".join(LACKING)
+    assert "among these 16 only" in stored["sets"]["miou16_restricted"]["definition"]
+    shown = capsys.readouterr().out
+    assert f"step 2: mIoU {100 * scores.miou:.2f}, over 16 of 19 classes (supervision" in shown
+    for name in SETS:
+        assert f"step 2: sets {name}: {values[name]} (mean IoU over" in shown
+    (line,) = [line for line in metrics(tmp_path / "run") if "miou" in line]
+    assert line["set/miou13_subset"] == pytest.approx(values["miou13_subset"] / 100)
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert {row["miou"] for row in summary["selection"]} == {stored["miou"]}
+    evaluate.main(["--restore-from", str(tmp_path / "run/synthia_2.pth"), "--device", "cpu"])
+    again = capsys.readouterr().out
+    assert f"sets miou16 restricted: {values['miou16_restricted']}" in again.replace("_", " ")
+    assert "absent from training labels: terrain, truck, train" in again
+
+
+def test_a_set_of_classes_that_there_is_not_is_refused_before_the_first_step(
+    toy_root: Path, tmp_path: Path
+) -> None:
+    experiment = tiny_preset("toy_class_mix", toy_root, steps=2)
+    experiment.evaluation.sets = ("miou16",)
+    with pytest.raises(InputError, match="no set of classes 'miou16'"):
+        train(experiment, tmp_path / "run", preset="tiny", device=CPU)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_class_that_one_of_several_sources_has_is_scored(described: Path, toy_root: Path) -> None:
+    experiment = tiny_preset("toy_class_mix", toy_root, steps=2)
+    assert experiment.data.source is not None
+    experiment.data.source.datasets = (str(described), "gta5")
+    experiment.data.source.weights = (1.0, 1.0)
+    assert open_training_data(experiment.data, seed=0, evaluated="cityscapes").label_space == (
+        CITYSCAPES
+    )

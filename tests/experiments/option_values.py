@@ -91,6 +91,12 @@ OTHERS: dict[tuple[type, str], tuple[Any, ...]] = {
     (EvaluationConfig, "split"): ("train", "test"),
     (EvaluationConfig, "scales"): ((0.5,), (1.0, 0.5), ()),
     (EvaluationConfig, "measures"): (("f1",), ("soft_batch",), ("f1", "f1")),
+    (EvaluationConfig, "sets"): (
+        ("miou13_subset",),
+        ("miou16_restricted",),
+        ("miou16",),
+        ("miou19", "miou19"),
+    ),
     (EvaluationConfig, "pad_to"): ((65, 129), (0, 1)),
     (EvaluationConfig, "window"): ((32, 32), (32, 0)),
     (EvaluationConfig, "label_size"): ((32, 64), (0, 64)),

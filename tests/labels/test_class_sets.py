@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from uda.data.datasets.clothes import CLOTHES59_CLASSES
 from uda.labels.class_sets import CLASS_SETS, ClassSet, class_set_named
 from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX
 from uda.utilities.errors import InputError
@@ -24,7 +25,7 @@ def left_out(class_set: ClassSet) -> set[str]:
     ],
 )
 def test_sets(name: str, count: int, without: set[str]) -> None:
-    class_set = class_set_named(name, label_space="cityscapes19")
+    class_set = class_set_named(name, space=CITYSCAPES)
     assert class_set.name == name
     assert len(class_set.classes) == count
     assert left_out(class_set) == without
@@ -60,6 +61,6 @@ def test_positions_and_classes_are_inverse() -> None:
 
 def test_unknown_sets() -> None:
     with pytest.raises(InputError, match=r"no set of classes .miou16.; did you mean .miou19"):
-        class_set_named("miou16", label_space="cityscapes19")
+        class_set_named("miou16", space=CITYSCAPES)
     with pytest.raises(InputError, match="label space clothes59 has no sets of classes; known: ci"):
-        class_set_named("miou19", label_space="clothes59")
+        class_set_named("miou19", space=CLOTHES59_CLASSES)

@@ -10,7 +10,6 @@ from uda.commands.options import add_network_options, new_parser
 from uda.commands.score_options import add_score_options, check_score_options
 from uda.evaluation.evaluate import protocol_line
 from uda.experiments.published import compare
-from uda.labels.class_sets import ClassSet, class_set_named
 from uda.prediction.cross_domain import FORMATS, score_on_each
 from uda.prediction.export import EXPORTS, export_predictions
 from uda.prediction.opened import OpenedNetwork
@@ -48,9 +47,10 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
         network = networks_from(arguments, device)
         space, config, snapshot = network.snapshot.label_space, network.config, network.snapshot
         config.measures = tuple(dict.fromkeys((*config.measures, *arguments.measures)))
-        sets = [class_set_named(name, label_space=space.name) for name in arguments.sets]
+        config.sets = tuple(dict.fromkeys((*config.sets, *arguments.sets)))
+        config.class_sets(space)  # refuses what there is none of
         if len(arguments.dataset or ()) > 1:
-            _publish_each(network, sets, arguments)
+            _publish_each(network, arguments)
             return
         require(len(arguments.split) < 2, "--split: one data set has one split; name one")
         config.split = next(iter(arguments.split), config.split)
@@ -70,7 +70,6 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
             label_space=space,
             root=network.root,
             facts=network.facts,
-            sets=sets,
             boundary_ratio=arguments.boundary,
             workers=arguments.workers,
             progress=lambda total: partial(progress_bar, total=total, description="evaluate"),
@@ -97,16 +96,13 @@ def _check_several(arguments: argparse.Namespace) -> None:
     )
 
 
-def _publish_each(
-    network: OpenedNetwork, sets: Sequence[ClassSet], arguments: argparse.Namespace
-) -> None:
+def _publish_each(network: OpenedNetwork, arguments: argparse.Namespace) -> None:
     """Scores the network on each data set, prints all in the format asked for, and writes the JSON
     file."""
     found = score_on_each(
         network,
         arguments.dataset,
         arguments.split,
-        sets=sets,
         boundary_ratio=arguments.boundary,
         workers=arguments.workers,
         progress=lambda total: partial(progress_bar, total=total, description="evaluate"),

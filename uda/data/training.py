@@ -58,7 +58,8 @@ def open_training_data(
     domain = data.source or data.target
     assert domain is not None, "validate() has seen to it that there is one"
     layouts = [layout_named(name) for name in domain.datasets]
-    label_space = layouts[0].label_space
+    # Of sources with labels of the same classes, one that has pixels of most of them.
+    label_space = max((one.label_space for one in layouts), key=lambda space: len(space.labeled))
     _check_classes(data, label_space)
     for samples in (source, target):
         check_sizes(samples, files)

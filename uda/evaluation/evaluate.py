@@ -26,7 +26,7 @@ from uda.evaluation.protocols import (
     protocol_name,
     protocol_named,
 )
-from uda.labels.class_sets import ClassSet
+from uda.labels.class_sets import ClassSet, class_set_named
 from uda.labels.spaces import LabelSpace
 from uda.utilities.distributed import own_share
 from uda.utilities.errors import InputError, require
@@ -42,6 +42,10 @@ class EvaluationConfig(Protocol):
     every: int = 5000  # steps between evaluations; the last step is always evaluated
     # Of uda/evaluation/named_measures.py, in addition to IoU and accuracy.
     measures: tuple[MeasureName, ...] = ()
+    # Of classes, by the names in uda/labels/class_sets.py: averaged over besides, each published
+    # with its definition. mIoU itself is over the classes that the labels trained on and the
+    # labels scored on both have.
+    sets: tuple[str, ...] = ()
 
     @classmethod
     def following(cls, name: str, *, dataset: str) -> Self:
@@ -60,7 +64,15 @@ class EvaluationConfig(Protocol):
             len(set(self.measures)) == len(self.measures),
             f"{path}.measures is {self.measures}: name each measure once",
         )
+        require(
+            len(set(self.sets)) == len(self.sets),
+            f"{path}.sets is {self.sets}: name each set of classes once",
+        )
         Protocol.check(self, path)
+
+    def class_sets(self, space: LabelSpace) -> list[ClassSet]:
+        """The sets of classes of `space` to average over; InputError when it has no such set."""
+        return [class_set_named(name, space=space) for name in self.sets]
 
 
 def protocol_line(config: EvaluationConfig) -> str:
@@ -207,28 +219,40 @@ def _scored_space(space: LabelSpace, samples: Sequence[Sample]) -> LabelSpace:
     return replace(space, unscored=tuple(sorted({*space.unscored, *lacking})))
 
 
+def _lacking_fact(space: LabelSpace) -> dict[str, object]:
+    """The classes that no label which the network was trained on can have, as a fact; {} if it has
+    all."""
+    lacking = [n for i, n in enumerate(space.report_names) if i not in space.labeled]
+    return {"absent_from_training_labels": ", ".join(lacking)} if lacking else {}
+
+
 def evaluate(
     network: Network,
     samples: Sequence[Sample],
     *,
     config: EvaluationConfig,
     label_space: LabelSpace,
-    sets: Sequence[ClassSet] = (),
     boundary_ratio: float | None = None,
     workers: int = 0,
     progress: Progress = iter,
 ) -> Measured:
     """Scores of a network, or of an ensemble, on labeled samples (see `open_labeled_split`), and
-    the measures that `config` names. It stays on its device and is left in evaluation mode.
+    the measures and means over sets of classes that `config` names. It stays on its device and is
+    left in evaluation mode.
 
-    `sets`: of classes, to average over; `boundary_ratio`: of the image's diagonal, for boundary
-    scores (see boundaries.py); `progress` may wrap the iteration over images to draw a bar. With
-    several processes each evaluates its share of the samples, and all return the scores of all.
-    Raises InputError when a file cannot be used, or the network does not fit the labels or the
-    protocol.
+    `boundary_ratio`: of the image's diagonal, for boundary scores (see boundaries.py); `progress`
+    may wrap the iteration over images to draw a bar. With several processes each evaluates its
+    share of the samples, and all return the scores of all. Raises InputError when a file cannot be
+    used, or the network does not fit the labels or the protocol.
     """
+    facts = _lacking_fact(label_space)
     label_space = _scored_space(label_space, samples)
-    tally = Tally(label_space, sets=sets, boundary_ratio=boundary_ratio, measures=config.measures)
+    tally = Tally(
+        label_space,
+        sets=config.class_sets(label_space),
+        boundary_ratio=boundary_ratio,
+        measures=config.measures,
+    )
     found = predictions(
         network,
         own_share(samples),
@@ -242,4 +266,5 @@ def evaluate(
         assert views.labels is not None, "evaluation samples are listed with their labels"
         tally.add(prediction.labels, views.labels, prediction.among, prediction.soft_sums)
     tally.gather()
-    return tally.measured()
+    scores, measured = tally.measured()
+    return Measured(scores, facts | measured)

@@ -91,7 +91,7 @@ def score_pairs(
 def sets_of_maps(names: Iterable[str], *, space: LabelSpace) -> list[ClassSet]:
     """The sets of classes called `names`; InputError when a name is unknown, or when its value
     cannot be computed from label maps."""
-    sets = [class_set_named(name, label_space=space.name) for name in names]
+    sets = [class_set_named(name, space=space) for name in names]
     for class_set in sets:
         require(
             not class_set.restricted,

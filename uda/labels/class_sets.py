@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX
+from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX, LabelSpace
 from uda.utilities.config_tree import suggest
 from uda.utilities.errors import InputError
 
@@ -34,18 +34,18 @@ class ClassSet:
         return table[train_ids.long()]
 
 
-def class_set_named(name: str, *, label_space: str) -> ClassSet:
-    """The set called `name` of the label space called `label_space`.
+def class_set_named(name: str, *, space: LabelSpace) -> ClassSet:
+    """The set called `name` of the classes of `space`, however its label files store them.
 
     Raises InputError, with the nearest name, when there is none.
     """
-    known = CLASS_SETS.get(label_space, {})
+    known = CLASS_SETS[CITYSCAPES.name] if space.classes == CITYSCAPES.classes else {}
     if not known:
         raise InputError(
-            f"label space {label_space} has no sets of classes; known: {', '.join(CLASS_SETS)}"
+            f"label space {space.name} has no sets of classes; known: {', '.join(CLASS_SETS)}"
         )
     if name not in known:
-        raise InputError(f"{label_space} has no set of classes {name!r}; {suggest(name, known)}")
+        raise InputError(f"{space.name} has no set of classes {name!r}; {suggest(name, known)}")
     return known[name]
 
 
@@ -91,7 +91,7 @@ _CITYSCAPES_SETS = (
     ),
 )  # fmt: skip
 
-# By the name of the label space, then by their own.
+# By the name of the label space whose classes they are of, then by their own.
 CLASS_SETS: Mapping[str, Mapping[str, ClassSet]] = {
     CITYSCAPES.name: {class_set.name: class_set for class_set in _CITYSCAPES_SETS}
 }

@@ -23,7 +23,6 @@ from uda.evaluation.reports import (
     scores_json,
     unscored_fact,
 )
-from uda.labels.class_sets import ClassSet
 from uda.prediction.opened import OpenedNetwork
 from uda.prediction.scoring import Evaluation, score_network
 from uda.utilities.errors import InputError, require
@@ -51,7 +50,6 @@ def score_on_each(
     datasets: Sequence[str],
     splits: Sequence[str],
     *,
-    sets: Sequence[ClassSet] = (),
     boundary_ratio: float | None = None,
     workers: int = 0,
     progress: Callable[[int], Progress] = lambda total: iter,
@@ -92,7 +90,6 @@ def score_on_each(
             label_space=space,
             root=root,
             facts={},
-            sets=sets,
             boundary_ratio=boundary_ratio,
             workers=workers,
             progress=progress,

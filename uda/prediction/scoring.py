@@ -12,7 +12,6 @@ from uda.evaluation.evaluate import EvaluationConfig, Progress, evaluate, protoc
 from uda.evaluation.metrics import Scores
 from uda.evaluation.report_formats import format_scores
 from uda.evaluation.reports import fact_lines
-from uda.labels.class_sets import ClassSet
 from uda.labels.spaces import LabelSpace
 from uda.utilities.distributed import own_share
 
@@ -58,7 +57,6 @@ def score_network(
     label_space: LabelSpace,
     root: Path,
     facts: dict[str, object],
-    sets: Sequence[ClassSet] = (),
     boundary_ratio: float | None = None,
     workers: int = 0,
     progress: Callable[[int], Progress] = lambda total: iter,
@@ -78,7 +76,6 @@ def score_network(
         samples,
         config=config,
         label_space=label_space,
-        sets=sets,
         boundary_ratio=boundary_ratio,
         workers=workers,
         progress=progress(len(own_share(samples))),

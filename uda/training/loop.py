@@ -95,6 +95,7 @@ def _open_data(experiment: Experiment) -> tuple[TrainingData, Sequence[Sample]]:
     )
     if experiment.teacher is not None:
         experiment.teacher.check_classes("teacher", data.label_space)
+    scored.class_sets(data.label_space)
     validation = open_labeled_split(
         root_of(experiment.data.root, [scored.dataset]),
         scored.dataset,

@@ -122,7 +122,9 @@ def _record_scores(session: Session, measured: Measured) -> dict[str, object]:
     tracker.record_label_free(step, criteria)
     _update_plateau(session, scores)
     supervision = session.folder.supervision
-    tracker.say(f"step {step}: mIoU {100 * scores.miou:.2f} (supervision: {supervision})")
+    left_out = len(scores.unscored)
+    over = f", over {len(names) - left_out} of {len(names)} classes" if left_out else ""
+    tracker.say(f"step {step}: mIoU {100 * scores.miou:.2f}{over} (supervision: {supervision})")
     for line in fact_lines(facts):
         tracker.say(f"step {step}: {line}")
     return scores_json(scores, names, protocol=protocol, **facts)

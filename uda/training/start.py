@@ -127,6 +127,7 @@ def evaluate_first_weights(
     assert initial is not None, "validate() has seen to it that there are weights"
     space = layout_named(config.dataset).label_space
     root = root_of(experiment.data.root, [config.dataset])
+    config.class_sets(space)
     validation = open_labeled_split(root, config.dataset, config.split, label_space=space)
     model = experiment.model.without_weights()  # they would be overwritten
     student = model.build(space.num_classes).to(device)

@@ -162,6 +162,11 @@ class Tracker:
             value = fact.get("value") if isinstance(fact, Mapping) else None
             if isinstance(value, float):
                 values[f"measure/{name}"] = value / 100  # facts are in percent
+        sets = facts.get("sets", {})
+        assert isinstance(sets, Mapping)
+        for name, fact in sets.items():
+            if fact["value"] is not None:
+                values[f"set/{name}"] = fact["value"] / 100
         numbers = {name: v for name, v in values.items() if not math.isnan(v)}
         warnings = {name: fact for name, fact in facts.items() if isinstance(fact, str)}
         self._record(step, numbers, protocol=protocol, **warnings)
