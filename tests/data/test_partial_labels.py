@@ -153,8 +153,8 @@ def described(tmp_path: Path, toy_root: Path) -> Path:
     for name in CITYSCAPES.classes:
         values_of = f"value = {kept.index(name) + 1}" if name in kept else "values = []"
         lines += ["[[classes]]", f'name = "{name}"', values_of]
-    (tmp_path / "synthia.toml").write_text("\n".join(lines))
-    return tmp_path / "synthia.toml"
+    (tmp_path / "my_synthia.toml").write_text("\n".join(lines))
+    return tmp_path / "my_synthia.toml"
 
 
 def test_from_16_classes_to_scores(
@@ -167,8 +167,8 @@ def test_from_16_classes_to_scores(
     assert [CITYSCAPES.classes[train_id] for train_id in scores.unscored] == list(LACKING)
     kept = [iou for place, iou in enumerate(scores.iou) if place not in scores.unscored]
     assert scores.miou == pytest.approx(np.nanmean(kept))
-    assert load(tmp_path / "run/synthia_2.pth").label_space.labeled == synthia().labeled
-    evaluate.main(["--restore-from", str(tmp_path / "run/synthia_2.pth"), "--device", "cpu"])
+    assert load(tmp_path / "run/my_synthia_2.pth").label_space.labeled == synthia().labeled
+    evaluate.main(["--restore-from", str(tmp_path / "run/my_synthia_2.pth"), "--device", "cpu"])
     assert "not scored: terrain, truck, train" in capsys.readouterr().out
 
 

@@ -31,8 +31,13 @@ class _LabelSpace(TypedDict):
     mirror_swaps: NotRequired[tuple[tuple[int, ...], ...]]
     unscored: NotRequired[tuple[int, ...]]
     raw_colors: NotRequired[tuple[tuple[int, ...], ...]]
-    raw_channel: NotRequired[str]  # these two are younger than the others
+    raw_channel: NotRequired[str]  # these are younger than the others
     raw_values: NotRequired[tuple[tuple[int, ...], ...]]
+    raw_deep: NotRequired[bool]
+    raw_names: NotRequired[dict[str, int]]
+
+
+_YOUNGER = {"raw_channel", "raw_values", "raw_deep", "raw_names"}
 
 
 class _Optimizer(TypedDict):
@@ -108,7 +113,7 @@ def stored_space(stored: Mapping[str, Any], path: Path) -> LabelSpace:
     name, classes = stored["name"], tuple(stored["classes"])
     known = LABEL_SPACES.get(name)
     parts = {part.name for part in fields(LabelSpace) if part.init}
-    whole = stored.keys() >= parts - {"raw_channel", "raw_values"}
+    whole = stored.keys() >= parts - _YOUNGER
     require(
         known.classes == classes if known is not None else whole,
         f"{path}: its label space is {shortened(name)} with {len(classes)} classes; known: "

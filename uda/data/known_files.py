@@ -17,7 +17,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from uda.data.files import Header, read_header
+from uda.data.files import Header
+from uda.data.label_files import label_header
 from uda.utilities.errors import InputError
 
 _FORMAT = "uda-files-1"
@@ -144,7 +145,7 @@ class KnownFiles:
 
     def headers(self, paths: Sequence[Path]) -> list[Header]:
         """What the header of each picture says; InputError for what is none, naming the first."""
-        found = self._facts("header", read_header, paths)
+        found = self._facts("header", label_header, paths)
         return [Header(*map(_tupled, fields)) for fields in found]
 
     def lengths(self, paths: Sequence[Path]) -> list[int]:

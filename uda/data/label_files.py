@@ -9,7 +9,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from uda.data.deep_images import DEEP_GRAY, bits_of, deep_values, stored_as
-from uda.data.files import COLOR_MODES, decode, loaded, opened
+from uda.data.files import COLOR_MODES, Header, decode, loaded, opened, read_header
+from uda.data.polygons import SUFFIX, draw_labels, read_outlines
 from uda.labels.spaces import CHANNELS, Coding, LabelSpace
 from uda.utilities.errors import InputError, require
 
@@ -35,14 +36,16 @@ def read_raw_labels(
     """Raw label ids, an 8-bit picture, of an image of `size` (height, width), if that matters; a
     palette's index is the id. The `coding` of the label space may say otherwise: with colors, the
     id is a color's place among them, and a palette stands for its colors; with a channel, its value
-    is the id; with values, these stand for ids.
+    is the id; with values, these stand for ids; with names, the polygons of these names are drawn.
 
     Raises InputError when the file is missing or corrupt, has colors where it should not or
     others than it should, or is of another size; the labels of a `translated` image need only have
     about its shape.
     """
-    if coding.channel or coding.values:
-        labels = _ids_of(_stored_values(path, coding.channel), coding.values, path)
+    if coding.names:
+        labels = draw_labels(path, dict(coding.names))
+    elif coding.channel or coding.values:
+        labels = _ids_of(_stored_values(path, coding), coding.values, path)
     elif coding.colors:
         labels = _places_of(decode(path), coding.colors, path)
     else:
@@ -76,9 +79,17 @@ def _plain(path: Path, coding: Coding) -> Image.Image:
     return Image.fromarray(np.asarray(labels) // scale) if scale > 1 and coding.stored else labels
 
 
-def _stored_values(path: Path, channel: str) -> npt.NDArray[Any]:
+def _stored_values(path: Path, coding: Coding) -> npt.NDArray[Any]:
     """(H, W) of values of 8 or 16 bits: of one channel of an RGB picture or, without, of gray."""
+    channel = coding.channel
     with opened(path) as image:
+        deep = bits_of(image) > 8
+        if coding.deep and not deep:
+            raise InputError(
+                f"{path}: mode {image.mode} with 8 bits; the data set's own label files have 16 "
+                f"bits per channel, and the class in {channel}: a copy of 8 bits has been mapped "
+                "already, and would be mapped again; use the original files"
+            )
         if channel and image.mode not in COLOR_MODES:
             raise InputError(f"{path}: mode {image.mode} has no channel {channel}; allowed: RGB")
         require(
@@ -86,7 +97,6 @@ def _stored_values(path: Path, channel: str) -> npt.NDArray[Any]:
             f"{path}: mode {image.mode} has more than one channel; say which has the class: "
             'label_channel = "red" in the TOML file of the data set',
         )
-        deep = bits_of(image) > 8
         values = deep_values(image) if deep else np.asarray(image)
     return values[..., CHANNELS.index(channel)] if channel else values
 
@@ -153,6 +163,14 @@ def _places(colors: Colors) -> npt.NDArray[np.uint8]:
     for place, (red, green, blue) in enumerate(colors):
         table[red << 16 | green << 8 | blue] = place
     return table
+
+
+def label_header(path: Path) -> Header:
+    """Size and kind of a file of labels or of an image, without decoding it; InputError, naming the
+    file, when it is neither."""
+    if path.suffix == SUFFIX:
+        return Header(read_outlines(path).size, "L", "polygons")
+    return read_header(path)
 
 
 def sizes_fit(image: tuple[int, int], labels: tuple[int, int], *, translated: bool) -> bool:

@@ -1,15 +1,16 @@
 """The samples of a data set, listed by the patterns of its `Layout`."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from uda.data.deep_images import Range
 from uda.data.file_tree import files_below
 from uda.data.files import range_of
 from uda.data.patterns import Pattern, name_of
-from uda.data.samples import Layout, Sample, Split, seeded_split
+from uda.data.samples import Form, Layout, Sample, Split, seeded_split
 from uda.utilities.config_tree import suggest
 from uda.utilities.errors import InputError, require, shown
 
@@ -29,6 +30,7 @@ def list_split(layout: Layout, root: Path, split: str, *, labeled: bool) -> list
     """
     if split not in layout.splits:
         raise InputError(f"{layout.name} has no split {split!r}; it has {', '.join(layout.splits)}")
+    layout = on_disk(layout, root, split, labeled=labeled)
     part = layout.part(split)
     if layout.check is not None:
         layout.check(root, labeled)
@@ -50,6 +52,7 @@ def list_split(layout: Layout, root: Path, split: str, *, labeled: bool) -> list
             space=layout.label_space,
             upright={"": None}.get(layout.orientation, layout.orientation == "upright"),
             image_range=image_range,
+            scenes=layout.scenes,
         )
         for name in chosen
     ]
@@ -65,6 +68,55 @@ def _image_range(layout: Layout, root: Path, images: Sequence[Path]) -> Range | 
         with suppress(InputError):  # a split that is not there says nothing
             every += [path for path, _ in _images(layout, root, layout.part(split)).values()]
     return range_of(tuple(root / path for path in sorted(set(every))))
+
+
+def on_disk(layout: Layout, root: Path, split: str, *, labeled: bool) -> Layout:
+    """The layout with the one of its forms that `root`, the data set's folder, has.
+
+    Without `labeled` label folders are not looked for. Raises InputError when there are two forms:
+    which files are meant, they would not say.
+    """
+    if not layout.other_forms:
+        return layout
+    forms = [Form(layout.images, layout.labels), *layout.other_forms]
+    folder = layout.split_folders.get(split, split)
+    forms = _present_forms(layout, root, forms, folder, lambda form: form.images)
+    if labeled:
+        forms = _present_forms(layout, root, forms, folder, lambda form: form.labels)
+    images, labels = forms[0]
+    return replace(layout, images=images, labels=labels, other_forms=())
+
+
+def is_there(layout: Layout, root: Path, split: str) -> bool:
+    """Whether there is a folder of the split's images; where other images may lie in it, whether it
+    has some of the split."""
+    try:
+        layout = on_disk(layout, root, split, labeled=False)
+        part = layout.part(split)
+        folders = [root / pattern.folder(part.folder) for pattern in part.images]
+        there = any(folder.is_dir() for folder in folders)
+        return there and (not layout.beside or bool(_images(layout, root, part)))
+    except InputError:  # something is, and listing it says what is wrong
+        return True
+
+
+def _present_forms(
+    layout: Layout, root: Path, forms: list[Form], split: str, part: Callable[[Form], str]
+) -> list[Form]:
+    """The forms of whose images or labels (`part`) there is a folder, or all if there is none;
+    InputError when two are different folders."""
+    folders = {
+        text: root / Pattern(text, layout.name).folder(split)
+        for text in dict.fromkeys(map(part, forms))
+    }
+    there = {text: path for text, path in folders.items() if path.is_dir()}
+    distinct = {path.resolve().stat().st_ino: path for path in there.values()}
+    require(
+        len(distinct) < 2,
+        f"{root} has two forms of {layout.name}, {' and '.join(map(str, distinct.values()))}: move "
+        "one of them away, so that it is certain which is read",
+    )
+    return [form for form in forms if part(form) in there] or forms
 
 
 def _images(layout: Layout, root: Path, split: Split) -> dict[str, tuple[str, Values]]:

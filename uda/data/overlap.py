@@ -24,9 +24,10 @@ def same_files(samples: Sequence[Sample], others: Sequence[Sample], files: Known
 
 def refuse_overlap(trained: Sequence[Sample], scored: Sequence[Sample], files: KnownFiles) -> None:
     """Raises InputError when a scored image is among those trained on, with labels or without, or
-    its label file is, under whatever name."""
-    names = {sample.name for sample in scored}
-    both = sorted(same_files(trained, scored, files) | {s.name for s in trained if s.name in names})
+    its label file or another image of its scene is, under whatever name."""
+    scenes = {sample.scene for sample in scored}
+    shown = {sample.name for sample in trained if sample.scene in scenes}
+    both = sorted(same_files(trained, scored, files) | shown)
     require(
         not both,
         f"{len(both)} images are both trained on and scored, the first is {both[:1]}: {_CHOOSE}",

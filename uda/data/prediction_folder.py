@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from uda.data.datasets.cityscapes import LABEL_SUFFIX
-from uda.data.files import image_size, read_header
-from uda.data.label_files import read_raw_labels
+from uda.data.files import read_header
+from uda.data.label_files import label_header, read_raw_labels
 from uda.data.samples import Sample, is_left_by_mac
 from uda.labels.spaces import IGNORE_INDEX, LabelSpace
 from uda.utilities.errors import InputError, require
@@ -201,7 +201,7 @@ def _stem(path: Path) -> str:
 def _complaint(pair: Pair) -> str:
     """What is wrong with a pair, as the headers say; empty if nothing is."""
     try:
-        prediction, theirs = read_header(pair.prediction), image_size(pair.labels)
+        prediction, theirs = read_header(pair.prediction), label_header(pair.labels).size
     except InputError as error:
         return str(error)
     ours, kind = prediction.size, f"{prediction.format} {prediction.mode}"

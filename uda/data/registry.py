@@ -22,9 +22,11 @@ from uda.utilities.discovery import instances_of
 from uda.utilities.errors import InputError, require, shown
 
 
-def _listing_order(layout: Layout) -> tuple[bool, bool]:
-    """Street scenes first, and of those the sources, which have no split to score on."""
-    return layout.label_space is not CITYSCAPES, len(layout.splits) > 1
+def _listing_order(layout: Layout) -> tuple[bool, bool, bool]:
+    """Street scenes first; of those the sources, which have no split to score on, then the sets
+    that are stored as Cityscapes is."""
+    space, is_source = layout.label_space, layout.domain == "source"
+    return space.classes != CITYSCAPES.classes, not is_source, space is not CITYSCAPES
 
 
 LAYOUTS = {
@@ -35,18 +37,20 @@ LABEL_SPACES = {layout.label_space.name: layout.label_space for layout in LAYOUT
 
 
 def scored_dataset(space: LabelSpace) -> Layout:
-    """The data set of that label space that has a split to score on."""
+    """The data set that networks with the classes of `space` are scored on, whatever it calls or
+    stores them."""
     return next(
         layout
         for layout in LAYOUTS.values()
-        if layout.label_space is space and len(layout.splits) > 1
+        if layout.label_space.classes == space.classes and layout.domain != "source"
     )
 
 
 def scored_on(space: LabelSpace) -> str:
     """The name of the data set that networks of that label space are scored on; where there is
     none, that of the label space, which stands for the user's own."""
-    return scored_dataset(space).name if space.name in LABEL_SPACES else space.name
+    known = any(space.classes == other.classes for other in LABEL_SPACES.values())
+    return scored_dataset(space).name if known else space.name
 
 
 def layout_named(name: str) -> Layout:
@@ -70,13 +74,17 @@ def layout_named(name: str) -> Layout:
 def data_root(configured: str) -> Path:
     """The folder that holds the data sets: `configured` or, if empty, UDA_DATA."""
     text = configured or os.environ.get("UDA_DATA", "")
-    folders = ", ".join(dict.fromkeys(f"{layout.folder}/" for layout in LAYOUTS.values()))
+    first = (next(iter(LAYOUTS.values())), scored_dataset(CITYSCAPES))
+    folders = f"{', '.join(f'{layout.folder}/' for layout in first)} and others (python "
+    folders += "scripts/get_ready.py says which"
     if not text:
-        raise InputError(f"no data root: give --data-root DIR or set UDA_DATA; DIR holds {folders}")
+        raise InputError(
+            f"no data root: give --data-root DIR or set UDA_DATA; DIR holds {folders})"
+        )
     root = Path(text).expanduser()
     if not root.is_dir():
         raise InputError(
-            f"data root {root} does not exist: give --data-root DIR; DIR holds {folders} (python "
+            f"data root {root} does not exist: give --data-root DIR; DIR holds {folders}; "
             "scripts/make_toy_city.py makes a small one)"
         )
     return root

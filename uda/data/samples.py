@@ -27,10 +27,16 @@ class Sample(NamedTuple):
     upright: bool | None = False
     # The values of more than 8 bits that become 0 and 255 (`deep_images`); None: it has no such.
     image_range: Range | None = None
+    scenes: str = ""  # the data set whose scene of the same stem it shows; empty: its own
 
     @property
     def name(self) -> str:
         return f"{self.dataset}/{self.stem}"
+
+    @property
+    def scene(self) -> str:
+        """Equal for images of one scene: fog that was added to it makes no other."""
+        return f"{self.scenes or self.dataset}/{self.stem}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,22 @@ class KnownSplit:
     # "optional": training and scoring on other splits need none; "none": files named as labels
     # have none, or are laid out differently.
     labels: Literal["needed", "optional", "none"] = "needed"
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """Where a data set is to be had."""
+
+    page: str  # of its publishers
+    files: tuple[str, ...]  # the archives or folders to take, each with its size if it is known
+    unpack: str  # what to do with them
+
+
+class Form(NamedTuple):
+    """Patterns of one of the ways in which a data set is published; see `Layout`."""
+
+    images: str
+    labels: str
 
 
 class Split(NamedTuple):
@@ -65,6 +87,9 @@ class Layout:
     splits: tuple[str, ...]
     images: str = ""  # pattern below `folder`, such as images/{split}/*.png
     labels: str = ""  # the same wildcards; empty: there are no labels
+    # Other releases of the same set: the folders on disk decide which is meant, see `listing`.
+    other_forms: tuple[Form, ...] = ()
+    split_folders: Mapping[str, str] = field(default_factory=dict)  # what {split} is, if not it
     parts: Mapping[str, Split] = field(default_factory=dict)  # of splits with patterns of their own
     shares: Mapping[str, float] = field(default_factory=dict)  # see `Split`
     seed: int = 0  # of shares
@@ -79,6 +104,11 @@ class Layout:
     known: Mapping[str, KnownSplit] = field(default_factory=dict)
     class_shares: tuple[float, ...] = ()
     translated: bool = False  # see `Sample`
+    scenes: str = ""  # see `Sample`
+    part_of: str = ""  # the data set whose files these are: some of them, or with other classes
+    # Patterns of files that belong among the images and are not read, such as other weather.
+    beside: tuple[str, ...] = ()
+    download: Download | None = None
     domain: Literal["", "source"] = ""  # "source": shows no domain that is scored
     orientation: Literal["", "stored", "upright"] = "stored"  # see `Sample.upright`; "": unknown
     image_range: Range | None = None  # see `Sample`
@@ -86,11 +116,12 @@ class Layout:
 
     def part(self, split: str) -> Split:
         """The patterns of one split."""
-        if self.parts:
+        if split in self.parts:
             return self.parts[split]
         images = Pattern(self.images, f"{self.name}: images")
         labels = Pattern(self.labels, f"{self.name}: labels") if self.labels else None
-        return Split(split, (images,), labels, folder=split, share=self.shares.get(split, 0.0))
+        folder = self.split_folders.get(split, split)
+        return Split(split, (images,), labels, folder=folder, share=self.shares.get(split, 0.0))
 
     @property
     def expected(self) -> str:
@@ -98,7 +129,8 @@ class Layout:
         first = self.part(self.splits[0])
         patterns = [*first.images, *([first.labels] if first.labels else [])]
         texts = " and ".join(pattern.text for pattern in patterns)
-        return f"{texts} ({self.note})" if self.note else texts
+        others = "".join(f", or {form.images} and {form.labels}" for form in self.other_forms)
+        return f"{texts}{others} ({self.note})" if self.note else texts + others
 
     def folders(self, root: Path, split: str) -> tuple[Path, Path]:
         """The folders of a split's images and of its labels, `root` being the data set's own."""
@@ -131,6 +163,12 @@ def evenly_spaced(samples: Sequence[Sample], most: int) -> list[Sample]:
     """Up to `most` of `samples`, the first and the last among them."""
     places = np.linspace(0, len(samples) - 1, min(len(samples), most)).round()
     return [samples[place] for place in places.astype(int)]
+
+
+def is_beside(layout: Layout, path: str) -> bool:
+    """Whether a file, by its path below the data set's folder, is one of `Layout.beside`."""
+    patterns = (Pattern(text, f"{layout.name}: beside") for text in layout.beside)
+    return any(pattern.match(path, "") is not None for pattern in patterns)
 
 
 def is_left_by_mac(name: str) -> bool:

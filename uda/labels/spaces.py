@@ -1,6 +1,6 @@
 """Label spaces: class names, raw ids, train ids and colors of what is segmented."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from uda.utilities.errors import InputError, require
 IGNORE_INDEX = 255  # train id of every pixel that is neither learned nor scored
 
 CHANNELS = ("red", "green", "blue")
+UNLABELED = "unlabeled"  # as files of polygons call what no polygon covers
 
 _INVALID = -1  # marks, in the lookup table, a value that is not a raw id
 
@@ -25,6 +26,8 @@ class Coding(NamedTuple):
     # Gray of 1, 2 or 4 bits: whether the stored values are meant, not their share of white times
     # 255. A program that makes files smaller may write 0 and 255 in one bit.
     stored: bool = False
+    deep: bool = False  # as LabelSpace.raw_deep
+    names: tuple[tuple[str, int], ...] = ()  # as LabelSpace.raw_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,10 @@ class LabelSpace:
     raw_channel: str = ""  # ... or the raw id is the value of this channel, one of CHANNELS
     # Where values of up to 16 bits stand for raw ids: (value, raw id) of each.
     raw_values: tuple[tuple[int, int], ...] = ()
+    raw_deep: bool = False  # that channel has 16 bits; a file of 8 bits is another data set's
+    # Where label files are JSON files of polygons: the raw id of each name in them. Polygons of
+    # other names are refused; pixels of no polygon have the id of "unlabeled".
+    raw_names: Mapping[str, int] = field(default_factory=dict)
     _table: npt.NDArray[np.int16] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -90,6 +97,17 @@ class LabelSpace:
                 not self.raw_channel or (self.raw_channel in CHANNELS and not self.raw_colors),
                 f"a channel of label files that is not one of {', '.join(CHANNELS)}",
             ),
+            (not self.raw_deep or bool(self.raw_channel), "16 bits, but of no channel"),
+            (
+                not self.raw_names
+                or (
+                    set(self.raw_names.values()) <= set(self.raw_to_train)
+                    and UNLABELED in self.raw_names
+                    and not self.raw_channel
+                    and not self.raw_colors
+                ),
+                f"names of polygons that mean no raw id, or none of them {UNLABELED!r}",
+            ),
             (
                 not self.raw_values
                 or (
@@ -119,7 +137,10 @@ class LabelSpace:
     def coding(self) -> "Coding":
         """How label files store raw ids."""
         stored = 255 not in self.raw_to_train and not self.raw_values
-        return Coding(self.raw_colors, self.raw_channel, self.raw_values, stored)
+        names = tuple(self.raw_names.items())
+        return Coding(
+            self.raw_colors, self.raw_channel, self.raw_values, stored, self.raw_deep, names
+        )
 
     @property
     def not_scored(self) -> tuple[int, ...]:
@@ -158,10 +179,21 @@ class LabelSpace:
             raise InputError(
                 f"{origin}: label values {_some(strangers)} are outside the raw ids of "
                 f"{self.name} ({min(self.raw_to_train)}..{max(self.raw_to_train)}); "
-                "255 means the file has train ids already: use the data set's original labels; "
+                f"{self._hint(strangers)}: use the data set's original labels; "
                 "of a data set of your own, list all values in the file that describes it"
             )
         return train.astype(np.uint8)
+
+    def _hint(self, strangers: Sequence[int]) -> str:
+        """What label files with these values mostly are."""
+        if self.stores_train_ids and strangers[0] < IGNORE_INDEX:
+            return "these are train ids in this data set, the file has other ids"
+        return "255 means the file has train ids already"
+
+    @property
+    def stores_train_ids(self) -> bool:
+        """Whether raw ids are train ids, as far as they mean a class."""
+        return all(self.raw_to_train[raw_id] == raw_id for raw_id in self.trained_raw_ids)
 
     def to_raw_ids(self, train: npt.NDArray[np.uint8], *, ignored: int) -> npt.NDArray[np.uint8]:
         """Raw ids of train ids, both (H, W) uint8; pixels of 255, and of classes without a raw id,

@@ -86,13 +86,14 @@ def check_names(path: Path) -> None:
         )
 
 
-def _layout(label_space: LabelSpace) -> Layout:
+def _layout(label_space: LabelSpace, *, part_of: str = "") -> Layout:
     return Layout(
         name=label_space.name,
         short_name=label_space.name.upper(),
         folder="PeopleClothing",
         splits=tuple(_SHARES),
         label_space=label_space,
+        part_of=part_of,
         images="png_images/IMAGES/img_*.png",
         labels="png_masks/MASKS/seg_*.png",
         shares=_SHARES,
@@ -104,4 +105,4 @@ def _layout(label_space: LabelSpace) -> Layout:
 
 
 CLOTHES59 = _layout(CLOTHES59_CLASSES)
-CLOTHES58 = _layout(CLOTHES58_CLASSES)
+CLOTHES58 = _layout(CLOTHES58_CLASSES, part_of=CLOTHES59.name)

@@ -175,7 +175,7 @@ def _shares(listing: Listing, pixels: npt.NDArray[np.int64], label_files: int) -
         items=[
             Item(name, f"{share:.2%} of the pixels, about {expected:.2%} expected")
             for name, share, expected in zip(names, shares, layout.class_shares, strict=True)
-            if share and not 1 / _FACTOR < share / expected < _FACTOR
+            if share and expected and not 1 / _FACTOR < share / expected < _FACTOR
         ],
     )  # fmt: skip
 

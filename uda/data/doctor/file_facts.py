@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from uda.data.files import read_header, read_image
 from uda.data.known_files import FileCache, stamp_of
-from uda.data.label_files import read_raw_labels
+from uda.data.label_files import label_header, read_raw_labels
 from uda.labels.spaces import Coding
 from uda.utilities.errors import InputError
 
@@ -37,7 +37,7 @@ def look_at(job: Job) -> FileFacts:
     """Decodes the file, or reads its header where that is enough."""
     size = None
     try:
-        size = read_header(job.path).size
+        size = (label_header if job.role == "labels" else read_header)(job.path).size
         if job.role == "labels":
             histogram = read_raw_labels(job.path, coding=job.coding).histogram()
             return FileFacts(size, {value: n for value, n in enumerate(histogram) if n})

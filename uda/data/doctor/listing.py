@@ -4,12 +4,12 @@ import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from uda.data.doctor.findings import Finding, Item, finding
-from uda.data.listing import list_split
-from uda.data.samples import KnownSplit, Layout, Sample, is_left_by_mac
+from uda.data.listing import list_split, on_disk
+from uda.data.samples import KnownSplit, Layout, Sample, is_beside, is_left_by_mac
 from uda.utilities.errors import InputError
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
@@ -49,6 +49,8 @@ def list_files_of(wish: Wish, root: Path, *, genuine: bool) -> tuple[Listing, li
     folder = root / wish.layout.folder
     known = wish.layout.known.get(wish.split) if genuine else None
     try:
+        layout = on_disk(wish.layout, folder, wish.split, labeled=wish.labels is not False)
+        wish = replace(wish, layout=layout)
         everything = list_split(wish.layout, folder, wish.split, labeled=False)
     except InputError as error:
         missing = Finding(
@@ -191,7 +193,11 @@ def _others(wish: Wish, folder: Path, samples: list[Sample]) -> list[Finding]:
     """Files among the images that are not read as such."""
     listed = {sample.image for sample in samples}
     images = wish.layout.folders(folder, wish.split)[0]
-    others = [path for path in sorted(_walk(images)) if path not in listed]
+    others = [
+        path
+        for path in sorted(_walk(images))
+        if path not in listed and not is_beside(wish.layout, path.relative_to(folder).as_posix())
+    ]
     of_mac = [path for path in others if is_left_by_mac(path.name)]
     pictures = [p for p in others if p.suffix.lower() in _PICTURES and p not in of_mac]
     return finding(

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from uda.data.config import DataConfig, DomainConfig
 from uda.data.doctor.listing import Wish
-from uda.data.listing import list_split
+from uda.data.listing import is_there, list_split
 from uda.data.registry import LAYOUTS, layout_named
+from uda.data.samples import Layout
 from uda.utilities.errors import InputError, require
 
 
@@ -24,16 +25,23 @@ class Plan:
 def plan_of_root(root: Path, pseudo_labels: Sequence[Path] = ()) -> Plan:
     """Every known split of every data set below `root`; InputError when there is none.
 
-    Of data sets that are the same files with other classes, the first is checked.
+    Data sets that are files of another one, some of them or with other classes, are not.
     """
     wishes: list[Wish] = []
-    by_folder = {layout.folder: layout for layout in reversed(LAYOUTS.values())}
-    for layout in (own for own in LAYOUTS.values() if by_folder[own.folder] is own):
-        folder = root / layout.folder
-        splits = [s for s in layout.splits if layout.folders(folder, s)[0].is_dir()]
+    by_folder: dict[str, list[Layout]] = {}
+    for layout in LAYOUTS.values():
+        by_folder.setdefault(layout.folder, []).append(layout)
+    for name, layouts in by_folder.items():
+        folder = root / name
+        found = [
+            Wish(layout=layout, split=split)
+            for layout in layouts
+            for split in layout.splits
+            if not layout.part_of and is_there(layout, folder, split)
+        ]
         if folder.is_dir():  # one without any split, too: its layout is wrong
-            wishes += [Wish(layout=layout, split=split) for split in splits or layout.splits[:1]]
-    folders = ", ".join(f"{folder}/" for folder in reversed(by_folder))
+            wishes += found or [Wish(layout=layouts[0], split=layouts[0].splits[0])]
+    folders = ", ".join(f"{folder}/" for folder in by_folder)
     require(bool(wishes), f"{root} has none of {folders}: give the folder that has them")
     return Plan(wishes=tuple(wishes), pseudo_labels=tuple(pseudo_labels), subset=False)
 
