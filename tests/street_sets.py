@@ -181,8 +181,8 @@ def _bdd(image: str, labels: str) -> Original:
 
 def _mapillary(labels: str) -> Original:
     return Original(
-        "Mapillary", {"train": "training", "val": "validation"}, "{split}/images/{stem}.jpg", labels,
-        _MAPILLARY, write_palette, stems=("__8G8c4pXaMJ5_Vj0BQw", "_1Gn_xkw7sa_i9GU4mkxxQ"),
+        "Mapillary", {"train": "training", "val": "validation"}, "{split}/images/{stem}.jpg",
+        labels, _MAPILLARY, write_palette, stems=("__8G8c4pXaMJ5_Vj0BQw", "_1Gn_xkw7sa_i9GU4mkxxQ"),
         counts=((18000,), (2000,)),
     )  # fmt: skip
 

@@ -1,8 +1,6 @@
 """Labels of some of the classes only, and labels in one channel of a picture, as SYNTHIA's are."""
 
 import json
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from factories import noise, write_png
+from street_sets import write_deep
 from tiny_runs import CPU, metrics, tiny_preset
 from uda.checkpoints.snapshots import load
 from uda.commands import evaluate
@@ -26,20 +25,6 @@ from uda.utilities.errors import InputError
 RED = Coding(channel="red")
 LACKING = ("terrain", "truck", "train")  # of Cityscapes' classes, in SYNTHIA
 HEAD = 'images = "{name}.png"\nlabels = "{name}_labels.png"\nsplits = ["train"]\n'
-
-
-def write_deep(path: Path, values: npt.NDArray[np.integer]) -> Path:
-    """A PNG with 16 bits per channel of values (H, W, 3) or, with alpha, (H, W, 4)."""
-    height, width, channels = values.shape
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
-    content = b"\x89PNG\r\n\x1a\n"
-    for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
-        content += struct.pack(">I", len(data)) + kind + data
-        content += struct.pack(">I", zlib.crc32(kind + data))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return path
 
 
 def with_instances(labels: npt.NDArray[np.integer], channels: int = 3) -> npt.NDArray[np.int64]:

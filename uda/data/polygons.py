@@ -1,6 +1,7 @@
 """Label files that are not pictures: JSON files of polygons, as Cityscapes and IDD have them.
 
-    {"imgHeight": 1024, "imgWidth": 2048, "objects": [{"label": "road", "polygon": [[0, 769], ...]}]}
+    {"imgHeight": 1024, "imgWidth": 2048,
+     "objects": [{"label": "road", "polygon": [[0, 769], ...]}, ...]}
 
 Polygons are drawn in the order of the file, so that later ones hide earlier ones.
 """

@@ -1,9 +1,10 @@
 """ACDC: fog, night, rain and snow in Switzerland, 4006 images of 1920x1080 with train ids.
 
 `rgb_anon/<condition>/<split>/<recording>/*_rgb_anon.png` and, below `gt/`, the same with
-`*_gt_labelTrainIds.png`. `acdc` is all four conditions, `acdc_fog` and so on are one each. The labels
-of `test` are on a server. The splits `train_ref`, `val_ref` and `test_ref` are the same places in
-clear weather, not aligned: to train on them is a weak supervision that plain adaptation lacks.
+`*_gt_labelTrainIds.png`. `acdc` is all four conditions, `acdc_fog` and so on are one each. The
+labels of `test` are on a server. The splits `train_ref`, `val_ref` and `test_ref` are the same
+places in clear weather, not aligned: to train on them is a weak supervision that plain adaptation
+lacks.
 
 Source: Sakaridis et al., ICCV 2021, arXiv 2104.13395.
 """

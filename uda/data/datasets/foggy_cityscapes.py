@@ -1,9 +1,9 @@
 """Foggy Cityscapes: fog of three densities in Cityscapes' images, with Cityscapes' label files.
 
-`leftImg8bit_foggy/<split>/<city>/<name>_leftImg8bit_foggy_beta_<beta>.png` next to `gtFine`. beta is
-the attenuation per meter: visibility is 2.996 / beta, so 600, 300 and 150 m. Papers mostly mean
-0.02. The scenes are those of Cityscapes, each three times: whoever trains on one image of a scene is
-not scored on another.
+`leftImg8bit_foggy/<split>/<city>/<name>_leftImg8bit_foggy_beta_<beta>.png` next to `gtFine`. beta
+is the attenuation per meter: visibility is 2.996 / beta, so 600, 300 and 150 m. Papers mostly mean
+0.02. The scenes are those of Cityscapes, each three times: whoever trains on one image of a scene
+is not scored on another.
 
 Source: Sakaridis et al., IJCV 2018, arXiv 1708.07819.
 """

@@ -1,8 +1,8 @@
 """Mapillary Vistas 1.2: `training/images/*.jpg` and `training/labels/*.png`, images of 2 to 22 MP.
 
 Label files are palette PNGs whose index is one of 66 ids, mapped to the 19 classes as RobustNet,
-HRDA, Rein and VFM-UDA do; other papers count crosswalks and parking as road. Release 2.0 has labels of
-1.2 in `training/v1.2/labels`; those of 2.0 have 124 other ids and are not read.
+HRDA, Rein and VFM-UDA do; other papers count crosswalks and parking as road. Release 2.0 has the
+labels of 1.2 in `training/v1.2/labels`; its own have 124 other ids and are not read.
 
 Source: Neuhold et al., ICCV 2017.
 """

@@ -1,8 +1,8 @@
-"""NightCity: nights in many cities, 1024x512: `images/<split>/*.png`, `label/<split>/*_labelIds.png`.
+"""NightCity: nights in many cities, 1024x512.
 
-Label files are gray PNGs of Cityscapes' ids. There are an upload with 2998 and 1299 images and one
-in which a slip moved an image to val (2997 and 1300). NightCity+ and NightCity-fine are other labels
-of the same images: name which of them were used.
+`images/<split>/*.png` and `label/<split>/*_labelIds.png`, gray PNGs of Cityscapes' ids. There are
+an upload with 2998 and 1299 images and one in which a slip moved an image to val (2997 and 1300).
+NightCity+ and NightCity-fine are other labels of the same images: name which were used.
 
 Source: Tan et al., IEEE TIP 2021, arXiv 2003.06883.
 """

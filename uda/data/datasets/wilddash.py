@@ -1,4 +1,4 @@
-"""WildDash 2: `images/*.jpg` and `labels/*.png`, 4256 difficult scenes of 1920x1080 from everywhere.
+"""WildDash 2: `images/*.jpg` and `labels/*.png`, 4256 difficult scenes of 1920x1080.
 
 Label files are gray PNGs of Cityscapes' ids and more of them from 34 on, such as vans and pickups,
 which differ between its releases: these are ignored. There is one split, `train`: the labels of the
