@@ -137,7 +137,7 @@ def test_layouts(images: str, labels: str, paths: list[str]) -> None:
             best_pairing(["x/a.jpg", "y/b.png"])
         return
     found = best_pairing(paths)
-    assert (found.images, found.labels) == (images, labels)
+    assert (found.images, found.labels) == ((images,), labels)
 
 
 @pytest.mark.parametrize("colored", [False, True])
@@ -156,11 +156,13 @@ def test_masks_of_two_values_are_of_two_classes(colored: bool, shell: Shell) -> 
 def test_nothing_is_written_where_no_sense_can_be_made(shell: Shell) -> None:
     empty = shell.cwd / "empty"
     empty.mkdir()
-    assert "there are no .png or .jpg files" in shell.refused(COMMAND, str(empty))
+    assert "there are no images" in shell.refused(COMMAND, str(empty))
     assert "is not a folder" in shell.refused(COMMAND, "nowhere")
     for number in range(3):
         write_png(shell.cwd / f"photos/images/{number}.png", noise(number, SIZE))
-    assert "pictures look like images" in shell.refused(COMMAND, "photos")
+        write_png(shell.cwd / f"odd/first/{number}.png", noise(number, SIZE))
+        write_png(shell.cwd / f"odd/second/{number}.png", labels(number, (0, 1)))
+    assert "pictures look like images" in shell.refused(COMMAND, "odd")
     for number in range(3):
         write_png(shell.cwd / f"photos/labels/{number}.png", noise(number + 3, SIZE))
     assert "it looks like a photograph" in shell.refused(COMMAND, "photos")

@@ -65,7 +65,7 @@ def _plain(path: Path, coding: Coding) -> Image.Image:
     with opened(path) as image:
         if image.mode in DEEP_GRAY:
             return _ids_of(deep_values(image), (), path)
-        scale = _SCALED.get(stored_as(image), 1) if image.mode in ("1", "L") else 1
+        scale = gray_scale(image) if coding.stored else 1
         labels = loaded(image, path)
     if labels.mode == "LA":  # the transparency is that of the whole picture, or nothing
         labels = labels.getchannel("L")
@@ -76,7 +76,13 @@ def _plain(path: Path, coding: Coding) -> Image.Image:
             f"{path}: mode {labels.mode} cannot hold label ids; allowed: gray or palette PNG, "
             "TIFF, BMP; a data set described by a TOML file may have colors, see docs/own_data.md"
         )
-    return Image.fromarray(np.asarray(labels) // scale) if scale > 1 and coding.stored else labels
+    return Image.fromarray(np.asarray(labels) // scale) if scale > 1 else labels
+
+
+def gray_scale(image: Image.Image) -> int:
+    """By how much Pillow multiplies the stored values of a picture that was opened: above 1 for
+    gray of fewer than 8 bits."""
+    return _SCALED.get(stored_as(image), 1) if image.mode in ("1", "L") else 1
 
 
 def _stored_values(path: Path, coding: Coding) -> npt.NDArray[Any]:

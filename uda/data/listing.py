@@ -1,5 +1,6 @@
 """The samples of a data set, listed by the patterns of its `Layout`."""
 
+import difflib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -9,13 +10,12 @@ from pathlib import Path
 from uda.data.deep_images import Range
 from uda.data.file_tree import files_below
 from uda.data.files import range_of
+from uda.data.list_files import Entry, listed_names, other_labels
 from uda.data.patterns import Pattern, name_of
 from uda.data.samples import Form, Layout, Sample, Split, seeded_split
-from uda.utilities.config_tree import suggest
 from uda.utilities.errors import InputError, require, shown
 
 _SLASH = "__"  # in names of samples, which become names of files
-_LARGEST_LIST = 2**26  # bytes
 _LONGEST_NAME = 180  # bytes; names of files have a suffix, too
 
 Values = tuple[str, ...]  # what the wildcards of an image's pattern stand for
@@ -35,7 +35,7 @@ def list_split(layout: Layout, root: Path, split: str, *, labeled: bool) -> list
     if layout.check is not None:
         layout.check(root, labeled)
     found = _images(layout, root, part)
-    chosen = _chosen(layout, root, part, list(found))
+    chosen = _chosen(layout, root, part, found, labeled=labeled)
     if not chosen:
         raise InputError(f"{root}: no images of split {split!r}; expected {layout.expected}")
     labels: dict[str, Path | None] = dict.fromkeys(chosen)
@@ -155,10 +155,19 @@ def _is_label(path: str, image: Pattern, split: Split) -> bool:
     return labels is not None and particular and labels.match(path, split.folder) is not None
 
 
-def _chosen(layout: Layout, root: Path, split: Split, names: list[str]) -> list[str]:
+def _chosen(
+    layout: Layout,
+    root: Path,
+    split: Split,
+    found: Mapping[str, tuple[str, Values]],
+    *,
+    labeled: bool,
+) -> list[str]:
     """The names that belong to the split, sorted."""
+    names = list(found)
     if split.list_file:
-        return _listed(root / split.list_file, names)
+        path = root / split.list_file
+        return _listed(path, split, {name: own[0] for name, own in found.items()}, labeled=labeled)
     if not split.share:
         return names
     parts = [part for part in map(layout.part, layout.splits) if part.share]
@@ -168,23 +177,44 @@ def _chosen(layout: Layout, root: Path, split: Split, names: list[str]) -> list[
     return [names[place] for place in places[own]]
 
 
-def _listed(path: Path, names: list[str]) -> list[str]:
-    """The names in a list file, sorted; InputError when one has no image or is listed twice."""
-    try:
-        require(path.is_file(), f"{path} does not exist or is not a file: expected a list of names")
-        require(path.stat().st_size <= _LARGEST_LIST, f"{path} is too large for a list of names")
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read ({error}): give a list of names") from None
-    listed = [line.strip() for line in lines if line.strip()]
-    known, seen = set(names), set[str]()
-    for name in listed:
-        require(name not in seen, f"{path} lists {shown(name)} twice")
-        if name not in known:
-            raise InputError(f"{path}: there is no image called {shown(name)}; "
-                             f"{suggest(name, names[:1000])}")  # fmt: skip
-        seen.add(name)
-    return sorted(seen)
+def _listed(path: Path, split: Split, paths: Mapping[str, str], *, labeled: bool) -> list[str]:
+    """The images that a list file names, sorted; InputError when a line has none, or one is listed
+    twice. `paths`: of the images, by their names."""
+    listed, unknown = listed_names(path, split.name, paths)
+    if unknown:
+        entry = unknown[0]
+        more = f", as for {len(unknown) - 1} more lines" if unknown[1:] else ""
+        some = ", ".join(list(paths)[:3])
+        raise InputError(
+            f"{path}: there is no image called {shown(entry.columns[0])} (line {entry.line})"
+            f"{more}; {_nearest(entry.columns[0], paths)}images are called {some} and so on"
+        )
+    if labeled and split.labels is not None:
+        _check_listed_labels(path, split, listed, paths)
+    return sorted(listed)
+
+
+def _nearest(text: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(text[:200], list(names)[:1000], n=1)
+    return f'did you mean "{near[0]}"? ' if near else ""
+
+
+def _check_listed_labels(
+    path: Path, split: Split, listed: Mapping[str, Entry], paths: Mapping[str, str]
+) -> None:
+    """Raises InputError when a line names a label file that is called otherwise than the pattern
+    of labels says; no file is looked for."""
+
+    def label_of(name: str) -> str:
+        matches = (pattern.match(paths[name], split.folder) for pattern in split.images)
+        values = next(values for values in matches if values is not None)
+        return split.labels.write(values, split.folder) if split.labels else ""
+
+    for entry, own in other_labels(listed, label_of):
+        raise InputError(
+            f"{path}, line {entry.line}: {shown(entry.whole)} names another label file than labels "
+            f"= {shown(split.labels.text if split.labels else '')} does, {own}: change one of them"
+        )
 
 
 def _label_files(

@@ -3,16 +3,18 @@
 import math
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict, get_type_hints
 
+import uda.data.datasets
 from uda.data.deep_images import Range
 from uda.data.described.classes import Class, label_space_of
 from uda.data.patterns import Pattern, is_folder
-from uda.data.samples import Split
+from uda.data.samples import Layout, Split
 from uda.labels.spaces import LabelSpace
 from uda.utilities.config_tree import suggest
+from uda.utilities.discovery import instances_of
 from uda.utilities.errors import InputError, require, shortened, shown
 from uda.utilities.schema import Plain, fault
 
@@ -37,7 +39,8 @@ class _File(TypedDict):
     labels: NotRequired[str]
     splits: Plain
     seed: NotRequired[int]
-    classes: list[Class]
+    classes: NotRequired[list[Class]]
+    classes_of: NotRequired[str]
     ignore: NotRequired[list[int]]
     ignore_colors: NotRequired[list[list[int]]]
     mirror_swaps: NotRequired[list[list[str]]]
@@ -99,12 +102,35 @@ def description_of(text: str, path: Path) -> Description:
         root=(path.parent / Path(values.get("root", ".")).expanduser()).absolute(),
         splits=splits,
         seed=values.get("seed", 0),
-        space=label_space_of(values, name=name, origin=str(path)),
+        space=_space(values, name, path),
         domain="source" if "domain" in values else "",
         orientation=_orientation(values, path),
         image_range=_image_range(values, path),
         content=repr({key: values[key] for key in sorted(values) if key not in ("root", "domain")}),
     )
+
+
+def _space(values: Mapping[str, Any], name: str, path: Path) -> LabelSpace:
+    """The label space of the file's own classes or, for images without labels, of another set's."""
+    require(
+        ("classes" in values) != ("classes_of" in values),
+        f"{path}: give classes, or classes_of = the data set or TOML file that has them, not both",
+    )
+    if "classes" in values:
+        return label_space_of(values, name=name, origin=str(path))
+    other = values["classes_of"]
+    known = {layout.name: layout for layout in instances_of(uda.data.datasets, Layout)}
+    if other in known:
+        return replace(known[other].label_space, name=name)
+    require(
+        other.endswith(".toml"),
+        f"{path}: classes_of is {shown(other)}; {suggest(other, known)}, or a path of a .toml file",
+    )
+    file = path.parent / Path(other).expanduser()
+    require(file.absolute() != path.absolute(), f"{path}: classes_of is this file: give another")
+    found = _parsed(_text(file), file)
+    require("classes" in found, f"{path}: classes_of: {file} has no classes of its own")
+    return replace(read_description(file).space, name=name)
 
 
 def _orientation(values: Mapping[str, Any], path: Path) -> Literal["", "stored", "upright"]:

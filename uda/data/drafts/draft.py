@@ -4,26 +4,32 @@ What it says was found or guessed, and it says which; it is read and listed befo
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from uda.data.datasets.recognized import Recognized, recognize
 from uda.data.described.file import description_of
 from uda.data.described.layouts import layout_of
-from uda.data.drafts.classes import Color, Names, Seen, look_at_labels, names_beside
-from uda.data.drafts.pairs import Pairing, best_pairing
+from uda.data.drafts.classes import Names, Seen, look_at_labels, names_beside
+from uda.data.drafts.contact_sheet import contact_sheet
+from uda.data.drafts.entries import class_lines, ignored_lines, ignored_values, skips_black
+from uda.data.drafts.pairs import Pairing, best_pairing, images_alone
+from uda.data.drafts.remarks import class_remarks, left_out, looks_like_labels, value_remarks
 from uda.data.drafts.splits import quoted, split_lines
 from uda.data.file_tree import pictures_below
+from uda.data.files import range_of
 from uda.data.known_files import KnownFiles
 from uda.data.listing import list_split
 from uda.data.patterns import Pattern, name_of
+from uda.data.picture_kinds import kinds_of_files
 from uda.data.registry import LABEL_SPACES, LAYOUTS, check_sizes
 from uda.data.samples import evenly_spaced
+from uda.utilities.atomic_files import replacing
 from uda.utilities.errors import InputError, require
 
 _LOOKED_AT = 200  # label files whose values are read
 _SIZES_LOOKED_AT = 16
-_HIGHEST_GUESS = 250  # values from here on are probably not classes, most often 255
 
 
 class Draft(NamedTuple):
@@ -32,24 +38,50 @@ class Draft(NamedTuple):
     text: str
     to_check: list[str]
     facts: dict[str, object]
+    seen: Seen | None  # None: there are no labels
+    names: Mapping[int, str]  # of values or colors (see `LabelStatistics`), as the draft has them
+    images: Mapping[Path, Path]  # the image of each label file
 
 
-def draft_description(folder: Path, output: Path) -> Draft:
-    """The text of a file at `output` that describes the data set in `folder`.
+def draft_description(folder: Path, output: Path, *, classes_of: str = "") -> Draft:
+    """The text of a file at `output` that describes the data set in `folder`; `classes_of`: the
+    data set or TOML file whose classes images without labels have.
 
     Raises InputError when the folder's layout is not recognized.
     """
     require(folder.is_dir(), f"{folder} is not a folder: give one with images and labels")
     pictures = pictures_below(folder)
-    require(bool(pictures), f"there are no .png or .jpg files below {folder}")
-    pairing = best_pairing(pictures)
-    of_images = _label_files(folder, pairing, pictures)
-    splits, split_remarks = split_lines(folder, pairing, pictures, labeled=set(of_images))
-    labels = sorted(set(of_images.values()))
+    require(bool(pictures), f"there are no images (PNG, JPEG, TIFF, BMP, WebP) below {folder}")
+    try:
+        pairing = best_pairing(pictures)
+    except InputError:
+        if looks_like_labels(folder, pictures):
+            raise
+        pairing = images_alone(pictures)
+    pairs = _pairs(folder, pairing, pictures) if pairing.labels else {}
+    splits = split_lines(folder, pairing, pictures, labeled=set(pairs))
+    of_image = dict(pairs.values())
+    labels = sorted(set(of_image.values()))
     read = [labels[i] for i in _spread(len(labels), _LOOKED_AT)]
-    seen = look_at_labels([folder / path for path in read])
-    names = names_beside(folder, seen)
-    to_check = [*split_remarks, *_remarks(pairing, seen, names, len(read), len(labels))]
+    seen = look_at_labels([folder / path for path in read]) if pairing.labels else None
+    names, known = Names({}, {}), None
+    if seen is not None:
+        names = names_beside(folder, seen)
+        known = recognize(seen.values, [path.rpartition("/")[2] for path in read])
+    images = [folder / path for path in of_image] or [folder / path for path in pictures]
+    to_check = [*splits.remarks, *left_out(pairing, pictures, set(of_image), set(labels))]
+    if seen is not None:
+        to_check += [
+            *class_remarks(pairing, seen, names, known, len(read), len(labels)),
+            *value_remarks(seen, known),
+        ]
+    else:
+        to_check.append(
+            "no labels were found: these images are a target, which needs none; its classes are "
+            "those of the source, "
+            + (classes_of or "to be named: classes_of = ... or --classes-of NAME")
+        )
+    to_check += _of_images(images)
     name = _name(folder)
     lines = [
         "# A draft of scripts/describe_dataset.py; docs/own_data.md says what each key means.",
@@ -59,17 +91,27 @@ def draft_description(folder: Path, output: Path) -> Draft:
         "",
         f"name = {quoted(name)}",
         f"root = {quoted(os.path.relpath(folder, output.parent))}",
-        f"images = {quoted(pairing.images)}",
-        f"labels = {quoted(pairing.labels)}",
-        *_ignored(seen),
-        *splits,
-        *_classes(seen, names),
+        f"images = {_images_text(pairing.images)}",
+        *([f"labels = {quoted(pairing.labels)}"] if pairing.labels else []),
+        *_range_line(images),
+        *(ignored_lines(seen, known) if seen is not None else []),
+        *_classes_of(classes_of, output),
+        *splits.lines,
+        *(class_lines(seen, names, known) if seen is not None else _no_classes(classes_of)),
     ]
     text = "\n".join(lines) + "\n"
     counts = _counts(text, output)
-    facts = {"name": name, "images": pairing.images, "labels": pairing.labels} | counts
-    facts["classes"] = text.count("[[classes]]")
-    return Draft(text, to_check, facts)
+    facts: dict[str, object] = {
+        "name": name,
+        "images": ", ".join(pairing.images),
+        "labels": pairing.labels or "none",
+    }
+    if known is not None:
+        facts["recognized"] = f"{known.name}, {known.why}"
+    facts |= counts
+    facts["classes"] = text.count("[[classes]]") if seen is not None else "those of the source"
+    by_labels = {folder / own: folder / image for image, own in of_image.items()}
+    return Draft(text, to_check, facts, seen, _spoken_names(seen, names, known), by_labels)
 
 
 def _counts(text: str, output: Path) -> dict[str, object]:
@@ -90,17 +132,20 @@ def _counts(text: str, output: Path) -> dict[str, object]:
     return counts
 
 
-def _label_files(
+def _pairs(
     folder: Path, pairing: Pairing, pictures: Sequence[str]
-) -> dict[tuple[str, str], str]:
-    """The labels of all images that have some, by the folder of the split and the image's name."""
-    images, labels = Pattern(pairing.images, "images"), Pattern(pairing.labels, "labels")
-    there, found = set(pictures), {}
+) -> dict[tuple[str, str], tuple[str, str]]:
+    """Image and labels of all images that have some, by the folder of the split and the image's
+    name."""
+    patterns = [Pattern(text, "images") for text in pairing.images]
+    labels, there = Pattern(pairing.labels, "labels"), set(pictures)
+    found = {}
     for path in pictures:
         for split in pairing.split_folders or ("",):
-            values = images.match(path, split)
-            if values is not None and labels.write(values, split) in there:
-                found[split, name_of(values)] = labels.write(values, split)
+            for pattern in patterns:
+                values = pattern.match(path, split)
+                if values is not None and labels.write(values, split) in there - {path}:
+                    found[split, name_of(values)] = path, labels.write(values, split)
     require(bool(found), f"{folder}: no image has labels")
     return found
 
@@ -111,74 +156,59 @@ def _spread(count: int, most: int) -> list[int]:
                    if i < count})  # fmt: skip
 
 
-def _ignored(seen: Seen) -> list[str]:
-    if seen.values:
-        ignored = _no_classes(seen)
-        if not ignored and 255 in seen.values:
-            return []
-        found = "guessed: so high a value is most often no class" if ignored else "none was found"
-        return [f"ignore = {ignored or [255]}  # {found}"]
-    black = _no_color(seen)
-    return ["ignore_colors = [[0, 0, 0]]  # guessed: black is usually not a class"] if black else []
+def _images_text(patterns: Sequence[str]) -> str:
+    several = f"[{', '.join(map(quoted, patterns))}]"
+    return several if len(patterns) > 1 else quoted(patterns[0])
 
 
-def _no_classes(seen: Seen) -> list[int]:
-    """The values that are taken for no class; none where masks are of 0 and 255, say."""
-    high = sorted(value for value in seen.values if value >= _HIGHEST_GUESS)
-    return high if len(seen.values) - len(high) > 1 else []
+def _of_images(images: Sequence[Path]) -> list[str]:
+    """What is to be said of images that are converted, by the headers of all."""
+    files = KnownFiles()
+    found = kinds_of_files(images, files.headers(images))
+    files.finish()
+    return found
 
 
-def _no_color(seen: Seen) -> bool:
-    """Whether black is taken for no class: not where masks are black and white."""
-    return (0, 0, 0) in seen.colors and len(seen.colors) > 2
+def _classes_of(name: str, output: Path) -> list[str]:
+    if name.endswith(".toml"):
+        name = os.path.relpath(name, output.parent)
+    return [f"classes_of = {quoted(name)}"] if name else []
 
 
-def _classes(seen: Seen, names: Names) -> Iterator[str]:
-    """An entry for each value or color, in ascending order or that of the list of names."""
-    ignored = _no_classes(seen)
-    for value in sorted(set(seen.values) | set(names.of_value)):
-        if value in ignored:
-            continue
-        yield from ("", "[[classes]]")
-        yield f"name = {quoted(names.of_value.get(value, f'class_{value}'))}"
-        yield f"value = {value}" + ("" if value in seen.values else "  # not in the files read")
-        if value in seen.palette:
-            yield f"color = {list(seen.palette[value])}  # of the palette in the label files"
-    for color in names.of_color or sorted(seen.colors):
-        if color == (0, 0, 0) and _no_color(seen):
-            continue
-        yield from ("", "[[classes]]")
-        yield f"name = {quoted(names.of_color.get(color, _color_name(color)))}"
-        yield f"color = {list(color)}" + ("" if color in seen.colors else "  # not in those read")
+def _range_line(images: Sequence[Path]) -> list[str]:
+    found = range_of(tuple(images))
+    if found is None:
+        return []
+    return [f"image_range = [{found[0]:g}, {found[1]:g}]  # of more than 8 bits: black and white"]
 
 
-def _color_name(color: Color) -> str:
-    return "class_" + "_".join(map(str, color))
+def _no_classes(classes_of: str) -> Iterator[str]:
+    """The classes of images without labels."""
+    if classes_of:
+        return
+    yield from ("", "[[classes]]  # replace it by classes_of = ... at the top of this file")
+    yield 'name = "unknown"'
+    yield "value = 0"
 
 
-def _remarks(
-    pairing: Pairing, seen: Seen, names: Names, read: int, label_files: int
-) -> Iterator[str]:
-    if names.file:
-        yield f"the names of classes come from {names.file}, by the order or colors in it"
-    else:
-        yield "no class names were found: replace the names that begin with class_"
-    if read < label_files:
-        yield (
-            f"{label_files - read} label files were not read: a value that only they contain is "
-            "refused when training starts or reaches it"
-        )
-    if 0 in seen.values:
-        yield "the value 0 is treated as a class; if it means no label, move it to ignore"
-    if _no_classes(seen):
-        yield "the ignored values are guessed"
-    if _no_color(seen):
-        yield "black is treated as no label; if it is a class, move it to the classes"
-    if pairing.pair_count < pairing.image_count:
-        yield (
-            f"{pairing.image_count - pairing.pair_count} images have no labels: splits with such "
-            "images are targets only"
-        )
+def draw_values(draft: Draft, path: Path) -> None:
+    """Writes the contact sheet of a draft with labels to `path`, a PNG."""
+    assert draft.seen is not None
+    sheet = contact_sheet(draft.seen, draft.names, draft.images)
+    with replacing(path) as file:
+        sheet.save(file, "PNG")
+
+
+def _spoken_names(seen: Seen | None, names: Names, known: Recognized | None) -> dict[int, str]:
+    """What the draft calls each value or color, for the contact sheet."""
+    if seen is None:
+        return {}
+    found = dict.fromkeys(seen.statistics.of, "")
+    found |= names.by_code
+    if known is not None and known.space is not None:
+        found |= {v: known.space.classes[t] for v, t in known.space.raw_to_train.items() if t < 255}
+    ignored = ignored_values(seen, known) or ([0] if skips_black(seen) else [])
+    return found | dict.fromkeys(ignored, "ignored")
 
 
 def _name(folder: Path) -> str:

@@ -19,7 +19,9 @@ _IMAGE_ENDINGS = ("", "_leftImg8bit", "_img", "_image", "_rgb", "_sat")
 # Endings of label files, the most reliable first; then words that mark other pictures.
 _LABEL_ENDINGS = ("_labelIds", "_labels", "_label", "_masks", "_mask", "_segmentation", "_seg",
                   "_gt", "_ann", "_L", "")  # fmt: skip
-_OTHER = re.compile(r"color|instance|trainids|disparity|depth|edge|preview|overlay", re.IGNORECASE)
+_OTHER = re.compile(r"color|inst|disparity|depth|edge|preview|overlay|panoptic", re.IGNORECASE)
+_LAST = re.compile(r"trainids", re.IGNORECASE)  # labels, too, but made of others
+_LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
 SPLITS = {
     "train": "train", "training": "train", "trn": "train", "val": "val", "valid": "val",
     "validation": "val", "dev": "val", "test": "test", "testing": "test",
@@ -32,10 +34,10 @@ _WITH_SPLIT = re.compile(
 
 
 class Pairing(NamedTuple):
-    """Patterns of uda/data/path_patterns.py, and how many images they find labels for."""
+    """Patterns of uda/data/patterns.py, and how many images they find labels for."""
 
-    images: str
-    labels: str
+    images: tuple[str, ...]  # one for each suffix
+    labels: str  # "" where there are none
     split_folders: tuple[
         str, ...
     ]  # what {split} stands for; empty if the patterns do not contain it
@@ -71,6 +73,33 @@ def best_pairing(pictures: Sequence[str]) -> Pairing:
             p.pair_count, len(p.split_folders), -_ending_rank(p.labels), -len(p.labels)
         ),
     )  # fmt: skip
+
+
+def images_alone(pictures: Sequence[str]) -> Pairing:
+    """The patterns of all `pictures`, as images without labels."""
+    parts = [PurePosixPath(path).parts for path in pictures]
+    place = next(
+        (
+            depth
+            for depth in range(min(map(len, parts)) - 1)
+            if all(own[depth].lower() in SPLITS for own in parts)
+            and len({own[:depth] for own in parts}) == 1
+        ),
+        None,
+    )
+    suffixes = Counter(PurePosixPath(path).suffix for path in pictures)
+    if place is None:
+        folders = [own[:-1] for own in parts]
+        shared = 0
+        while all(len(own) > shared and own[shared] == folders[0][shared] for own in folders):
+            shared += 1
+        before = "".join(f"{name}/" for name in folders[0][:shared])
+        splits: tuple[str, ...] = ()
+    else:
+        before = "".join(f"{name}/" for name in parts[0][:place]) + "{split}/"
+        splits = tuple(sorted({own[place] for own in parts}))
+    patterns = tuple(f"{before}{{name}}{suffix}" for suffix, _ in suffixes.most_common())
+    return Pairing(patterns, "", splits, len(pictures), 0)
 
 
 def _sides(pictures: Iterable[str]) -> Iterator[tuple[_Side, _Side]]:
@@ -146,30 +175,61 @@ def _side_by_side(pictures: Sequence[str]) -> Iterator[Pairing]:
 
 
 def _fitting(images: _Side, labels: _Side, *, apart: bool = True) -> Iterator[Pairing]:
-    """The ways in which image and label names match, in folders `apart` or in one folder."""
+    """The ways in which image and label names match, in folders `apart` or in one folder.
+
+    Images of one ending may have several suffixes, such as .jpg, .JPG and .png; those are used that
+    some labels belong to.
+    """
     label_names = set(labels.files.values())
     names = [name for _, name in images.files.values()]
-    suffixes = sorted({PurePosixPath(name).suffix for name in names})
-    tails = [ending + suffix for suffix in suffixes for ending in _IMAGE_ENDINGS]
-    for tail in dict.fromkeys([*tails, *_common_tail(names)]):
-        stems = {
-            (split, name.removesuffix(tail))
-            for split, name in images.files.values()
-            if name.endswith(tail) and name != tail
-        }
-        for label_tail in _label_tails(stems, label_names):
-            if not apart and label_tail == tail:  # an image is not its own label
-                continue
-            own = {s for s in stems if apart or not _is_label(s[1] + tail, tail, label_tail)}
-            count = sum((split, stem + label_tail) in label_names for split, stem in own)
-            folders = tuple(sorted({split for split, _ in own if split}))
-            patterns = f"{images.before}{{name}}{tail}", f"{labels.before}{{name}}{label_tail}"
-            if count:
-                yield Pairing(*patterns, folders, len(own), count)
+    bare = [name.removesuffix(PurePosixPath(name).suffix) for name in names]
+    for ending in dict.fromkeys([*_IMAGE_ENDINGS, *_common_tail(bare)]):
+        stems: dict[str, set[tuple[str, str]]] = {}  # by suffix
+        for split, name in images.files.values():
+            suffix = PurePosixPath(name).suffix
+            if name.endswith(ending + suffix) and name != ending + suffix:
+                stem = name.removesuffix(ending + suffix)
+                stems.setdefault(suffix, set()).add((split, stem))
+        for label_tail in _label_tails(set().union(*stems.values()), label_names):
+            yield from _of_tail(images, labels, stems, ending, label_tail, apart=apart)
+
+
+def _of_tail(
+    images: _Side,
+    labels: _Side,
+    stems: dict[str, set[tuple[str, str]]],
+    ending: str,
+    label_tail: str,
+    *,
+    apart: bool,
+) -> Iterator[Pairing]:
+    """The pairing of images of this ending with labels of that one, if it finds any."""
+    label_names = set(labels.files.values())
+    own: dict[str, set[tuple[str, str]]] = {}
+    pairs: dict[str, int] = {}
+    for suffix, found in stems.items():
+        tail = ending + suffix
+        if not apart and label_tail == tail:  # an image is not its own label
+            continue
+        own[suffix] = {s for s in found if apart or not _is_label(s[1] + tail, tail, label_tail)}
+        pairs[suffix] = sum(
+            (split, stem + label_tail) in label_names for split, stem in own[suffix]
+        )
+    used: set[tuple[str, str]] = set()
+    suffixes = []
+    for suffix in sorted(own, key=lambda suffix: (-pairs[suffix], suffix)):
+        if pairs[suffix] and not own[suffix] & used:  # two images of one name could not be told
+            suffixes.append(suffix)
+            used |= own[suffix]
+    if suffixes:
+        count = sum(pairs[suffix] for suffix in suffixes)
+        folders = tuple(sorted({split for split, _ in used if split}))
+        patterns = tuple(f"{images.before}{{name}}{ending}{suffix}" for suffix in suffixes)
+        yield Pairing(patterns, f"{labels.before}{{name}}{label_tail}", folders, len(used), count)
 
 
 def _common_tail(names: Sequence[str]) -> list[str]:
-    """What all names end with after an underscore or a hyphen, such as _camera.png, if anything."""
+    """What all names end with after an underscore or a hyphen, such as _camera, if anything."""
     common = names[0]
     for name in names:
         while not name.endswith(common):
@@ -184,18 +244,21 @@ def _is_label(name: str, tail: str, label_tail: str) -> bool:
 
 
 def _label_tails(stems: set[tuple[str, str]], labels: set[tuple[str, str]]) -> list[str]:
-    """What follows an image's stem in the name of a label file, as the first few images show."""
+    """What follows an image's stem in the names of label files, of all splits."""
     tails: dict[str, None] = {}
-    for split, stem in sorted(stems)[:8]:
-        for other, name in labels:
-            if other == split and name.startswith(stem) and "/" not in name[len(stem) :]:
-                tails[name[len(stem) :]] = None
-    fine = (tail for tail in tails if tail.lower().endswith(".png") and not tail[:1].isalnum())
+    for split, name in sorted(labels):
+        start = name.rfind("/") + 1
+        for place in range(start + 1, len(name)):
+            if not name[place].isalnum() and (split, name[:place]) in stems:
+                tails[name[place:]] = None
+    fine = (tail for tail in tails if tail.lower().endswith(_LABEL_SUFFIXES))
     return [tail for tail in fine if not _OTHER.search(tail)]
 
 
 def _ending_rank(labels: str) -> int:
     """How reliably an ending marks label files; lower is more reliable."""
+    if _LAST.search(labels):
+        return len(_LABEL_ENDINGS)
     stem = PurePosixPath(labels.rpartition("}")[2])
     name = stem.name.removesuffix(stem.suffix) if stem.suffix else stem.name.partition(".")[0]
     return next(i for i, ending in enumerate(_LABEL_ENDINGS) if name.endswith(ending))
