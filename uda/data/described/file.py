@@ -112,9 +112,12 @@ def description_of(text: str, path: Path) -> Description:
 
 def _space(values: Mapping[str, Any], name: str, path: Path) -> LabelSpace:
     """The label space of the file's own classes or, for images without labels, of another set's."""
+    both = "classes" in values and "classes_of" in values
+    require(not both, f"{path} has classes and classes_of: give one of them")
     require(
-        ("classes" in values) != ("classes_of" in values),
-        f"{path}: give classes, or classes_of = the data set or TOML file that has them, not both",
+        "classes" in values or "classes_of" in values,
+        f"{path} has no classes: give [[classes]], or classes_of = the data set or TOML file that "
+        "has them",
     )
     if "classes" in values:
         return label_space_of(values, name=name, origin=str(path))

@@ -73,7 +73,7 @@ def draft_description(folder: Path, output: Path, *, classes_of: str = "") -> Dr
     if seen is not None:
         to_check += [
             *class_remarks(pairing, seen, names, known, len(read), len(labels)),
-            *value_remarks(seen, known),
+            *value_remarks(seen, names, known),
         ]
     else:
         to_check.append(

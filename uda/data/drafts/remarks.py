@@ -90,7 +90,7 @@ def class_remarks(
         )
 
 
-def value_remarks(seen: Seen, known: Recognized | None) -> Iterator[str]:
+def value_remarks(seen: Seen, names: Names, known: Recognized | None) -> Iterator[str]:
     """Values that may be no class: the highest, rare ones, and what JPEG leaves."""
     statistics = seen.statistics
     if statistics.looks_like_jpeg:
@@ -106,6 +106,7 @@ def value_remarks(seen: Seen, known: Recognized | None) -> Iterator[str]:
         code
         for code, facts in statistics.of.items()
         if statistics.files >= _ENOUGH_FILES
+        and code not in names.by_code
         and facts.files <= max(1, statistics.files // 50)
         and facts.pixels < _RARE * statistics.pixels
     ]
@@ -117,8 +118,8 @@ def value_remarks(seen: Seen, known: Recognized | None) -> Iterator[str]:
             "repair the file or move the value to ignore"
         )
     values = [value for value in seen.values if value not in ignored_values(seen, known)]
-    if len(values) > 2 and not ignored_values(seen, known):
-        last = max(values)
+    last = max(values, default=0)
+    if len(values) > 2 and not ignored_values(seen, known) and last not in names.by_code:
         yield (
             f"the highest value {last} ({statistics.words(last)}) is treated as a class; in many "
             "data sets it means no label: if so, move it to ignore"
