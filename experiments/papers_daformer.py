@@ -88,7 +88,7 @@ def mic_deeplabv3plus_gta5() -> Experiment:
 
 def daformer(source: DomainConfig) -> Experiment:
     """DAFormer from a labeled source, already at the size for crops of 512, to Cityscapes."""
-    target = replace(_resized("cityscapes", box=(512, 1024)), mirror=True)
+    target = replace(resized("cityscapes", box=(512, 1024)), mirror=True)
     return Experiment(
         data=DataConfig(
             source=source,
@@ -145,8 +145,9 @@ def hrda(experiment: Experiment) -> Experiment:
         if isinstance(objective, ClassMixConfig):
             objective.ignored_rows = (0, 0)
     model.hrda = HrdaConfig(crop=512)
-    protocol = EvaluationConfig.following("hrda", dataset=experiment.evaluation.dataset)
-    experiment.evaluation = replace(protocol, every=experiment.evaluation.every)
+    before = experiment.evaluation
+    protocol = EvaluationConfig.following("hrda", dataset=before.dataset)
+    experiment.evaluation = replace(protocol, every=before.every, sets=before.sets)
     return experiment
 
 
@@ -175,9 +176,14 @@ def _class_mix(*, strength: float, candidates_of_batch: bool) -> ClassMixConfig:
 
 
 def _gta5() -> DomainConfig:
-    """GTA5 in 1280x704, in crops of which no class has three quarters."""
+    """GTA5 in 1280x704."""
+    return labeled("gta5", box=(720, 1280))
+
+
+def labeled(dataset: str, *, box: tuple[int, int]) -> DomainConfig:
+    """A source for `daformer`, in crops of which no class has three quarters."""
     return replace(
-        _resized("gta5", box=(720, 1280)),
+        resized(dataset, box=box),
         mirror=True,
         crop_max_share=0.75,
         crop_share_rule="below",
@@ -185,7 +191,7 @@ def _gta5() -> DomainConfig:
     )
 
 
-def _resized(dataset: str, *, box: tuple[int, int]) -> DomainConfig:
+def resized(dataset: str, *, box: tuple[int, int]) -> DomainConfig:
     """All training images, as large as fits into the box (height, width), as OpenCV resizes."""
     return DomainConfig(
         datasets=(dataset,), size=box, keep_ratio=True, interpolation="bilinear_no_antialias"

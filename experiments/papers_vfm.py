@@ -63,7 +63,7 @@ def unimatch_v2_gta5() -> Experiment:
 
 def vfm_uda(source: DomainConfig, *, size: str) -> Experiment:
     """VFM-UDA from a labeled source to Cityscapes."""
-    target = replace(_short_side("cityscapes", 1024), ignored_borders=(0.03, 0.25, 0.03, 0.03))
+    target = replace(short_side(("cityscapes",), 1024), ignored_borders=(0.03, 0.25, 0.03, 0.03))
     weak = replace(_jitter(32 / 255, 0.5, 0.5, 0.05), probability=0.9)
     strong = replace(_jitter(0.2, 0.2, 0.2, 0.2), blur_probability=0.5, blur_sigma=(0.15, 1.15))
     return Experiment(
@@ -194,19 +194,24 @@ def _ohem() -> OhemConfig:
 
 
 def _gta5() -> DomainConfig:
-    """GTA5 with a short side of about 1440, in crops of which no class has three quarters."""
+    """GTA5 with a short side of about 1440."""
+    return labeled(("gta5",), 1440)
+
+
+def labeled(datasets: tuple[str, ...], pixels: int) -> DomainConfig:
+    """Sources for `vfm_uda`, in crops of which no class has three quarters."""
     return replace(
-        _short_side("gta5", 1440),
+        short_side(datasets, pixels),
         crop_max_share=0.75,
         crop_share_rule="below",
         crop_tries=20,
     )
 
 
-def _short_side(dataset: str, pixels: int) -> DomainConfig:
+def short_side(datasets: tuple[str, ...], pixels: int) -> DomainConfig:
     """All training images with a short side of about so many pixels, as Pillow resizes."""
     return DomainConfig(
-        datasets=(dataset,),
+        datasets=datasets,
         size=(pixels, 8 * pixels),  # a box that no image's long side reaches
         scale=(0.9, 1.1),
         keep_ratio=True,
