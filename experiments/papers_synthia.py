@@ -1,5 +1,4 @@
-"""Papers from SYNTHIA to Cityscapes, and from all synthetic sets: the presets from GTA5 with another
-source.
+"""Papers from SYNTHIA, and from three synthetic sets: the presets from GTA5 with another source.
 
 SYNTHIA has no pixel of terrain, truck and train: mIoU is over the 16 other classes, and the means
 that papers print are beside it, each with its definition. Networks have 19 outputs, ProDA's too,

@@ -1,16 +1,21 @@
 """The presets of papers from SYNTHIA, to ACDC and to Dark Zurich: as those from GTA5 to Cityscapes
 but for what their authors change."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
+from street_sets import ORIGINALS
+from tiny_runs import CPU, tiny_preset
+from uda.checkpoints.snapshots import load
 from uda.data.registry import layout_named
 from uda.evaluation.evaluate import protocol_line
 from uda.experiment import Experiment, validate
 from uda.experiments import PRESETS, load_preset
 from uda.experiments.paper_numbers import paper_of
 from uda.objectives.masked_image import MaskedImageConfig
+from uda.training.loop import train
 from uda.utilities.config_tree import differences, to_plain
 
 SYNTHIA = [name for name in PRESETS if "_synthia" in name]
@@ -129,6 +134,32 @@ def test_three_synthetic_sets_with_weights() -> None:
     assert source.datasets == ("gta5", "synthia", "urbansyn")
     assert source.weights == (1.0, 1.0, 1.0)
     assert source.size == (1440, 11520)
+
+
+def test_from_synthia_as_it_is_downloaded_to_the_printed_means(
+    toy_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And a run with weights of three synthetic sets beside it, in which all classes are scored."""
+    for name in ("synthia", "urbansyn"):
+        ORIGINALS[name].write_to(tmp_path / "data")
+    for folder in ("Cityscapes", "GTA5"):
+        (tmp_path / "data" / folder).symlink_to(toy_root / folder)
+    experiment = tiny_preset("toy_class_mix", tmp_path / "data", steps=2)
+    assert experiment.data.source is not None
+    experiment.data.source.datasets = ("synthia",)
+    experiment.evaluation.sets = SETS
+    scores = train(experiment, tmp_path / "run", preset="tiny", device=CPU)
+    stored = load(tmp_path / "run/SYNTHIA_2.pth").scores
+    assert stored is not None
+    assert stored["not_scored"] == "terrain, truck, train"
+    assert stored["sets"]["miou16_subset"]["value"] == stored["miou"]
+    assert scores.unscored == (9, 14, 16)
+    assert "over 16 of 19 classes" in capsys.readouterr().out
+    experiment.data.source = replace(
+        experiment.data.source, datasets=("synthia", "gta5", "urbansyn"), weights=(1.0, 1.0, 1.0)
+    )
+    assert train(experiment, tmp_path / "three", preset="tiny", device=CPU).unscored == ()
+    assert "synthia 33.3 % (2 images), gta5 33.3 % (6 images), urban" in capsys.readouterr().out
 
 
 def test_numbers_name_their_classes_and_test_sets() -> None:
