@@ -76,7 +76,7 @@ def hrda_synthia() -> Experiment:
 
 
 def mic_hrda_synthia() -> Experiment:
-    """MIC on HRDA."""
+    """MIC on HRDA: masked images of Cityscapes, in context and detail."""
     return mic(hrda_synthia(), block=64)
 
 
