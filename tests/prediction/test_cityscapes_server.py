@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from factories import SIZE, Bytes, noise
-from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX
+from uda.labels.spaces import IGNORE_INDEX
 from uda.prediction import cityscapes_server
 from uda.prediction.cityscapes_check import SERVER_SIZE, check_server_zip
 from uda.prediction.cityscapes_server import ServerZip
@@ -28,7 +28,7 @@ def train_ids(seed: int) -> Bytes:
 
 
 def writer(path: Path, stems: tuple[str, ...] = STEMS, size: tuple[int, int] = SIZE) -> ServerZip:
-    return ServerZip(path, stems=stems, label_space=CITYSCAPES, size=size)
+    return ServerZip(path, stems=stems, size=size)
 
 
 def write_zip(path: Path, stems: tuple[str, ...] = STEMS) -> str:
@@ -125,7 +125,7 @@ def test_a_complete_export_is_reported_without_reserve(
 ) -> None:
     monkeypatch.setattr(cityscapes_server, "TEST_IMAGES", 1)
     path = tmp_path / "test.zip"
-    with ServerZip(path, stems=STEMS[:1], label_space=CITYSCAPES) as export:
+    with ServerZip(path, stems=STEMS[:1], size=SERVER_SIZE) as export:
         export.write(STEMS[0], np.full(SERVER_SIZE, 13, np.uint8))
         line = export.finish()
     assert line == f"1 label-id PNGs, checked against the server's rules: {path}"

@@ -9,12 +9,15 @@ from uda.data.files import image_size
 from uda.data.registry import list_dataset
 from uda.evaluation.evaluate import Views, predictions
 from uda.evaluation.inference import Prediction
+from uda.labels.spaces import CITYSCAPES
 from uda.prediction.cityscapes_server import ServerZip
 from uda.prediction.opened import OpenedNetwork
+from uda.prediction.server_zip import PngZip
+from uda.prediction.train_id_servers import SERVERS, TrainIdZip
 from uda.utilities.distributed import world_size
 from uda.utilities.errors import require
 
-EXPORTS = ("cityscapes",)
+EXPORTS = ("cityscapes", *SERVERS)
 
 Progress = Callable[[Iterable[tuple[Views, Prediction]]], Iterable[tuple[Views, Prediction]]]
 
@@ -40,17 +43,34 @@ def export_predictions(
         "size: use --protocol native or another",
     )
     require(world_size() == 1, "--export runs in one process: start it without torchrun")
+    require(
+        space.classes == CITYSCAPES.classes,
+        f"the network knows the classes of {space.name}, the server those of {CITYSCAPES.name}: "
+        "export a network with these 19",
+    )
     samples = list_dataset(network.root, config.dataset, config.split, labeled=False)
-    with ServerZip(
-        snapshot.with_name(f"{snapshot.stem}_{config.split}_{server}.zip"),
-        stems=[sample.stem for sample in samples],
-        label_space=space,
-        size=image_size(samples[0].image),
-    ) as target:
+    path = snapshot.with_name(f"{snapshot.stem}_{config.split}_{server}.zip")
+    stems, size = [sample.stem for sample in samples], image_size(samples[0].image)
+    target: PngZip
+    if server in SERVERS:
+        target = TrainIdZip(path, SERVERS[server], stems=stems, size=size)
+    else:
+        target = ServerZip(path, stems=stems, size=size)
+    with target:
         found = predictions(
-            network.segmenter, samples, config=config, label_space=space, workers=workers
+            network.segmenter,
+            samples,
+            config=config,
+            label_space=space,
+            workers=workers,
+            confidence=server in SERVERS,
         )
         for views, prediction in progress(len(samples))(found):
-            target.write(views.stem, prediction.labels.to(torch.uint8).cpu().numpy())
+            sure = prediction.confidence
+            target.write(
+                views.stem,
+                prediction.labels.to(torch.uint8).cpu().numpy(),
+                None if sure is None else sure.cpu().numpy(),
+            )
         written = target.finish()
     return {"images": len(samples), "export": written}
