@@ -64,6 +64,7 @@ def root(tmp_path: Path) -> Path:
     write_gta5(root)
     write_cityscapes(root)
     write_cityscapes(root, split="val", stems=(VAL_STEM,))
+    write_png(cityscapes_image(root, VAL_STEM, "val"), noise(99))
     (root / DRAWN).write_text("{}")
     return root
 
@@ -148,6 +149,8 @@ def test_the_known_counts_are_the_published_ones(root: Path) -> None:
     write_gta5(root, 2, folder="CycleGTA5")
     write_cityscapes(root, split="train_extra", labeled=False, stems=("bonn_000000_000019",))
     write_cityscapes(root, split="test", labeled=False, stems=("bonn_000001_000019",))
+    write_png(cityscapes_image(root, "bonn_000000_000019", "train_extra"), noise(97))
+    write_png(cityscapes_image(root, "bonn_000001_000019", "test"), noise(98))
     assert check(root).findings == []  # drawn
     (root / DRAWN).unlink()
     assert [f"{finding.where}: {finding.text}" for finding in check(root).findings] == [

@@ -1,5 +1,6 @@
 """What label files hold: how often each value occurs, in how many files, and where in the image."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +13,8 @@ _MARGIN = 0.06  # of each side: the border of an image
 # Of a region, an inner pixel has four neighbors of its own value. What has next to none are lines:
 # borders, and the rings that JPEG leaves around regions.
 _THIN = 0.1
-_JPEG_VALUES = 8
+_RARE = 0.01  # of all pixels
+_JPEG_VALUES = 8  # fewer rare values in thin lines may be borders
 
 
 @dataclass(slots=True)
@@ -78,7 +80,7 @@ class LabelStatistics:
     @property
     def thin(self) -> list[int]:
         """The rare values of which there is hardly more than lines, ascending."""
-        rare = 0.01 * self.pixels
+        rare = _RARE * self.pixels
         return sorted(c for c, f in self.of.items() if f.is_thin and f.pixels < rare)
 
     @property
@@ -99,14 +101,15 @@ def is_inner(codes: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
     return upright & (codes[1:-1, :-2] == center) & (codes[1:-1, 2:] == center)
 
 
-def thin_values(codes: npt.NDArray[np.uint8]) -> int:
-    """How many rare values of a label map (H, W) lie in thin lines; see `looks_like_jpeg`."""
-    counts = np.bincount(codes.ravel(), minlength=256)
-    rare = (counts > 0) & (counts < 0.01 * codes.size)
-    if rare.sum() < _JPEG_VALUES:
+def thin_values(codes: npt.NDArray[np.uint8], counts: Mapping[int, int]) -> int:
+    """How many rare values of a label map (H, W), with `counts` of its values, lie in thin lines;
+    see `looks_like_jpeg`. Most maps have too few rare values for that: their pixels are not read.
+    """
+    rare = [value for value, count in counts.items() if count < _RARE * codes.size]
+    if not damaged_by_jpeg(len(rare), len(counts)):
         return 0
     inner = np.bincount(codes[1:-1, 1:-1][is_inner(codes)], minlength=256)
-    return int((rare & (inner < _THIN * counts)).sum())
+    return sum(int(inner[value]) < _THIN * counts[value] for value in rare)
 
 
 def _small(

@@ -9,6 +9,7 @@ from typing import Any
 from uda.data.doctor.contents import ContentSummary, check_contents
 from uda.data.doctor.file_facts import FactsCache, Job, read_files
 from uda.data.doctor.findings import Finding
+from uda.data.doctor.images import duplicates
 from uda.data.doctor.listing import Listing, list_files_of, twice_used
 from uda.data.doctor.plan import Plan
 from uda.data.doctor.pseudo_labels import PseudoLabels, check_pseudo_labels, list_pseudo_labels
@@ -54,7 +55,7 @@ def check_data(
         listing, found = list_files_of(wish, root, genuine=genuine)
         listings.append(listing)
         findings += found
-    findings += twice_used(listings)
+    findings += [*twice_used(listings), *duplicates(listings)]
     folders, found = _pseudo_labels(plan, listings)
     findings += found
     jobs = _jobs(listings, folders, header_only=header_only)

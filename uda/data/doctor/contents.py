@@ -11,8 +11,11 @@ import numpy.typing as npt
 from uda.data.class_range import describe_range, lacks_an_end
 from uda.data.doctor.file_facts import FileFacts, Role
 from uda.data.doctor.findings import Finding, Item, finding
+from uda.data.doctor.images import converted, turned
 from uda.data.doctor.listing import Listing
+from uda.data.files import Header
 from uda.data.label_files import sizes_fit
+from uda.data.label_statistics import damaged_by_jpeg
 from uda.data.registry import LABEL_SPACES
 from uda.data.samples import Sample
 from uda.labels.spaces import IGNORE_INDEX, LabelSpace
@@ -22,6 +25,7 @@ Counts = Mapping[int, int]  # pixels of each value in a label file
 
 ENOUGH_LABELS = 100  # label files from which the share of a class is more than chance
 _FACTOR = 30.0  # between a class's share and the expected one; street scenes differ by less
+_COMMON = 1e-3  # share of the pixels from which a class cannot be missing by chance
 _NAMES_IN_FIX = 20  # the rest is in the JSON file
 
 
@@ -45,7 +49,10 @@ def check_contents(listing: Listing, facts: Facts) -> tuple[ContentSummary, list
     pixels = _pixels(usable.values(), space)
     findings = [
         *unreadable(listing.wish.name, [*images.values(), *labels.values()]),
+        *converted(listing, images),
+        *turned(listing, images, labels),
         *_other_sizes(listing, images, labels),
+        *_of_jpeg(listing, labels),
         *_enlarged(listing, images),
         *_train_ids(listing, doubtful),
         *_values(listing, usable),
@@ -60,7 +67,7 @@ def check_contents(listing: Listing, facts: Facts) -> tuple[ContentSummary, list
 def unreadable(where: str, files: Iterable[FileFacts]) -> list[Finding]:
     return finding(
         kind="unreadable", where=where, text="files cannot be used",
-        fix="download or unpack these files again; training stops at such a file",
+        fix="replace these files, or unpack them again; training stops at such a file",
         items=[Item(found.error) for found in files if found.error],
     )  # fmt: skip
 
@@ -70,8 +77,13 @@ def _other_sizes(
 ) -> list[Finding]:
     odd = {}
     for sample, found in labels.items():
-        image, own = images[sample].size, found.size
-        if image and own and not sizes_fit(image, own, translated=sample.translated):
+        facts, own = images[sample], found.size
+        if facts.size is None or own is None:
+            continue
+        image = Header(facts.size, "", "", 8, facts.orientation).size_when(
+            upright=bool(sample.upright)
+        )
+        if not sizes_fit(image, own, translated=sample.translated):
             odd[sample.name] = f"{sample.labels}: {written(own)}, its image {written(image)}"
     names = ",".join(list(odd)[:_NAMES_IN_FIX]) + (",..." if len(odd) > _NAMES_IN_FIX else "")
     return finding(
@@ -80,6 +92,20 @@ def _other_sizes(
         fix="training and scoring refuse to start with them: replace them or, for training, leave "
         f"them out with --set data.exclude={names}",
         items=[Item(name, remark) for name, remark in odd.items()],
+    )  # fmt: skip
+
+
+def _of_jpeg(listing: Listing, labels: Mapping[Sample, FileFacts]) -> list[Finding]:
+    return finding(
+        kind="jpeg", where=listing.wish.name,
+        text="label files look as if they had been saved as JPEG, which invents values at every "
+        "boundary: most of their values are rare and lie in thin lines",
+        fix="get the original files: classes that JPEG has invented cannot be told from others",
+        items=[
+            Item(str(sample.labels), f"{len(found.counts)} values, {found.thin} in thin lines")
+            for sample, found in labels.items()
+            if damaged_by_jpeg(found.thin, len(found.counts))
+        ],
     )  # fmt: skip
 
 
@@ -132,9 +158,16 @@ def _values(listing: Listing, usable: Mapping[Sample, Counts]) -> list[Finding]:
         kind="values", where=listing.wish.name,
         text=f"label files have values that are not raw ids of {space.name} "
         f"({min(allowed)}..{max(allowed)})",
-        fix="unpack the data set's original label files over them; training stops at such a value",
+        fix=_advice(listing, "give each value to a class or to ignore in the TOML file")
+        + "; training stops at such a value",
         items=[Item(str(s.labels), f"values {_some(v)}") for s, v in strange.items() if v],
     )  # fmt: skip
+
+
+def _advice(listing: Listing, own: str) -> str:
+    """What to do about labels: a published set can be unpacked again, `own` files cannot."""
+    published = "unpack the data set's original label files over them"
+    return own if listing.wish.layout.description else published
 
 
 def _blank(listing: Listing, usable: Mapping[Sample, Counts]) -> list[Finding]:
@@ -154,16 +187,22 @@ def _shares(listing: Listing, pixels: npt.NDArray[np.int64], label_files: int) -
     layout, enough = listing.wish.layout, label_files >= ENOUGH_LABELS
     names = layout.label_space.classes
     genuine = listing.known is not None
+    empty = [train_id for train_id in layout.label_space.labeled if not pixels[train_id]]
+    common = {
+        train_id
+        for train_id in empty
+        if enough and genuine and layout.class_shares and layout.class_shares[train_id] > _COMMON
+    }
     found = finding(
         kind="empty classes", where=listing.wish.name,
-        severity="problem" if enough and genuine else "note",
+        text=f"classes have no pixel in {label_files} label files, where the data set has many",
+        fix="look at the labels: other files may be here, or ids mapped wrongly",
+        items=[Item(names[train_id]) for train_id in empty if train_id in common],
+    ) + finding(
+        kind="empty classes", where=listing.wish.name, severity="note",
         text=f"classes have no pixel in {label_files} label files",
-        fix="look at the labels: a whole data set has them all, a small part of one may not",
-        items=[
-            Item(names[train_id])
-            for train_id in layout.label_space.labeled
-            if not pixels[train_id]
-        ],
+        fix="nothing, if that is how these data are: such classes are not learned, nor scored",
+        items=[Item(names[train_id]) for train_id in empty if train_id not in common],
     )  # fmt: skip
     if not (enough and genuine and layout.class_shares):
         return found

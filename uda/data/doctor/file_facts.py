@@ -7,9 +7,12 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from uda.data.files import read_header, read_image
 from uda.data.known_files import FileCache, stamp_of
 from uda.data.label_files import label_header, read_raw_labels
+from uda.data.label_statistics import thin_values
 from uda.labels.spaces import Coding
 from uda.utilities.errors import InputError
 
@@ -22,6 +25,9 @@ class FileFacts(NamedTuple):
     size: tuple[int, int] | None  # (height, width); None: not even that could be read
     counts: dict[int, int]  # pixels of each value in a label file
     error: str = ""  # why it cannot be used, a whole sentence
+    kind: str = ""  # of an image that is not 8-bit RGB (see `Header`)
+    orientation: int = 1  # of an image (see `Header`)
+    thin: int = 0  # rare values of a label file that lie in thin lines
 
 
 class Job(NamedTuple):
@@ -37,15 +43,18 @@ def look_at(job: Job) -> FileFacts:
     """Decodes the file, or reads its header where that is enough."""
     size = None
     try:
-        size = (label_header if job.role == "labels" else read_header)(job.path).size
         if job.role == "labels":
-            histogram = read_raw_labels(job.path, coding=job.coding).histogram()
-            return FileFacts(size, {value: n for value, n in enumerate(histogram) if n})
+            size = label_header(job.path).size
+            labels = read_raw_labels(job.path, coding=job.coding)
+            counts = {value: n for value, n in enumerate(labels.histogram()) if n}
+            return FileFacts(size, counts, thin=thin_values(np.asarray(labels), counts))
+        header = read_header(job.path)
+        size = header.size
         if not job.header_only:
             read_image(job.path, image_range=(0, 1))  # whatever its range, it can be decoded
     except InputError as error:
         return FileFacts(size, {}, str(error))
-    return FileFacts(size, {})
+    return FileFacts(size, {}, kind=header.kind, orientation=header.orientation)
 
 
 class FactsCache(FileCache):
@@ -57,18 +66,21 @@ class FactsCache(FileCache):
     def facts(self, job: Job) -> FileFacts | None:
         """What is known of the file, if it has not changed since."""
         try:
-            decoded, size, counts = self.get(_key(job), stamp_of(job.path).state)
+            found = self.get(_key(job), stamp_of(job.path).state)
+            decoded, size, counts, kind, orientation, thin = found
             if not (decoded or job.header_only):
                 return None
             height, width = map(int, size)
-            return FileFacts((height, width), {int(v): int(n) for v, n in counts.items()})
+            by_value = {int(v): int(n) for v, n in counts.items()}
+            return FileFacts((height, width), by_value, "", str(kind), int(orientation), int(thin))
         except (InputError, ValueError, TypeError, AttributeError):
             return None
 
     def remember(self, job: Job, state: list[int], facts: FileFacts) -> None:
         """Remembers what was read of a file that was in this `state` before it was read."""
         if not facts.error:
-            self.put(_key(job), state, [not job.header_only, facts.size, facts.counts])
+            _, counts, _, *others = facts
+            self.put(_key(job), state, [not job.header_only, facts.size, counts, *others])
 
 
 def read_files(

@@ -55,7 +55,8 @@ def list_files_of(wish: Wish, root: Path, *, genuine: bool) -> tuple[Listing, li
     except InputError as error:
         missing = Finding(
             kind="missing", where=wish.name, severity="problem", text=str(error),
-            fix="unpack the download so that its folders are as above",
+            fix="correct the patterns or lists in the TOML file" if wish.layout.description else
+            "unpack the download so that its folders are as above",
         )  # fmt: skip
         return Listing(wish=wish, images=0, known=known), [missing]
     used = [s for s in everything if s.name not in wish.exclude][: wish.limit]
@@ -138,16 +139,24 @@ def _labels_alone(
         wish.layout.label_file(folder, wish.split, sample.image)
         for sample in _other_splits(wish, folder)
     }
+    labeled = {path.name.removesuffix(suffix) for path in used if path is not None}
     alone = [
         path
         for path in sorted(present - used)
         if path.name.endswith(suffix) and not is_left_by_mac(path.name)
+        if not _is_companion(path.name.removesuffix(suffix), labeled)
     ]
     return finding(
         kind="no image", where=wish.name, severity="note", text="label files have no image",
         fix="complete the download of the images; training passes these label files over",
         items=[Item(str(path)) for path in alone],
     )  # fmt: skip
+
+
+def _is_companion(stem: str, labeled: Collection[str]) -> bool:
+    """Whether a file says something else about an image with labels: `x_inst` of `x`."""
+    places = (place for place, char in enumerate(stem) if place and not char.isalnum())
+    return any(stem[:place] in labeled for place in places)
 
 
 def _count(wish: Wish, known: KnownSplit | None, count: int) -> list[Finding]:
