@@ -54,7 +54,7 @@ def report(folder: Path) -> Report:
 
 
 def found(folder: Path) -> list[tuple[str, str]]:
-    first = [(f.severity, f.kind) for f in report(folder).findings]
+    first: list[tuple[str, str]] = [(f.severity, f.kind) for f in report(folder).findings]
     assert first == [(f.severity, f.kind) for f in report(folder).findings], "from the cache"
     return first
 

@@ -75,7 +75,7 @@ def duplicates(listings: Iterable[Listing]) -> list[Finding]:
     files = KnownFiles()
     same = [group for paths in of_sets.values() for group in _equal_files(paths, files)]
     files.finish()
-    across, within = [], []
+    across, within = list[Item](), list[Item]()
     for group in same:
         if len({where[path][1].lower() for path in group}) == 1:
             continue  # one name for several images is found elsewhere
