@@ -18,6 +18,7 @@ from uda.evaluation.evaluate import EvaluationConfig
 from uda.labels.spaces import CITYSCAPES
 from uda.prediction.folder import predict_folder
 from uda.prediction.opened import OpenedNetwork
+from uda.utilities.errors import InputError
 
 
 def options(trained: Trained, images: Path, *more: str) -> list[str]:
@@ -117,11 +118,12 @@ def test_an_image_that_cannot_be_read_is_named_and_the_others_are_predicted(
         shell.run("predict.py", *options(trained, images, "--kinds", "ids"))
     assert end.value.code == 1
     error = capsys.readouterr().err
-    assert error.count("not predicted: ") == 2
+    assert error.count("not predicted: ") == 1
     assert "cut.png cannot be decoded" in error
     found = manifest(shell.cwd / "predicted")
-    assert len(found["images"]) == 3
-    assert list(found["unreadable"]) == ["cut.png", "gray.png"]
+    assert len(found["images"]) == 4
+    assert list(found["unreadable"]) == ["cut.png"]
+    assert found["converted"] == ["1 of 5 images are gray: converted to 8-bit RGB"]
     assert list(found["kinds"]) == ["ids"]
 
 
@@ -147,13 +149,48 @@ def test_what_is_refused(shell: Shell, trained: Trained) -> None:
     write_png(images / "one.jpeg.png", noise(1))
     Image.fromarray(noise(1)).save(images / "one.jpg")
     refusal = shell.refused("predict.py", *options(trained, images))
-    assert "the predictions of one.jpg and one.png would be one file" in refusal
+    assert "one.jpg and " in refusal
+    assert "would be one file, one.png: rename one" in refusal
     empty = shell.cwd / "empty"
     empty.mkdir()
-    assert "no .png or .jpg" in shell.refused("predict.py", *options(trained, empty))
+    assert "there are no images" in shell.refused("predict.py", *options(trained, empty))
     (empty / "broken.png").write_bytes(b"nothing")
     refusal = shell.refused("predict.py", *options(trained, empty))
     assert "none of the 1 images can be read" in refusal
+
+
+def test_images_and_lists_of_images(trained: Trained, tmp_path: Path) -> None:
+    """One image, several, folders of one name, a list with paths from here and from itself."""
+    for name in ("a.png", "b.tif", "in/a.png", "more/in/c.bmp"):
+        write_png(tmp_path / name, colors_of(np.full((4, 6), 10, np.uint8)))
+    (tmp_path / "list.txt").write_text("# two\nin/a.png\n\n" + str(tmp_path / "b.tif") + "\n")
+
+    def names(*given: str) -> list[str]:
+        found = predict_folder(
+            network(trained), [tmp_path / path for path in given], tmp_path / "out",
+            snapshot=trained.snapshot, kinds=("ids",),
+        )  # fmt: skip
+        assert {str(Path(name).with_suffix(".png")) for name in found.images} == set(
+            files_below(tmp_path / "out/ids")
+        )
+        return found.images
+
+    assert names("a.png") == ["a.png"]
+    assert names("a.png", "b.tif", "in") == ["a.png", "b.tif", "in/a.png"]
+    assert names("list.txt") == ["in/a.png", "b.tif"]
+    for given, said in (
+        (("a.png", "in/a.png"), "would be one file, a.png"),
+        (
+            ("clip.mp4",),
+            r"a video: .* ffmpeg -i .*clip\.mp4 -vf fps=5 frames/%06d\.png",
+        ),
+        (("list.csv",), "does not end as that of an image"),
+    ):
+        for path in given:
+            if not (tmp_path / path).exists():
+                (tmp_path / path).write_bytes(b"x")
+        with pytest.raises(InputError, match=said):
+            names(*given)
 
 
 def test_options_reach_the_network(shell: Shell, trained: Trained) -> None:

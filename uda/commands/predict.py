@@ -1,4 +1,4 @@
-"""Segment a folder of images: %(prog)s --restore-from FILE --images DIR"""
+"""Segment images: %(prog)s --restore-from FILE --images DIR"""
 
 import argparse
 import sys
@@ -23,7 +23,12 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     )
     pictures = parser.add_argument_group("pictures")
     pictures.add_argument(
-        "--images", required=True, metavar="DIR", type=Path, help="folder of PNG and JPEG files"
+        "--images",
+        required=True,
+        metavar="PATH",
+        type=Path,
+        nargs="+",
+        help="folders, images (PNG, JPEG, TIFF, BMP, WebP), or lists (.txt) of their paths",
     )
     pictures.add_argument(
         "--output", metavar="DIR", type=Path, help="default: predictions/ next to FILE"
@@ -52,6 +57,8 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> int:
         facts = {"protocol": result.protocol, "images": len(result.images), "folder": output}
         print_facts(network.facts | facts)
         if is_main():
+            for remark in result.converted:
+                print(f"note: {printable(remark)}")
             for reason in result.unreadable.values():
                 print(f"not predicted: {printable(reason)}", file=sys.stderr)
     return 1 if result.unreadable else 0

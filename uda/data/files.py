@@ -5,7 +5,7 @@ pictures are converted; of more than 8 bits per channel, `uda/data/deep_images.p
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -199,7 +199,7 @@ def range_of(paths: tuple[Path, ...]) -> Range | None:
     places = np.linspace(0, len(paths) - 1, min(len(paths), 64)).round().astype(int)
     found: list[Range] = []
     for place in places:
-        with opened(paths[place]) as image:
+        with suppress(InputError), opened(paths[place]) as image:  # it is named when it is read
             if bits_of(image) > 8:
                 values = deep_values(image)
                 found.append((float(values.min()), float(values.max())))

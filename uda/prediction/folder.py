@@ -1,6 +1,6 @@
 """A network and a folder of images -> a folder of predictions."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -8,13 +8,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from uda.data.files import read_image
+from uda.data.files import range_of, read_image
 from uda.data.samples import Sample
 from uda.evaluation.evaluate import Views, read_views
 from uda.evaluation.inference import predict
 from uda.evaluation.protocols import input_line, protocol_name
+from uda.prediction.inputs import conversions, listed_images
 from uda.prediction.opened import OpenedNetwork
-from uda.prediction.writer import Kind, PixelClasses, PredictionWriter, listed_images
+from uda.prediction.writer import Kind, PixelClasses, PredictionWriter
 from uda.utilities.distributed import joined, own_share
 from uda.utilities.errors import require
 from uda.utilities.weight_files import sha256
@@ -30,11 +31,12 @@ class Predicted(NamedTuple):
     images: list[str]
     unreadable: dict[str, str]  # why, by the image's name
     protocol: str
+    converted: list[str]  # what is to be said of images that are not 8-bit RGB
 
 
 def predict_folder(
     network: OpenedNetwork,
-    images: Path,
+    images: Path | Sequence[Path],
     output: Path,
     *,
     snapshot: Path,
@@ -42,8 +44,8 @@ def predict_folder(
     workers: int = 0,
     progress: Callable[[int], Progress] = lambda total: iter,
 ) -> Predicted:
-    """Writes `kinds` of pictures (see uda/prediction/writer.py) of every image below `images`, each
-    of its own size, turned upright as its camera has noted.
+    """Writes `kinds` of pictures (see uda/prediction/writer.py) of every image that `images` stand
+    for (see uda/prediction/inputs.py), each of its own size, turned as its camera has noted.
 
     Of several processes each predicts its share. An image that cannot be read is left out and
     named. The size that the protocol compares labels at has no part in it. Raises InputError,
@@ -53,8 +55,14 @@ def predict_folder(
     config, space = network.config, network.snapshot.label_space
     protocol = f"{protocol_name(config)}: {input_line(config)}"
     config = replace(config, label_size=None)
-    names = listed_images(images, output)
-    samples = [Sample(_DATASET, name, images / name, None, upright=True) for name in names]
+    inputs = [images] if isinstance(images, Path) else images
+    paths = listed_images(inputs, output)
+    names, converted = list(paths), conversions(list(paths.values()))
+    image_range = range_of(tuple(paths.values()))
+    samples = [
+        Sample(_DATASET, name, path, None, upright=True, image_range=image_range)
+        for name, path in paths.items()
+    ]
     own = own_share(samples)
     by_name = {sample.stem: sample for sample in own}
     unreadable: dict[str, str] = {}
@@ -70,9 +78,9 @@ def predict_folder(
             f"none of the {len(names)} images can be read; {next(iter(lost.values()), '')}",
         )
         facts = {**network.facts, "snapshot": snapshot.name, "snapshot_sha256": sha256(snapshot),
-                 "protocol": protocol, "unreadable": lost}  # fmt: skip
+                 "protocol": protocol, "unreadable": lost, "converted": converted}  # fmt: skip
         writer.finish(facts, written)
-    return Predicted(written, lost, protocol)
+    return Predicted(written, lost, protocol, converted)
 
 
 def _pixel_classes(
@@ -88,7 +96,9 @@ def _pixel_classes(
     )
     probability = prediction.confidence
     # The views are resized, and the overlay is as large as the file.
-    image = read_image(sample.image, upright=True) if "overlays" in kinds else None
+    image = None
+    if "overlays" in kinds:
+        image = read_image(sample.image, upright=True, image_range=sample.image_range)
     return PixelClasses(
         None if image is None else np.asarray(image),
         prediction.labels.to(torch.uint8).cpu().numpy(),

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from uda.data.file_tree import pictures_below
 from uda.labels.spaces import LabelSpace
+from uda.prediction.inputs import picture_name
 from uda.prediction.pictures import legend_of
 from uda.utilities.atomic_files import clear_write_errors
 from uda.utilities.distributed import is_main, wait_for_all
@@ -136,11 +136,6 @@ class PredictionWriter:
             shutil.rmtree(self._partial, ignore_errors=True)
 
 
-def picture_name(image: str) -> str:
-    """What the pictures made of an image are called: a/b.jpg becomes a/b.png."""
-    return str(Path(image).with_suffix(".png"))
-
-
 def _check_own(folder: Path) -> None:
     """Raises InputError unless `folder` is free, empty or holds what a writer left, all of it."""
     another = "choose another with --output DIR"
@@ -176,27 +171,3 @@ def _files_of(manifest: Path) -> set[str] | None:
         return pictures | {MANIFEST, LEGEND}
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return None
-
-
-def listed_images(folder: Path, output: Path) -> list[str]:
-    """The images below `folder`, whose predictions will lie in `output`.
-
-    Raises InputError when there are none, when two would have one prediction, or when predictions
-    would lie among the images, as the next call would take them for such.
-    """
-    require(folder.is_dir(), f"--images {folder} is not a folder: give one with PNG or JPEG files")
-    require(
-        not output.resolve().is_relative_to(folder.resolve()),
-        f"{output} is inside {folder}, so its pictures would be read as images: choose another "
-        "folder with --output DIR",
-    )
-    images = pictures_below(folder)
-    require(bool(images), f"there are no .png or .jpg files below {folder}: give another --images")
-    taken: dict[str, str] = {}
-    for name in images:
-        other = taken.setdefault(picture_name(name), name)
-        if other != name:
-            raise InputError(
-                f"{folder}: the predictions of {other} and {name} would be one file: rename one"
-            )
-    return images
