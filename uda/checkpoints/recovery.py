@@ -3,7 +3,8 @@
 torch.load builds what a file names. Here nothing is built while a file is read: every class and
 function in it becomes a record of the name and of what it would have been called with. Of the
 records, those that stand for tensors and dicts are then made into these, by code that is in this
-file; the others are dropped. So nothing of the file is imported, called or set as an attribute.
+file; a network that was saved whole becomes its state dict, as what it holds is named; the others
+are dropped. So nothing of the file is imported, called or set as an attribute.
 """
 
 import io
@@ -44,6 +45,8 @@ _TENSORS = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
 _PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
 _WITH_ATTRIBUTES = "torch._tensor._rebuild_from_type_v2"
 _UNDERSTOOD = (*_DICTS, *_TENSORS, *_PARAMETERS, _WITH_ATTRIBUTES)
+
+_MODULE = ("_parameters", "_buffers", "_modules")  # attributes of every torch.nn.Module
 
 _LONGEST = 80  # characters of a name that a message shows
 _Ints = tuple[int, ...]
@@ -115,6 +118,7 @@ class _Record:
     name = ""  # of the class or function; each has a subclass of its own
     arguments: tuple[Any, ...]
     entries: dict[object, object]
+    state: object = None  # what the object would have had as attributes
 
     def __new__(cls, *arguments: object, **_: object) -> "_Record":
         record = object.__new__(cls)
@@ -133,7 +137,10 @@ class _Record:
     def _ignore(self, *_: object) -> None:
         pass
 
-    __setstate__ = append = extend = add = _ignore
+    append = extend = add = _ignore
+
+    def __setstate__(self, state: object) -> None:
+        self.state = state
 
 
 class _Unpickler(pickle._Unpickler):
@@ -196,20 +203,51 @@ class _Interpreter:
             return type(found)(made for made in map(self._make, found) if made is not _GONE)
         if isinstance(found, _Record) and found.name in _UNDERSTOOD:
             return self._interpret(found)
+        if isinstance(found, _Record) and self._is_module(found.state):
+            return self._state_dict(found)
         self._dropped.add(getattr(found, "name", type(found).__name__))
         return _GONE
 
     def _interpret(self, record: _Record) -> object:
         if record.name in _DICTS:
-            # Python 2 gave an ordered dict its entries as a list of pairs.
-            pairs = record.arguments[0] if record.name == _DICTS[0] and record.arguments else ()
-            return self._dict(dict(pairs) | record.entries)
+            return self._dict(self._entries(record))
         if record.name in _TENSORS:
             return self._tensor(*record.arguments[:4])
         if record.name in _PARAMETERS:
             return self._make(record.arguments[0])
         function, _type, arguments, _state = record.arguments
         return self._make(function(*arguments))
+
+    def _is_module(self, state: object) -> bool:
+        """Whether an object's attributes are those of a torch.nn.Module."""
+        entries = state if isinstance(state, dict) else {}
+        return all(isinstance(self._entries(entries.get(part)), dict) for part in _MODULE)
+
+    @staticmethod
+    def _entries(found: object) -> Any:  # noqa: ANN401  # as it is in the file
+        """The dict that is or stands in the place of one; anything else as it is."""
+        if isinstance(found, _Record) and found.name in _DICTS:
+            # Python 2 gave an ordered dict its entries as a list of pairs.
+            pairs = found.arguments[0] if found.name == _DICTS[0] and found.arguments else ()
+            return dict(pairs) | found.entries
+        return found
+
+    def _state_dict(self, module: _Record) -> dict[str, object]:
+        """What a network, or a part of one, would give as its state dict, but for the names of
+        buffers that are not to be saved: these are left out where they can be told."""
+        assert isinstance(module.state, dict)
+        if not module.name.startswith("torch.nn."):
+            self._dropped.add(module.name)
+        parameters, buffers, modules = (self._dict(self._entries(module.state[p])) for p in _MODULE)
+        passing = module.state.get("_non_persistent_buffers_set", ())
+        if isinstance(passing, _Record):  # a set, in older protocols
+            passing = next(iter(passing.arguments), ())
+        own = parameters | {n: v for n, v in buffers.items() if n not in passing}
+        found = {str(n): v for n, v in own.items() if isinstance(v, Tensor)}
+        for name, inner in modules.items():
+            if isinstance(inner, dict):
+                found |= {f"{name}.{own}": value for own, value in inner.items()}
+        return found
 
     def _dict(self, entries: Mapping[Any, object]) -> dict[Any, object]:
         made = {name: self._make(value) for name, value in entries.items()}

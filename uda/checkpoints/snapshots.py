@@ -238,7 +238,11 @@ def load(
         content, dropped = recover_tensors(path)
     if not is_ours(content):
         require(code is None, f"--code {code}: {path} is not a snapshot of ours: omit it")
-        snapshot = _from_foreign(content, path, foreign)
+        try:
+            snapshot = _from_foreign(content, path, foreign)
+        except InputError as error:
+            alone = "; --tensors writes the tensors alone, of any network" if dropped else ""
+            raise InputError(f"{error}{alone}") from None
         if dropped:
             snapshot.report["dropped"] = listed(dropped)
         return snapshot
