@@ -243,7 +243,7 @@ class _Interpreter:
         if isinstance(passing, _Record):  # a set, in older protocols
             passing = next(iter(passing.arguments), ())
         own = parameters | {n: v for n, v in buffers.items() if n not in passing}
-        found = {str(n): v for n, v in own.items() if isinstance(v, Tensor)}
+        found: dict[str, object] = {str(n): v for n, v in own.items() if isinstance(v, Tensor)}
         for name, inner in modules.items():
             if isinstance(inner, dict):
                 found |= {f"{name}.{own}": value for own, value in inner.items()}
