@@ -2,9 +2,13 @@
 
 import colorsys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NotRequired, TypedDict, get_type_hints
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple, NotRequired, TypedDict, get_type_hints
 
-from uda.labels.spaces import CHANNELS, IGNORE_INDEX, LabelSpace
+from uda.data.described.mapping import read_mapping
+from uda.data.polygons import SUFFIX
+from uda.labels.spaces import CHANNELS, IGNORE_INDEX, UNLABELED, LabelSpace
 from uda.labels.zero_label import reduce_zero_label
 from uda.utilities.config_tree import suggest
 from uda.utilities.errors import InputError, require, shown
@@ -22,11 +26,24 @@ class Class(TypedDict):
     values: NotRequired[list[int]]
     color: NotRequired[list[int]]
     colors: NotRequired[list[list[int]]]
+    polygons: NotRequired[list[str]]
     scored: NotRequired[bool]
 
 
-def label_space_of(values: Mapping[str, Any], *, name: str, origin: str) -> LabelSpace:
-    """The label space of a file's `values`, whose types have been checked.
+class Codes(NamedTuple):
+    """What label files store, and which train id each raw id means: fields of `LabelSpace`."""
+
+    raw_to_train: Mapping[int, int]
+    raw_colors: tuple[Color, ...] = ()
+    raw_values: tuple[tuple[int, int], ...] = ()
+    raw_names: Mapping[str, int] = MappingProxyType({})
+
+
+def label_space_of(
+    values: Mapping[str, Any], *, name: str, origin: str, mapping: Path | None = None
+) -> LabelSpace:
+    """The label space of a file's `values`, whose types have been checked; `mapping`: where the
+    values or colors of its classes are, if they are in a file of their own.
 
     Raises InputError, naming `origin` and the key, when classes contradict each other.
     """
@@ -38,12 +55,14 @@ def label_space_of(values: Mapping[str, Any], *, name: str, origin: str) -> Labe
         len(unscored) < len(names),
         f"{origin}: no class is scored; set scored = true for at least one",
     )
-    by_value = any("value" in entry or "values" in entry for entry in entries)
-    raw, colors = _codes_by_value(values, origin) if by_value else _codes_by_color(values, origin)
-    require(bool({*raw.values()} - {IGNORE_INDEX}), f"{origin}: no class has a value or color")
+    codes = _codes(values, origin, mapping)
+    require(
+        bool({*codes.raw_to_train.values()} - {IGNORE_INDEX}),
+        f"{origin}: no class has a value or color",
+    )
     channel = values.get("label_channel", "")
     require(
-        not channel or (channel in CHANNELS and by_value),
+        not channel or (channel in CHANNELS and not codes.raw_colors and not codes.raw_names),
         f"{origin}: label_channel is {shown(channel)}; allowed: {', '.join(CHANNELS)}, for label "
         "files of colors whose classes have values",
     )
@@ -52,11 +71,13 @@ def label_space_of(values: Mapping[str, Any], *, name: str, origin: str) -> Labe
         classes=names,
         report_names=names,
         palette=tuple(_palette(entries, origin)),
-        raw_to_train=raw,
+        raw_to_train=codes.raw_to_train,
         mirror_swaps=_swaps(values.get("mirror_swaps", []), names, origin),
         unscored=unscored,
-        raw_colors=colors,
+        raw_colors=codes.raw_colors,
         raw_channel=channel,
+        raw_values=codes.raw_values,
+        raw_names=dict(codes.raw_names),
     )
     if not values.get("reduce_zero_label", False):
         return space
@@ -70,7 +91,8 @@ def label_space_of(values: Mapping[str, Any], *, name: str, origin: str) -> Labe
 def _check_entries(entries: Sequence[Mapping[str, Any]], origin: str) -> None:
     require(
         0 < len(entries) < IGNORE_INDEX,
-        f"{origin}: classes has {len(entries)} entries; allowed: 1 to {IGNORE_INDEX - 1}",
+        f"{origin}: classes has {len(entries)} entries; allowed: 1 to {IGNORE_INDEX - 1}, as "
+        "predictions have 8 bits and 255 is no class: give several values to one class",
     )
     known, names = get_type_hints(Class), set()
     for number, entry in enumerate(entries):
@@ -99,10 +121,72 @@ def _check_zero(entry: Mapping[str, Any], origin: str) -> None:
     )
 
 
-def _codes_by_value(
-    values: Mapping[str, Any], origin: str
-) -> tuple[dict[int, int], tuple[Color, ...]]:
-    """Raw ids are the values in label files."""
+def _codes(values: Mapping[str, Any], origin: str, mapping: Path | None) -> Codes:
+    entries = values["classes"]
+    if mapping is not None:
+        own = [e["name"] for e in entries if {"value", "values", "colors", "polygons"} & e.keys()]
+        require(
+            not own and "ignore" not in values and "ignore_colors" not in values,
+            f"{origin}: mapping says which value means what: omit ignore and the classes' values",
+        )
+        found = read_mapping(mapping, [entry["name"] for entry in entries])
+        by_number = {code: train_id for code, train_id in found.items() if isinstance(code, int)}
+        if by_number:
+            return _of_values(by_number)
+        colors = tuple(code for code in found if not isinstance(code, int))
+        require(len(colors) < IGNORE_INDEX, f"{origin}: {len(colors)} colors; allowed: up to 254")
+        return Codes(dict(enumerate(found.values())), colors)
+    if any(text.endswith(SUFFIX) for text in _label_patterns(values)):
+        return _codes_by_name(values, origin)
+    require(
+        not any("polygons" in entry for entry in entries) and "ignore_polygons" not in values,
+        f"{origin}: polygons are for label files whose names end in {SUFFIX}: see labels",
+    )
+    if any("value" in entry or "values" in entry for entry in entries):
+        return _of_values(_codes_by_value(values, origin))
+    raw, colors = _codes_by_color(values, origin)
+    return Codes(raw, colors)
+
+
+def _label_patterns(values: Mapping[str, Any]) -> list[str]:
+    """The patterns of all label files."""
+    splits = values.get("splits", {})
+    of_splits = splits.values() if isinstance(splits, dict) else ()
+    return [own["labels"] for own in (values, *of_splits) if "labels" in own]
+
+
+def _of_values(raw: Mapping[int, int]) -> Codes:
+    """Raw ids are values; above 8 bits they stand for train ids."""
+    if max(raw, default=0) <= 255:
+        return Codes(dict(raw))
+    return Codes({t: t for t in raw.values()}, raw_values=tuple(raw.items()))
+
+
+def _codes_by_name(values: Mapping[str, Any], origin: str) -> Codes:
+    """Raw ids are train ids, of the names of polygons."""
+    require(
+        "ignore" not in values and "ignore_colors" not in values,
+        f"{origin}: ignore is for values, but label files have polygons: give ignore_polygons",
+    )
+    found: dict[str, str] = {}
+    raw_names = {UNLABELED: IGNORE_INDEX}
+    for train_id, entry in enumerate(values["classes"]):
+        require(
+            not {"value", "values", "colors"} & entry.keys(),
+            f"{origin}: class {entry['name']} has values or colors, label files have polygons: "
+            "give polygons = [...], the names in them (default: the name of the class)",
+        )
+        for name in entry.get("polygons", [entry["name"]]):
+            _take(found, name, f"class {entry['name']}", origin)
+            raw_names[name] = train_id
+    for name in values.get("ignore_polygons", []):
+        _take(found, name, "ignore_polygons", origin)
+        raw_names[name] = IGNORE_INDEX
+    return Codes({t: t for t in raw_names.values()}, raw_names=raw_names)
+
+
+def _codes_by_value(values: Mapping[str, Any], origin: str) -> dict[int, int]:
+    """The train id of each value in label files."""
     require(
         "ignore_colors" not in values,
         f"{origin}: ignore_colors is for label files of colors, but classes have a value: give "
@@ -126,7 +210,7 @@ def _codes_by_value(
     for value in values.get("ignore", []):
         _take(found, value, "ignore", origin)
         raw[value] = IGNORE_INDEX
-    return raw, ()
+    return raw
 
 
 def _codes_by_color(
@@ -158,11 +242,11 @@ def _codes_by_color(
     return dict(enumerate(train_ids)), tuple(found)
 
 
-def _take(found: dict[Any, str], code: int | Color, name: str, origin: str) -> None:
+def _take(found: dict[Any, str], code: int | Color | str, name: str, origin: str) -> None:
     """Notes that `code` belongs to `name`; InputError when it is another's or invalid."""
-    fine = not isinstance(code, int) or 0 <= code < 256
-    require(fine, f"{origin}: {name} has the value {shown(code)}; allowed: 0 to 255")
-    kind = "value" if isinstance(code, int) else "color"
+    fine = not isinstance(code, int) or 0 <= code <= 65535
+    require(fine, f"{origin}: {name} has the value {shown(code)}; allowed: 0 to 65535")
+    kind = {int: "value", str: "polygon"}.get(type(code), "color")
     require(
         code not in found, f"{origin}: {kind} {code} is of {found.get(code)} and of {name}: choose"
     )

@@ -43,6 +43,8 @@ class _File(TypedDict):
     classes_of: NotRequired[str]
     ignore: NotRequired[list[int]]
     ignore_colors: NotRequired[list[list[int]]]
+    ignore_polygons: NotRequired[list[str]]
+    mapping: NotRequired[str]
     mirror_swaps: NotRequired[list[list[str]]]
     domain: NotRequired[str]
     label_channel: NotRequired[str]
@@ -106,8 +108,15 @@ def description_of(text: str, path: Path) -> Description:
         domain="source" if "domain" in values else "",
         orientation=_orientation(values, path),
         image_range=_image_range(values, path),
-        content=repr({key: values[key] for key in sorted(values) if key not in ("root", "domain")}),
+        content=_content(values, path),
     )
+
+
+def _content(values: Mapping[str, Any], path: Path) -> str:
+    """All that decides about samples: what the file says, and what a file of a mapping does."""
+    said = {key: values[key] for key in sorted(values) if key not in ("root", "domain")}
+    mapping = _mapping(values, path)
+    return repr(said) + (mapping.read_text(encoding="utf-8-sig") if mapping is not None else "")
 
 
 def _space(values: Mapping[str, Any], name: str, path: Path) -> LabelSpace:
@@ -120,7 +129,7 @@ def _space(values: Mapping[str, Any], name: str, path: Path) -> LabelSpace:
         "has them",
     )
     if "classes" in values:
-        return label_space_of(values, name=name, origin=str(path))
+        return label_space_of(values, name=name, origin=str(path), mapping=_mapping(values, path))
     other = values["classes_of"]
     known = {layout.name: layout for layout in instances_of(uda.data.datasets, Layout)}
     if other in known:
@@ -134,6 +143,13 @@ def _space(values: Mapping[str, Any], name: str, path: Path) -> LabelSpace:
     found = _parsed(_text(file), file)
     require("classes" in found, f"{path}: classes_of: {file} has no classes of its own")
     return replace(read_description(file).space, name=name)
+
+
+def _mapping(values: Mapping[str, Any], path: Path) -> Path | None:
+    """The file of the mapping, from the TOML file's folder."""
+    if "mapping" not in values:
+        return None
+    return path.parent / Path(values["mapping"]).expanduser()
 
 
 def _orientation(values: Mapping[str, Any], path: Path) -> Literal["", "stored", "upright"]:
