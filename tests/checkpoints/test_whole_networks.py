@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from uda.checkpoints.recovery import recover_tensors
 from uda.checkpoints.snapshots import load
 from uda.commands.convert import convert_tensors
+from uda.models.deeplabv3plus import DeepLabV3PlusConfig
 from uda.utilities.errors import InputError
 
 
@@ -60,3 +61,13 @@ def test_a_network_that_holds_itself_ends(tmp_path: Path) -> None:
     content, _ = recover_tensors(tmp_path / "whole.pth")
     assert isinstance(content, dict)
     assert "scale" in content
+
+
+def test_the_backbone_of_a_segmentation_network_with_a_new_head(tmp_path: Path) -> None:
+    """torchvision's networks for VOC's 21 classes are a start for other classes."""
+    segmentation = pytest.importorskip("torchvision.models.segmentation")
+    network = segmentation.deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=21)
+    torch.save(network.state_dict(), tmp_path / "voc.pth")
+    config = DeepLabV3PlusConfig(backbone="resnet50", backbone_weights=str(tmp_path / "voc.pth"))
+    built = config.build(5)
+    assert torch.equal(built.state_dict()["backbone.conv1.weight"], network.backbone.conv1.weight)

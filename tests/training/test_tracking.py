@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,25 @@ def test_a_short_bar_prints_nothing_without_a_terminal(
 ) -> None:
     assert list(progress_bar(range(3), total=3, description="evaluate")) == [0, 1, 2]
     assert capsys.readouterr().err == ""
+
+
+def test_a_bar_in_a_log_is_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Carriage returns hid the warnings between its states."""
+    bar = progress_bar((), total=3, description="train")
+    bar.delay = bar.mininterval = 0
+    for step in range(3):
+        print(f"warning: {step}", file=sys.stderr)
+        bar.update()
+        bar.refresh()
+    bar.close()
+    lines = capsys.readouterr().err.split("\n")
+    assert [line for line in lines if line.startswith("warning")] == [
+        f"warning: {step}" for step in range(3)
+    ]
+    assert not any("\r" in line for line in lines)
+    assert any(line.startswith("train: 100%") for line in lines)
 
 
 def test_a_panel_of_predictions_reduces_label_maps_to_the_input() -> None:

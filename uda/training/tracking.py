@@ -39,11 +39,25 @@ def progress_bar(
     Where output does not go to a terminal, it is a line every ten seconds, and none before that: an
     error that ends a command at once is then the only line.
     """
-    seconds = 0.2 if sys.stderr.isatty() else 10.0
+    terminal = sys.stderr.isatty()
+    seconds = 0.2 if terminal else 10.0
     return tqdm(
         items, total=total, desc=description, initial=initial, unit="img", dynamic_ncols=True,
         mininterval=seconds, delay=seconds, disable=not is_main(),
+        file=sys.stderr if terminal else _Lines(),
     )  # fmt: skip
+
+
+class _Lines:
+    """Standard error, for bars in a log: each state is a line of its own. Behind the carriage
+    returns that a terminal wants, a log would hide what else is printed."""
+
+    def write(self, text: str) -> None:
+        if line := text.strip():
+            sys.stderr.write(f"{line}\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 _PANEL_HEIGHT = 512  # pixels of a picture in TensorBoard

@@ -65,8 +65,10 @@ def _what_torch_refused(error: pickle.UnpicklingError) -> str:
 
 def reason(error: Exception) -> str:
     """The kind of an error and the beginning of its message, in one line."""
-    text = " ".join([f"{type(error).__name__}:", *str(error).split()])
-    return text[:120].removesuffix(":")
+    text = " ".join([f"{type(error).__name__}:", *str(error).split()]).removesuffix(":")
+    if len(text) <= _LONGEST_REASON:
+        return text
+    return f"{text[:_LONGEST_REASON].rpartition(' ')[0]} ..."
 
 
 def sha256(path: Path) -> str:
@@ -90,6 +92,7 @@ PREFIXES = ("module.", "Scale.")
 _OUTER = ("state_dict", "model_state", "model", "model_state_dict", "net", "network", "ResNet101")
 _DEEPEST = 10  # a dict may hold itself
 _LISTED = 6  # names in a report
+_LONGEST_REASON = 120  # characters
 _COUNTER = ".num_batches_tracked"  # of batches seen; nothing reads it, and older files lack it
 
 

@@ -26,6 +26,7 @@ from uda.utilities.errors import InputError, require
 from uda.utilities.weight_files import PREFIXES
 
 BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
+_INNER = "backbone."  # of torchvision's segmentation networks
 NormLayer = Callable[[int], nn.BatchNorm2d]  # from a number of channels
 
 
@@ -145,7 +146,10 @@ class ResNetBackbone(Encoder):
         return [stem, *(list(block.parameters()) for stage in stages for block in stage)]
 
     def entries(self, state: Mapping[str, object]) -> dict[str, object]:
-        """All but the classifier and the heads."""
+        """All but the classifier and the heads; of torchvision's segmentation networks, what is in
+        `backbone`."""
+        if any(name.startswith(_INNER) for name in state):
+            state = {n.removeprefix(_INNER): v for n, v in state.items() if n.startswith(_INNER)}
         return {name: value for name, value in state.items() if not name.startswith(self.heads)}
 
 
