@@ -13,6 +13,7 @@ from PIL import Image
 from tensorboard.backend.event_processing import (  # type: ignore[import-untyped]
     event_accumulator,
 )
+from tqdm import tqdm
 
 from uda.data.batch import View
 from uda.evaluation.evaluate import Views
@@ -137,7 +138,7 @@ def test_a_bar_in_a_log_is_lines(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Carriage returns hid the warnings between its states."""
-    bar = progress_bar((), total=3, description="train")
+    bar: tqdm[None] = progress_bar((), total=3, description="train")
     bar.delay = bar.mininterval = 0
     for step in range(3):
         print(f"warning: {step}", file=sys.stderr)
