@@ -3,10 +3,13 @@
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from typing import NamedTuple, TypeVar
 
 from uda.augmentation.jitter import JitterConfig, jitter_named
 from uda.data.config import DomainConfig
+from uda.data.described.layouts import is_described
+from uda.evaluation.protocols import Protocol
 from uda.experiment import Experiment
 from uda.models.config import ModelConfig
 from uda.models.decoders.base import DecoderConfig, decoder_configs
@@ -64,6 +67,7 @@ def change(
             typed += ("train.steps",)
         experiment.train.log_every = 1
     remarks += _follow(experiment, length, typed, all_lengths=smoke)
+    remarks += _score_as_trained(experiment, typed)
     return Changed(typed, tuple(remarks))
 
 
@@ -209,6 +213,27 @@ def _follow(
         if scaled != value and (all_lengths or not fits):
             setattr(owner, name, scaled)
             yield f"{path} is {scaled} instead of {value}, as train.steps is {steps}, not {before}"
+
+
+def _score_as_trained(experiment: Experiment, typed: Sequence[str]) -> Iterator[str]:
+    """Scores at the size of training, where that was typed and nothing about scoring was: of the
+    target or, without one, of a source that is the user's own."""
+    data, evaluation = experiment.data, experiment.evaluation
+    path = "data.source" if data.target is None else "data.target"
+    domain = data.source if data.target is None else data.target
+    scoring = {f"evaluation.{field.name}" for field in fields(Protocol)}
+    if domain is None or f"{path}.size" not in typed or scoring & set(typed):
+        return
+    own = all(map(is_described, (*domain.datasets, evaluation.dataset)))
+    windows = evaluation.window is not None or evaluation.pad_to is not None
+    if windows or not (own or data.target is not None) or evaluation.input_size == domain.size:
+        return
+    evaluation.input_size, evaluation.keep_ratio = domain.size, domain.keep_ratio
+    height, width = domain.size
+    yield (
+        f"evaluation.input_size is {height},{width}, as {path}.size is; to score at another size, "
+        "add --set evaluation.input_size=..., or none for images as they are stored"
+    )
 
 
 # --- what is chosen by name

@@ -385,3 +385,16 @@ def test_a_preflight_generates_what_the_loader_hands_over(toy_root: Path) -> Non
     for name, tensor in batch_tensors(loaded).items():
         theirs = getattr(generated, name)
         assert (tensor.shape, tensor.dtype) == (theirs.shape, theirs.dtype)
+
+
+def test_too_little_shared_memory_is_an_error_and_no_endless_wait(
+    toy_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a loader process meets it: what it has read cannot be put there."""
+
+    def full(_: Tensor) -> Tensor:
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>:\n No space")
+
+    monkeypatch.setattr(Tensor, "share_memory_", full)
+    with pytest.raises(InputError, match=r"\(unable to .* No space\): shared memory, .*workers=0"):
+        stream(dataset(toy_root), workers=1)

@@ -4,13 +4,18 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
-from uda.data.class_range import range_warning
+import numpy as np
+
+from uda.data.class_range import FILES_LOOKED_AT, range_warning
 from uda.data.config import DataConfig, DomainConfig
 from uda.data.files import read_header
+from uda.data.label_files import read_raw_labels
 from uda.data.pseudo_label_folder import PseudoLabelFolder
 from uda.data.registry import layout_named, list_dataset
 from uda.data.samples import Sample, evenly_spaced
 from uda.data.toy_city.city import is_toy_city
+from uda.labels.spaces import IGNORE_INDEX
+from uda.utilities.errors import InputError
 
 _FILES_LOOKED_AT = 8  # of a domain
 
@@ -22,6 +27,25 @@ def check_some(samples: Sequence[Sample], pseudo_labels: PseudoLabelFolder | Non
         size = read_header(sample.image).size_when(upright=bool(sample.upright))
         if pseudo_labels is not None:
             pseudo_labels.read(sample.stem, size)
+
+
+def refuse_all_ignored(samples: Sequence[Sample], name: str) -> None:
+    """Raises InputError when no pixel of some label files of the domain called `name` has a class:
+    the run would go to its end without learning anything."""
+    labeled = [sample for sample in samples if sample.labels is not None]
+    looked_at = evenly_spaced(labeled, FILES_LOOKED_AT) if labeled else []
+    for sample in looked_at:
+        if sample.labels is None or sample.space is None:
+            return
+        raw = np.asarray(read_raw_labels(sample.labels, coding=sample.space.coding))
+        if (sample.space.to_train_ids(raw, str(sample.labels)) != IGNORE_INDEX).any():
+            return
+    if looked_at:
+        raise InputError(
+            f"no pixel of {len(looked_at)} label files of the {name}, such as "
+            f"{looked_at[0].labels}, has a class: all are ignored, and nothing would be learned; "
+            "give other label files or, of a data set of your own, list their values with classes"
+        )
 
 
 def count_remarks(data: DataConfig, root: Path, *, dataset: str, split: str) -> list[str]:

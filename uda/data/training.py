@@ -21,7 +21,7 @@ from uda.data.registry import (
 )
 from uda.data.samples import Sample
 from uda.data.sampling import TrainingDataset
-from uda.data.start_checks import check_some
+from uda.data.start_checks import check_some, refuse_all_ignored
 from uda.labels.spaces import LabelSpace
 from uda.utilities.errors import InputError, require, shown
 
@@ -61,8 +61,9 @@ def open_training_data(
     # Of sources with labels of the same classes, one that has pixels of most of them.
     label_space = max((one.label_space for one in layouts), key=lambda space: len(space.labeled))
     _check_classes(data, label_space)
-    for samples in (source, target):
+    for name, samples in (("source", source), ("target", target)):
         check_sizes(samples, files)
+        refuse_all_ignored(samples, name)
         check_raw_ids(samples)
     pseudo_labels = None
     if data.pseudo_labels is not None and data.target is not None:

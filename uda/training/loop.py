@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from uda.data.batch import Batch
 from uda.data.overlap import copy_remarks, refuse_overlap
 from uda.data.picture_kinds import kind_remarks
 from uda.data.registry import datasets_of, root_of
@@ -22,6 +23,7 @@ from uda.data.training import (
 )
 from uda.evaluation.metrics import Scores
 from uda.experiment import Experiment, validate
+from uda.labels.spaces import IGNORE_INDEX
 from uda.training.records import (
     describe,
     evaluate_student,
@@ -30,6 +32,7 @@ from uda.training.records import (
     summarize,
 )
 from uda.training.run_plan import RunPlan
+from uda.training.scale_remarks import scale_remarks
 from uda.training.session import Session, open_session
 from uda.training.signals import FROM_PYTHON, EvaluationCutOff, Stopped, stop_on_signals
 from uda.training.start import evaluate_first_weights, first_weights
@@ -38,6 +41,8 @@ from uda.training.tracking import progress_bar
 from uda.utilities.distributed import check_batch_size
 from uda.utilities.errors import require
 from uda.utilities.host_memory import keep_freed_memory
+
+_WATCHED = 10  # steps
 
 
 def train(
@@ -145,13 +150,44 @@ def _make_steps(session: Session, *, unfinished: bool) -> Scores | None:
             steps=train.steps,
             workers=session.experiment.data.workers,
         )
+        unlabeled = UnlabeledSteps()
         for batch in stream:
+            if warning := unlabeled.warning(batch, run.step):
+                session.tracker.say(warning)
             scores = keep_records(session, train_step(run, batch))
             if run.step < train.steps and session.stop.agreed():
                 raise _stopped(session)
     except EvaluationCutOff:
         raise _stopped(session, unfinished=True) from None
     return scores
+
+
+class UnlabeledSteps:
+    """Watches whether the labels of the first steps are all ignored."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self.empty = {"source labels", "pseudo-labels", "target labels"}
+
+    def warning(self, batch: Batch, step: int) -> str:
+        """What to say before `step` of kinds of labels that had no class so far; mostly ""."""
+        if self.seen == _WATCHED or not self.empty:
+            return ""
+        self.seen += 1
+        kinds = {
+            "source labels": batch.source_labels,
+            "pseudo-labels": batch.target_pseudo_labels,
+            "target labels": batch.target_ground_truth,
+        }
+        for name, labels in kinds.items():
+            if labels is None or not labels.numel() or (labels != IGNORE_INDEX).any():
+                self.empty.discard(name)
+        if self.seen < _WATCHED or not self.empty:
+            return ""
+        return (
+            f"step {step}: warning: no pixel of the {' and '.join(sorted(self.empty))} of "
+            f"{_WATCHED} steps has a class: all were ignored, and nothing is learned from them"
+        )
 
 
 def _stopped(session: Session, *, unfinished: bool = False) -> Stopped:
@@ -170,11 +206,13 @@ def _remarks(session: Session) -> list[str]:
     copied = copy_remarks(trained.source, trained.target, session.validation, opened.files)
     read = [*trained.source, *trained.target, *session.validation]
     converted = kind_remarks(read, opened.files)
+    scales = scale_remarks(session.experiment, trained, session.validation, opened.files)
     opened.files.finish()
     root = root_of(data.root, [scored.dataset, *datasets_of(data)])
     used = {"dataset": scored.dataset, "split": scored.split}
     return [
         *copied,
+        *scales,
         *converted,
         *declaration_remark(opened),
         *count_remarks(data, root, **used),

@@ -21,6 +21,7 @@ from uda.models.segmenter import Segmenter
 from uda.objectives.counts import of_all_processes
 from uda.training.monitors import figures_of
 from uda.training.run import STUDENT, StepResult
+from uda.training.scale_remarks import size_lines
 from uda.training.session import Session
 from uda.training.signals import Stop
 from uda.training.summary import summarized, summary_text, write_summary
@@ -43,6 +44,7 @@ def describe(session: Session) -> str:
         [
             f"preset           {folder.preset}, seed {experiment.train.seed}",
             f"data             {', '.join(data)}",
+            f"sizes            {'; '.join(size_lines(experiment))}",
             f"supervision      {folder.supervision} (of the target)",
             *_shares(experiment.data, dataset),
             f"network          {experiment.model.title}, {parameters:.2f} M parameters",
