@@ -39,7 +39,7 @@ def scale_remarks(
     """What to know of images that lose their shape, and of training and scoring at two scales."""
     data, evaluation = experiment.data, experiment.evaluation
     scored = _sizes(validation, files)
-    remarks = []
+    remarks = list[str]()
     domains = (
         ("data.source", data.source, trained.source),
         ("data.target", data.target, trained.target),
