@@ -127,6 +127,26 @@ def test_an_image_that_cannot_be_read_is_named_and_the_others_are_predicted(
     assert list(found["kinds"]) == ["ids"]
 
 
+def test_sixteen_bits_are_scaled_as_asked(trained: Trained, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    values = np.linspace(0, 1000, 24).reshape(4, 6).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "in/a.png")
+
+    def overlay(image_range: tuple[float, float] | None) -> int:
+        found = predict_folder(
+            network(trained), tmp_path / "in", tmp_path / "out", snapshot=trained.snapshot,
+            kinds=("overlays", "colors"), image_range=image_range,
+        )  # fmt: skip
+        low, high = image_range or (0, 1023)
+        assert f"values {low:g} to {high:g} become 0 to 255" in found.converted[0]
+        pixels = [np.asarray(Image.open(tmp_path / f"out/{kind}/a.png")) for kind in found_kinds]
+        return int(2 * pixels[0][3, 5, 2].astype(int) - pixels[1][3, 5, 2])
+
+    found_kinds = ("overlays", "colors")
+    assert abs(overlay(None) - 249) < 2
+    assert abs(overlay((0, 4095)) - 62) < 2
+
+
 def test_its_own_predictions_are_replaced_and_nothing_else(shell: Shell, trained: Trained) -> None:
     images = write_photographs(shell.cwd / "photos")
     command = ("predict.py", *options(trained, images, "--kinds", "ids"))

@@ -292,6 +292,40 @@ def test_camvid_is_recognized(tmp_path: Path) -> None:
     assert str(draft.facts["recognized"]).startswith("CamVid (11 classes)")
 
 
+@pytest.mark.parametrize(
+    ("image", "label", "values", "name", "first", "ignored"),
+    [
+        ("JPEGImages/2007_00000{}.jpg", "SegmentationClass/2007_00000{}.png", (0, 1, 15, 255),
+         "PASCAL VOC", "background", 255),
+        ("leftImg8bit/train/ulm/ulm_000000_00000{}_leftImg8bit.png",
+         "gtFine/train/ulm/ulm_000000_00000{}_gtFine_labelIds.png", (3, 7, 11, 26),
+         "Cityscapes (label ids)", "road", 3),
+        ("leftImg8bit/train/ulm/ulm_000000_00000{}_leftImg8bit.png",
+         "gtFine/train/ulm/ulm_000000_00000{}_gtFine_labelTrainIds.png", (0, 1, 13, 255),
+         "Cityscapes (train ids)", "road", 255),
+    ],
+)  # fmt: skip
+def test_other_known_sets_are_recognized(
+    tmp_path: Path, image: str, label: str, values: tuple[int, ...], name: str, first: str,
+    ignored: int,
+) -> None:  # fmt: skip
+    for number in range(4):
+        write_image(tmp_path / image.format(number), number)
+        write_png(tmp_path / label.format(number), labels(number, values))
+    draft, description = drafted(tmp_path)
+    assert str(draft.facts["recognized"]).startswith(name)
+    assert description.space.classes[0] == first
+    assert description.space.raw_to_train[ignored] == 255
+
+
+def test_jpeg_files_in_the_place_of_labels(tmp_path: Path) -> None:
+    for number in range(3):
+        write_image(tmp_path / f"images/{number}.jpg", number)
+        write_image(tmp_path / f"labels/{number}.jpg", number)
+    with pytest.raises(InputError, match=r"labels/0\.jpg is where labels belong, and is a JPEG"):
+        draft_description(tmp_path, tmp_path / "dataset.toml")
+
+
 def test_train_ids_by_values_alone_are_to_be_checked(tmp_path: Path) -> None:
     names = [f"{n}.jpg" for n in range(4)]
     draft, description = drafted(pairs(tmp_path, *names, values=(*range(19), 255)))

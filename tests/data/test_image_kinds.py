@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from PIL import Image
 
 from factories import noise, write_png
+from tiny_runs import tiny_model
 from uda.data.described.layouts import described_layout
 from uda.data.files import range_of, read_header, read_image
 from uda.data.known_files import KnownFiles
@@ -102,6 +104,22 @@ def test_sixteen_bits_in_a_tiff_of_strips(tmp_path: Path) -> None:
         cv2.imwrite(str(path), values[..., ::-1], options)
         read = np.asarray(read_image(path, image_range=(0, 4095)))
         assert np.array_equal(read, np.rint(values / 4095 * 255))
+
+
+@pytest.mark.parametrize(("highest", "image_range"), [(1.0, (0, 1)), (255.0, (0, 255))])
+def test_floats_in_a_tiff(tmp_path: Path, highest: float, image_range: tuple[float, float]) -> None:
+    values = np.linspace(0, highest, 12 * 16, dtype=np.float32).reshape(SIZE)
+    Image.fromarray(values).save(tmp_path / "x.tif")
+    assert range_of((tmp_path / "x.tif",)) == image_range
+    read = np.asarray(read_image(tmp_path / "x.tif", image_range=image_range))
+    assert np.abs(read[..., 0] - values / highest * 255).max() <= 0.5
+
+
+def test_networks_refuse_floats_of_0_to_255() -> None:
+    network = tiny_model().build(3).eval()
+    assert network(torch.rand(1, 3, 64, 64)).logits.shape == (1, 3, 64, 64)
+    with pytest.raises(ValueError, match="values up to 255; allowed: float RGB"):
+        tiny_model().build(3).eval()(torch.full((1, 3, 64, 64), 255.0))
 
 
 def described(folder: Path, text: str = TOML) -> str:

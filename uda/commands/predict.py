@@ -8,10 +8,12 @@ from pathlib import Path
 
 from uda.commands.endings import clear_errors, print_facts, printable
 from uda.commands.options import add_network_options, network_from, new_parser
+from uda.data.deep_images import Range
 from uda.prediction.folder import predict_folder
 from uda.prediction.writer import KINDS
 from uda.training.tracking import progress_bar
 from uda.utilities.distributed import device_named, is_main, process_group
+from uda.utilities.errors import require
 
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
@@ -36,8 +38,21 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     pictures.add_argument(
         "--kinds", choices=KINDS, nargs="+", default=tuple(KINDS), help="default: all"
     )
+    pictures.add_argument(
+        "--image-range", nargs=2, type=float, metavar=("LOW", "HIGH"),
+        help="of images with more than 8 bits: the values that become black and white, as in "
+        "training (default: what the images use)",
+    )  # fmt: skip
     add_network_options(parser, data_sets=False)
     return parser.parse_args(arguments)
+
+
+def _image_range(given: Sequence[float] | None) -> Range | None:
+    if given is None:
+        return None
+    low, high = given
+    require(low < high, f"--image-range {low:g} {high:g}: the first has to be lower")
+    return low, high
 
 
 def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> int:
@@ -51,6 +66,7 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> int:
             output,
             snapshot=arguments.restore_from,
             kinds=tuple(dict.fromkeys(arguments.kinds)),
+            image_range=_image_range(arguments.image_range),
             workers=arguments.workers,
             progress=lambda total: partial(progress_bar, total=total, description="predict"),
         )

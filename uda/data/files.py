@@ -194,7 +194,8 @@ def range_of(paths: tuple[Path, ...]) -> Range | None:
     by those among up to 64 of them that have so many; None if none has.
 
     The low end is 0 and the high one the largest of that many bits (0..4095 for 12), unless the
-    values begin far above 0, as a thermal camera's do: then it is the lowest and the highest value.
+    values begin above a quarter of it and use less than half of it, as a thermal camera's do: then
+    it is the lowest and the highest value.
     """
     places = np.linspace(0, len(paths) - 1, min(len(paths), 64)).round().astype(int)
     found: list[Range] = []
@@ -207,6 +208,6 @@ def range_of(paths: tuple[Path, ...]) -> Range | None:
         return None
     low, high = min(low for low, _ in found), max(high for _, high in found)
     whole = 1.0 if high <= 1 else float(2 ** max(8, int(high).bit_length()) - 1)
-    if 0 <= low < whole / 8:
-        return 0.0, whole
-    return low, max(high, low + 1)
+    if low < 0 or (low > whole / 4 and high - low < whole / 2):
+        return low, max(high, low + whole / 16)
+    return 0.0, whole

@@ -1,11 +1,11 @@
 """What is to be known of images before they are read: turned ones, and those that are converted."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from uda.data.deep_images import Range
-from uda.data.files import Header, range_of
+from uda.data.files import Header
 from uda.data.known_files import KnownFiles
 from uda.data.label_files import sizes_fit
 from uda.data.samples import Sample
@@ -74,13 +74,11 @@ def kind_remarks(samples: Sequence[Sample], files: KnownFiles) -> list[str]:
     ]
 
 
-def kinds_of_files(paths: Iterable[Path], headers: Iterable[Header]) -> list[str]:
+def kinds_of_files(headers: Sequence[Header], image_range: Range | None) -> list[str]:
     """`kind_remarks` for images that are of no data set."""
-    listed = list(paths)
     found = Counter(header.kind for header in headers if header.kind)
-    image_range = range_of(tuple(listed))
     return [
-        f"{count} of {len(listed)} images are {kind}"
+        f"{count} of {len(headers)} images are {kind}"
         f"{_scaled(image_range if 'bits' in kind else None)}: converted to 8-bit RGB"
         for kind, count in found.items()
     ]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from uda.models.encoders.base import IMAGENET, Encoder, FeatureMaps, HideTokens, Normalization
+from uda.models.input_range import check_images, may_look
 from uda.utilities.errors import InputError, require
 
 BatchNormMode = Literal["train", "frozen_affine", "frozen"]
@@ -63,6 +64,7 @@ class Segmenter(nn.Module, ABC):
     divisor = 1  # of the height and width that `encode` accepts
     # What images are resized by before they are encoded; None: they are padded where necessary.
     input_scale: float | None = None
+    _levels_seen = False  # whether the numbers of a batch have been looked at: once is enough
 
     def __init__(
         self,
@@ -212,11 +214,9 @@ class Segmenter(nn.Module, ABC):
 
     def _fitted(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Images as `predict` takes them, and how much of their height and width is not padding."""
-        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-            raise ValueError(
-                f"images are {tuple(images.shape)} {images.dtype}; allowed: (N, 3, H, W) float RGB "
-                "in [0, 1]; divide bytes by 255 first"
-            )
+        look = not self._levels_seen and may_look(images)
+        check_images(images, levels=look)
+        self._levels_seen |= look
         normalized = self.normalize(images)
         height, width = normalized.shape[-2:]
         if self.input_scale is not None:

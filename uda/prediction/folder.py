@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from uda.data.deep_images import Range
 from uda.data.files import range_of, read_image
 from uda.data.samples import Sample
 from uda.evaluation.evaluate import Views, read_views
@@ -41,11 +42,14 @@ def predict_folder(
     *,
     snapshot: Path,
     kinds: tuple[Kind, ...],
+    image_range: Range | None = None,
     workers: int = 0,
     progress: Callable[[int], Progress] = lambda total: iter,
 ) -> Predicted:
     """Writes `kinds` of pictures (see uda/prediction/writer.py) of every image that `images` stand
     for (see uda/prediction/inputs.py), each of its own size, turned as its camera has noted.
+
+    image_range: see `Sample`; by default, what the images use.
 
     Of several processes each predicts its share. An image that cannot be read is left out and
     named. The size that the protocol compares labels at has no part in it. Raises InputError,
@@ -57,8 +61,9 @@ def predict_folder(
     config = replace(config, label_size=None)
     inputs = [images] if isinstance(images, Path) else images
     paths = listed_images(inputs, output)
-    names, converted = list(paths), conversions(list(paths.values()))
-    image_range = range_of(tuple(paths.values()))
+    names = list(paths)
+    image_range = image_range or range_of(tuple(paths.values()))
+    converted = conversions(list(paths.values()), image_range)
     samples = [
         Sample(_DATASET, name, path, None, upright=True, image_range=image_range)
         for name, path in paths.items()

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from uda.data.deep_images import Range
 from uda.data.file_tree import PICTURES, files_below, pictures_below
 from uda.data.files import Header, read_header
 from uda.data.picture_kinds import kinds_of_files
@@ -39,17 +40,16 @@ def picture_name(image: str) -> str:
     return str(Path(image).with_suffix(".png"))
 
 
-def conversions(paths: Sequence[Path]) -> list[str]:
+def conversions(paths: Sequence[Path], image_range: Range | None) -> list[str]:
     """What is to be said of images that are converted to 8-bit RGB; those that cannot be read are
     passed over."""
-    readable, headers = [], list[Header]()
+    headers = list[Header]()
     for path in paths:
         try:
             headers.append(read_header(path))
-            readable.append(path)
         except InputError:  # it is named when it is predicted
             continue
-    return kinds_of_files(readable, headers)
+    return kinds_of_files(headers, image_range)
 
 
 def _images_of(given: Path, output: Path, *, alone: bool) -> dict[str, Path]:

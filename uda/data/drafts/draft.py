@@ -14,7 +14,7 @@ from uda.data.described.layouts import layout_of
 from uda.data.drafts.classes import Names, Seen, look_at_labels, names_beside
 from uda.data.drafts.contact_sheet import contact_sheet
 from uda.data.drafts.entries import class_lines, ignored_lines, ignored_values, skips_black
-from uda.data.drafts.pairs import Pairing, best_pairing, images_alone
+from uda.data.drafts.pairs import Pairing, best_pairing, images_alone, jpeg_labels
 from uda.data.drafts.remarks import class_remarks, left_out, looks_like_labels, value_remarks
 from uda.data.drafts.splits import quoted, split_lines
 from uda.data.file_tree import pictures_below
@@ -55,6 +55,12 @@ def draft_description(folder: Path, output: Path, *, classes_of: str = "") -> Dr
     try:
         pairing = best_pairing(pictures)
     except InputError:
+        jpeg = jpeg_labels(pictures)
+        require(
+            not jpeg,
+            f"{folder / jpeg} is where labels belong, and is a JPEG file: JPEG invents values at "
+            "every boundary, so it cannot be read as labels; get the original files (PNG, TIFF)",
+        )
         if looks_like_labels(folder, pictures):
             raise
         pairing = images_alone(pictures)
@@ -164,7 +170,7 @@ def _images_text(patterns: Sequence[str]) -> str:
 def _of_images(images: Sequence[Path]) -> list[str]:
     """What is to be said of images that are converted, by the headers of all."""
     files = KnownFiles()
-    found = kinds_of_files(images, files.headers(images))
+    found = kinds_of_files(files.headers(images), range_of(tuple(images)))
     files.finish()
     return found
 

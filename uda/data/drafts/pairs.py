@@ -52,6 +52,18 @@ class _Side(NamedTuple):
     files: dict[str, tuple[str, str]]  # path to (split, name below the folder)
 
 
+def jpeg_labels(pictures: Sequence[str]) -> str:
+    """The first JPEG file that is where labels belong; "" if there is none."""
+    folders = {*_LABEL_FOLDERS, "jpeg_masks"}
+    of_labels = (
+        path
+        for path in pictures
+        if path.lower().endswith((".jpg", ".jpeg"))
+        and folders & set(PurePosixPath(path.lower()).parts[:-1])
+    )
+    return next(of_labels, "")
+
+
 def best_pairing(pictures: Sequence[str]) -> Pairing:
     """The patterns that find a label for most of the `pictures`, paths with slashes.
 
