@@ -28,5 +28,6 @@ def check_images(images: Tensor, *, levels: bool) -> None:
 def may_look(images: Tensor) -> bool:
     """Whether the numbers of a tensor can be looked at: not while a network is traced, compiled or
     exported, nor where a tensor only stands for one."""
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined]
+    traced = torch.compiler.is_compiling() or tracing
     return not traced and type(images) is Tensor and not images.is_meta
