@@ -81,8 +81,10 @@ def on_disk(layout: Layout, root: Path, split: str, *, labeled: bool) -> Layout:
     forms = [Form(layout.images, layout.labels), *layout.other_forms]
     folder = layout.split_folders.get(split, split)
     forms = _present_forms(layout, root, forms, folder, lambda form: form.images)
+    if not forms:
+        return layout  # what is expected are all of them
     if labeled:
-        forms = _present_forms(layout, root, forms, folder, lambda form: form.labels)
+        forms = _present_forms(layout, root, forms, folder, lambda form: form.labels) or forms
     images, labels = forms[0]
     return replace(layout, images=images, labels=labels, other_forms=())
 
@@ -103,8 +105,8 @@ def is_there(layout: Layout, root: Path, split: str) -> bool:
 def _present_forms(
     layout: Layout, root: Path, forms: list[Form], split: str, part: Callable[[Form], str]
 ) -> list[Form]:
-    """The forms of whose images or labels (`part`) there is a folder, or all if there is none;
-    InputError when two are different folders."""
+    """The forms of whose images or labels (`part`) there is a folder; InputError when two are
+    different folders."""
     folders = {
         text: root / Pattern(text, layout.name).folder(split)
         for text in dict.fromkeys(map(part, forms))
@@ -116,7 +118,7 @@ def _present_forms(
         f"{root} has two forms of {layout.name}, {' and '.join(map(str, distinct.values()))}: move "
         "one of them away, so that it is certain which is read",
     )
-    return [form for form in forms if part(form) in there] or forms
+    return [form for form in forms if part(form) in there]
 
 
 def _images(layout: Layout, root: Path, split: Split) -> dict[str, tuple[str, Values]]:
