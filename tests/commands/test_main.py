@@ -11,7 +11,7 @@ from tiny_runs import REPOSITORY
 from uda.commands.main import main
 
 COMMANDS = ("train", "eval", "label", "predict", "export", "convert", "report", "score")
-DATA = ("check", "describe", "toy-city", "prepare-vaihingen", "prepare-fashionpedia",
+DATA = ("check", "describe", "get-ready", "toy-city", "prepare-vaihingen", "prepare-fashionpedia",
         "prepare-densepose")  # fmt: skip
 
 

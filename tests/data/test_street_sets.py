@@ -193,6 +193,7 @@ def test_two_sources_and_a_target_that_store_classes_in_three_ways(tmp_path: Pat
         sample = opened.dataset[k]
         assert not isinstance(sample, InputError)
         assert sample.source is not None
+        assert sample.source.labels is not None
         seen |= {sample.source_name.partition("/")[0]}
         assert set(np.unique(sample.source.labels)) <= {*range(19), 255}
     assert seen == {"synthia", "urbansyn"}

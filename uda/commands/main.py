@@ -35,6 +35,7 @@ _DATA = {
     "describe": _Command(
         "data.describe", "draft the TOML file that describes your data", "my_images"
     ),
+    "get-ready": _Command("data.get_ready", "say where a data set is to be had", "NAME"),
     "toy-city": _Command(
         "data.toy_city", "write a small synthetic data set", "--output data/toy_city"
     ),

@@ -4,7 +4,7 @@ Source: Cordts et al., CVPR 2016, arXiv 1604.01685. The raw `*_labelIds.png` are
 `*_labelTrainIds.png` of other projects are not needed.
 """
 
-from uda.data.samples import KnownSplit, Layout
+from uda.data.samples import Download, KnownSplit, Layout
 from uda.labels.spaces import CITYSCAPES as CITYSCAPES_CLASSES
 
 LABEL_SUFFIX = "_gtFine_labelIds.png"
@@ -29,4 +29,9 @@ CITYSCAPES = Layout(
         "test": KnownSplit((1525,), labels="none"),  # its label files are dummies
     },
     class_shares=_CLASS_SHARES,
+    download=Download(
+        "https://www.cityscapes-dataset.com/downloads",
+        ("leftImg8bit_trainvaltest.zip (11 GB)", "gtFine_trainvaltest.zip (241 MB)"),
+        "both in the folder Cityscapes; registration is needed",
+    ),
 )

@@ -5,7 +5,7 @@ is the Cityscapes label id. CycleGTA5 has the same scenes after a CycleGAN made 
 Cityscapes (CyCADA, arXiv 1711.03213); its images may be smaller than GTA5's labels.
 """
 
-from uda.data.samples import KnownSplit, Layout
+from uda.data.samples import Download, KnownSplit, Layout
 from uda.labels.spaces import CITYSCAPES
 
 # By train id, from road to bicycle; rough.
@@ -15,7 +15,9 @@ _CLASS_SHARES = (
 )  # fmt: skip
 
 
-def _layout(name: str, folder: str, *, counts: tuple[int, ...], translated: bool) -> Layout:
+def _layout(
+    name: str, folder: str, *, counts: tuple[int, ...], translated: bool, download: Download
+) -> Layout:
     return Layout(
         name=name,
         # Snapshots of the translated set are called GTA5 too, as in the experiment log.
@@ -30,9 +32,30 @@ def _layout(name: str, folder: str, *, counts: tuple[int, ...], translated: bool
         class_shares=_CLASS_SHARES,
         translated=translated,
         domain="source",
+        download=download,
     )
 
 
-GTA5 = _layout("gta5", "GTA5", counts=(24966,), translated=False)
+GTA5 = _layout(
+    "gta5",
+    "GTA5",
+    counts=(24966,),
+    translated=False,
+    download=Download(
+        "https://download.visinf.tu-darmstadt.de/data/from_games",
+        ("the ten archives of images", "the ten archives of labels"),
+        "all in the folder GTA5: they share the folders images and labels",
+    ),
+)
 # Some translated all of GTA5, some the images that CyCADA's authors published.
-CYCLEGTA5 = _layout("cyclegta5", "CycleGTA5", counts=(22061, 24966), translated=True)
+CYCLEGTA5 = _layout(
+    "cyclegta5",
+    "CycleGTA5",
+    counts=(22061, 24966),
+    translated=True,
+    download=Download(
+        "https://github.com/jhoffman/cycada_release",
+        ("the translated images",),
+        "in CycleGTA5/images; CycleGTA5/labels may be a link to GTA5/labels",
+    ),
+)
