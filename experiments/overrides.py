@@ -93,6 +93,8 @@ def _part_by_name(override: str) -> str:
     """`model.decoder=x` for `model.decoder.name=x`: decoders have classes of their own, encoders
     one for all, so that it is the other way round for them."""
     path, _, name = override.partition("=")
+    if (path.strip(), name.strip()) == ("evaluation", "none"):
+        return "evaluation.every=0"
     owner, _, last = path.strip().rpartition(".")
     if path.strip() == "model.encoder" and name.strip().lower() not in ("default", "none"):
         return f"model.encoder.name={name}"
@@ -225,15 +227,13 @@ def _score_as_trained(experiment: Experiment, typed: Sequence[str]) -> Iterator[
     if domain is None or f"{path}.size" not in typed or scoring & set(typed):
         return
     own = all(map(is_described, (*domain.datasets, evaluation.dataset)))
-    windows = evaluation.window is not None or evaluation.pad_to is not None
-    if windows or not (own or data.target is not None) or evaluation.input_size == domain.size:
+    windows = evaluation.window or evaluation.pad_to
+    if windows or (data.target is None and not own) or evaluation.input_size == domain.size:
         return
     evaluation.input_size, evaluation.keep_ratio = domain.size, domain.keep_ratio
     height, width = domain.size
-    yield (
-        f"evaluation.input_size is {height},{width}, as {path}.size is; to score at another size, "
-        "add --set evaluation.input_size=..., or none for images as they are stored"
-    )
+    said = f"evaluation.input_size is {height},{width}, as {path}.size is; to score at another size, "
+    yield f"{said}add --set evaluation.input_size=..., or none for images as they are stored"
 
 
 # --- what is chosen by name

@@ -250,7 +250,7 @@ def train(
     """
     from copy import deepcopy
 
-    from uda.data.registry import layout_named
+    from uda.data.registry import datasets_of, layout_named
     from uda.evaluation.evaluate import protocol_line
     from uda.experiment import validate
     from uda.experiments import load_preset
@@ -270,7 +270,8 @@ def train(
     made, remarks = validate(made, typed=changed.typed)
     name = Path(preset.rpartition(":")[2]).stem + "_smoke" * smoke
     folder = Path("snapshots") / name if run is None else Path(run)
-    space = layout_named(made.evaluation.dataset).label_space
+    used = [made.evaluation.dataset] if made.evaluation.every else datasets_of(made.data)
+    space = layout_named(used[0]).label_space
     scores = train_experiment(
         made,
         folder,

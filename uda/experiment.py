@@ -260,6 +260,11 @@ def _check_plateau(experiment: Experiment, typed: Sequence[str]) -> list[str]:
     if plateau is None:
         return []
     require(
+        experiment.evaluation.every > 0,
+        "train.plateau sets the learning rate after every evaluation, but evaluation.every is 0: "
+        "add --set evaluation.every=1000, or --set train.plateau=none",
+    )
+    require(
         plateau.watches == "loss" or experiment.data.target is None,
         "train.plateau.watches is miou, which would choose the learning rate by the labels that "
         "the preset is scored on, but data.target is to be learned without labels: "
@@ -291,7 +296,7 @@ def _check_sanity(experiment: Experiment) -> None:
     source, scored = experiment.data.source, experiment.evaluation
     require(
         not experiment.train.sanity_check
-        or (source is not None and (source.datasets, source.splits)
+        or (scored.every > 0 and source is not None and (source.datasets, source.splits)
             == ((scored.dataset,), (scored.split,))),
         "train.sanity_check is true, but the images of evaluation.dataset and evaluation.split are "
         "not those of data.source: start it with --sanity-check",

@@ -188,8 +188,8 @@ def add_network_options(
     network = parser.add_argument_group("network")
     add_network_file(network)
     network.add_argument(
-        "--adapt-bn", metavar="FOLDER", type=Path,
-        help="first re-estimate batch norm on the unlabeled images below FOLDER",
+        "--adapt-bn", metavar="IMAGES", type=Path,
+        help="first re-estimate batch norm on unlabeled images: a folder, or a data set's name",
     )  # fmt: skip
     add_device(network)
     network.add_argument(

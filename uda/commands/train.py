@@ -73,9 +73,10 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
         )
         experiment, remarks = validate(loaded, typed=changed.typed)
         scored = experiment.evaluation
-        used = [scored.dataset, *datasets_of(experiment.data)]
+        used = datasets_of(experiment.data)
+        used = [scored.dataset, *used] if scored.every or not used else used
         refuse_unused_root(root_among(arguments.set), used)
-        space = layout_named(scored.dataset).label_space  # a file may be another after days
+        space = layout_named(used[0]).label_space  # a file may be another after days
         preset, folder = arguments.preset, folder_of_run(arguments.run, arguments.preset)
         for kind in filter(partial(getattr, arguments), ("smoke", "sanity_check")):
             preset = f"{preset} ({kind.replace('_', ' ')})"
@@ -90,6 +91,9 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
             remarks=[*filter(None, [note_on_name(arguments.preset)]), *changed.remarks, *remarks],
             code_changed=arguments.code_changed,
         )
+        if not scored.every:
+            print("nothing was scored: evaluation.every is 0")
+            return
         print(compare(scores, preset, experiment.train.steps, scored).text, end="")
         print(format_scores("log", scores, space, {}))
 

@@ -48,9 +48,9 @@ def refuse_all_ignored(samples: Sequence[Sample], name: str) -> None:
         )
 
 
-def count_remarks(data: DataConfig, root: Path, *, dataset: str, split: str) -> list[str]:
+def count_remarks(data: DataConfig, root: Path, *, dataset: str | None, split: str) -> list[str]:
     """What is to be said of data sets below `root` that have not as many images as is known, one
-    line each: those a run trains on and the split of `dataset` it is scored on."""
+    line each: those a run trains on and the split of `dataset`, if any, it is scored on."""
     if is_toy_city(root):
         return []
     remarks = []
@@ -66,7 +66,7 @@ def count_remarks(data: DataConfig, root: Path, *, dataset: str, split: str) -> 
     return remarks
 
 
-def range_remarks(data: DataConfig, root: Path, *, dataset: str, split: str) -> list[str]:
+def range_remarks(data: DataConfig, root: Path, *, dataset: str | None, split: str) -> list[str]:
     """What is to be said of data sets whose labels are not of all classes (`range_warning`), one
     line each: those that the run learns labels of, and the split of `dataset` it is scored on."""
     if is_toy_city(root):
@@ -80,10 +80,10 @@ def range_remarks(data: DataConfig, root: Path, *, dataset: str, split: str) -> 
 
 
 def _used(
-    domains: Sequence[DomainConfig | None], dataset: str, split: str
+    domains: Sequence[DomainConfig | None], dataset: str | None, split: str
 ) -> dict[tuple[str, str], None]:
     """Data sets and splits that are scored on or, as a whole, trained on; each once, in order."""
-    used = {(dataset, split): None}
+    used = {} if dataset is None else {(dataset, split): None}
     for domain in domains:
         if domain is not None and domain.first is None:  # a part is what was asked for
             used |= dict.fromkeys(product(domain.datasets, domain.splits))

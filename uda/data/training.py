@@ -41,9 +41,9 @@ class TrainingData:
 
 
 def open_training_data(
-    data: DataConfig, *, seed: int, evaluated: str, progress: Progress = without_progress
+    data: DataConfig, *, seed: int, evaluated: str | None, progress: Progress = without_progress
 ) -> TrainingData:
-    """Lists and checks the samples of `data`; `evaluated` is the data set that scores are made on.
+    """Lists and checks the samples of `data`; `evaluated` is the data set that scores are made on, if any.
     `progress` shows how far the label files are counted, where rare classes need it.
 
     Without `data.target_ground_truth`, label files of the target are neither opened nor looked for.
@@ -84,7 +84,7 @@ def open_training_data(
         seed=seed,
         rare_classes=open_rare_classes(data, source, label_space, files, progress),
     )
-    targets = {evaluated} | set(data.target.datasets if data.target is not None else ())
+    targets = {*filter(None, [evaluated])} | set(data.target.datasets if data.target is not None else ())
     targets = {layout_named(name).name for name in targets}
     same = same_files(source, target, files)  # another name for them changes nothing
     learned = [*target, *(s for s in source if s.dataset in targets or s.name in same)]
@@ -176,7 +176,7 @@ def _check_exclusions(data: DataConfig) -> None:
         )
 
 
-def _domains_are_known(data: DataConfig, evaluated: str) -> bool:
+def _domains_are_known(data: DataConfig, evaluated: str | None) -> bool:
     """Whether labels that are learned are known to be no labels of the domain that is scored.
 
     That is so where a target is declared, of data sets that are sources by their description, and
@@ -185,7 +185,8 @@ def _domains_are_known(data: DataConfig, evaluated: str) -> bool:
     if data.target is not None or data.source is None:
         return True
     sources = [layout_named(name) for name in data.source.datasets]
-    described = any(layout.description for layout in (*sources, layout_named(evaluated)))
+    scored = [] if evaluated is None else [layout_named(evaluated)]
+    described = any(layout.description for layout in (*sources, *scored))
     return not described or all(layout.domain == "source" for layout in sources)
 
 

@@ -14,7 +14,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from uda.data.deep_images import Range
 from uda.data.file_tree import pictures_below
+from uda.data.described.layouts import is_described
 from uda.data.files import range_of, read_image
+from uda.data.registry import LAYOUTS, layout_named, list_dataset, root_of
 from uda.data.transforms import resize_image
 from uda.evaluation.protocols import Protocol, input_size_of
 from uda.models.segmenter import Segmenter
@@ -47,15 +49,17 @@ def reestimate_batch_norm(segmenter: Segmenter, batches: Iterable[Tensor]) -> No
     segmenter.eval()
 
 
-def adapt_batch_norm(segmenter: Segmenter, folder: Path, protocol: Protocol) -> str:
-    """Re-estimates batch norm on images found below `folder`; returns one line that says so.
+def adapt_batch_norm(
+    segmenter: Segmenter, given: Path, protocol: Protocol, *, data_root: str = ""
+) -> str:
+    """Re-estimates batch norm on images; returns one line that says so.
 
-    At most BATCH_NORM_IMAGES of them are used, evenly spaced over the sorted list and resized by
-    the protocol. Raises InputError when there are none or they cannot be batched.
+    given: a folder, whose images at any depth are read, or a data set, below `data_root` if it is
+    one of this library, whose training images are; no label is looked for. At most
+    BATCH_NORM_IMAGES are used, evenly spaced over the sorted list and resized by the protocol.
+    Raises InputError when there are none or they cannot be batched.
     """
-    files = [folder / name for name in pictures_below(folder)] if folder.is_dir() else []
-    if not files:
-        raise InputError(f"--adapt-bn {folder}: there is no PNG, JPEG, TIFF, BMP or WebP below it")
+    folder, files = _images_of(given, data_root)
     count = min(len(files), BATCH_NORM_IMAGES)
     if count > _BATCH_NORM_BATCH:
         count -= count % _BATCH_NORM_BATCH  # a small last batch would get the weight of a full one
@@ -76,6 +80,23 @@ def adapt_batch_norm(segmenter: Segmenter, folder: Path, protocol: Protocol) -> 
 
     reestimate_batch_norm(segmenter, batches())
     return f"re-estimated on {count} of {len(files)} unlabeled images of {folder}"
+
+
+def _images_of(given: Path, data_root: str) -> tuple[str, list[Path]]:
+    """The images of a folder or data set, and what to call it."""
+    name = str(given)
+    if not given.is_dir() and (name in LAYOUTS or is_described(name)):
+        splits = layout_named(name).splits
+        split = "train" if "train" in splits else splits[0]
+        samples = list_dataset(root_of(data_root, [name]), name, split, labeled=False)
+        return f"{name} {split}", [sample.image for sample in samples]
+    files = [given / picture for picture in pictures_below(given)] if given.is_dir() else []
+    if not files:
+        raise InputError(
+            f"--adapt-bn {given}: there is no PNG, JPEG, TIFF, BMP or WebP below it; give a folder "
+            "of images, or the name of a data set, whose training images are used"
+        )
+    return name, files
 
 
 def _pixels(path: Path, protocol: Protocol, image_range: Range | None) -> Tensor:

@@ -39,7 +39,9 @@ class EvaluationConfig(Protocol):
 
     dataset: str
     split: str = "val"
-    every: int = 5000  # steps between evaluations; the last step is always evaluated
+    # Steps between evaluations; the last step is always evaluated. 0: nothing is scored, and no
+    # label of the data set is opened.
+    every: int = 5000
     # Of uda/evaluation/named_measures.py, in addition to IoU and accuracy.
     measures: tuple[MeasureName, ...] = ()
     # Of classes, by the names in uda/labels/class_sets.py: averaged over besides, each published
@@ -59,7 +61,11 @@ class EvaluationConfig(Protocol):
 
     def check(self, path: str) -> None:
         """Raises InputError, naming the field below `path`, when a value is out of its range."""
-        require(self.every > 0, f"{path}.every is {self.every}; it must be above 0")
+        require(
+            self.every >= 0,
+            f"{path}.every is {self.every}; allowed: steps between evaluations, or 0 to score "
+            "nothing",
+        )
         require(
             len(set(self.measures)) == len(self.measures),
             f"{path}.measures is {self.measures}: name each measure once",
@@ -69,6 +75,13 @@ class EvaluationConfig(Protocol):
             f"{path}.sets is {self.sets}: name each set of classes once",
         )
         Protocol.check(self, path)
+
+    def idle(self) -> dict[str, str]:
+        """The fields that change nothing, each with the reason."""
+        found = Protocol.idle(self)
+        if not self.every:
+            found |= dict.fromkeys(("split", "measures", "sets"), "nothing is scored, as every is 0")
+        return found
 
     def class_sets(self, space: LabelSpace) -> list[ClassSet]:
         """The sets of classes of `space` to average over; InputError when it has no such set."""

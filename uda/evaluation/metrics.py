@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from uda.labels.class_sets import ClassSet
-from uda.labels.spaces import IGNORE_INDEX
+from uda.labels.spaces import IGNORE_INDEX, LabelSpace
 from uda.utilities.errors import InputError
 
 
@@ -130,6 +130,11 @@ def scores(
         confusion=tuple(tuple(row) for row in counts),
         unscored=tuple(unscored),
     )
+
+
+def nothing_scored(space: LabelSpace) -> Scores:
+    """The scores of no image: every one is NaN."""
+    return scores(ConfusionMatrix(space.num_classes), space.report_names)
 
 
 def set_miou(scores: Scores, class_set: ClassSet) -> float:

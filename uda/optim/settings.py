@@ -159,8 +159,9 @@ class TrainConfig:
         return self.steps if self.cosine_restarts is None else self.cosine_restarts.from_step
 
     def is_due(self, step: int, every: int) -> bool:
-        """Whether what is done every `every` steps, and at the end, is due after `step` updates."""
-        return step % every == 0 or step in (self.steps, *self.extended_from)
+        """Whether what is done every `every` steps, and at the end, is due after `step` updates; 0
+        stands for never."""
+        return every > 0 and (step % every == 0 or step in (self.steps, *self.extended_from))
 
     def decay_steps(self, step: int) -> int:
         """The length of the schedule that sets the learning rate of `step`."""

@@ -65,7 +65,8 @@ def open_network(
     `foreign`: of a file of another project, what its tensors do not say. `code`: the user's file
     that defines the network, if one does; it is run.
     `protocol`, then `changes` of single fields, replace the snapshot's own protocol. `adapt_bn`:
-    first re-estimate batch norm on the images below this folder. With `data`, images come from a
+    first re-estimate batch norm on the images below this folder, or of the training split of a data
+    set of this name. With `data`, images come from a
     data set: `dataset` or the snapshot's, below `data_root` or the snapshot's; that of the run's
     `target`, or the one that is scored. Raises InputError when any of it cannot be had.
     """
@@ -84,7 +85,7 @@ def open_network(
     check_heads(segmenter, config)
     batch_norm = "as trained"
     if adapt_bn is not None:
-        batch_norm = adapt_batch_norm(segmenter, adapt_bn, config)
+        batch_norm = adapt_batch_norm(segmenter, adapt_bn, config, data_root=configured_root)
     facts: dict[str, object] = {
         "snapshot": str(path),
         "preset": snapshot.preset,

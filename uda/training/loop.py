@@ -21,7 +21,7 @@ from uda.data.training import (
     open_labeled_split,
     open_training_data,
 )
-from uda.evaluation.metrics import Scores
+from uda.evaluation.metrics import Scores, nothing_scored
 from uda.experiment import Experiment, validate
 from uda.labels.spaces import IGNORE_INDEX
 from uda.training.records import (
@@ -95,11 +95,13 @@ def _open_data(experiment: Experiment) -> tuple[TrainingData, Sequence[Sample]]:
     data = open_training_data(
         experiment.data,
         seed=experiment.train.seed,
-        evaluated=scored.dataset,
+        evaluated=scored.dataset if scored.every else None,
         progress=partial(progress_bar, description="count"),
     )
     if experiment.teacher is not None:
         experiment.teacher.check_classes("teacher", data.label_space)
+    if not scored.every:
+        return data, []
     scored.class_sets(data.label_space)
     validation = open_labeled_split(
         root_of(experiment.data.root, [scored.dataset]),
@@ -130,6 +132,8 @@ def _run_to_end(session: Session, remarks: Sequence[str], *, unfinished: bool) -
     if unfinished or session.run.step < session.experiment.train.steps:
         scores = _make_steps(session, unfinished=unfinished)
     summarize(session)
+    if not session.experiment.evaluation.every:
+        return nothing_scored(session.label_space)
     # A run that was complete when it was resumed is only evaluated.
     return scores or evaluate_student(session).scores
 
@@ -208,13 +212,13 @@ def _remarks(session: Session) -> list[str]:
     converted = kind_remarks(read, opened.files)
     scales = scale_remarks(session.experiment, trained, session.validation, opened.files)
     opened.files.finish()
-    root = root_of(data.root, [scored.dataset, *datasets_of(data)])
-    used = {"dataset": scored.dataset, "split": scored.split}
+    dataset = scored.dataset if scored.every else None
+    root = root_of(data.root, [*filter(None, [dataset]), *datasets_of(data)])
     return [
         *copied,
         *scales,
         *converted,
         *declaration_remark(opened),
-        *count_remarks(data, root, **used),
-        *range_remarks(data, root, **used),
+        *count_remarks(data, root, dataset=dataset, split=scored.split),
+        *range_remarks(data, root, dataset=dataset, split=scored.split),
     ]

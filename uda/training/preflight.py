@@ -254,7 +254,8 @@ def _lines(
         f"seconds per step {found.step:.3f} (median of {len(found.seconds)}: "
         f"{min(found.seconds):.3f} to {max(found.seconds):.3f}; the first took {found.first:.2f})"
     )
-    times, hours = -(-train.steps // evaluation.every), found.step * train.steps / 3600
+    times = -(-train.steps // evaluation.every) if evaluation.every else 0
+    hours = found.step * train.steps / 3600
     yield (
         f"expected         {hours:.{1 if hours >= 1 else 2}f} hours for {train.steps} steps; "
         f"evaluation ({times} times) is not in it"

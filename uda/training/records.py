@@ -37,7 +37,9 @@ def describe(session: Session) -> str:
     dataset = folder.data.dataset
     domains = {"source": dataset.source, "target": dataset.target}
     data = [_count(samples, name) for name, samples in domains.items() if samples]
-    data.append(f"{len(session.validation)} images to evaluate")
+    scored = experiment.evaluation.every > 0
+    data.append(f"{len(session.validation)} images to evaluate" if scored else "none to evaluate")
+    evaluation = protocol_line(experiment.evaluation) if scored else "none: evaluation.every is 0"
     extended = experiment.train.extended_from
     parameters = sum(parameter.numel() for parameter in run.student.parameters()) / 1e6
     return "\n".join(
@@ -50,7 +52,7 @@ def describe(session: Session) -> str:
             f"network          {experiment.model.title}, {parameters:.2f} M parameters",
             f"initial weights  {folder.initial_weights}",
             f"objectives       {', '.join(run.objectives)}",
-            f"evaluation       {protocol_line(experiment.evaluation)}",
+            f"evaluation       {evaluation}",
             f"steps            {run.step} to {experiment.train.steps}, on {run.device.type}"
             + (f", {world_size()} processes" if world_size() > 1 else "")
             + (f", extended from {', '.join(map(str, extended))}" if extended else ""),
