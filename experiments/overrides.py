@@ -232,7 +232,9 @@ def _score_as_trained(experiment: Experiment, typed: Sequence[str]) -> Iterator[
         return
     evaluation.input_size, evaluation.keep_ratio = domain.size, domain.keep_ratio
     height, width = domain.size
-    said = f"evaluation.input_size is {height},{width}, as {path}.size is; to score at another size, "
+    said = (
+        f"evaluation.input_size is {height},{width}, as {path}.size is; to score at another size, "
+    )
     yield f"{said}add --set evaluation.input_size=..., or none for images as they are stored"
 
 

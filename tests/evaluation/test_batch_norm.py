@@ -113,7 +113,9 @@ def test_at_most_160_images_are_used(tmp_path: Path) -> None:
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(InputError, match=r"there are no \.png or \.jpg images below"):
+        with pytest.raises(
+            InputError, match=r"below it; give a folder of images, or the name of a data set"
+        ):
             adapt_batch_norm(OneNorm(), folder, Protocol())
 
 
@@ -138,3 +140,15 @@ def test_a_network_without_batch_norm_has_nothing_to_adapt(tmp_path: Path) -> No
     write_images(tmp_path, 2)
     with pytest.raises(InputError, match="this network has no batch norm"):
         adapt_batch_norm(ColorSegmenter(), tmp_path, Protocol())
+
+
+def test_a_data_set_by_its_name_gives_its_training_images(toy_root: Path, tmp_path: Path) -> None:
+    """As its folder does, and without its labels."""
+    root = tmp_path / "city"
+    (root / "Cityscapes").mkdir(parents=True)
+    (root / "Cityscapes/leftImg8bit").symlink_to(toy_root / "Cityscapes/leftImg8bit")
+    named, folder = OneNorm(), OneNorm()
+    said = adapt_batch_norm(named, Path("cityscapes"), Protocol(), data_root=str(root))
+    assert said == "re-estimated on 6 of 6 unlabeled images of cityscapes train"
+    adapt_batch_norm(folder, root / "Cityscapes/leftImg8bit/train", Protocol())
+    assert torch.equal(named.backbone.running_mean, folder.backbone.running_mean)

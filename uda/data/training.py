@@ -43,8 +43,8 @@ class TrainingData:
 def open_training_data(
     data: DataConfig, *, seed: int, evaluated: str | None, progress: Progress = without_progress
 ) -> TrainingData:
-    """Lists and checks the samples of `data`; `evaluated` is the data set that scores are made on, if any.
-    `progress` shows how far the label files are counted, where rare classes need it.
+    """Lists and checks the samples of `data`; `evaluated` is the data set that scores are made on,
+    if any. `progress` shows how far the label files are counted, where rare classes need it.
 
     Without `data.target_ground_truth`, label files of the target are neither opened nor looked for.
     Raises InputError when anything is missing or does not fit together.
@@ -84,7 +84,9 @@ def open_training_data(
         seed=seed,
         rare_classes=open_rare_classes(data, source, label_space, files, progress),
     )
-    targets = {*filter(None, [evaluated])} | set(data.target.datasets if data.target is not None else ())
+    targets = {*filter(None, [evaluated])} | set(
+        data.target.datasets if data.target is not None else ()
+    )
     targets = {layout_named(name).name for name in targets}
     same = same_files(source, target, files)  # another name for them changes nothing
     learned = [*target, *(s for s in source if s.dataset in targets or s.name in same)]

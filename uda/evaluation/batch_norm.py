@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from uda.data.deep_images import Range
-from uda.data.file_tree import pictures_below
 from uda.data.described.layouts import is_described
+from uda.data.file_tree import pictures_below
 from uda.data.files import range_of, read_image
 from uda.data.registry import LAYOUTS, layout_named, list_dataset, root_of
 from uda.data.transforms import resize_image

@@ -80,7 +80,9 @@ class EvaluationConfig(Protocol):
         """The fields that change nothing, each with the reason."""
         found = Protocol.idle(self)
         if not self.every:
-            found |= dict.fromkeys(("split", "measures", "sets"), "nothing is scored, as every is 0")
+            found |= dict.fromkeys(
+                ("split", "measures", "sets"), "nothing is scored, as every is 0"
+            )
         return found
 
     def class_sets(self, space: LabelSpace) -> list[ClassSet]:
