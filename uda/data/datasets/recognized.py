@@ -8,7 +8,8 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from uda.data.datasets.camvid import CAMVID11_CLASSES
-from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX, LabelSpace
+from uda.labels.spaces import CITYSCAPES, LabelSpace
+from uda.labels.streets import TRAIN_IDS
 from uda.labels.voc import VOC
 
 
@@ -31,13 +32,6 @@ class _Signature(NamedTuple):
     ignored: tuple[int, ...]
 
 
-_TRAIN_IDS = LabelSpace(
-    name="train ids",
-    classes=CITYSCAPES.classes,
-    report_names=CITYSCAPES.report_names,
-    palette=CITYSCAPES.palette,
-    raw_to_train={i: i for i in range(CITYSCAPES.num_classes)} | {255: IGNORE_INDEX},
-)
 _CITY = r"[a-z-]+_\d{6}_\d{6}"
 _SIGNATURES = (
     _Signature("CamVid (11 classes)", CAMVID11_CLASSES, frozenset(range(12)), frozenset({11}),
@@ -46,7 +40,7 @@ _SIGNATURES = (
                re.compile(r"20\d\d_\d{6}\."), (255,)),
     _Signature("ADE20K (150 classes)", None, frozenset(range(151)), frozenset(range(1, 151)),
                re.compile(r"ADE_(train|val|test)_\d{8}"), (0,)),
-    _Signature("Cityscapes (train ids)", _TRAIN_IDS, frozenset({*range(19), 255}),
+    _Signature("Cityscapes (train ids)", TRAIN_IDS, frozenset({*range(19), 255}),
                frozenset(range(19)), re.compile(rf"{_CITY}_.*(labelTrainIds|trainids)", re.I),
                (255,)),
     _Signature("Cityscapes (label ids)", CITYSCAPES, frozenset(range(35)), frozenset(range(7, 35)),
@@ -68,7 +62,7 @@ def recognize(values: Collection[int], files: Sequence[str]) -> Recognized | Non
         return Recognized(
             "Cityscapes (train ids)",
             "by the values 0 to 18 and 255 alone",
-            _TRAIN_IDS,
+            TRAIN_IDS,
             (255,),
             False,
         )
