@@ -51,9 +51,9 @@ def write_colored(folder: Path) -> Path:
     """Splits first, images beside their masks, whose colors a table names."""
     colors = np.zeros((256, 3), np.uint8)
     colors[1:3] = (200, 0, 0), (0, 200, 0)
-    for split in ("train", "validation"):
+    for seed, split in ((0, "train"), (10, "validation")):
         for number in range(3):
-            write_png(folder / split / f"{number}.png", noise(number, SIZE))
+            write_png(folder / split / f"{number}.png", noise(seed + number, SIZE))
             write_png(folder / split / f"{number}_mask.png", colors[labels(number, (0, 1, 2))])
     (folder / "class_dict.csv").write_text("name,r,g,b\nvoid,0,0,0\nroof,200,0,0\ntree,0,200,0\n")
     return folder
@@ -160,8 +160,8 @@ def test_nothing_is_written_where_no_sense_can_be_made(shell: Shell) -> None:
     assert "is not a folder" in shell.refused(COMMAND, "nowhere")
     for number in range(3):
         write_png(shell.cwd / f"photos/images/{number}.png", noise(number, SIZE))
-        write_png(shell.cwd / f"odd/first/{number}.png", noise(number, SIZE))
-        write_png(shell.cwd / f"odd/second/{number}.png", labels(number, (0, 1)))
+        write_png(shell.cwd / f"odd/first/a{number}.png", noise(number, SIZE))
+        write_png(shell.cwd / f"odd/second/b{number}.png", labels(number, (0, 1)))
     assert "pictures look like images" in shell.refused(COMMAND, "odd")
     for number in range(3):
         write_png(shell.cwd / f"photos/labels/{number}.png", noise(number + 3, SIZE))

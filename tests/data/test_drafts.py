@@ -326,6 +326,21 @@ def test_jpeg_files_in_the_place_of_labels(tmp_path: Path) -> None:
         draft_description(tmp_path, tmp_path / "dataset.toml")
 
 
+def test_folders_of_any_name_are_told_by_their_contents(tmp_path: Path) -> None:
+    """CamVid as its authors publish it: colors, named in label_colors.txt."""
+    colors = np.array([(64, 128, 64), (192, 0, 128), (0, 128, 192)], np.uint8)
+    for number in range(4):
+        write_image(tmp_path / f"701_StillsRaw_full/0001TP_{number}.png", number)
+        path = tmp_path / f"LabeledApproved_full/0001TP_{number}_L.png"
+        write_png(path, colors[labels(number)])
+    names = "64 128 64\tAnimal\n192 0 128\t\tArchway\n0 128 192\tBicyclist\n"
+    (tmp_path / "label_colors.txt").write_text(names)
+    _, description = drafted(tmp_path)
+    assert description.splits[0].labels is not None
+    assert description.splits[0].labels.text == "LabeledApproved_full/{name}_L.png"
+    assert description.space.classes == ("Animal", "Archway", "Bicyclist")
+
+
 def test_train_ids_by_values_alone_are_to_be_checked(tmp_path: Path) -> None:
     names = [f"{n}.jpg" for n in range(4)]
     draft, description = drafted(pairs(tmp_path, *names, values=(*range(19), 255)))

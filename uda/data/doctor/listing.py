@@ -208,7 +208,18 @@ def _others(wish: Wish, folder: Path, samples: list[Sample]) -> list[Finding]:
         if path not in listed and not is_beside(wish.layout, path.relative_to(folder).as_posix())
     ]
     of_mac = [path for path in others if is_left_by_mac(path.name)]
-    pictures = [p for p in others if p.suffix.lower() in _PICTURES and p not in of_mac]
+    part = wish.layout.part(wish.split)
+    pictures = [
+        path
+        for path in others
+        if path.suffix.lower() in _PICTURES
+        and path not in of_mac
+        # Labels may lie beside their images.
+        and (
+            part.labels is None
+            or part.labels.match(path.relative_to(folder).as_posix(), part.folder) is None
+        )
+    ]
     return finding(
         kind="left by a Mac", where=wish.name, severity="note",
         text="files have nothing but macOS attributes of other files",

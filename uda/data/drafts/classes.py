@@ -18,6 +18,7 @@ from uda.utilities.errors import InputError, require
 
 _MOST_CLASSES = 254
 _LISTS = ("classes.txt", "labels.txt", "class_names.txt")
+_COLORS_FIRST = "label_colors.txt"
 _NUMBERED = "objectInfo150.txt"
 _TABLES = ("class_dict.csv", "labels.csv", "classes.csv", "label_colors.csv")
 
@@ -171,7 +172,17 @@ def names_beside(folder: Path, seen: Seen) -> Names:
         of_color = _table(_text(folder / name))
         if seen.colors and set(seen.colors) <= set(of_color) and _are_names(of_color.values()):
             return Names({}, of_color, name)
+    colors = _triples_first(_text(folder / _COLORS_FIRST))
+    if seen.colors and set(seen.colors) <= set(colors) and _are_names(colors.values()):
+        return Names({}, colors, _COLORS_FIRST)
     return Names({}, {})
+
+
+def _triples_first(text: str) -> dict[Color, str]:
+    """The colors of CamVid's list: three numbers and a name in each line."""
+    rows = [line.split() for line in text.splitlines() if line.strip()]
+    fine = all(len(row) == 4 and all(cell.isdecimal() for cell in row[:3]) for row in rows)
+    return {(int(r), int(g), int(b)): name for r, g, b, name in rows} if fine else {}
 
 
 def _numbered(text: str) -> dict[int, str]:

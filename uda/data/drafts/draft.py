@@ -14,8 +14,14 @@ from uda.data.described.layouts import layout_of
 from uda.data.drafts.classes import Names, Seen, look_at_labels, names_beside
 from uda.data.drafts.contact_sheet import contact_sheet
 from uda.data.drafts.entries import class_lines, ignored_lines, ignored_values, skips_black
-from uda.data.drafts.pairs import Pairing, best_pairing, images_alone, jpeg_labels
-from uda.data.drafts.remarks import class_remarks, left_out, looks_like_labels, value_remarks
+from uda.data.drafts.pairs import (
+    Pairing,
+    best_pairing,
+    images_alone,
+    jpeg_labels,
+    unnamed_pairings,
+)
+from uda.data.drafts.remarks import class_remarks, left_out, share_of_labels, value_remarks
 from uda.data.drafts.splits import quoted, split_lines
 from uda.data.file_tree import pictures_below
 from uda.data.files import range_of
@@ -52,18 +58,7 @@ def draft_description(folder: Path, output: Path, *, classes_of: str = "") -> Dr
     require(folder.is_dir(), f"{folder} is not a folder: give one with images and labels")
     pictures = pictures_below(folder)
     require(bool(pictures), f"there are no images (PNG, JPEG, TIFF, BMP, WebP) below {folder}")
-    try:
-        pairing = best_pairing(pictures)
-    except InputError:
-        jpeg = jpeg_labels(pictures)
-        require(
-            not jpeg,
-            f"{folder / jpeg} is where labels belong, and is a JPEG file: JPEG invents values at "
-            "every boundary, so it cannot be read as labels; get the original files (PNG, TIFF)",
-        )
-        if looks_like_labels(folder, pictures):
-            raise
-        pairing = images_alone(pictures)
+    pairing = _pairing(folder, pictures)
     pairs = _pairs(folder, pairing, pictures) if pairing.labels else {}
     splits = split_lines(folder, pairing, pictures, labeled=set(pairs))
     of_image = dict(pairs.values())
@@ -118,6 +113,28 @@ def draft_description(folder: Path, output: Path, *, classes_of: str = "") -> Dr
     facts["classes"] = text.count("[[classes]]") if seen is not None else "those of the source"
     by_labels = {folder / own: folder / image for image, own in of_image.items()}
     return Draft(text, to_check, facts, seen, _spoken_names(seen, names, known), by_labels)
+
+
+def _pairing(folder: Path, pictures: Sequence[str]) -> Pairing:
+    """Images and labels by common names, or else by their contents, or images alone."""
+    try:
+        return best_pairing(pictures)
+    except InputError:
+        jpeg = jpeg_labels(pictures)
+        require(
+            not jpeg,
+            f"{folder / jpeg} is where labels belong, and is a JPEG file: JPEG invents values at "
+            "every boundary, so it cannot be read as labels; get the original files (PNG, TIFF)",
+        )
+        for pairing in unnamed_pairings(pictures):
+            pairs = dict(_pairs(folder, pairing, pictures).values())
+            if share_of_labels(folder, [*pairs.values()]) == 1 and not share_of_labels(
+                folder, [*pairs]
+            ):
+                return pairing
+        if share_of_labels(folder, pictures):
+            raise
+        return images_alone(pictures)
 
 
 def _counts(text: str, output: Path) -> dict[str, object]:

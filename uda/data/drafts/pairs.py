@@ -21,6 +21,7 @@ _LABEL_ENDINGS = ("_labelIds", "_labels", "_label", "_masks", "_mask", "_segment
                   "_gt", "_ann", "_L", "")  # fmt: skip
 _OTHER = re.compile(r"color|inst|disparity|depth|edge|preview|overlay|panoptic", re.IGNORECASE)
 _LAST = re.compile(r"trainids", re.IGNORECASE)  # labels, too, but made of others
+_MOST_FOLDERS = 8  # that are tried with each other
 _LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
 SPLITS = {
     "train": "train", "training": "train", "trn": "train", "val": "val", "valid": "val",
@@ -85,6 +86,24 @@ def best_pairing(pictures: Sequence[str]) -> Pairing:
             p.pair_count, len(p.split_folders), -_ending_rank(p.labels), -len(p.labels)
         ),
     )  # fmt: skip
+
+
+def unnamed_pairings(pictures: Sequence[str]) -> list[Pairing]:
+    """Pairs of folders of any name whose pictures are called alike, most of them first: which of
+    the two has labels, their contents say."""
+    folders = dict.fromkeys(PurePosixPath(path).parts[0] for path in pictures if "/" in path)
+    kinds = {folder: list(_of_folder(pictures, folder)) for folder in [*folders][:_MOST_FOLDERS]}
+    found = [
+        pairing
+        for first in kinds
+        for second in kinds
+        if first != second
+        for one in kinds[first]
+        for other in kinds[second]
+        if ("{split}" in one.before) == ("{split}" in other.before)
+        for pairing in _fitting(one, other)
+    ]
+    return sorted(found, key=lambda p: (-p.pair_count, _ending_rank(p.labels), len(p.labels)))
 
 
 def images_alone(pictures: Sequence[str]) -> Pairing:

@@ -3,6 +3,8 @@
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from uda.data.datasets.recognized import Recognized
 from uda.data.drafts.classes import Names, Seen, color_of, read_codes
 from uda.data.drafts.entries import ignored_values, skips_black
@@ -17,17 +19,16 @@ _ENOUGH_FILES = 4
 _LISTED = 5
 
 
-def looks_like_labels(folder: Path, pictures: Sequence[str]) -> bool:
-    """Whether some of the pictures hold few values or colors: a folder of photographs has none."""
-    step = max(1, len(pictures) // _SOME)
-    for path in pictures[::step]:
+def share_of_labels(folder: Path, pictures: Sequence[str]) -> float:
+    """Which share of some of the pictures holds few values or colors: of photographs none does."""
+    few, looked_at = 0, pictures[:: max(1, len(pictures) // _SOME)]
+    for path in looked_at:
         try:
             codes = read_codes(folder / path, stored=True).codes
         except InputError:
             continue
-        if codes.ndim == 2 and len(set(codes.ravel().tolist())) <= _FEW_VALUES:
-            return True
-    return False
+        few += codes.ndim > 2 or np.unique(codes).size <= _FEW_VALUES
+    return few / max(1, len(looked_at))
 
 
 def left_out(
