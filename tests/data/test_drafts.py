@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
-from test_image_kinds import write_deep
+from test_image_kinds import write_deep, write_turned
 
 from factories import noise, write_png
 from uda.data.described.file import Description, description_of
@@ -132,6 +132,23 @@ def test_gray_and_deep_images_are_said(tmp_path: Path) -> None:
     draft, description = drafted(tmp_path)
     assert description.image_range == (0, 4095)
     assert any(r.startswith("3 of 3 images are 16 bits per channel") for r in draft.to_check)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "upright", "line"),
+    [(3, False, 'orientation = "stored"  # guessed'),
+     (6, False, 'orientation = "stored"  # by the sizes'),
+     (6, True, 'orientation = "upright"  # by the sizes')],
+)  # fmt: skip
+def test_turned_photographs(tmp_path: Path, orientation: int, upright: bool, line: str) -> None:
+    pairs(tmp_path, "a.jpg", "b.jpg")
+    write_turned(tmp_path / "images/c.jpg", orientation, SIZE)
+    own = np.ascontiguousarray(labels(2).T) if upright else labels(2)
+    write_png(tmp_path / "labels/c.png", own)
+    draft, description = drafted(tmp_path)
+    assert line in draft.text.splitlines()
+    assert description.orientation == ("upright" if upright else "stored")
+    assert any("1 of 3 images are turned by their EXIF" in remark for remark in draft.to_check)
 
 
 # --- lists

@@ -14,6 +14,7 @@ from uda.data.described.layouts import layout_of
 from uda.data.drafts.classes import Names, Seen, look_at_labels, names_beside
 from uda.data.drafts.contact_sheet import contact_sheet
 from uda.data.drafts.entries import class_lines, ignored_lines, ignored_values, skips_black
+from uda.data.drafts.images import image_lines
 from uda.data.drafts.pairs import (
     Pairing,
     best_pairing,
@@ -24,11 +25,9 @@ from uda.data.drafts.pairs import (
 from uda.data.drafts.remarks import class_remarks, left_out, share_of_labels, value_remarks
 from uda.data.drafts.splits import quoted, split_lines
 from uda.data.file_tree import pictures_below
-from uda.data.files import range_of
 from uda.data.known_files import KnownFiles
 from uda.data.listing import list_split
 from uda.data.patterns import Pattern, name_of
-from uda.data.picture_kinds import kinds_of_files
 from uda.data.registry import LABEL_SPACES, LAYOUTS, check_sizes
 from uda.data.samples import evenly_spaced
 from uda.utilities.atomic_files import replacing
@@ -82,7 +81,9 @@ def draft_description(folder: Path, output: Path, *, classes_of: str = "") -> Dr
             "those of the source, "
             + (classes_of or "to be named: classes_of = ... or --classes-of NAME")
         )
-    to_check += _of_images(images)
+    by_image = {folder / image: folder / own for image, own in of_image.items()}
+    of_images = image_lines(images, by_image)
+    to_check += of_images.remarks
     name = _name(folder)
     lines = [
         "# A draft of scripts/describe_dataset.py; docs/own_data.md says what each key means.",
@@ -94,7 +95,7 @@ def draft_description(folder: Path, output: Path, *, classes_of: str = "") -> Dr
         f"root = {quoted(os.path.relpath(folder, output.parent))}",
         f"images = {_images_text(pairing.images)}",
         *([f"labels = {quoted(pairing.labels)}"] if pairing.labels else []),
-        *_range_line(images),
+        *of_images.lines,
         *(ignored_lines(seen, known) if seen is not None else []),
         *_classes_of(classes_of, output),
         *splits.lines,
@@ -111,7 +112,7 @@ def draft_description(folder: Path, output: Path, *, classes_of: str = "") -> Dr
         facts["recognized"] = f"{known.name}, {known.why}"
     facts |= counts
     facts["classes"] = text.count("[[classes]]") if seen is not None else "those of the source"
-    by_labels = {folder / own: folder / image for image, own in of_image.items()}
+    by_labels = {own: image for image, own in by_image.items()}
     return Draft(text, to_check, facts, seen, _spoken_names(seen, names, known), by_labels)
 
 
@@ -184,25 +185,10 @@ def _images_text(patterns: Sequence[str]) -> str:
     return several if len(patterns) > 1 else quoted(patterns[0])
 
 
-def _of_images(images: Sequence[Path]) -> list[str]:
-    """What is to be said of images that are converted, by the headers of all."""
-    files = KnownFiles()
-    found = kinds_of_files(files.headers(images), range_of(tuple(images)))
-    files.finish()
-    return found
-
-
 def _classes_of(name: str, output: Path) -> list[str]:
     if name.endswith(".toml"):
         name = os.path.relpath(name, output.parent)
     return [f"classes_of = {quoted(name)}"] if name else []
-
-
-def _range_line(images: Sequence[Path]) -> list[str]:
-    found = range_of(tuple(images))
-    if found is None:
-        return []
-    return [f"image_range = [{found[0]:g}, {found[1]:g}]  # of more than 8 bits: black and white"]
 
 
 def _no_classes(classes_of: str) -> Iterator[str]:
