@@ -119,6 +119,11 @@ class Original:
     def absent(self) -> tuple[int, ...]:
         return tuple(train_id for train_id in range(self.classes) if train_id not in self.raw_ids)
 
+    def stems_of(self, split: str) -> tuple[str, ...]:
+        """Those of one split: no two splits have an image in common."""
+        place = list(self.splits).index(split)
+        return tuple(f"{stem}{place or ''}" for stem in self.stems)
+
     def street(self, seed: int) -> Bytes:
         return street(seed, self.absent, self.classes)
 
@@ -126,7 +131,7 @@ class Original:
         """Writes every split below a data root; the train ids by split and stem."""
         written: dict[str, dict[str, Bytes]] = {}
         for split, folder in self.splits.items():
-            for stem in self.stems:
+            for stem in self.stems_of(split):
                 seed = sum(map(ord, split + stem))
                 where = {"split": folder, "stem": stem}
                 image = root / self.folder / self.image.format(**where)

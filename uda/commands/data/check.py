@@ -51,7 +51,7 @@ def plan_and_root(options: argparse.Namespace) -> tuple[Plan, Path]:
         if options.dataset:
             refuse_unused_root(options.data_root, options.dataset)
             root = root_of(options.data_root, options.dataset)
-            return plan_of_datasets(options.dataset, options.pseudo_labels), root
+            return plan_of_datasets(options.dataset, options.pseudo_labels, root=root), root
         root = data_root(options.data_root)
         return plan_of_root(root, options.pseudo_labels), root
     experiment = load_preset(options.preset)

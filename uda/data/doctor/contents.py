@@ -25,6 +25,8 @@ Counts = Mapping[int, int]  # pixels of each value in a label file
 
 ENOUGH_LABELS = 100  # label files from which the share of a class is more than chance
 _FACTOR = 30.0  # between a class's share and the expected one; street scenes differ by less
+# Of a whole split, classes of a tenth of the pixels and more do not differ by as much.
+_LARGE, _FACTOR_OF_LARGE = 0.1, 3.0
 _COMMON = 1e-3  # share of the pixels from which a class cannot be missing by chance
 _NAMES_IN_FIX = 20  # the rest is in the JSON file
 
@@ -207,14 +209,21 @@ def _shares(listing: Listing, pixels: npt.NDArray[np.int64], label_files: int) -
     if not (enough and genuine and layout.class_shares):
         return found
     shares = pixels / pixels.sum()
+
+    def far(share: float, expected: float) -> bool:
+        large = expected >= _LARGE and listing.wish.limit is None
+        factor = _FACTOR_OF_LARGE if large else _FACTOR
+        return bool(share and expected) and not 1 / factor < share / expected < factor
+
     return found + finding(
         kind="class shares", where=listing.wish.name,
-        text=f"classes are more than {_FACTOR:.0f} times rarer or more frequent than expected",
+        text=f"classes are more than {_FACTOR:.0f} times rarer or more frequent than expected, "
+        f"large ones more than {_FACTOR_OF_LARGE:.0f} times",
         fix="look at the labels in colors: ids may be mapped wrongly, or another data set be here",
         items=[
             Item(name, f"{share:.2%} of the pixels, about {expected:.2%} expected")
             for name, share, expected in zip(names, shares, layout.class_shares, strict=True)
-            if share and expected and not 1 / _FACTOR < share / expected < _FACTOR
+            if far(float(share), expected)
         ],
     )  # fmt: skip
 

@@ -61,7 +61,7 @@ def list_files_of(wish: Wish, root: Path, *, genuine: bool) -> tuple[Listing, li
         return Listing(wish=wish, images=0, known=known), [missing]
     used = [s for s in everything if s.name not in wish.exclude][: wish.limit]
     samples, findings = _with_labels(wish, folder, used)
-    beside = _other_splits(wish, folder)
+    beside = [sample for _, sample in _other_splits(wish, folder)]
     findings += _count(wish, known, len(everything))
     findings += _names(wish, everything)
     findings += _others(wish, folder, [*everything, *beside])
@@ -118,15 +118,16 @@ def _with_labels(
     return paired, findings
 
 
-def _other_splits(wish: Wish, folder: Path) -> list[Sample]:
-    """The samples of other splits whose images are in the same folder: splits by a list or a seed
-    share one."""
+def _other_splits(wish: Wish, folder: Path) -> list[tuple[str, Sample]]:
+    """The samples of other splits whose images are in the same folder, with their split: splits by
+    a list or a seed share one."""
     layout, own = wish.layout, wish.layout.folders(folder, wish.split)[0]
-    found: list[Sample] = []
+    found: list[tuple[str, Sample]] = []
     for split in layout.splits:
         if split != wish.split and layout.folders(folder, split)[0] == own:
             with suppress(InputError):  # of that split, which is not checked
-                found += list_split(layout, folder, split, labeled=False)
+                samples = list_split(layout, folder, split, labeled=False)
+                found += [(split, sample) for sample in samples]
     return found
 
 
@@ -136,8 +137,8 @@ def _labels_alone(
     pattern = wish.layout.part(wish.split).labels
     suffix = pattern.suffix if pattern else ""
     used = {sample.labels for sample in samples} | {
-        wish.layout.label_file(folder, wish.split, sample.image)
-        for sample in _other_splits(wish, folder)
+        wish.layout.label_file(folder, split, sample.image)
+        for split, sample in _other_splits(wish, folder)
     }
     labeled = {path.name.removesuffix(suffix) for path in used if path is not None}
     alone = [

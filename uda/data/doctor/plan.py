@@ -46,10 +46,18 @@ def plan_of_root(root: Path, pseudo_labels: Sequence[Path] = ()) -> Plan:
     return Plan(wishes=tuple(wishes), pseudo_labels=tuple(pseudo_labels), subset=False)
 
 
-def plan_of_datasets(names: Sequence[str], pseudo_labels: Sequence[Path] = ()) -> Plan:
-    """Every split of the data sets called `names`, or described by files of these names."""
-    layouts = [layout_named(name) for name in names]
-    wishes = [Wish(layout=layout, split=split) for layout in layouts for split in layout.splits]
+def plan_of_datasets(
+    names: Sequence[str], pseudo_labels: Sequence[Path] = (), *, root: Path | None = None
+) -> Plan:
+    """Every split of the data sets called `names`, or described by files of these names; of those
+    of this library the splits that are below `root`, as far as there are any."""
+    wishes: list[Wish] = []
+    for layout in map(layout_named, names):
+        splits: Sequence[str] = layout.splits
+        if root is not None and not layout.description:
+            folder = root / layout.folder
+            splits = [s for s in splits if is_there(layout, folder, s)] or splits[:1]
+        wishes += [Wish(layout=layout, split=split) for split in splits]
     return Plan(wishes=tuple(wishes), pseudo_labels=tuple(pseudo_labels))
 
 
