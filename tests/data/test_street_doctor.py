@@ -175,8 +175,8 @@ def camvid(root: Path, order: tuple[int, ...]) -> None:
     """A training split in which class i of ours has the id order[i], with the usual shares."""
     shares = np.array(LAYOUTS["camvid"].class_shares)
     counts = np.maximum(1, np.rint(shares * 2000)).astype(int)
-    labels = np.repeat(np.array(order, np.uint8), counts)
-    labels = labels[: len(labels) // 10 * 10].reshape(-1, 10)
+    values = np.repeat(np.array(order, np.uint8), counts)
+    labels = values[: len(values) // 10 * 10].reshape(-1, 10)
     for number in range(4):
         picture = np.full((*labels.shape, 3), number, np.uint8)
         write_gray(root / f"CamVid/train/0001TP_{number:06d}.png", picture)

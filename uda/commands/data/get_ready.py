@@ -82,7 +82,7 @@ def _about(layout: Layout) -> str:
         has_labels = layout.part(split).labels is not None and (
             known is None or known.labels != "none"
         )
-        lines += [f"split {split}: {counts} images, {'' if has_labels else 'no '}labels"]
+        lines += [f"split {split}: {counts} images, {'with' if has_labels else 'without'} labels"]
     absent = [layout.label_space.classes[i] for i in _without_pixels(layout)]
     if absent:
         lines += [f"classes without pixels: {', '.join(absent)}"]
