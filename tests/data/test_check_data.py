@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from factories import (
     CITYSCAPES_STEMS,
@@ -36,6 +37,7 @@ from uda.data.doctor.file_facts import FactsCache, FileFacts, Job, Role
 from uda.data.doctor.findings import Finding
 from uda.data.doctor.listing import Listing, Wish, list_files_of
 from uda.data.doctor.plan import Plan, plan_of_preset, plan_of_root
+from uda.data.doctor.report_text import format_json, format_report
 from uda.data.files import MAX_PIXELS, image_size, read_image
 from uda.data.label_files import read_raw_labels
 from uda.data.prediction_folder import check_files, pair_files
@@ -673,3 +675,19 @@ def test_the_largest_picture_is_not_refused(tmp_path: Path) -> None:
     assert image_size(path) == (1, MAX_PIXELS)
     with pytest.raises(InputError, match="allowed: as many as"):
         image_size(header_of(path, MAX_PIXELS + 1, 1))
+
+
+def test_how_many_images_show_each_class(root: Path) -> None:
+    report = check(root)
+    sets = {one["name"]: one for one in json.loads(format_json(report))["sets"]}
+    expected = np.zeros(19, int)
+    for sample in list_dataset(root, "gta5", "train", labeled=True):
+        assert sample.labels is not None
+        with Image.open(sample.labels) as labels:
+            train_ids = CITYSCAPES.to_train_ids(np.asarray(labels), "")
+        expected += np.bincount(train_ids.ravel(), minlength=256)[:19] > 0
+    shown = sets["gta5 train"]["images_with_class"]
+    assert list(shown.values()) == expected.tolist()
+    assert sum(shown.values()) > 0
+    row = next(line for line in format_report(report).splitlines() if line.startswith("road"))
+    assert str(shown["road"]) in row.split()

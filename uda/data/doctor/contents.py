@@ -38,6 +38,7 @@ class ContentSummary:
     sizes: Counter[tuple[int, int]]  # images of each (height, width)
     label_files: int
     pixels: npt.NDArray[np.int64]  # of each class, in the label files that can be used
+    showing: npt.NDArray[np.int64]  # of these files, how many have a pixel of each class
 
 
 def check_contents(listing: Listing, facts: Facts) -> tuple[ContentSummary, list[Finding]]:
@@ -63,7 +64,11 @@ def check_contents(listing: Listing, facts: Facts) -> tuple[ContentSummary, list
         *_class_range(listing, pixels, len(usable)),
     ]
     sizes = Counter(found.size for found in images.values() if found.size is not None)
-    return ContentSummary(sizes=sizes, label_files=len(labels), pixels=pixels), findings
+    showing = sum((_pixels([one], space) > 0 for one in usable.values()), start=0 * pixels)
+    summary = ContentSummary(
+        sizes=sizes, label_files=len(labels), pixels=pixels, showing=np.asarray(showing)
+    )
+    return summary, findings
 
 
 def unreadable(where: str, files: Iterable[FileFacts]) -> list[Finding]:

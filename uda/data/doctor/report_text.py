@@ -32,6 +32,7 @@ def format_json(report: Report) -> str:
             "label_files": summary.label_files,
             "sizes": {written(size): count for size, count in summary.sizes.most_common()},
             "pixels": dict(zip(names, summary.pixels.tolist(), strict=True)),
+            "images_with_class": dict(zip(names, summary.showing.tolist(), strict=True)),
             "expected_shares": dict(zip(names, listing.wish.layout.class_shares, strict=False)),
         })  # fmt: skip
     content = {
@@ -71,8 +72,8 @@ def _sizes(sizes: Counter[tuple[int, int]]) -> str:
 
 
 def _class_table(report: Report) -> str:
-    """The share of each class in percent, and the expected one where there is one; a table for each
-    list of classes."""
+    """The share of each class in percent, in how many label files it is, and the expected share
+    where there is one; a table for each list of classes."""
     tables: dict[tuple[str, ...], list[list[str]]] = {}
     for listing, summary in report.sets:
         if summary.pixels.any():
@@ -86,7 +87,10 @@ def _class_table(report: Report) -> str:
 
 def _class_columns(listing: Listing, summary: ContentSummary) -> list[list[str]]:
     shares = 100 * summary.pixels / summary.pixels.sum()
-    columns = [[listing.wish.name, *(f"{share:.3g}" for share in shares)]]
+    columns = [
+        [listing.wish.name, *(f"{share:.3g}" for share in shares)],
+        ["images", *map(str, summary.showing)],
+    ]
     if listing.known is not None and listing.wish.layout.class_shares:
         columns.append(["about", *(f"{100 * s:.2g}" for s in listing.wish.layout.class_shares)])
     return columns
