@@ -198,3 +198,17 @@ def test_a_weight_of_the_only_set_changes_nothing_and_is_refused(root: Path) -> 
     with pytest.raises(InputError, match="there is one data set"):
         validate(experiment, typed=["data.source.weights"])
     assert "data.source.weights" in " ".join(validate(experiment).remarks)
+
+
+def test_processes_share_the_samples_that_one_process_has(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = opened(data_of(root, rare_classes=RARE))
+    whole = [name for batch in stream(data) for name in batch.source_names]
+    parts = []
+    for own in (range(1), range(1, 3)):
+        monkeypatch.setattr("uda.data.sampling.own_batch", lambda _, own=own: own)
+        parts.append(
+            [batch.source_names for batch in stream(opened(data_of(root, rare_classes=RARE)))]
+        )
+    assert [name for pair in zip(*parts, strict=True) for part in pair for name in part] == whole
