@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from uda.data.deep_images import Range
 from uda.data.described.layouts import is_described
 from uda.data.file_tree import pictures_below
-from uda.data.files import range_of, read_image
+from uda.data.files import range_of, read_header, read_image
 from uda.data.registry import LAYOUTS, layout_named, list_dataset, root_of
 from uda.data.transforms import resize_image
 from uda.evaluation.protocols import Protocol, input_size_of
@@ -23,6 +23,8 @@ from uda.models.segmenter import Segmenter
 from uda.utilities.errors import InputError
 
 BATCH_NORM_IMAGES = 160  # enough for statistics: 20 batches of 8
+_LABEL_KINDS = ("gray", "palette", "black and white")
+_FEW_VALUES = 40  # of a channel: photographs have more
 _BATCH_NORM_BATCH = 8
 
 
@@ -102,5 +104,11 @@ def _images_of(given: Path, data_root: str) -> tuple[str, list[Path]]:
 def _pixels(path: Path, protocol: Protocol, image_range: Range | None) -> Tensor:
     """(3, h, w) uint8 of the image in a file, at the protocol's input size."""
     image = read_image(path, image_range=image_range)
+    kind = read_header(path).kind
+    if kind in _LABEL_KINDS and np.unique(np.asarray(image)).size <= _FEW_VALUES:
+        raise InputError(
+            f"--adapt-bn: {path} is {kind} with few values, as label files are: give a folder of "
+            "images alone"
+        )
     size = input_size_of((image.height, image.width), protocol)
     return torch.from_numpy(resize_image(image, size, protocol.interpolation))
