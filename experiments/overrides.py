@@ -221,8 +221,8 @@ def _score_as_trained(experiment: Experiment, typed: Sequence[str]) -> Iterator[
     """Scores at the size of training, where that was typed and nothing about scoring was: of the
     target or, without one, of a source that is the user's own."""
     data, evaluation = experiment.data, experiment.evaluation
-    path = "data.source" if data.target is None else "data.target"
-    domain = data.source if data.target is None else data.target
+    domain = data.target or data.source
+    path = "data.target" if data.target else "data.source"
     scoring = {f"evaluation.{field.name}" for field in fields(Protocol)}
     if domain is None or f"{path}.size" not in typed or scoring & set(typed):
         return
@@ -231,10 +231,8 @@ def _score_as_trained(experiment: Experiment, typed: Sequence[str]) -> Iterator[
     if windows or (data.target is None and not own) or evaluation.input_size == domain.size:
         return
     evaluation.input_size, evaluation.keep_ratio = domain.size, domain.keep_ratio
-    height, width = domain.size
-    said = (
-        f"evaluation.input_size is {height},{width}, as {path}.size is; to score at another size, "
-    )
+    size = "evaluation.input_size is {},{}".format(*domain.size)
+    said = f"{size}, as {path}.size is; to score at another size, "
     yield f"{said}add --set evaluation.input_size=..., or none for images as they are stored"
 
 
