@@ -2,22 +2,24 @@
 
 The Kaggle set rajkumarl/people-clothing-segmentation as its archive unpacks: 1000 photographs of
 825x550 pixels (height x width) and 8-bit label maps of 59 classes. `jpeg_images/` and
-`jpeg_masks/` are next to them and not read: labels do not survive JPEG. The set has no splits;
-here 800 and 200 images are sampled by a seed, as in the reports that these presets repeat (whose
-seed is not known). `labels.csv`, if it is there, has to name the classes as they are named here.
+`jpeg_masks/` are next to them and not read: labels do not survive JPEG. Or the set that it was made
+of, Clothing Co-Parsing (Yang et al., CVPR 2014), 1004 photographs: `photos/0001.jpg` and
+`labels/0001.png`. Neither has splits; here 4 of 5 images are sampled by a seed, 800 and 200 as in
+the reports that these presets repeat (whose seed is not known). `labels.csv` or `classes.txt`, if
+it is there, has to name the classes as they are named here.
 """
 
 import csv
 from pathlib import Path
 
-from uda.data.samples import KnownSplit, Layout
+from uda.data.samples import Form, KnownSplit, Layout
 from uda.labels.spaces import LabelSpace
 from uda.labels.zero_label import reduce_zero_label
 from uda.utilities.errors import InputError, require, shown
 
 _SHARES = {"train": 0.8, "val": 0.2}
 _SPLIT_SEED = 0
-_NAMES = "labels.csv"
+_NAMES = ("labels.csv", "classes.txt")
 
 _CLASSES = (
     "background", "accessories", "bag", "belt", "blazer", "blouse", "bodysuit", "boots", "bra",
@@ -52,11 +54,12 @@ CLOTHES58_CLASSES = reduce_zero_label(CLOTHES59_CLASSES, name="clothes58")
 
 def _check(root: Path, labeled: bool) -> None:
     if labeled:
-        check_names(root / _NAMES)
+        for name in _NAMES:
+            check_names(root / name)
 
 
 def check_names(path: Path) -> None:
-    """Raises InputError when `labels.csv` is there and names other classes, or in another order.
+    """Raises InputError when the list `path` is there and names other classes, or in another order.
 
     Its last column has the names. There may be a header, and ids before the names; class 0 is
     called null, or nothing, there.
@@ -74,15 +77,15 @@ def check_names(path: Path) -> None:
     require(
         len(names) == len(_CLASSES),
         f"{path} names {len(names)} classes; {CLOTHES59_CLASSES.name} has {len(_CLASSES)}, from "
-        f"{_CLASSES[0]} to {_CLASSES[-1]}: unpack the archive's own labels.csv",
+        f"{_CLASSES[0]} to {_CLASSES[-1]}: unpack the archive's own {path.name}",
     )
     for index, (theirs, ours) in enumerate(zip(names, _CLASSES, strict=True)):
         nothing = index == 0 and theirs.lower() in ("null", "")
         require(
             nothing or theirs.lower() == ours,
             f"{path}: class {index} is called {shown(theirs)}, in {CLOTHES59_CLASSES.name} it is "
-            f"{ours!r}, so names and label ids would not fit: unpack the archive's own labels.csv "
-            "and masks",
+            f"{ours!r}, so names and label ids would not fit: unpack the archive's own {path.name} "
+            "and label files",
         )
 
 
@@ -96,11 +99,12 @@ def _layout(label_space: LabelSpace, *, part_of: str = "") -> Layout:
         part_of=part_of,
         images="png_images/IMAGES/img_*.png",
         labels="png_masks/MASKS/seg_*.png",
+        other_forms=(Form("photos/*.jpg", "labels/*.png"),),
         shares=_SHARES,
         seed=_SPLIT_SEED,
-        note="as the archive of rajkumarl/people-clothing-segmentation unpacks",
+        note="as rajkumarl/people-clothing-segmentation or Clothing Co-Parsing unpacks",
         check=_check,
-        known={"train": KnownSplit((800,)), "val": KnownSplit((200,))},
+        known={"train": KnownSplit((800, 803)), "val": KnownSplit((200, 201))},
     )
 
 
