@@ -134,6 +134,7 @@ def opened(content: object, **options: object) -> ForeignCheckpoint:
     ],
     ids=["two levels", "layer6 only"],
 )
+@pytest.mark.slow
 def test_branches_that_were_trained_tell_advent_from_adaptsegnet(
     two: ForeignFormat, four: ForeignFormat
 ) -> None:

@@ -100,11 +100,12 @@ def test_options_and_numbers_of_numpy_are_left_out(tmp_path: Path, legacy: bool)
 
 
 @both
-def test_a_whole_network_beside_is_left_out(tmp_path: Path, legacy: bool) -> None:
-    content = {"state_dict": tensors(), "network": nn.Sequential(nn.Linear(2, 2))}
+def test_a_whole_network_beside_becomes_its_state_dict(tmp_path: Path, legacy: bool) -> None:
+    network = nn.Sequential(nn.Linear(2, 2))
+    content = {"state_dict": tensors(), "network": network}
     found, dropped = recover_tensors(save(content, tmp_path / "x.pth", legacy=legacy))
-    assert_same(found, {"state_dict": tensors()})
-    assert dropped == ["torch.nn.modules.container.Sequential"]
+    assert_same(found, {"state_dict": tensors(), "network": dict(network.state_dict())})
+    assert dropped == []
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])

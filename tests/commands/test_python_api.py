@@ -176,6 +176,7 @@ def test_import_is_light() -> None:
     assert shown == "[]\n"
 
 
+@pytest.mark.slow
 def test_nothing_below_the_api_knows_the_command_line() -> None:
     program = (
         "import sys, uda.prediction.scoring, uda.prediction.folder, uda.training.loop; "

@@ -168,7 +168,7 @@ def test_what_validation_prints_stores_and_selects_by_is_not_the_mean_of_19(
     experiment.data.source.datasets = (str(described),)
     experiment.evaluation.sets = (*SETS, "miou19")
     scores = train(experiment, tmp_path / "run", preset="tiny", device=CPU)
-    stored = load(tmp_path / "run/synthia_2.pth").scores
+    stored = load(tmp_path / "run/my_synthia_2.pth").scores
     assert stored is not None
     values = {name: fact["value"] for name, fact in stored["sets"].items()}
     assert stored["miou"] == pytest.approx(100 * scores.miou, abs=1e-4)
@@ -184,7 +184,7 @@ def test_what_validation_prints_stores_and_selects_by_is_not_the_mean_of_19(
     assert line["set/miou13_subset"] == pytest.approx(values["miou13_subset"] / 100)
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert {row["miou"] for row in summary["selection"]} == {stored["miou"]}
-    evaluate.main(["--restore-from", str(tmp_path / "run/synthia_2.pth"), "--device", "cpu"])
+    evaluate.main(["--restore-from", str(tmp_path / "run/my_synthia_2.pth"), "--device", "cpu"])
     again = capsys.readouterr().out
     assert f"sets miou16 restricted: {values['miou16_restricted']}" in again.replace("_", " ")
     assert "absent from training labels: terrain, truck, train" in again

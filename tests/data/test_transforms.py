@@ -432,7 +432,7 @@ def borders_of(
         domain = replace(domain_of(stored, ignored_borders=borders), **fields)  # type: ignore[arg-type]
         with pytest.MonkeyPatch.context() as patch:
             blank = Image.new("RGB", (stored[1], stored[0]))
-            patch.setattr("uda.data.transforms.read_image", lambda _: blank)
+            patch.setattr("uda.data.transforms.read_image", lambda _, **__: blank)
             valid = load(image, domain, crop or domain.size, seed=seed).valid
         assert valid is not None
         assert valid.dtype == np.bool_

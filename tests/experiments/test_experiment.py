@@ -91,7 +91,6 @@ def test_every_preset_is_described() -> None:
                 "train.resume_every",
                 "train.optimizer.lr",
                 "train.head_lr_factor",
-                "evaluation.every",
                 "objectives.memory.weight",
             )
         ),

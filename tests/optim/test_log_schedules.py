@@ -17,7 +17,7 @@ from uda.optim.schedules import learning_rate_factor
 
 TRAINING = tuple(name for name in PRESETS if load_preset(name).train.steps > 0)
 # Papers that stop early: by design, and scored where they stop.
-STOPPED_EARLY = ("adaptsegnet_gta5", "minent_gta5", "advent_gta5", "fda_gta5")
+STOPPED_EARLY = ("adaptsegnet_", "minent_", "advent_", "fda_")
 PLAIN = tuple(name for name in TRAINING if not name.startswith(("logged_", *STOPPED_EARLY)))
 LOGGED = tuple(name for name in TRAINING if name.startswith("logged_"))
 

@@ -62,6 +62,7 @@ class Fixed(ColorSegmenter):
         return super().decode(features)
 
 
+@pytest.mark.slow
 def test_onnx_of_any_size_computes_the_labels_of_predict(
     snapshot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -113,6 +113,7 @@ def test_a_second_signal_ends_the_process_unless_it_is_the_same_request(
     assert sent == [(os.getpid(), signal.SIGINT)]
 
 
+@pytest.mark.slow
 def test_control_c_in_a_terminal_and_a_second_run(
     toy_root: Path, shell: Shell, capsys: pytest.CaptureFixture[str]
 ) -> None:

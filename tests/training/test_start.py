@@ -131,6 +131,7 @@ def test_supervision_by_target_labels_is_counted_and_inherited(
     assert inherited == "none; initial weights made with: ground truth (6 images)"
 
 
+@pytest.mark.slow
 def test_supervision_of_pseudo_labels_tells_whose_they_are(toy_root: Path, tmp_path: Path) -> None:
     experiment = tiny_preset("toy_aagc_student", toy_root, steps=2)
     assert supervision_of(experiment, tmp_path / "a") == "pseudo"

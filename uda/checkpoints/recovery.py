@@ -139,8 +139,9 @@ class _Record:
 
     append = extend = add = _ignore
 
-    def __setstate__(self, state: object) -> None:
-        self.state = state
+    def __setstate__(self, *state: object) -> None:
+        if state:  # a file may call it on the class, with the state in the place of the object
+            (self.state,) = state
 
 
 class _Unpickler(pickle._Unpickler):

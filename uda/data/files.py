@@ -90,16 +90,17 @@ def _rgb(image: Image.Image) -> Image.Image:
 def read_tiff(path: Path) -> Image.Image:
     """The RGB picture in a TIFF, for preparing a data set; InputError, naming the file, when it
     cannot be decoded or has other channels."""
-    image = decode(path, _TIFF)
-    tags = image.tag_v2  # type: ignore[attr-defined]  # a TIFF has them
-    bits, channels = tags.get(_BITS_PER_SAMPLE, (1,)), tags.get(_SAMPLES_PER_PIXEL, 1)
-    # Of 16 bits Pillow would take the upper half, and of four channels the first three.
-    if image.mode != "RGB" or set(bits) != {8} or channels != 3:
-        raise InputError(
+    with opened(path, _TIFF) as image:
+        tags = image.tag_v2  # type: ignore[attr-defined]  # a TIFF has them
+        bits, channels = tags.get(_BITS_PER_SAMPLE, (1,)), tags.get(_SAMPLES_PER_PIXEL, 1)
+        # Of 16 bits Pillow would take the upper half, and of four channels the first three.
+        require(
+            image.mode == "RGB" and set(bits) == {8} and channels == 3,
             f"{path} has {channels} channels of {max(bits)} bits, mode {image.mode}; allowed: "
-            "8-bit RGB without transparency, as the published files are: replace the file"
+            "8-bit RGB without transparency, as the published files are: replace the file",
         )
-    return image
+        image.load()
+        return image
 
 
 def tiff_size(path: Path) -> tuple[int, int]:

@@ -64,7 +64,8 @@ class Segmenter(nn.Module, ABC):
     divisor = 1  # of the height and width that `encode` accepts
     # What images are resized by before they are encoded; None: they are padded where necessary.
     input_scale: float | None = None
-    _levels_seen = False  # whether the numbers of a batch have been looked at: once is enough
+    # Whether the numbers of a batch need no look: one has been looked at, or a loader makes them.
+    levels_seen = False
 
     def __init__(
         self,
@@ -214,9 +215,9 @@ class Segmenter(nn.Module, ABC):
 
     def _fitted(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Images as `predict` takes them, and how much of their height and width is not padding."""
-        look = not self._levels_seen and may_look(images)
+        look = not self.levels_seen and may_look(images)
         check_images(images, levels=look)
-        self._levels_seen |= look
+        self.levels_seen |= look
         normalized = self.normalize(images)
         height, width = normalized.shape[-2:]
         if self.input_scale is not None:

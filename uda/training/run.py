@@ -114,6 +114,7 @@ def start_run(experiment: Experiment, *, num_classes: int, device: torch.device)
     student = experiment.model.build(num_classes).to(device)
     synchronize_batch_norm(student, device)
     student = student.to(memory_format=torch.channels_last)
+    student.levels_seen = True  # a look would wait for the device; copies of it have this, too
     teacher = None if experiment.teacher is None else MeanTeacher(student, experiment.teacher)
     objectives = _build_objectives(experiment, num_classes, device)
     attach(objectives, student)
@@ -142,6 +143,9 @@ def attach(objectives: Mapping[str, Objective], student: Segmenter) -> None:
         path = objective.config.frozen_snapshot()
         objective.attach(student if path is None else load_snapshot(Path(path)).build().to(device))
         objective.to(device)
+        for network in objective.modules():
+            if isinstance(network, Segmenter):
+                network.levels_seen = True
 
 
 def _refuse_copies(objectives: Mapping[str, Objective]) -> None:
