@@ -1,9 +1,9 @@
 """Data of one's own: a small network with ImageNet weights, for one GPU of 8 GB or a patient CPU.
 
 The data sets are placeholders: name yours with --set data.source.datasets=renders.toml
---set data.target.datasets=photographs.toml --set evaluation.dataset=labeled.toml or, where no
-photograph has labels, --set evaluation=none. docs/own_data.md says how to describe them. Not tuned
-for any data set; images keep their shape and are scored at the scale they are trained at.
+--set data.target.datasets=./photographs (a folder) --set evaluation.dataset=labeled.toml or, where
+no photograph has labels, --set evaluation=none. docs/own_data.md says how to describe them. Not
+tuned for any data set; images keep their shape and are scored at the scale they are trained at.
 """
 
 from uda.data.config import DataConfig, DomainConfig

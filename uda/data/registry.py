@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from uda.data.label_files import read_raw_labels
 from uda.data.listing import list_split
 from uda.data.picture_kinds import check_fit
 from uda.data.samples import Layout, Sample, evenly_spaced
-from uda.labels.spaces import CITYSCAPES, LabelSpace
+from uda.labels.spaces import CITYSCAPES, NO_CLASSES, LabelSpace
 from uda.utilities.config_tree import suggest
 from uda.utilities.discovery import instances_of
 from uda.utilities.errors import InputError, require, shown
@@ -54,10 +55,12 @@ def scored_on(space: LabelSpace) -> str:
 
 
 def layout_named(name: str) -> Layout:
-    """The data set called `name`, or described by the TOML file of this name; InputError with the
-    nearest name when there is none."""
+    """The data set called `name`, described by the TOML file of this name, or made of the images in
+    this folder; InputError with the nearest name when there is none."""
     if is_described(name):
         layout = described_layout(name)
+        if layout.label_space is NO_CLASSES and layout.name in LAYOUTS:
+            return replace(layout, name=f"my_{layout.name}")
         require(
             layout.name not in (*LAYOUTS, *LABEL_SPACES),
             f"{name}: name is {layout.name}, which is a data set of this library: give another",
@@ -66,7 +69,7 @@ def layout_named(name: str) -> Layout:
     if name not in LAYOUTS:
         raise InputError(
             f"there is no data set {shown(name)}; {suggest(name, LAYOUTS)}, or the path of a .toml "
-            "file that describes one"
+            "file that describes one, or of a folder of images, with a slash: ./photographs"
         )
     return LAYOUTS[name]
 

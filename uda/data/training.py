@@ -22,7 +22,7 @@ from uda.data.registry import (
 from uda.data.samples import Sample
 from uda.data.sampling import TrainingDataset
 from uda.data.start_checks import check_some, refuse_all_ignored
-from uda.labels.spaces import LabelSpace
+from uda.labels.spaces import NO_CLASSES, LabelSpace
 from uda.utilities.errors import InputError, require, shown
 
 NOT_DECLARED = "not declared"  # a run's supervision
@@ -128,6 +128,11 @@ def require_known_classes(dataset: str, label_space: LabelSpace) -> None:
     """Raises InputError unless `dataset` is labeled with the classes of a network's label space."""
     theirs = layout_named(dataset).label_space
     require(
+        theirs is not NO_CLASSES,
+        f"{dataset} is a folder of images, which has no labels to score on: name a data set that "
+        "has or, for training, add --set evaluation.every=0",
+    )
+    require(
         theirs.classes == label_space.classes,
         f"{dataset} is labeled with {theirs.name}, the network knows {label_space.name}: "
         f"{_difference(theirs, label_space)}; choose a data set with the same classes",
@@ -146,10 +151,16 @@ def _difference(theirs: LabelSpace, ours: LabelSpace) -> str:
 
 def _check_classes(data: DataConfig, label_space: LabelSpace) -> None:
     """One network has one list of classes; which raw ids stand for them may differ."""
+    require(
+        label_space is not NO_CLASSES,
+        "the target is a folder of images, and without a source nothing tells its classes: python "
+        "scripts/describe_dataset.py FOLDER --classes-of NAME writes a TOML file that does",
+    )
     for name in datasets_of(data):
         theirs = layout_named(name).label_space
         require(
-            (theirs.classes, theirs.mirror_swaps)
+            theirs is NO_CLASSES
+            or (theirs.classes, theirs.mirror_swaps)
             == (label_space.classes, label_space.mirror_swaps),
             f"{name} is labeled with the classes of {theirs.name}, other data of this preset with "
             f"those of {label_space.name}: {_difference(theirs, label_space)}; choose data sets "

@@ -235,6 +235,15 @@ def _some(values: list[int], limit: int = 5) -> str:
 
 _TRAINED_RAW_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 
+# Of folders of images, which take the classes of what they are used with.
+NO_CLASSES = LabelSpace(
+    name="unlabeled",
+    classes=("unlabeled",),
+    report_names=("unlabeled",),
+    palette=((0, 0, 0),),
+    raw_to_train={0: 0},
+)
+
 CITYSCAPES = LabelSpace(
     name="cityscapes19",
     classes=(

@@ -116,7 +116,7 @@ def _on_data(
     read = [snapshot.evaluation.dataset] if domain is None else domain.datasets
     for own in filter(is_described, read):
         require(
-            described_file(own).is_file(),
+            described_file(own).exists(),
             f"the data set of {path} is {own}, which is not there: give the "
             "command in the folder that training was started in, set UDA_DATA to it, or say where "
             "the file is now with --dataset FILE",

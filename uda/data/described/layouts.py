@@ -1,26 +1,34 @@
-"""Data sets described by a TOML file, as a `Layout` like any other."""
+"""Data sets of the user's, as a `Layout` like any other: those that a TOML file describes, and
+folders of images, which are targets."""
 
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from uda.data.described.file import Description, read_description
-from uda.data.samples import Layout
+from uda.data.file_tree import PICTURES, pictures_below
+from uda.data.patterns import Pattern
+from uda.data.samples import Layout, Split
+from uda.labels.spaces import NO_CLASSES
 from uda.utilities.errors import require
 
 _SUFFIX = ".toml"
 
 
 def is_described(name: str) -> bool:
-    """Whether `name` is the file of a described data set, not a built-in name."""
-    return name.endswith(_SUFFIX)
+    """Whether `name` is a path, of the file that describes a data set or of a folder of images, and
+    not a built-in name."""
+    return name.endswith(_SUFFIX) or "/" in name
 
 
 def described_layout(name: str) -> Layout:
-    """The data set that the TOML file `name` describes; see `described_file`.
+    """The data set that the TOML file `name` describes, or that the images in the folder `name`
+    are; see `described_file`.
 
-    Raises InputError when the file does not exist or cannot be used.
+    Raises InputError when it does not exist or cannot be used.
     """
     path = described_file(name)
+    if not name.endswith(_SUFFIX):
+        return _folder_of_images(path)
     require(
         path.is_file(),
         f"{name} does not exist: give the path of a TOML file that describes a data set, relative "
@@ -30,7 +38,7 @@ def described_layout(name: str) -> Layout:
 
 
 def described_file(name: str) -> Path:
-    """Where the TOML file `name` is or should be: a path from here or else from UDA_DATA."""
+    """Where the file or folder `name` is or should be: a path from here or else from UDA_DATA."""
     path = Path(name).expanduser()
     root = os.environ.get("UDA_DATA", "")
     if root and not path.is_absolute() and not path.exists():
@@ -54,4 +62,31 @@ def layout_of(description: Description) -> Layout:
         domain=description.domain,
         orientation=description.orientation,
         image_range=description.image_range,
+    )
+
+
+def _folder_of_images(path: Path) -> Layout:
+    """All pictures below a folder, as the split `train` of a data set without labels or classes of
+    its own."""
+    require(
+        path.is_dir(),
+        f"{path} does not exist or is not a folder: give a folder of images, or the path of a TOML "
+        "file that describes a data set",
+    )
+    suffixes = {PurePosixPath(name).suffix for name in pictures_below(path)}
+    require(bool(suffixes), f"{path} has no images ({', '.join(PICTURES)}): give a folder that has")
+    images = tuple(Pattern(f"{{name}}{suffix}", str(path)) for suffix in sorted(suffixes))
+    plain = "".join(c if c.isalnum() or c in "_-." else "_" for c in path.absolute().name)
+    name = plain.strip("._-") or "images"
+    return Layout(
+        name=name,
+        short_name=name,
+        folder=str(path.absolute()),
+        splits=("train",),
+        parts={"train": Split("train", images, None, folder="")},
+        named_by_path=True,
+        label_space=NO_CLASSES,
+        note=f"all images below {path}",
+        description=f"the images below {path.absolute().name}",
+        orientation="",
     )
