@@ -17,6 +17,7 @@ from uda.data.drafts.contact_sheet import contact_sheet
 from uda.data.drafts.draft import Draft, draft_description
 from uda.data.label_files import read_train_ids
 from uda.data.listing import list_split
+from uda.labels.spaces import CITYSCAPES
 from uda.utilities.errors import InputError
 
 SIZE = (32, 48)
@@ -363,6 +364,18 @@ def test_train_ids_by_values_alone_are_to_be_checked(tmp_path: Path) -> None:
     draft, description = drafted(pairs(tmp_path, *names, values=(*range(19), 255)))
     assert description.space.classes[13] == "car"
     assert any("by the values 0 to 18 and 255 alone" in remark for remark in draft.to_check)
+
+
+def test_label_ids_by_values_alone_are_to_be_checked(tmp_path: Path) -> None:
+    """A game's renders, say, under names of their own; a gap where they have none is another set."""
+    names = [f"{n}.jpg" for n in range(4)]
+    ids = (0, *CITYSCAPES.trained_raw_ids)
+    draft, description = drafted(pairs(tmp_path / "a", *names, values=ids))
+    assert description.space.classes == CITYSCAPES.classes
+    assert description.space.raw_to_train[26] == 13
+    assert any("by the values 7, 8, 11, ..., 33 alone" in remark for remark in draft.to_check)
+    draft, _ = drafted(pairs(tmp_path / "b", *names, values=ids[:-1]))
+    assert "recognized" not in draft.facts
 
 
 def test_ade20k_is_recognized_and_named_by_its_own_table(tmp_path: Path) -> None:

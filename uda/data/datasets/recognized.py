@@ -50,7 +50,7 @@ _SIGNATURES = (
 
 def recognize(values: Collection[int], files: Sequence[str]) -> Recognized | None:
     """The known data set whose `values` these are and whose `files`, names without folders, are
-    called so; without such names, one whose values these are exactly. None for any other."""
+    called so; without such names, Cityscapes' where these are its own. None for any other."""
     found = set(values)
     for name, space, allowed, typical, pattern, ignored in _SIGNATURES:
         named = sum(bool(pattern.search(file)) for file in files)
@@ -66,4 +66,10 @@ def recognize(values: Collection[int], files: Sequence[str]) -> Recognized | Non
             (255,),
             False,
         )
+    trained = set(CITYSCAPES.trained_raw_ids)
+    if (
+        trained <= found <= set(CITYSCAPES.raw_to_train)
+    ):  # nobody else numbers classes with its gaps
+        why = "by the values 7, 8, 11, ..., 33 alone"
+        return Recognized("Cityscapes (label ids)", why, CITYSCAPES, (), False)
     return None
