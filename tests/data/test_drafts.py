@@ -367,7 +367,7 @@ def test_train_ids_by_values_alone_are_to_be_checked(tmp_path: Path) -> None:
 
 
 def test_label_ids_by_values_alone_are_to_be_checked(tmp_path: Path) -> None:
-    """A game's renders, say, under names of their own; a gap where they have none is another set."""
+    """A game's renders under names of their own; without one of the classes, it is a guess."""
     names = [f"{n}.jpg" for n in range(4)]
     ids = (0, *CITYSCAPES.trained_raw_ids)
     draft, description = drafted(pairs(tmp_path / "a", *names, values=ids))
