@@ -20,6 +20,8 @@ DEEP_GRAY = {"I;16": 16, "I;16B": 16, "I;16L": 16, "I": 32, "F": 32}  # bits by 
 
 def bits_of(image: Image.Image) -> int:
     """Bits per channel of a picture that was opened: 1, 8, 16 or 32."""
+    if image.mode == "I" and image.format == "PNG":  # as older versions of Pillow open 16 bits
+        return 16
     if image.mode in DEEP_GRAY:
         return DEEP_GRAY[image.mode]
     if image.mode == "1":
