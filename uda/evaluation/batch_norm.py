@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from uda.data.deep_images import Range
-from uda.data.described.layouts import is_described
 from uda.data.file_tree import pictures_below
 from uda.data.files import range_of, read_header, read_image
 from uda.data.registry import LAYOUTS, layout_named, list_dataset, root_of
@@ -87,7 +86,7 @@ def adapt_batch_norm(
 def _images_of(given: Path, data_root: str) -> tuple[str, list[Path]]:
     """The images of a folder or data set, and what to call it."""
     name = str(given)
-    if not given.is_dir() and (name in LAYOUTS or is_described(name)):
+    if not given.is_dir() and (name in LAYOUTS or given.suffix == ".toml"):
         splits = layout_named(name).splits
         split = "train" if "train" in splits else splits[0]
         samples = list_dataset(root_of(data_root, [name]), name, split, labeled=False)
