@@ -33,6 +33,7 @@ def _studies() -> dict[str, ModuleType]:
     found = {
         module.__name__.rpartition(".")[2]: module for module in modules_of(sys.modules[__name__])
     }
+    del found["translations"]  # of another trainer
     names = sorted(
         found, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name)
     )

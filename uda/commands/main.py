@@ -24,6 +24,9 @@ _NETWORKS = {
     "label": _Command("label", "label images", "--restore-from FILE --threshold 0.5"),
     "predict": _Command("predict", "segment a folder", "--restore-from FILE --images DIR"),
     "export": _Command("export", "write ONNX files", "--restore-from FILE --format onnx"),
+    "train-translation": _Command(
+        "train_translation", "train a translation", "--preset cyclegan_gta5_cityscapes"
+    ),
     "convert": _Command("convert", "convert weights", "IN.pth OUT.pth"),
 }
 _RESULTS = {
@@ -128,7 +131,7 @@ def _lines(commands: Mapping[str, _Command], prog: str) -> list[str]:
     width = max(map(len, commands)) + 2
     texts = max(len(command.summary) for command in commands.values()) + 2
     end = ""
-    if width > 12:
+    if width > 20:
         texts, end = 0, "\n    "
     return [
         f"  {name:<{width}}{command.summary:<{texts}}{end}{prog} {name} {command.example}"

@@ -1,0 +1,130 @@
+"""The folder of a translation's training: its lock, its settings, its resume.pth."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from uda.checkpoints import snapshots
+from uda.training.signals import Stopped
+from uda.translation.config import Translation
+from uda.utilities.atomic_files import clear_write_errors, remove_partial
+from uda.utilities.config_tree import differences, with_defaults
+from uda.utilities.distributed import any_of, is_main, wait_for_all
+from uda.utilities.errors import InputError, WriteError, require
+from uda.utilities.locks import sole_writer
+from uda.utilities.weight_files import read_weights
+
+_FORMAT = "uda translation, to resume"
+_FIELDS = {"translation", "samples", "state"}
+# A resumed run may differ in these: they do not change the updates.
+_FREE = ("data.root", "data.workers", "train.log_every", "train.picture_every",
+         "train.snapshot_every", "train.resume_every")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class TranslationFolder:
+    """Where a run writes, and what its files say of it."""
+
+    path: Path
+    preset: str
+    plain: dict[str, Any]  # the preset, plain values
+    samples: str  # digest of the lists of images
+
+    @property
+    def resume(self) -> Path:
+        return self.path / "resume.pth"
+
+    @property
+    def previous(self) -> Path:
+        """What `resume` was before it was last replaced."""
+        return self.path / "resume.previous.pth"
+
+    def save_resume(self, state: Mapping[str, Any]) -> None:
+        """Replaces resume.pth; the file before it becomes the previous one."""
+        if is_main():
+            values = {"format": _FORMAT, "translation": self.plain, "samples": self.samples,
+                      "state": dict(state)}  # fmt: skip
+            snapshots.save(values, self.resume, keep=self.previous)
+
+    def resumed(self, translation: Translation) -> dict[str, Any] | None:
+        """The state to continue from; None where the run was killed before it had saved one.
+
+        Raises InputError when there is no run here, or one of another preset or other images.
+        """
+        found = [path for path in (self.resume, self.previous) if path.exists()]
+        if not found:
+            require(
+                any(self.path.glob("translation_*.pth")),
+                f"{self.resume} does not exist: there is nothing to resume; omit --resume",
+            )
+            return None
+        path, values = found[0], None
+        try:
+            values = _read(path)
+        except InputError as error:
+            if len(found) == 1:
+                raise
+            values = _read(found[1])
+            wait_for_all()  # every rank has read it
+            if is_main():
+                print(f"{error}; continuing from {found[1]}, which replaces it")
+                found[1].replace(path)
+        stored = with_defaults(translation, values["translation"])
+        changed = [n for n in differences(self.plain, stored) if not n.startswith(_FREE)]
+        require(
+            not changed,
+            f"{path} was written with other values of {', '.join(changed)}: resume with the same "
+            "preset and overrides, or start another run with --run NAME",
+        )
+        require(
+            values["samples"] == self.samples,
+            f"{path} was written with other images: restore the data as they were, or start "
+            "another run with --run NAME",
+        )
+        state: dict[str, Any] = values["state"]
+        return state
+
+    @contextmanager
+    def opened(self, *, new: bool) -> Iterator[None]:
+        """Makes the folder and locks it. A run that turns out to be impossible before it has saved
+        anything leaves no folder behind. Raises InputError on every rank when the folder is in use
+        or a `new` run finds another one in it."""
+        with ExitStack() as held:
+            fresh, refusal = not self.path.exists(), ""
+            if is_main():
+                try:
+                    with clear_write_errors(self.path):
+                        self.path.mkdir(parents=True, exist_ok=True)
+                    if remark := held.enter_context(sole_writer(self.path)):
+                        print(remark)
+                    require(
+                        not (new and any(self.path.glob("*.pth"))),
+                        f"{self.path} holds a run already: add --resume to continue it, or choose "
+                        "another folder with --run NAME",
+                    )
+                    remove_partial(self.path)
+                except InputError as error:
+                    refusal = str(error)
+            refusal = any_of(refusal)
+            require(not refusal, refusal)
+            try:
+                yield
+            except (InputError, Stopped) as error:
+                unsaved = fresh and not any(self.path.glob("*.pth"))
+                if is_main() and unsaved and not isinstance(error, WriteError):
+                    shutil.rmtree(self.path)
+                raise
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content = read_weights(
+        path, expected="the resume.pth of a translation", instead="use the file that this run wrote"
+    )
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise InputError(f"{path} is not of a translation: choose another folder with --run NAME")
+    missing = sorted(_FIELDS - content.keys())
+    require(not missing, f"{path} is damaged: it has no {', '.join(missing)}")
+    return content
