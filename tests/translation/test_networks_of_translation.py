@@ -38,7 +38,7 @@ def test_a_score_is_of_70_pixels() -> None:
     discriminator.initialize()
     for layer in discriminator.modules():  # its statistics are of the whole image
         if isinstance(layer, nn.InstanceNorm2d):
-            layer.forward = lambda values: values  # type: ignore[method-assign]
+            layer.forward = lambda values: values  # type: ignore[assignment, method-assign]
     image = torch.rand(1, 3, 256, 256, requires_grad=True)
     scores = discriminator(image)
     assert scores.shape == (1, 1, 30, 30)

@@ -17,14 +17,13 @@ from uda.checkpoints import snapshots
 from uda.data.sampling import batches
 from uda.experiments.translations import TRANSLATIONS
 from uda.training.signals import Stopped
-from uda.translation import trainer
 from uda.translation.config import Translation, validate
 from uda.translation.cut import Cut
 from uda.translation.cyclegan import CycleGan, CycleGanConfig
 from uda.translation.game import Game, Turn
 from uda.translation.generator_files import generator_from, is_generator_file
 from uda.translation.method import Pair
-from uda.translation.semantic import SemanticConfig
+from uda.translation.semantic import SemanticConfig, SemanticLoss
 from uda.translation.trainer import open_pairs, pair_of, train_translation
 from uda.translation.watch import Watch
 from uda.utilities.errors import InputError
@@ -149,14 +148,16 @@ def test_the_semantic_term_is_the_frozen_networks(
     game, pair = game_of(translation)
     assert pair.source_labels is not None
     semantic = game.method.semantic
+    assert isinstance(semantic, SemanticLoss)
+    segmented = semantic.segmenter
     before = {n: v.clone() for n, v in semantic.state_dict().items()}
     with torch.no_grad():
-        logits = semantic.segmenter(game.method.generator(pair.source)).logits
+        logits = segmented(game.method.generator(pair.source)).logits
         expected = torch.nn.functional.cross_entropy(logits, pair.source_labels, ignore_index=255)
     losses = game.play(pair).losses
     torch.testing.assert_close(losses["loss/generators/semantic"], expected)
     game.method.train()
-    assert not semantic.segmenter.training
+    assert not segmented.training
     assert equal(before, semantic.state_dict())
     assert not any("segmenter" in name for name in game.state()["networks"]["generators"])
 
@@ -207,8 +208,8 @@ def test_a_generator_file_is_the_network(toy_root: Path, tmp_path: Path) -> None
     file = generator_from(content, tmp_path)
     assert (file.preset, file.step, file.supervision) == ("small", STEPS, "none")
     own = weights(tmp_path / "run")["networks"]["generators"]
-    assert equal(dict(file.build().state_dict()),
-                 {n.removeprefix("0."): v for n, v in own.items() if n.startswith("0.")})  # fmt: skip
+    there = {n.removeprefix("0."): v for n, v in own.items() if n.startswith("0.")}
+    assert equal(dict(file.build().state_dict()), there)
     with pytest.raises(InputError, match="is damaged: it has no weights"):
         generator_from({n: v for n, v in content.items() if n != "weights"}, tmp_path)
 
@@ -236,7 +237,7 @@ def test_what_is_not_finite_is_not_saved(
             pair = pair._replace(source=pair.source * math.nan)
         return play(game, pair)
 
-    monkeypatch.setattr(trainer.Game, "play", broken)
+    monkeypatch.setattr(Game, "play", broken)
     with pytest.raises(FloatingPointError, match="not finite at step 4: loss/generators"):
         run(small("toy_cyclegan", toy_root), tmp_path / "run")
     assert weights(tmp_path / "run")["step"] == 2
@@ -253,8 +254,8 @@ def test_all_problems_of_a_preset_at_once(toy_root: Path) -> None:
     with pytest.raises(InputError) as caught:
         validate(translation)
     said = " ".join(caught.value.problems)
-    for name in ("data.target is none", "data.target_ground_truth", "generator.width", "train.epochs",
-                 "method.semantic.snapshot"):  # fmt: skip
+    for name in ("data.target is none", "data.target_ground_truth", "generator.width",
+                 "train.epochs", "method.semantic.snapshot"):  # fmt: skip
         assert name in said
 
 

@@ -24,10 +24,12 @@ _NETWORKS = {
     "label": _Command("label", "label images", "--restore-from FILE --threshold 0.5"),
     "predict": _Command("predict", "segment a folder", "--restore-from FILE --images DIR"),
     "export": _Command("export", "write ONNX files", "--restore-from FILE --format onnx"),
+    "convert": _Command("convert", "convert weights", "IN.pth OUT.pth"),
+}
+_TRANSLATIONS = {
     "train-translation": _Command(
         "train_translation", "train a translation", "--preset cyclegan_gta5_cityscapes"
     ),
-    "convert": _Command("convert", "convert weights", "IN.pth OUT.pth"),
 }
 _RESULTS = {
     "report": _Command("report", "compare runs", "snapshots/RUN_A snapshots/RUN_B"),
@@ -63,7 +65,7 @@ _DATA = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command that `arguments`, or the command line, name; its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    commands: Mapping[str, _Command] = _NETWORKS | _RESULTS
+    commands: Mapping[str, _Command] = _NETWORKS | _TRANSLATIONS | _RESULTS
     prog = "uda"
     if given[:1] == ["data"]:
         commands, prog = _DATA, "uda data"
@@ -110,6 +112,9 @@ def _help(prog: str) -> str:
             "",
             "Networks",
             *_lines(_NETWORKS, prog),
+            "",
+            "Images of one domain with the look of another",
+            *_lines(_TRANSLATIONS, prog),
             "",
             "Data sets",
             data,

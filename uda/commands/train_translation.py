@@ -24,7 +24,8 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     what.add_argument("--preset", metavar="NAME")
     what.add_argument("--list", action="store_true", help="show the presets and exit")
     parser.add_argument(
-        "--data-root", dest="set", action="append", default=[], type="data.root={}".format, metavar="DIR",
+        "--data-root", dest="set", action="append", default=[], type="data.root={}".format,
+        metavar="DIR",
         help="folder of the data sets (default: the preset's, then the variable UDA_DATA)",
     )  # fmt: skip
     parser.add_argument(

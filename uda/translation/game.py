@@ -63,7 +63,7 @@ class Game:
         )
         with bfloat16:
             made = {name: images.float() for name, images in method.translated(pair).items()}
-        found = {}
+        found: dict[str, Tensor] = {}
         for player in method.order:
             for name, networks in self.players.items():
                 networks.requires_grad_(name == player)
