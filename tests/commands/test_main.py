@@ -10,7 +10,8 @@ from shells import Trained
 from tiny_runs import REPOSITORY
 from uda.commands.main import main
 
-COMMANDS = ("train", "eval", "label", "predict", "export", "convert", "report", "score")
+COMMANDS = ("train", "eval", "label", "predict", "export", "convert", "train-translation", "report",
+            "score")  # fmt: skip
 DATA = ("check", "describe", "get-ready", "toy-city", "prepare-vaihingen", "prepare-fashionpedia",
         "prepare-densepose")  # fmt: skip
 

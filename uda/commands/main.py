@@ -27,9 +27,7 @@ _NETWORKS = {
     "convert": _Command("convert", "convert weights", "IN.pth OUT.pth"),
 }
 _TRANSLATIONS = {
-    "train-translation": _Command(
-        "train_translation", "train a translation", "--preset cyclegan_gta5_cityscapes"
-    ),
+    "train-translation": _Command("train_translation", "learn a look", "--preset toy_cyclegan"),
 }
 _RESULTS = {
     "report": _Command("report", "compare runs", "snapshots/RUN_A snapshots/RUN_B"),

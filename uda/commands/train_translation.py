@@ -1,4 +1,4 @@
-"""Train a translation of one domain into another: %(prog)s --preset cyclegan_gta5_cityscapes"""
+"""Train a translation of one domain into another: %(prog)s --preset toy_cyclegan"""
 
 import argparse
 import inspect
