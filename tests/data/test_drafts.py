@@ -409,6 +409,19 @@ def test_how_often_and_where_a_value_is(tmp_path: Path) -> None:
     assert any("the highest value 3 (1.3 %" in remark for remark in draft.to_check)
 
 
+def test_background_around_something_is_not_in_the_middle(tmp_path: Path) -> None:
+    for number in range(2):
+        write_image(tmp_path / f"images/{number}.jpg", number)
+        values = np.zeros(SIZE, np.uint8)
+        values[8:24, 20:40] = 1
+        write_png(tmp_path / f"labels/{number}.png", values)
+    lines = drafted(tmp_path)[0].text.splitlines()
+    assert any(
+        line.startswith("value = 0") and line.endswith("all over the image") for line in lines
+    )
+    assert any(line.startswith("value = 1") and line.endswith("in the middle") for line in lines)
+
+
 def test_a_contact_sheet_shows_each_value_in_its_images(tmp_path: Path) -> None:
     draft, _ = drafted(pairs(tmp_path, *(f"{n}.jpg" for n in range(4))))
     assert draft.seen is not None

@@ -10,6 +10,8 @@ import numpy.typing as npt
 _EXAMPLES = 3  # files with the most pixels of a value
 _MOST_VALUES = 65536  # up to which counting is cheaper than sorting
 _MARGIN = 0.06  # of each side: the border of an image
+# Of a value's pixels: it reaches as far out as it would if it were spread evenly (0.23), or nearly.
+_MARGIN_SHARE = 0.2
 # Of a region, an inner pixel has four neighbors of its own value. What has next to none are lines:
 # borders, and the rings that JPEG leaves around regions.
 _THIN = 0.1
@@ -128,4 +130,7 @@ def _where(facts: ValueFacts) -> str:
     if facts.margin > 0.6 * facts.pixels:
         return "along the border of the image"
     height = facts.rows / facts.pixels
-    return "at the top" if height < 0.36 else "at the bottom" if height > 0.64 else "in the middle"
+    if 0.36 <= height <= 0.64:
+        around = facts.margin > _MARGIN_SHARE * facts.pixels
+        return "all over the image" if around else "in the middle"
+    return "at the top" if height < 0.36 else "at the bottom"
