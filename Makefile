@@ -47,13 +47,13 @@ torture: install
 	$(RUN) scripts/torture.py --json docs/torture.json
 
 test: install
-	$(RUN) -m pytest -n auto --maxprocesses 4
+	$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 test-slow: install
-	$(RUN) -m pytest -m slow -n 2
+	$(RUN) -m pytest -m slow -n 2 --dist worksteal
 
 test-oldest: $(OLDEST)/.installed
-	$(OLDEST)/bin/python -m pytest -n auto --maxprocesses 4 $(OLDEST_TESTS)
+	$(OLDEST)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(OLDEST_TESTS)
 
 # As large as the other environment: the download takes minutes.
 $(OLDEST)/.installed: pyproject.toml scripts/oldest_versions.py

@@ -203,19 +203,25 @@ def format_titled(title: str) -> ForeignFormat:
     return found
 
 
+_SHAPES: dict[tuple[str, int], dict[str, tuple[torch.dtype, torch.Size]]] = {}
+
+
 def file_of(
     foreign: ForeignFormat, model: ModelConfig | None = None, num_classes: int = 19
 ) -> dict[str, Tensor]:
     """Every entry of a file but those that its network never reads; its usual network unless
     `model` is given. Each is one zero, seen as often as the tensor has numbers: a file that takes
     no memory."""
-    with torch.device("meta"):
-        own = (model or foreign.network({})).build(num_classes).state_dict()
-    renamed = {foreign.their_name(name): tensor for name, tensor in own.items()}
+    model = model or foreign.network({})
+    key = repr(model), num_classes
+    if key not in _SHAPES:
+        with torch.device("meta"):
+            own = model.build(num_classes).state_dict()
+        _SHAPES[key] = {name: (tensor.dtype, tensor.shape) for name, tensor in own.items()}
     return {
-        name: torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
-        for name, tensor in renamed.items()
-        if name is not None
+        name: torch.zeros((), dtype=dtype).expand(shape)
+        for own_name, (dtype, shape) in _SHAPES[key].items()
+        if (name := foreign.their_name(own_name)) is not None
     }
 
 
