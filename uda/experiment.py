@@ -95,6 +95,9 @@ def _check_training(experiment: Experiment, problems: Problems) -> None:
     for name, objective in experiment.objectives.items():
         with problems.part():
             objective.check(f"objectives.{name}")
+            objective.check_crop(
+                f"objectives.{name}", experiment.data.crop_of(experiment.data.source)
+            )
     with problems.part():
         check_start_steps(experiment.objectives, steps=experiment.train.steps)
     with problems.part():

@@ -60,7 +60,7 @@ def _digest(run: Run, supervision: str) -> bytes:
         found.update(name.encode())
         if isinstance(value, Tensor):
             found.update(f"{value.dtype} {value.shape}".encode())
-            found.update(value.detach().contiguous().view(-1).view(torch.uint8).numpy())
+            found.update(value.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         else:
             found.update(repr(value).encode())
     return found.digest()

@@ -7,6 +7,8 @@ from torch import Tensor
 from tiny_runs import CPU, random_batch
 from uda.augmentation.fourier import Window, lowest_frequencies, swap_amplitude
 from uda.data.batch import Batch
+from uda.experiment import validate
+from uda.experiments import load_preset
 from uda.models.segmenter import SegmentationOutput
 from uda.objectives.base import StepContext
 from uda.objectives.fourier import Fourier, FourierConfig
@@ -179,12 +181,6 @@ def test_what_it_needs_and_reads() -> None:
     assert FourierConfig().learns_fixed_labels()
 
 
-def test_a_band_without_a_frequency_is_refused() -> None:
-    with pytest.raises(InputError, match=r"128x64 pixels is less .*\.band=0\.016 or more"):
-        objective(band=0.01).views(batch(), CONTEXT)
-    assert objective(band=0.01, window="symmetric").views(batch(), CONTEXT)
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [({"band": 0.0}, "band is 0.0; allowed: above 0"), ({"band": 0.6}, "band is 0.6"),
@@ -193,3 +189,23 @@ def test_a_band_without_a_frequency_is_refused() -> None:
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, float], message: str) -> None:
     with pytest.raises(InputError, match=rf"objectives\.fourier\.{message}"):
         FourierConfig(**settings).check("objectives.fourier")  # type: ignore[arg-type]
+
+
+def test_a_band_below_one_frequency_is_refused_before_anything_is_read() -> None:
+    """With the value to type, which is accepted."""
+    experiment = load_preset("fda_gta5")
+    objective = experiment.objectives["fourier"]
+    assert isinstance(objective, FourierConfig)
+    experiment.data.crop = (64, 96)
+    for domain in (experiment.data.source, experiment.data.target):
+        assert domain is not None
+        domain.crop = None
+    objective.band = 0.01
+    with pytest.raises(
+        InputError, match=r"of 96x64 pixels .* objectives\.fourier\.band=0\.016 or more"
+    ):
+        validate(experiment)
+    objective.band = 0.016
+    validate(experiment)
+    objective.band, objective.window = 0.01, "symmetric"  # it swaps the means
+    validate(experiment)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tiny_runs import batch_for, flat, tiny_preset, tiny_run
+from tiny_runs import COVERING_STEPS, batch_for, flat, tiny_preset, tiny_run
 from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.encoders.base import Encoder, EncoderConfig, FeatureMaps
 from uda.models.segmenter import SegmentationOutput, Segmenter
@@ -215,3 +215,21 @@ def test_a_state_of_other_layers_is_refused(toy_root: Path) -> None:
     plain = tiny_run(tiny_preset("gc_640x360_b2_source_only", toy_root))
     with pytest.raises(InputError, match="optimizer are not those of this run"):
         run.load_state(plain.state() | {"student": run.student.state_dict()}, origin="resume.pth")
+
+
+def test_every_trained_weight_is_in_one_group_of_one_optimizer(toy_root: Path) -> None:
+    """In every kind of preset; a weight that is listed twice would learn twice as fast."""
+    for name in COVERING_STEPS:
+        run = tiny_run(tiny_preset(name, toy_root))
+        listed = [
+            id(weight)
+            for optimizer in run.optimizers.values()
+            for group in optimizer.param_groups
+            for weight in group["params"]
+        ]
+        trained = {id(weight) for weight in run.student.parameters() if weight.requires_grad}
+        for objective in run.objectives.values():
+            if objective.optimizer is not None:
+                trained |= {id(w) for w in objective.parameters() if w.requires_grad}
+        assert len(listed) == len(set(listed)), f"{name} lists a weight twice"
+        assert set(listed) == trained, name

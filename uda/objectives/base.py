@@ -175,6 +175,10 @@ class ObjectiveConfig:
             if check is not None:
                 check(f"{path}.{nested.name}")
 
+    def check_crop(self, path: str, crop: tuple[int, int]) -> None:
+        """Raises InputError, naming the field below `path`, when a value does not suit the source's
+        crops of that size, pixels (height, width)."""
+
     def idle(self) -> dict[str, str]:
         """The fields that change nothing as the others are set, each with the reason."""
         return {}

@@ -5,6 +5,7 @@ augmentation/fourier.py) and the cross-entropy of section 2.2. The entropy of th
 `EntropyConfig(unit="share", charbonnier=2.0)`; the labels of later rounds are `PseudoLabel`'s.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +51,16 @@ class FourierConfig(ObjectiveConfig):
             f"{path}.auxiliary_weight is {self.auxiliary_weight}; allowed: 0 or more",
         )
 
+    def check_crop(self, path: str, crop: tuple[int, int]) -> None:
+        height, width = crop
+        least = math.ceil(1000 / min(crop)) / 1000  # rounded up, so that it is accepted
+        require(
+            lowest_frequencies(crop, self.band) > 0 or self.window == "symmetric",
+            f"{path}.band is {self.band}: of crops of {width}x{height} pixels that is less than "
+            f"one frequency, so no amplitude would be swapped; add --set {path}.band={least} or "
+            "more, or use larger crops",
+        )
+
     def build(self, num_classes: int) -> "Fourier":
         return Fourier(self)
 
@@ -61,16 +72,11 @@ class Fourier(Objective):
 
     def views(self, batch: Batch, context: StepContext) -> tuple[View, ...]:
         """Image k of the source with the amplitudes of image k of the target, whatever it shows."""
-        height, width = batch.source_images.shape[-2:]
-        band, window = self.config.band, self.config.window
-        require(
-            lowest_frequencies((height, width), band) > 0 or window == "symmetric",
-            f"a band of {band} of {width}x{height} pixels is less than one frequency, so no "
-            "amplitude would be swapped: raise it with --set objectives.NAME.band="
-            f"{1 / min(height, width):.3f} or more",
-        )
         images = swap_amplitude(
-            batch.source_images, batch.target_images, band=band, window=window
+            batch.source_images,
+            batch.target_images,
+            band=self.config.band,
+            window=self.config.window,
         ).contiguous(memory_format=torch.channels_last)
         return (View("fourier", images, batch.source_labels),)
 
