@@ -241,7 +241,7 @@ CITYSCAPES_LAYOUT = "leftImg8bit/{split}/*/*_leftImg8bit.png and gtFine/{split}/
         ("GTA5", "gta5", GTA5_LAYOUT),
         ("GTA5/images", "gta5", GTA5_LAYOUT),
         ("GTA5/labels", "gta5", GTA5_LAYOUT),
-        ("CycleGTA5", "cyclegta5", GTA5_LAYOUT),
+        ("CycleGTA5", "cyclegta5", "images/*.png or images/*.jpg and labels/*.png"),
         ("Cityscapes", "cityscapes", CITYSCAPES_LAYOUT),
         ("Cityscapes/leftImg8bit/train", "cityscapes", CITYSCAPES_LAYOUT),
         ("Cityscapes/gtFine/train", "cityscapes", CITYSCAPES_LAYOUT),

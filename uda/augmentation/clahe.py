@@ -15,10 +15,10 @@ _TILES = 8  # down and across
 _LEVELS = 256
 
 # Linear RGB under sRGB's white, D65, to CIE XYZ, each row divided by the white's X, Y or Z.
-_TO_XYZ = np.array(
+RGB_TO_XYZ = np.array(
     [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
 ) / np.array([[0.950456], [1.0], [1.088754]])
-_FROM_XYZ = np.linalg.inv(_TO_XYZ)
+_FROM_XYZ = np.linalg.inv(RGB_TO_XYZ)
 # CIE 1976: below the cube of 6 / 29 the cube root becomes a line.
 _BEND = 6 / 29
 
@@ -26,7 +26,7 @@ _BEND = 6 / 29
 def equalize_lightness(image: Levels, *, clip_limit: float) -> Levels:
     """RGB (H, W, 3) with L of CIE LAB equalized by `clahe`; a and b are kept."""
     linear = _linear_light()[image]
-    roots = _root(linear @ _TO_XYZ.T.astype(np.float32))
+    roots = _root(linear @ RGB_TO_XYZ.T.astype(np.float32))
     lightness = (1.16 * roots[..., 1] - 0.16) * (_LEVELS - 1)
     equalized = clahe(lightness.round().clip(0, 255).astype(np.uint8), clip_limit=clip_limit)
     # a and b are differences of the roots: all three move alike.

@@ -22,6 +22,9 @@ _NETWORKS = {
     "train": _Command("train", "train a preset", "--preset toy_class_mix"),
     "eval": _Command("evaluate", "score a snapshot", "--restore-from snapshots/RUN/GTA5_500.pth"),
     "label": _Command("label", "label images", "--restore-from FILE --threshold 0.5"),
+    "translate": _Command(
+        "translate", "translate images", "--method color --dataset A --target B --output DIR"
+    ),
     "predict": _Command("predict", "segment a folder", "--restore-from FILE --images DIR"),
     "export": _Command("export", "write ONNX files", "--restore-from FILE --format onnx"),
     "convert": _Command("convert", "convert weights", "IN.pth OUT.pth"),

@@ -13,6 +13,7 @@ from uda.data.files import range_of
 from uda.data.list_files import Entry, listed_names, other_labels
 from uda.data.patterns import Pattern, name_of
 from uda.data.samples import Form, Layout, Sample, Split, seeded_split
+from uda.data.translated_folder import is_translated
 from uda.utilities.errors import InputError, require, shown
 
 _SLASH = "__"  # in names of samples, which become names of files
@@ -25,11 +26,12 @@ def list_split(layout: Layout, root: Path, split: str, *, labeled: bool) -> list
     """The samples of one split in their fixed, sorted order; `root` is the data set's folder.
 
     Without `labeled` no label folder is opened, listed or looked for, and no path of a label is
-    made. Raises InputError when the split is unknown, a folder is missing or empty, or an image has
-    no label.
+    made. Raises InputError when the split is unknown, a folder is missing or empty, an image has no
+    label, or the images are an unfinished translation.
     """
     if split not in layout.splits:
         raise InputError(f"{layout.name} has no split {split!r}; it has {', '.join(layout.splits)}")
+    translated = is_translated(root) or layout.translated
     layout = on_disk(layout, root, split, labeled=labeled)
     part = layout.part(split)
     if layout.check is not None:
@@ -48,7 +50,7 @@ def list_split(layout: Layout, root: Path, split: str, *, labeled: bool) -> list
             _stem(name, part) if layout.named_by_path else _file_stem(name, part),
             root / found[name][0],
             labels[name],
-            translated=layout.translated,
+            translated=translated,
             space=layout.label_space,
             upright={"": None}.get(layout.orientation, layout.orientation == "upright"),
             image_range=image_range,

@@ -104,6 +104,7 @@ class Layout:
     known: Mapping[str, KnownSplit] = field(default_factory=dict)
     class_shares: tuple[float, ...] = ()
     translated: bool = False  # see `Sample`
+    translated_as: str = ""  # the data set that its translated images are read as, if not this one
     scenes: str = ""  # see `Sample`
     part_of: str = ""  # the data set whose files these are: some of them, or with other classes
     # Patterns of files that belong among the images and are not read, such as other weather.
@@ -127,8 +128,8 @@ class Layout:
     def expected(self) -> str:
         """The layout in words, for error messages."""
         first = self.part(self.splits[0])
-        patterns = [*first.images, *([first.labels] if first.labels else [])]
-        texts = " and ".join(pattern.text for pattern in patterns)
+        texts = " or ".join(pattern.text for pattern in first.images)
+        texts += f" and {first.labels.text}" if first.labels else ""
         others = "".join(f", or {form.images} and {form.labels}" for form in self.other_forms)
         return f"{texts}{others} ({self.note})" if self.note else texts + others
 

@@ -19,37 +19,37 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
 @contextmanager
-def sole_writer(folder: Path) -> Iterator[str]:
+def sole_writer(folder: Path, *, another: str = "--run NAME") -> Iterator[str]:
     """Holds the lock of `folder` and yields a remark, mostly empty, on how it is locked.
 
     The system releases the lock however the process ends; the file `.lock` stays. It is a record
     lock, not flock: loader processes, which may outlive a killed run by seconds, do not inherit it.
     On a file system without locks, the file `.lock.owner` takes its place. A killed process leaves
     it behind; the next one on the same machine notices and removes it. Raises InputError when
-    another process holds the lock.
+    another process holds the lock; `another`: the option that chooses another folder.
     """
     path = folder / LOCK
     with clear_write_errors(path):
         file = path.open("a+")
     with file:
-        if _lock(file, folder):
+        if _lock(file, folder, another):
             yield ""
             return
     owner = folder / OWNER
-    _own(owner, folder)
+    _own(owner, folder, another)
     try:
         yield f"the file system of {folder} has no locks (tried .lock): {owner.name} replaces it"
     finally:
         owner.unlink(missing_ok=True)
 
 
-def _lock(file: TextIO, folder: Path) -> bool:
+def _lock(file: TextIO, folder: Path, another: str) -> bool:
     """Takes the lock and writes down its owner; False where the file system has no locks."""
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         file.seek(0)
-        raise _in_use(folder, file.read()) from None
+        raise _in_use(folder, file.read(), another) from None
     except OSError as error:
         if error.errno in _NO_LOCKS:
             return False
@@ -61,7 +61,7 @@ def _lock(file: TextIO, folder: Path) -> bool:
     return True
 
 
-def _own(path: Path, folder: Path) -> None:
+def _own(path: Path, folder: Path, another: str) -> None:
     """Creates the owner file, which fails while another process has it."""
     while True:
         try:
@@ -70,14 +70,14 @@ def _own(path: Path, folder: Path) -> None:
         except InputError as error:
             if not isinstance(error.__cause__, FileExistsError):
                 raise
-            _remove_if_stale(path, folder)
+            _remove_if_stale(path, folder, another)
             continue
         with os.fdopen(descriptor, "w") as file, clear_write_errors(path):
             file.write(f"{_this_process()}\n{os.getpid()} {socket.gethostname()} {_started()}\n")
         return
 
 
-def _remove_if_stale(path: Path, folder: Path) -> None:
+def _remove_if_stale(path: Path, folder: Path, another: str) -> None:
     """Removes an owner file whose process has ended; InputError while that cannot be told."""
     try:
         text = path.read_text()
@@ -86,7 +86,8 @@ def _remove_if_stale(path: Path, folder: Path) -> None:
     fields = text.splitlines()[1].split() if text.count("\n") == 2 else []
     own = len(fields) == 3 and fields[0].isdigit() and fields[1] == socket.gethostname()
     if not own or _runs(int(fields[0]), fields[2]):
-        raise _in_use(folder, text.partition("\n")[0], f"; if it has ended, remove {path}")
+        another += f"; if it has ended, remove {path}"
+        raise _in_use(folder, text.partition("\n")[0], another)
     # Another process may have removed it and made its own since: only the stale one may go.
     aside = path.with_name(f"{path.name}.{os.getpid()}")
     try:
@@ -123,8 +124,8 @@ def _this_process() -> str:
     return f"process {os.getpid()} on {socket.gethostname()} since {now}"
 
 
-def _in_use(folder: Path, owner: str, advice: str = "") -> InputError:
+def _in_use(folder: Path, owner: str, another: str) -> InputError:
     return InputError(
         f"{folder} is being written by another process ({owner.strip() or 'unknown'}): wait until "
-        f"it ends, stop it, or choose another folder with --run NAME{advice}"
+        f"it ends, stop it, or choose another folder with {another}"
     )

@@ -5,7 +5,10 @@ is the Cityscapes label id. CycleGTA5 has the same scenes after a CycleGAN made 
 Cityscapes (CyCADA, arXiv 1711.03213); its images may be smaller than GTA5's labels.
 """
 
-from uda.data.samples import Download, KnownSplit, Layout
+from collections.abc import Sequence
+
+from uda.data.patterns import Pattern
+from uda.data.samples import Download, KnownSplit, Layout, Split
 from uda.labels.spaces import CITYSCAPES
 
 # By train id, from road to bicycle; rough.
@@ -15,8 +18,20 @@ _CLASS_SHARES = (
 )  # fmt: skip
 
 
+def _both(suffixes: Sequence[str]) -> Split:
+    """The one split, of images of all these kinds."""
+    images = tuple(Pattern(f"images/*.{suffix}", "images") for suffix in suffixes)
+    return Split("train", images, Pattern("labels/*.png", "labels"), folder="train")
+
+
 def _layout(
-    name: str, folder: str, *, counts: tuple[int, ...], translated: bool, download: Download
+    name: str,
+    folder: str,
+    *,
+    counts: tuple[int, ...],
+    translated: bool,
+    download: Download,
+    suffixes: tuple[str, ...] = ("png",),
 ) -> Layout:
     return Layout(
         name=name,
@@ -30,7 +45,9 @@ def _layout(
         note="as the downloads unpack",
         known={"train": KnownSplit(counts)},
         class_shares=_CLASS_SHARES,
+        parts={} if suffixes == ("png",) else {"train": _both(suffixes)},
         translated=translated,
+        translated_as="" if translated else "cyclegta5",
         domain="source",
         download=download,
     )
@@ -53,6 +70,7 @@ CYCLEGTA5 = _layout(
     "CycleGTA5",
     counts=(22061, 24966),
     translated=True,
+    suffixes=("png", "jpg"),
     download=Download(
         "https://github.com/jhoffman/cycada_release",
         ("the translated images",),
