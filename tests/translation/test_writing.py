@@ -58,6 +58,9 @@ def test_the_folder_is_read_as_cyclegta5(root: Path, capsys: pytest.CaptureFixtu
         assert sample.labels is not None
         assert sample.labels.readlink() == Path(f"../../GTA5/labels/{sample.stem}.png")
     assert check_data(["--data-root", str(root), "--dataset", "cyclegta5"]) == 0
+    (folder / "images" / "00004.png").unlink()
+    assert check_data(["--data-root", str(root), "--dataset", "cyclegta5"]) == 1
+    assert "3 images; the data set has 4" in capsys.readouterr().out
     manifest = find_manifest(folder)
     assert manifest is not None
     assert manifest.finished

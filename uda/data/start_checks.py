@@ -14,6 +14,7 @@ from uda.data.pseudo_label_folder import PseudoLabelFolder
 from uda.data.registry import layout_named, list_dataset
 from uda.data.samples import Sample, evenly_spaced
 from uda.data.toy_city.city import is_toy_city
+from uda.data.translated_folder import known_split
 from uda.labels.spaces import IGNORE_INDEX
 from uda.utilities.errors import InputError
 
@@ -55,7 +56,8 @@ def count_remarks(data: DataConfig, root: Path, *, dataset: str | None, split: s
         return []
     remarks = []
     for name, part in _used((data.source, data.target), dataset, split):
-        known = layout_named(name).known.get(part)
+        layout = layout_named(name)
+        known = known_split(layout, root / layout.folder, part)
         count = len(list_dataset(root, name, part, labeled=False))
         if known is not None and count not in known.counts:
             counts = " or ".join(map(str, known.counts))

@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from uda.data.samples import Sample
+from uda.data.samples import KnownSplit, Layout, Sample
 from uda.utilities.atomic_files import replacing
 from uda.utilities.config_tree import from_plain
 from uda.utilities.errors import InputError, require, shortened
@@ -109,6 +109,17 @@ def is_translated(folder: Path) -> bool:
         "uda translate command again, which continues it",
     )
     return True
+
+
+def known_split(layout: Layout, folder: Path, split: str) -> KnownSplit | None:
+    """What is known of a split of the data set in `folder`: what its publishers say or, of a
+    translation, its manifest."""
+    manifest, published = find_manifest(folder), layout.known.get(split)
+    if manifest is None:
+        return published
+    if manifest.splits != (split,):
+        return None
+    return replace(published or KnownSplit(()), counts=(manifest.image_count,))
 
 
 def images_digest(samples: Sequence[Sample]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from uda.data.doctor.findings import Finding, Item, finding
 from uda.data.listing import list_split, on_disk
 from uda.data.samples import KnownSplit, Layout, Sample, is_beside, is_left_by_mac
+from uda.data.translated_folder import known_split
 from uda.utilities.errors import InputError
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
@@ -47,8 +48,9 @@ def list_files_of(wish: Wish, root: Path, *, genuine: bool) -> tuple[Listing, li
     `root` is the folder of the data sets.
     """
     folder = root / wish.layout.folder
-    known = wish.layout.known.get(wish.split) if genuine else None
+    known = None
     try:
+        known = known_split(wish.layout, folder, wish.split) if genuine else None
         layout = on_disk(wish.layout, folder, wish.split, labeled=wish.labels is not False)
         wish = replace(wish, layout=layout)
         everything = list_split(wish.layout, folder, wish.split, labeled=False)
