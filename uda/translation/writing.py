@@ -238,7 +238,7 @@ def _link_labels(samples: Sequence[Sample], folder: Path, output: Path) -> None:
             ) from None
 
 
-class _Originals(Dataset[tuple[Tensor, Tensor | None]]):
+class _Originals(Dataset[tuple[Tensor, Tensor | None] | InputError]):
     """The images to translate, (3, H, W) uint8, each with its partner, if any, at the same size."""
 
     def __init__(
