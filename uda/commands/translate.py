@@ -21,8 +21,9 @@ from uda.data.translated_folder import PictureFormat
 from uda.training.tracking import progress_bar
 from uda.translation.amplitudes import AmplitudeTranslator
 from uda.translation.color_statistics import ColorTranslator, Match, color_statistics
+from uda.translation.originals import images_of
 from uda.translation.translators import Partners, Translator
-from uda.translation.writing import Wanted, images_of, read_as, translate_dataset
+from uda.translation.writing import Wanted, read_as, translate_dataset
 from uda.utilities.distributed import device_named, is_main, process_group
 
 

@@ -12,13 +12,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from uda.data.files import read_image
 from uda.data.listing import on_disk
 from uda.data.registry import layout_named, list_dataset
 from uda.data.samples import Layout, Sample
-from uda.data.transforms import resize_image
 from uda.data.translated_folder import (
     MANIFEST,
     SUFFIXES,
@@ -28,11 +25,11 @@ from uda.data.translated_folder import (
     find_manifest,
     images_digest,
 )
-from uda.translation.translators import Partners, Translator
+from uda.translation.originals import Originals, read_originals
+from uda.translation.translators import Translator
 from uda.utilities.atomic_files import clear_write_errors, replacing
 from uda.utilities.distributed import any_of, is_main, own_share, wait_for_all
 from uda.utilities.errors import InputError, require, require_size
-from uda.utilities.loading import read_ahead
 from uda.utilities.locks import LOCK, OWNER, sole_writer
 from uda.utilities.version import __version__
 
@@ -238,58 +235,6 @@ def _link_labels(samples: Sequence[Sample], folder: Path, output: Path) -> None:
             ) from None
 
 
-class _Originals(Dataset[tuple[Tensor, Tensor | None] | InputError]):
-    """The images to translate, (3, H, W) uint8, each with its partner, if any, at the same size."""
-
-    def __init__(
-        self, samples: Sequence[Sample], width: int | None, partners: Partners | None
-    ) -> None:
-        self.samples = samples
-        self.width = width
-        self.partners = partners
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor | None] | InputError:
-        sample = self.samples[index]
-        try:
-            picture = _picture(sample)
-            size = (picture.height, picture.width)
-            if self.width is not None:
-                size = (max(1, round(size[0] * self.width / size[1])), self.width)
-            image = torch.from_numpy(resize_image(picture, size))
-            if self.partners is None:
-                return image, None
-            partner = _picture(self.partners.of(sample.name))
-            return image, torch.from_numpy(resize_image(partner, size))
-        except InputError as error:
-            return error
-
-
-def _picture(sample: Sample) -> Any:  # noqa: ANN401  # Pillow's picture; this room does not know Pillow
-    return read_image(sample.image, upright=bool(sample.upright), image_range=sample.image_range)
-
-
-def _only(samples: list[Any]) -> Any:  # noqa: ANN401  # whatever the data set gives
-    return samples[0]
-
-
-def _read(originals: _Originals, workers: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """All of `originals` in order; raises the InputError of the first that cannot be read."""
-    batches = [[index] for index in range(len(originals.samples))]
-    for found in read_ahead(originals, batches, workers=workers, collate=_only):
-        if isinstance(found, InputError):
-            raise found
-        yield found
-
-
-def images_of(
-    samples: Sequence[Sample], width: int | None, *, device: torch.device, workers: int
-) -> Iterator[Tensor]:
-    """The images (3, H, W) float RGB in [0, 1] on the device, resized (bicubic) to `width` and the
-    height that keeps their ratio; raises the InputError of the first that cannot be read."""
-    for image, _ in _read(_Originals(samples, width, None), workers):
-        yield image.to(device).float() / 255
-
-
 @torch.inference_mode()
 def _translated(
     translator: Translator,
@@ -299,8 +244,8 @@ def _translated(
     workers: int,
 ) -> Iterator[tuple[Path, Tensor]]:
     """Where each image belongs, and it, translated: (3, H, W) uint8 on the CPU."""
-    originals = _Originals([sample for sample, _ in missing], width, translator.partners)
-    read = _read(originals, workers)
+    originals = Originals([sample for sample, _ in missing], width, translator.partners)
+    read = read_originals(originals, workers)
     for (_, place), (image, partner) in zip(missing, read, strict=True):
         other = None if partner is None else partner.to(device).float() / 255
         result = translator(image.to(device).float() / 255, other)
