@@ -61,7 +61,8 @@ def test_the_help_imports_neither_torch_nor_a_command() -> None:
         (["data", "chekc"], 'did you mean "check"? (uda data --help)'),
         (
             ["xyzzy"],
-            "choose from train, eval, label, predict, export, convert, report, score, data",
+            "choose from train, eval, label, predict, export, convert, train-translation, report, "
+            "score, data",
         ),
         (["\x1b[2J"], r"'\x1b[2J'"),
     ],
