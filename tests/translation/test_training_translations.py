@@ -12,6 +12,7 @@ import torch
 
 from factories import tiny_snapshot
 from shells import Shell
+from small_translations import STEPS, small
 from tiny_runs import CPU, metrics, tiny_preset
 from uda.checkpoints import snapshots
 from uda.data.sampling import batches
@@ -28,23 +29,6 @@ from uda.translation.trainer import open_pairs, pair_of, train_translation
 from uda.translation.watch import Watch
 from uda.utilities.errors import InputError
 from uda.utilities.weight_files import read_weights
-
-STEPS = 6
-
-
-def small(name: str, root: Path) -> Translation:
-    """A toy preset for 6 steps on crops of 32x64."""
-    translation = TRANSLATIONS[name]()
-    data, train = translation.data, translation.train
-    data.root, data.crop = str(root), (32, 64)
-    for domain in (data.source, data.target):
-        assert domain is not None
-        domain.size = (64, 128)
-    translation.generator.blocks = 1
-    train.precision = "float32"
-    train.steps, train.log_every, train.picture_every = STEPS, 1, 2
-    train.snapshot_every, train.resume_every = 2, 2
-    return translation
 
 
 @pytest.fixture(scope="module")

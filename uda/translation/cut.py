@@ -96,9 +96,13 @@ class Cut(Method):
         for head, key, query in zip(self.heads, keys, queries, strict=True):
             places = torch.randperm(key.shape[2] * key.shape[3], generator=generator)
             places = places[: self.config.patches].to(key.device)
-            of_key, of_query = (head(values.flatten(2)[:, :, places].transpose(1, 2))
-                                for values in (key.float(), query.float()))  # fmt: skip
-            losses.append(patch_nce(of_query, of_key.detach(), self.config.temperature))
+            # Half precision would blur similarities that are divided by the temperature.
+            with torch.autocast(key.device.type, enabled=False):
+                of_key, of_query = (
+                    head(values.to(head[0].weight).flatten(2)[:, :, places].transpose(1, 2))
+                    for values in (key, query)
+                )
+                losses.append(patch_nce(of_query, of_key.detach(), self.config.temperature))
         return torch.stack(losses).mean()
 
     def told_apart(self, pair: Pair, made: Mapping[str, Tensor]) -> Tensor:

@@ -62,7 +62,7 @@ class Game:
             self.device.type, torch.bfloat16, enabled=train.precision == "bfloat16"
         )
         with bfloat16:
-            made = {name: images.float() for name, images in method.translated(pair).items()}
+            made = {n: images.to(pair.source) for n, images in method.translated(pair).items()}
         found: dict[str, Tensor] = {}
         for player in method.order:
             for name, networks in self.players.items():
