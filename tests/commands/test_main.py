@@ -10,8 +10,8 @@ from shells import Trained
 from tiny_runs import REPOSITORY
 from uda.commands.main import main
 
-COMMANDS = ("train", "eval", "label", "predict", "export", "convert", "train-translation", "report",
-            "score")  # fmt: skip
+COMMANDS = ("train", "eval", "label", "predict", "export", "convert", "train-translation",
+            "translate", "report", "score")  # fmt: skip
 DATA = ("check", "describe", "get-ready", "toy-city", "prepare-vaihingen", "prepare-fashionpedia",
         "prepare-densepose")  # fmt: skip
 
@@ -61,8 +61,8 @@ def test_the_help_imports_neither_torch_nor_a_command() -> None:
         (["data", "chekc"], 'did you mean "check"? (uda data --help)'),
         (
             ["xyzzy"],
-            "choose from train, eval, label, predict, export, convert, train-translation, report, "
-            "score, data",
+            "choose from train, eval, label, predict, export, convert, train-translation, "
+            "translate, report, score, data",
         ),
         (["\x1b[2J"], r"'\x1b[2J'"),
     ],

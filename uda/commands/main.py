@@ -22,15 +22,13 @@ _NETWORKS = {
     "train": _Command("train", "train a preset", "--preset toy_class_mix"),
     "eval": _Command("evaluate", "score a snapshot", "--restore-from snapshots/RUN/GTA5_500.pth"),
     "label": _Command("label", "label images", "--restore-from FILE --threshold 0.5"),
-    "translate": _Command(
-        "translate", "translate images", "--method color --dataset A --target B --output DIR"
-    ),
     "predict": _Command("predict", "segment a folder", "--restore-from FILE --images DIR"),
     "export": _Command("export", "write ONNX files", "--restore-from FILE --format onnx"),
     "convert": _Command("convert", "convert weights", "IN.pth OUT.pth"),
 }
 _TRANSLATIONS = {
     "train-translation": _Command("train_translation", "learn a look", "--preset toy_cyclegan"),
+    "translate": _Command("translate", "apply it", "--dataset gta5 --output DIR"),
 }
 _RESULTS = {
     "report": _Command("report", "compare runs", "snapshots/RUN_A snapshots/RUN_B"),

@@ -1,5 +1,5 @@
 """Give the images of a data set the look of another's:
-%(prog)s --method color --dataset NAME --target NAME --output DIR
+%(prog)s --restore-from FILE --dataset NAME --output DIR
 
 The folder --output then holds the translated images and links to their labels, as the data set's
 own folder does; docs/translation.md says how to train on it and what to look at before.
@@ -22,6 +22,7 @@ from uda.training.tracking import progress_bar
 from uda.translation.amplitudes import AmplitudeTranslator
 from uda.translation.color_statistics import ColorTranslator, Match, color_statistics
 from uda.translation.originals import images_of
+from uda.translation.trained import open_generator
 from uda.translation.translators import Partners, Translator
 from uda.translation.writing import Wanted, read_as, translate_dataset
 from uda.utilities.distributed import device_named, is_main, process_group
@@ -30,8 +31,13 @@ from uda.utilities.distributed import device_named, is_main, process_group
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
     parser = new_parser(__doc__, prog=prog)
     how = parser.add_argument_group("translation")
-    how.add_argument(
-        "--method", choices=("color", "fourier"), required=True,
+    way = how.add_mutually_exclusive_group(required=True)
+    way.add_argument(
+        "--restore-from", metavar="FILE", type=Path,
+        help="generator that uda train-translation or pytorch-CycleGAN-and-pix2pix wrote",
+    )  # fmt: skip
+    way.add_argument(
+        "--method", choices=("color", "fourier"),
         help="one that needs no training. color: the target's mean and covariance of colors; "
         "fourier: its amplitudes of low frequencies",
     )  # fmt: skip
@@ -71,7 +77,8 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     data.add_argument("--first", type=at_least(1), metavar="N", help="only the first N images")
     data.add_argument(
         "--width", type=at_least(1), metavar="PIXELS",
-        help="resize images to this width, their ratio kept (default: as stored)",
+        help="resize images to this width, their ratio kept (default: that of the network's "
+        "training, or as stored)",
     )  # fmt: skip
     written = parser.add_argument_group("result")
     written.add_argument(
@@ -96,29 +103,39 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     )  # fmt: skip
     add_device(written)
     parsed = parser.parse_args(arguments)
-    if parsed.target is None:
+    if parsed.method and parsed.target is None:
         parser.error(f"--method {parsed.method} needs --target NAME, such as --target cityscapes")
+    if not parsed.method:
+        for name in ("target", "match", "band", "window", "seed"):
+            if getattr(parsed, name) != parser.get_default(name):
+                parser.error(f"--{name} is of --method: with --restore-from, omit it")
     return parsed
 
 
 def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None:
     arguments = parse_arguments(given, prog)
     with clear_errors(), process_group(device_named(arguments.device)) as device:
-        used = [arguments.dataset, arguments.target]
+        used = [*filter(None, [arguments.dataset, arguments.target])]
         refuse_unused_root(arguments.data_root, used)
         root = root_of(arguments.data_root, used)
+        translator: Translator
+        if arguments.method:
+            translator, trained_width = _untrained(arguments, root, device), None
+        else:
+            translator = generator = open_generator(arguments.restore_from, device)
+            trained_width = generator.width
         wanted = Wanted(
             dataset=arguments.dataset,
             splits=tuple(dict.fromkeys(arguments.splits)),
             first=arguments.first,
-            width=arguments.width,
+            width=arguments.width or trained_width,
             labels=arguments.labels == "link",
             picture_format=arguments.format,
             quality=arguments.quality,
         )
         wanted.check()
         result = translate_dataset(
-            _translator(arguments, root, device),
+            translator,
             wanted,
             arguments.output,
             root=root,
@@ -138,7 +155,7 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
             )
 
 
-def _translator(arguments: argparse.Namespace, root: Path, device: torch.device) -> Translator:
+def _untrained(arguments: argparse.Namespace, root: Path, device: torch.device) -> Translator:
     target = list_dataset(root, arguments.target, "train", labeled=False)
     if arguments.method == "color" and arguments.match == "set":
         images = images_of(target, arguments.width, device=device, workers=arguments.workers)

@@ -1,0 +1,93 @@
+"""Generators from files: ours, and those of pytorch-CycleGAN-and-pix2pix (latest_net_G_A.pth)."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from uda.checkpoints.snapshots import load_weights
+from uda.translation.generator_files import generator_from, is_generator_file
+from uda.translation.generators import GeneratorConfig, ResnetGenerator
+from uda.translation.translators import Partners
+from uda.utilities.errors import InputError, require
+from uda.utilities.weight_files import is_array, read_weights, sha256, unwrapped
+
+_EXPECTED = (
+    "a generator: translation_STEP.pth of uda train-translation, or latest_net_G_A.pth of "
+    "pytorch-CycleGAN-and-pix2pix"
+)
+_FIRST = "model.1.weight"
+# Instance norm had these, unused, in files from before mid-2018.
+_UNUSED = ("running_mean", "running_var", "num_batches_tracked")
+_SECOND = re.compile(r"model\.(\d+)\.conv_block\.(5|6)\.weight")  # convolution of a block
+
+
+class GeneratorTranslator:
+    """A trained generator; see `Translator`."""
+
+    partners: Partners | None = None
+
+    def __init__(self, network: ResnetGenerator, *, method: str, facts: Mapping[str, str],
+                 width: int | None) -> None:  # fmt: skip
+        self.method = method
+        self.width = width  # of the images that it was trained on, where that is known
+        self._network = network
+        self._facts = dict(facts)
+
+    def __call__(self, image: Tensor, partner: Tensor | None) -> Tensor:
+        with torch.no_grad():
+            made: Tensor = self._network(image[None])[0]
+        return made.clamp(0, 1)
+
+    def facts(self) -> dict[str, str]:
+        return dict(self._facts)
+
+
+def open_generator(path: Path, device: torch.device) -> GeneratorTranslator:
+    """The generator in a file, on the device. No code of the file is run.
+
+    Raises InputError when it is missing, damaged, or no generator.
+    """
+    content = read_weights(path, expected=_EXPECTED, instead=f"give {_EXPECTED}")
+    known = {"network_sha256": sha256(path)}
+    if is_generator_file(content):
+        assert isinstance(content, dict)
+        file = generator_from(content, path)
+        width = file.translation["data"]["source"]["size"][1]
+        known |= {"preset": file.preset, "step": str(file.step), "supervision": file.supervision}
+        network = file.build().to(device)
+        method = file.translation["method"].get("type", "CycleGanConfig").removesuffix("Config")
+        return GeneratorTranslator(network, method=method.lower(), facts=known, width=width)
+    network = foreign_generator(unwrapped(content), path).to(device)
+    known["supervision"] = "not declared"
+    return GeneratorTranslator(network, method="cyclegan", facts=known, width=None)
+
+
+def foreign_generator(entries: Mapping[str, object], path: Path) -> ResnetGenerator:
+    """The residual generator whose parameters these are, to translate with.
+
+    Its depth, width and dropout are told by names and shapes. Raises InputError when the names are
+    not those of such a generator, with some that are not.
+    """
+    state = {name: value for name, value in entries.items() if not name.endswith(_UNUSED)}
+    first = state.get(_FIRST)
+    found = [match for name in state if (match := _SECOND.fullmatch(name))]
+    require(
+        is_array(first, 4) and first.shape[1:] == (3, 7, 7) and bool(found),
+        f"{path} holds no residual generator of CycleGAN (it has no {_FIRST} of 7x7 and no "
+        f"conv_block): give {_EXPECTED}",
+    )
+    assert isinstance(first, Tensor)
+    dropout = {match[2] for match in found}
+    require(len(dropout) == 1, f"{path} mixes blocks with and without dropout: use another copy")
+    config = GeneratorConfig(blocks=len(found), width=len(first), dropout=dropout == {"6"})
+    try:
+        config.check("its generator")
+        network = config.build()
+        tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+        load_weights(network, tensors, origin=str(path))
+    except InputError as error:
+        raise InputError(f"{path} is not a generator that can be built: {error}") from None
+    return network.eval().requires_grad_(False)
