@@ -92,14 +92,14 @@ class Cut(Method):
     def contrast(self, images: Tensor, translated: Tensor, generator: torch.Generator) -> Tensor:
         """The mean over maps, images and positions of `patch_nce` (equation 4)."""
         keys, queries = self.generator.features(images), self.generator.features(translated)
-        losses = []
+        dtype, losses = next(self.heads.parameters()).dtype, []
         for head, key, query in zip(self.heads, keys, queries, strict=True):
             places = torch.randperm(key.shape[2] * key.shape[3], generator=generator)
             places = places[: self.config.patches].to(key.device)
             # Half precision would blur similarities that are divided by the temperature.
             with torch.autocast(key.device.type, enabled=False):
                 of_key, of_query = (
-                    head(values.to(head[0].weight).flatten(2)[:, :, places].transpose(1, 2))
+                    head(values.to(dtype).flatten(2)[:, :, places].transpose(1, 2))
                     for values in (key, query)
                 )
                 losses.append(patch_nce(of_query, of_key.detach(), self.config.temperature))
