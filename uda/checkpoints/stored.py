@@ -12,6 +12,7 @@ from uda.data.registry import LABEL_SPACES
 from uda.evaluation.evaluate import EvaluationConfig
 from uda.labels.spaces import LabelSpace
 from uda.models.config import ModelConfig
+from uda.optim.loss_scale import LossScaleState
 from uda.optim.plateau import PlateauState
 from uda.utilities.config_tree import to_plain
 from uda.utilities.errors import InputError, require, shortened
@@ -49,7 +50,9 @@ class _Training(TypedDict):
     objectives: dict[str, dict[str, Tensor]]
     optimizers: dict[str, _Optimizer]
     skipped: int
-    plateau: NotRequired[PlateauState | None]  # missing in files of versions without it
+    # Missing in files of versions without them.
+    plateau: NotRequired[PlateauState | None]
+    loss_scale: NotRequired[LossScaleState | None]
 
 
 class _Experiment(TypedDict):

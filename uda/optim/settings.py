@@ -32,6 +32,7 @@ class RestartConfig:
 
 _OF_POLYNOMIAL_DECAY = ("power", "final_lr_factor", "schedule_steps", "restart", "warmup_steps",
                         "warmup_start", "warmup")  # fmt: skip
+Precision = Literal["float32", "bfloat16", "float16"]
 Undecayed = Literal["norms", "encoder_norms", "one_dimensional"]
 
 
@@ -42,7 +43,9 @@ class TrainConfig:
     steps: int  # 0: the initial weights are evaluated, and nothing is trained
     batch_size: int  # images of each domain per step
     seed: int = 0
-    precision: Literal["float32", "bfloat16"] = "bfloat16"  # bfloat16: autocast, weights stay float
+    # Of the forward passes, by autocast; weights stay float32. "float16", for GPUs without bfloat16:
+    # losses are scaled, and every step synchronizes with the device.
+    precision: Precision = "bfloat16"
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     backbone_lr_factor: float = 1.0  # of the optimizer's learning rate, for the backbone
     head_lr_factor: float = 10.0  # of the optimizer's learning rate, for all other layers

@@ -73,7 +73,8 @@ class Learning:
             f"objective {name!r}: no gradient flows from {', '.join(made)}, so nothing would be "
             "learned; compute terms from the student's output, or return {} in such a step",
         )
-        total.backward()
+        scale = self._run.loss_scale
+        (total if scale is None else total * scale.value).backward()
         for gate in self._gates:
             if gate.passed_late:
                 raise InputError(
@@ -148,5 +149,6 @@ class _Output:
 
 def autocast(run: Run) -> torch.autocast:
     """The precision of the run's forward passes."""
-    enabled = run.experiment.train.precision == "bfloat16"
-    return torch.autocast(run.device.type, torch.bfloat16, enabled=enabled)
+    precision = run.experiment.train.precision
+    dtype = torch.float16 if precision == "float16" else torch.bfloat16
+    return torch.autocast(run.device.type, dtype, enabled=precision != "float32")

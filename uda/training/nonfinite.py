@@ -22,6 +22,10 @@ from uda.utilities.distributed import is_main, mean_over_ranks
 from uda.utilities.errors import InputError
 
 Losses = Mapping[str, Tensor]
+_ADVICE = (
+    "nothing was saved since: resume from the last resume.pth with the same command and --resume, "
+    "and add --skip-nonfinite 1 to skip such a step"
+)
 
 
 def is_finite(losses: Losses, gradients: Sequence[Tensor]) -> bool:
@@ -52,7 +56,8 @@ class FiniteCheck:
         report = self._report(run.step, values)
         allowed = run.experiment.train.skip_nonfinite
         if run.skipped > allowed:
-            raise FloatingPointError(f"{report}; --skip-nonfinite {allowed} is used up")
+            used_up = f"--skip-nonfinite {allowed} is used up" if allowed else _ADVICE
+            raise FloatingPointError(f"{report}; {used_up}")
         self._tracker.record_skip(run.step, count=run.skipped, losses=_spelled(values))
         self._tracker.say(f"skipped, {run.skipped} of at most {allowed}: {report}")
 
@@ -63,11 +68,7 @@ class FiniteCheck:
         found = _on_the_host([losses for _, losses in unchecked])
         for (step, _), values in zip(unchecked, found, strict=True):
             if not all(map(math.isfinite, values.values())):
-                raise FloatingPointError(
-                    f"{self._report(step, values)}; nothing was saved since: resume from the last "
-                    "resume.pth with the same command and --resume, and add --skip-nonfinite 1 to "
-                    "skip such a step"
-                )
+                raise FloatingPointError(f"{self._report(step, values)}; {_ADVICE}")
 
     def _report(self, step: int, values: Mapping[str, float]) -> str:
         """All that is known about the update that led to `step`; its batch is saved."""

@@ -16,6 +16,7 @@ from uda.models.segmenter import Segmenter
 from uda.models.synchronized_batch_norm import synchronize_batch_norm
 from uda.objectives.base import Objective
 from uda.optim.groups import student_groups
+from uda.optim.loss_scale import LossScale
 from uda.optim.optimizers import ParameterGroup, build_optimizer, load_state
 from uda.optim.plateau import Plateau
 from uda.optim.teacher import MeanTeacher
@@ -39,6 +40,7 @@ class Run:
     optimizers: dict[str, torch.optim.Optimizer]
     exchange: GradientExchange | None = None  # with the other processes, if there are any
     plateau: Plateau | None = None  # sets the learning rate, if the preset has one
+    loss_scale: LossScale | None = None  # if the precision is float16
     step: int = 0
     skipped: int = 0  # steps without an update, because something was not finite
 
@@ -57,6 +59,7 @@ class Run:
             "step": self.step,
             "skipped": self.skipped,
             "plateau": None if self.plateau is None else self.plateau.state(),
+            "loss_scale": None if self.loss_scale is None else self.loss_scale.state(),
             "student": self.student.state_dict(),
             "teacher": None if teacher is None else teacher.network.state_dict(),
             "objectives": {name: o.state_dict() for name, o in self.objectives.items()},
@@ -83,10 +86,12 @@ class Run:
             load_weights(objective, state["objectives"][name], origin=f"{origin}, {name}")
         for name, optimizer in self.optimizers.items():
             load_state(optimizer, state["optimizers"][name], origin=f"{origin}, {name}")
-        if self.plateau is not None:
-            if state.get("plateau") is None:
-                raise InputError(f"{origin} is damaged: it has no state of train.plateau; {_FIX}")
-            self.plateau.load_state(state["plateau"])
+        for kind in ("plateau", "loss_scale"):
+            rule = getattr(self, kind)
+            if rule is not None:
+                if state.get(kind) is None:
+                    raise InputError(f"{origin} is damaged: it has no state of {kind}; {_FIX}")
+                rule.load_state(state[kind])
         self.step, self.skipped = state["step"], state["skipped"]
 
     def networks(self) -> list[nn.Module]:
@@ -114,10 +119,10 @@ def start_run(experiment: Experiment, *, num_classes: int, device: torch.device)
     student = experiment.model.build(num_classes).to(device)
     synchronize_batch_norm(student, device)
     student = student.to(memory_format=torch.channels_last)
-    student.levels_seen = True  # a look would wait for the device; copies of it have this, too
-    teacher = None if experiment.teacher is None else MeanTeacher(student, experiment.teacher)
     objectives = _build_objectives(experiment, num_classes, device)
     attach(objectives, student)
+    # A copy of the student, which no longer looks at the numbers of its images.
+    teacher = None if experiment.teacher is None else MeanTeacher(student, experiment.teacher)
     if experiment.train.restart is not None:
         _refuse_copies(objectives)
     optimizers = _build_optimizers(experiment, student, objectives)
@@ -126,6 +131,7 @@ def start_run(experiment: Experiment, *, num_classes: int, device: torch.device)
     return Run(
         experiment, num_classes, device, student, teacher, objectives, optimizers, exchange,
         plateau=None if schedule is None else Plateau(schedule),
+        loss_scale=LossScale() if experiment.train.precision == "float16" else None,
     )  # fmt: skip
 
 
@@ -137,15 +143,16 @@ def _build_objectives(
 
 
 def attach(objectives: Mapping[str, Objective], student: Segmenter) -> None:
-    """Lets objectives copy what they need of the student with its initial weights."""
+    """Lets objectives copy what they need of the student with its initial weights. None of these
+    networks looks at the numbers of its images: that would wait for the device."""
     device = next(student.parameters()).device
     for objective in objectives.values():
         path = objective.config.frozen_snapshot()
         objective.attach(student if path is None else load_snapshot(Path(path)).build().to(device))
         objective.to(device)
-        for network in objective.modules():
-            if isinstance(network, Segmenter):
-                network.levels_seen = True
+    for network in (student, *(part for o in objectives.values() for part in o.modules())):
+        if isinstance(network, Segmenter):
+            network.levels_seen = True
 
 
 def _refuse_copies(objectives: Mapping[str, Objective]) -> None:

@@ -45,7 +45,7 @@ class RunFolder:
         if not is_main():
             return
         values = snapshots.snapshot_values(self._snapshot(state, None))
-        moved = ("objectives", "optimizers", "skipped", "plateau")
+        moved = ("objectives", "optimizers", "skipped", "plateau", "loss_scale")
         values["training"] = {name: state[name] for name in moved}
         values["samples"] = samples_digest(self.data)
         values["unfinished"] = unfinished

@@ -51,19 +51,38 @@ def train_step(run: Run, batch: Batch) -> StepResult:
 
     if run.exchange is not None:
         run.exchange()
-    skipped = buffers is not None and not is_finite(losses, run.gradients())
-    if not skipped:
+    updated, skipped = _verdict(run, losses)
+    if updated:
         _update(run, active)
         if run.plateau is not None and run.step < train.plateau_end:
             run.plateau.add(_on_fixed_labels(losses, active))
     for objective in active.values():
         objective.after_step(context)
-    if skipped and buffers is not None:
-        for buffer, copy in buffers:
+    if skipped:
+        for buffer, copy in buffers or ():
             buffer.copy_(copy)
         run.skipped += 1
     run.step += 1
     return StepResult(losses, learning.views, counts=counts.by_name, skipped=skipped)
+
+
+def _verdict(run: Run, losses: Mapping[str, Tensor]) -> tuple[bool, bool]:
+    """Whether the weights are to be updated, and whether the step is to be reported as skipped.
+
+    Gradients are divided by the scale of losses. If they overflowed only because of it, there is
+    neither an update nor a fault: the scale is lowered.
+    """
+    scale = run.loss_scale
+    if scale is not None:
+        scale.unscale(run.gradients())
+    elif not run.experiment.train.skip_nonfinite:  # a look would wait for the device
+        return True, False
+    if is_finite(losses, run.gradients()):
+        if scale is not None:
+            scale.count_finite()
+        return True, False
+    overflowed = scale is not None and is_finite(losses, ()) and scale.lower()
+    return False, not overflowed
 
 
 def _on_fixed_labels(losses: Mapping[str, Tensor], active: Mapping[str, Objective]) -> list[Tensor]:
