@@ -9,7 +9,8 @@ from PIL import Image
 from tiny_runs import CPU, tiny_preset
 from uda.checkpoints.snapshots import load
 from uda.commands import label
-from uda.data.registry import list_dataset
+from uda.data.file_tree import pictures_below
+from uda.data.registry import layout_named, list_dataset
 from uda.experiment import Experiment
 from uda.training.loop import train
 from uda.utilities.errors import InputError
@@ -40,6 +41,21 @@ def test_all_images_are_listed_whatever_their_suffix(photographs: Path) -> None:
         "photographs/a", "photographs/b", "photographs/monday__c"
     ]  # fmt: skip
     assert all(sample.labels is None for sample in found)
+
+
+def test_the_folder_is_looked_through_once(
+    photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Path] = []
+
+    def counted(folder: Path) -> list[str]:
+        looks.append(folder)
+        return pictures_below(folder)
+
+    monkeypatch.setattr("uda.data.described.layouts.pictures_below", counted)
+    for _ in range(3):
+        layout_named(f"{photographs}/")
+    assert looks == [photographs]
 
 
 def test_a_run_adapts_to_it_and_labels_it(

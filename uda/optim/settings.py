@@ -43,8 +43,8 @@ class TrainConfig:
     steps: int  # 0: the initial weights are evaluated, and nothing is trained
     batch_size: int  # images of each domain per step
     seed: int = 0
-    # Of the forward passes, by autocast; weights stay float32. "float16", for GPUs without bfloat16:
-    # losses are scaled, and every step synchronizes with the device.
+    # Of the forward passes, by autocast; weights stay float32. "float16" is for GPUs without
+    # bfloat16: losses are scaled, and every step synchronizes with the device.
     precision: Precision = "bfloat16"
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     backbone_lr_factor: float = 1.0  # of the optimizer's learning rate, for the backbone

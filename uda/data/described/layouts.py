@@ -2,6 +2,7 @@
 folders of images, which are targets."""
 
 import os
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from uda.data.described.file import Description, read_description
@@ -65,6 +66,20 @@ def layout_of(description: Description) -> Layout:
     )
 
 
+def plain_name(folder: Path, *, otherwise: str) -> str:
+    """The folder's name with nothing but letters, digits and "_-."; `otherwise` if none is left."""
+    plain = "".join(c if c.isalnum() or c in "_-." else "_" for c in folder.absolute().name)
+    return plain.strip("._-") or otherwise
+
+
+@lru_cache(maxsize=16)  # a start asks for the layout of a data set many times
+def _suffixes(folder: Path) -> tuple[str, ...]:
+    """How the names of the pictures below a folder end; InputError when there are none."""
+    found = {PurePosixPath(name).suffix for name in pictures_below(folder)}
+    require(bool(found), f"{folder} has no images ({', '.join(PICTURES)}): give a folder that has")
+    return tuple(sorted(found))
+
+
 def _folder_of_images(path: Path) -> Layout:
     """All pictures below a folder, as the split `train` of a data set without labels or classes of
     its own."""
@@ -73,11 +88,9 @@ def _folder_of_images(path: Path) -> Layout:
         f"{path} does not exist or is not a folder: give a folder of images, or the path of a TOML "
         "file that describes a data set",
     )
-    suffixes = {PurePosixPath(name).suffix for name in pictures_below(path)}
-    require(bool(suffixes), f"{path} has no images ({', '.join(PICTURES)}): give a folder that has")
-    images = tuple(Pattern(f"{{name}}{suffix}", str(path)) for suffix in sorted(suffixes))
-    plain = "".join(c if c.isalnum() or c in "_-." else "_" for c in path.absolute().name)
-    name = plain.strip("._-") or "images"
+    suffixes = _suffixes(path.absolute())
+    images = tuple(Pattern(f"{{name}}{suffix}", str(path)) for suffix in suffixes)
+    name = plain_name(path, otherwise="images")
     return Layout(
         name=name,
         short_name=name,

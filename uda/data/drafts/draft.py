@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from uda.data.datasets.recognized import Recognized, recognize
 from uda.data.described.file import description_of
-from uda.data.described.layouts import layout_of
+from uda.data.described.layouts import layout_of, plain_name
 from uda.data.drafts.classes import Names, Seen, look_at_labels, names_beside
 from uda.data.drafts.contact_sheet import contact_sheet
 from uda.data.drafts.entries import class_lines, ignored_lines, ignored_values, skips_black
@@ -222,6 +222,5 @@ def _spoken_names(seen: Seen | None, names: Names, known: Recognized | None) -> 
 
 def _name(folder: Path) -> str:
     """A data set name from the folder's name that no built-in data set has."""
-    plain = "".join(c if c.isalnum() or c in "_-." else "_" for c in folder.absolute().name)
-    name = plain.strip("._-") or "my_data"
+    name = plain_name(folder, otherwise="my_data")
     return f"my_{name}" if name in (*LAYOUTS, *LABEL_SPACES) else name
