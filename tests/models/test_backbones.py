@@ -146,6 +146,51 @@ def test_weights_of_another_network_are_counted(tmp_path: Path) -> None:
     assert "1 (head.weight, ...) unexpected, 1 (bn1.bias, ...) of another shape" in message
 
 
+def under_other_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As another project might call the layers, with the counters that it need not have."""
+    layers = list(dict.fromkeys(name.rpartition(".")[0] for name in state))
+    return {
+        f"_layers.{layers.index(layer)}.{end}": tensor
+        for name, tensor in state.items()
+        for layer, _, end in [name.rpartition(".")]
+        if end != "num_batches_tracked"
+    }
+
+
+def test_the_tensors_of_other_names_are_offered_and_taken_by_their_order(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.pth"
+    state = classifier_state()
+    torch.save(under_other_names(state), path)
+    with pytest.raises(InputError, match="all its 100 tensors, with the same shapes in the") as e:
+        small(weights=str(path))
+    message = str(e.value)
+    assert "conv1.weight is _layers.0.weight; ...; layer4.1.bn2.running_var is _layers" in message
+    assert f"use --set model.backbone_weights=in-order:{path}" in message
+    backbone = small(weights=f"in-order:{path}")
+    for name, parameter in backbone.named_parameters():
+        assert torch.equal(parameter, state[name]), name
+    assert torch.equal(backbone.state_dict()["bn1.running_var"], state["bn1.running_var"])
+    assert backbone.provenance.endswith(", by the order of its tensors")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("bn1.weight", "bn1.bias"), ("conv1.weight", "bn1.bias")]
+)
+def test_another_order_is_not_offered(first: str, second: str, tmp_path: Path) -> None:
+    """Nor are weights taken for biases of the same shape."""
+    state = classifier_state()
+    names = list(state)
+    at, other = names.index(first), names.index(second)
+    names[at], names[other] = names[other], names[at]
+    path = tmp_path / "theirs.pth"
+    torch.save(under_other_names({name: state[name] for name in names}), path)
+    with pytest.raises(InputError, match="0 of 100 tensors match") as e:
+        small(weights=str(path))
+    assert "in-order" not in str(e.value)
+    with pytest.raises(InputError, match="do not have the order and the shapes of a resnet18"):
+        small(weights=f"in-order:{path}")
+
+
 def test_weights_of_another_width_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "wide.pth"
     torch.save(classifier_state(width=8), path)
@@ -194,6 +239,7 @@ def test_imagenet_weights_without_network(monkeypatch: pytest.MonkeyPatch, tmp_p
     message = str(e.value)
     assert "https://download.pytorch.org/models/resnet18" in message
     assert "Name or service not known" in message
+    assert f"put it into {tmp_path / 'hub/checkpoints'}; or use " in message
     assert "--set model.backbone_weights=none, or the path of a file" in message
     assert "\n" not in message
 

@@ -105,4 +105,5 @@ class BackboneModelConfig(ModelConfig):
     """Settings of a network whose encoder is set by fields of the network."""
 
     backbone: str
-    backbone_weights: str = "imagenet"  # "none", "imagenet" or the path of a state dict
+    backbone_weights: str = "imagenet"  # "none", "imagenet" or the path of a state dict; before it
+    # may stand "in-order:", for tensors of another project's names, taken by their order

@@ -22,6 +22,8 @@ from uda.models.segmenter import SegmentationOutput, Segmenter
 from uda.utilities.config_tree import suggest
 from uda.utilities.errors import InputError, require, shown
 from uda.utilities.extras import require_extra
+from uda.utilities.hub import by_hand, without_retries
+from uda.utilities.tensor_order import split_order
 from uda.utilities.weight_files import fill_from_file, reason
 
 Architecture = Literal["unet", "deeplabv3"]
@@ -188,7 +190,7 @@ def _load_weights(
         return downloaded[1], f"segmentation-models-pytorch {name} imagenet"
     if weights == "none":
         return colors, "random"
-    return colors, f"file {_load_file(encoder, Path(weights), config.backbone)}"
+    return colors, f"file {_load_file(encoder, weights, config.backbone)}"
 
 
 def _colors(package: ModuleType, name: str) -> Normalization:
@@ -207,18 +209,28 @@ def _download(
     """The package's ImageNet weights of an encoder, and their normalization."""
     stride = 32 if config.architecture == "unet" else 8
     try:
-        trained = package.encoders.get_encoder(name, weights="imagenet", output_stride=stride)
+        with without_retries():
+            trained = package.encoders.get_encoder(name, weights="imagenet", output_stride=stride)
         return trained.state_dict(), _colors(package, name)
     except Exception as error:  # of its hub's client, whose classes depend on its version
+        option, instead = "model.backbone_weights", "or give it the path of a file"
+        settings = package.encoders.encoders.get(name, {}).get("pretrained_settings", {})
+        repository = settings.get("imagenet", {}).get("repo_id")
         raise InputError(
             f"the ImageNet weights of {name} could not be downloaded by segmentation-models-pytorch"
-            f" ({reason(error)}): use --set model.backbone_weights=none, or the path of a file"
+            f" ({reason(error)}): "
+            + (
+                by_hand(repository, "model.safetensors", option)
+                if repository
+                else f"use --set {option}=none, {instead}"
+            )
         ) from error
 
 
-def _load_file(encoder: nn.Module, path: Path, name: str) -> str:
+def _load_file(encoder: nn.Module, weights: str, name: str) -> str:
     """Fills the encoder from a file and returns its name and SHA-256; InputError when it is
     missing, damaged, or another's."""
+    path, by_order = split_order(weights)
     require(
         path.is_file(),
         f"model.backbone_weights is {str(path)!r}, which is not a file; allowed: none, imagenet, "
@@ -232,6 +244,8 @@ def _load_file(encoder: nn.Module, path: Path, name: str) -> str:
         instead=f"give a {_FILE}",
         prefixes=("module.",),
         select=_encoder_entries,
+        option="model.backbone_weights",
+        by_order=by_order,
     )
 
 

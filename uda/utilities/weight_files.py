@@ -16,6 +16,7 @@ from uda.utilities.errors import InputError, require, tally
 from uda.utilities.extras import MissingPackageError
 from uda.utilities.safetensors_files import is_safetensors, read_safetensors
 from uda.utilities.schema import is_real
+from uda.utilities.tensor_order import in_order, is_prefixed, offer, taken_in_order
 
 # How torch words what it will not build: a class or function, by name.
 _REFUSED = (
@@ -201,12 +202,15 @@ def fill_from_file(
     instead: str,
     prefixes: Sequence[str] = PREFIXES,
     select: Callable[[dict[str, object]], Mapping[str, object]] = dict,
+    option: str = "",
+    by_order: bool = False,
 ) -> str:
     """Loads a state dict from disk, which must fit the network exactly; returns the file's name
-    and SHA-256.
+    and SHA-256, and whether its tensors were taken by their order.
 
     `title`: the network in words; `kind`: of file; `instead`: what to do with another; `select`:
-    the network's entries among those of the state dict.
+    the network's entries among those of the state dict; `option`: which named the file; `by_order`:
+    names do not count, but the order of the tensors.
     Raises InputError when the file is missing, damaged, or of another network.
     """
     content = read_weights(
@@ -220,9 +224,19 @@ def fill_from_file(
         f"{path} holds a {type(content).__name__}; allowed: a {kind}, alone or under "
         f"{', '.join(map(repr, _OUTER))}",
     )
-    fill(network, select(unwrapped(content, prefixes)), origin=str(path), title=title,
-         instead=instead)  # fmt: skip
-    return f"{path.name} sha256:{sha256(path)}"
+    entries = unwrapped(content, prefixes)
+    selected = select(entries)
+    own = {name: t.shape for name, t in network.state_dict().items()}
+    if by_order or not compare(selected, own).complete:
+        theirs = {n: v for n, v in entries.items() if isinstance(v, Tensor) and not is_counter(n)}
+        shapes = {name: shape for name, shape in own.items() if not is_counter(name)}
+        found = in_order(theirs, shapes)
+        if by_order:
+            selected = taken_in_order(found, path, title)
+        elif found is not None and option and not is_prefixed(found):
+            raise InputError(offer(found, path, title, option))
+    fill(network, selected, origin=str(path), title=title, instead=instead)
+    return f"{path.name} sha256:{sha256(path)}" + (", by the order of its tensors" * by_order)
 
 
 def is_array(value: object, *dimensions: int) -> TypeGuard[Tensor]:

@@ -52,7 +52,8 @@ class EncoderConfig:
     """Settings of an encoder. An encoder refuses those that it does not have."""
 
     name: str = "resnet101"
-    weights: str = "imagenet"  # "none", "imagenet" or the path of a file
+    weights: str = "imagenet"  # "none", "imagenet" or the path of a file; "in-order:" before
+    # that path: the tensors of another project's names, taken by their order
     # Of the deepest map; none: the encoder's own, which for ResNets is 16.
     output_stride: int | None = None
     # Channels of a ResNet's stem, or of each head of DINOv2 and DINOv3; the other layers scale with

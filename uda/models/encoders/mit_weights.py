@@ -8,6 +8,7 @@ import torch
 from uda.models.encoders.base import Encoder, EncoderConfig
 from uda.utilities.errors import InputError
 from uda.utilities.extras import require_extra
+from uda.utilities.hub import by_hand, without_retries
 from uda.utilities.weight_files import fill, is_array, read_weights, reason
 
 _OUTER = ("segformer.", "encoder.")  # before the encoder's names
@@ -70,11 +71,13 @@ def load_hub(encoder: Encoder, config: EncoderConfig) -> None:
     repository = f"nvidia/{config.name.replace('_', '-')}"
     hub = require_extra("hub", needed_by=f"--set {option}=imagenet for {config.name}")
     try:
-        path = Path(hub.hf_hub_download(repository, "pytorch_model.bin"))
+        with without_retries():
+            path = Path(hub.hf_hub_download(repository, "pytorch_model.bin"))
     except Exception as error:  # of the hub's client, of HTTP or of the disk
         raise InputError(
             f"the ImageNet weights of {config.name} could not be downloaded from {repository} on "
-            f"the Hugging Face hub ({reason(error)}): {instead}"
+            f"the Hugging Face hub ({reason(error)}): "
+            + by_hand(repository, "pytorch_model.bin", option)
         ) from error
     content = read_weights(path, expected=f"the file of {repository}", instead=instead)
     state = content if isinstance(content, Mapping) else {}

@@ -33,6 +33,7 @@ from uda.models.encoders.weights import load_file
 from uda.utilities.config_tree import suggest
 from uda.utilities.errors import InputError, require, shown
 from uda.utilities.extras import require_extra
+from uda.utilities.hub import by_hand, without_retries
 from uda.utilities.weight_files import reason
 
 TIMM = "timm/"  # prefix of these encoders' names
@@ -263,9 +264,13 @@ def _pretrained(timm: ModuleType, name: str, taken: Taken, config: EncoderConfig
     instead = f"use --set {config.option('weights')}=none, or the path of a file"
     require(published.has_weights, f"timm has no weights of {name}: {instead}")
     try:
-        return _create(timm, name, taken, pretrained=True)
+        with without_retries():
+            return _create(timm, name, taken, pretrained=True)
     except Exception as error:  # of the hub's client, of HTTP, or of what was downloaded
         where = published.hf_hub_id or published.url
+        if published.hf_hub_id:
+            file = published.hf_hub_filename or "model.safetensors"
+            instead = by_hand(published.hf_hub_id, file, config.option("weights"))
         raise InputError(
             f"the weights of {name} could not be downloaded from {where} ({reason(error)}): "
             f"{instead}"

@@ -9,6 +9,7 @@ from torchvision.models import WeightsEnum, get_model_weights
 
 from uda.models.encoders.base import Encoder, EncoderConfig
 from uda.utilities.errors import InputError, require
+from uda.utilities.tensor_order import split_order
 from uda.utilities.weight_files import fill, fill_from_file, reason
 
 
@@ -29,9 +30,11 @@ def _download(config: EncoderConfig, published: WeightsEnum) -> Mapping[str, obj
             progress=True, check_hash=True, weights_only=True
         )
     except (OSError, HTTPException) as error:
+        folder = Path(torch.hub.get_dir(), "checkpoints")
         raise InputError(
             f"the ImageNet weights of {config.name} could not be downloaded from {published.url} "
-            f"({reason(error)}): use --set {config.option('weights')}=none, or the path of a file"
+            f"({reason(error)}): where there is a network, download that file, and put it into "
+            f"{folder}; or use --set {config.option('weights')}=none, or the path of a file"
         ) from error
     except Exception as error:  # as in read_weights; a wrong hash is a RuntimeError
         folder = Path(torch.hub.get_dir(), "checkpoints")
@@ -48,7 +51,7 @@ def load_file(backbone: Encoder, config: EncoderConfig, *, allowed: str) -> None
 
     Raises InputError when the file is missing, damaged, or another network's.
     """
-    path = Path(config.weights)
+    path, by_order = split_order(config.weights)
     require(
         path.is_file(),
         f"{config.option('weights')} is {str(path)!r}, which is not a file; allowed: {allowed}, or "
@@ -62,6 +65,8 @@ def load_file(backbone: Encoder, config: EncoderConfig, *, allowed: str) -> None
         instead=_instead(backbone),
         prefixes=backbone.prefixes,
         select=backbone.entries,
+        option=config.option("weights"),
+        by_order=by_order,
     )
     backbone.provenance = f"file {file}"
 
