@@ -56,8 +56,8 @@ def _answers(address: str) -> bool:
 def by_hand(repository: str, file: str, option: str) -> str:
     """What to do where a file of the hub cannot be downloaded."""
     return (
-        f"where there is a network, `hf download {repository} {file} --local-dir DIR` does it; then "
-        f"use --set {option}=DIR/{file}, or --set {option}=none"
+        f"where there is a network, `hf download {repository} {file} --local-dir DIR` does it; "
+        f"then use --set {option}=DIR/{file}, or --set {option}=none"
     )
 
 
