@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -29,7 +30,7 @@ def without_retries() -> Iterator[None]:
     """Inside, where the hub cannot be reached, its client takes what it has downloaded earlier or
     fails at once; by itself it tries for a minute and longer, file by file."""
     try:
-        constants = import_module("huggingface_hub.constants")
+        constants: Any = import_module("huggingface_hub.constants")
     except ImportError:
         yield
         return
