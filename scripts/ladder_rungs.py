@@ -71,13 +71,11 @@ RUNGS = (
     Rung(preset="toy_pseudo_label", name="toy_pseudo_label_iast",
          title="pseudo-labels of source only, IAST's rule", builds_on="toy_pseudo_label",
          starts_from="toy_source_only", labels_of="toy_source_only",
-         labeling=("--rule", "iast"),
-         explanation="by less than the seeds of that one differ."),
+         labeling=("--rule", "iast")),
     Rung(preset="toy_pseudo_label", name="toy_pseudo_label_quantile",
          title="pseudo-labels of source only, FDA's rule", builds_on="toy_pseudo_label",
          starts_from="toy_source_only", labels_of="toy_source_only",
-         labeling=("--rule", "quantile"),
-         explanation="by less than the seeds of that one differ."),
+         labeling=("--rule", "quantile")),
     # ProDA
     Rung(preset="toy_proda_warmup", title="ProDA, warm-up", builds_on="toy_target_shown"),
     Rung(preset="toy_proda_denoise", title="ProDA, denoised labels",
@@ -86,11 +84,14 @@ RUNGS = (
          labels_of="toy_proda_denoise", network_of="toy_proda_denoise",
          labeling=("--threshold", "0.95", "--flip"), builds_on="toy_proda_denoise",
          explanation="its network begins from random weights, where the paper's has SimCLR's; "
-         "with batch norm re-estimated it is below, too."),
+         "with batch norm re-estimated it is below, too. That this decides has not been shown: its "
+         "network has a norm of its input that the stage before lacks, so that it cannot begin "
+         "from that one's weights."),
     Rung(preset="toy_proda_distill_again", title="ProDA, distilled twice",
          starts_from="toy_proda_distill", labels_of="toy_proda_distill",
          network_of="toy_proda_distill", labeling=("--threshold", "0.95", "--flip"),
-         builds_on="toy_proda_distill"),
+         builds_on="toy_proda_distill",
+         explanation="its seeds differ by more than the two means do."),
     # A mean teacher
     Rung(preset="toy_cut_mix", title="CutMix", builds_on="toy_target_shown"),
     Rung(preset="toy_fix_match", title="FixMatch", builds_on="toy_target_shown"),
@@ -102,18 +103,17 @@ RUNGS = (
     Rung(preset="toy_instance_adaptive", title="class mix, IAST's thresholds",
          builds_on="toy_class_mix",
          explanation="rare classes fall behind (truck, sign, fence), as they do not with "
-         "CBST's thresholds."),
+         "CBST's thresholds. With gamma 1 instead of 8, seed 0 reaches 48.0 instead of 47.3."),
     Rung(preset="toy_dacs", title="DACS", builds_on="toy_class_mix",
-         explanation="small and rare things are lost (sign, terrain, wall). Its jitter, "
-         "threshold and share of the batch are others; which of them decides has not "
-         "been tried."),
+         explanation="its jitter decides. With that of class mix, seed 0 reaches 49.8 instead of "
+         "45.0; with its threshold, share of each image and averages instead, 45.6."),
     Rung(preset="toy_rare_classes", title="class mix, rare classes", builds_on="toy_class_mix"),
     Rung(preset="toy_daformer", title="DAFormer's training", starts_from="toy_source_only",
          builds_on="toy_rare_classes"),
     Rung(preset="toy_mic", title="MIC", builds_on="toy_rare_classes",
-         explanation="small things are lost (person 3 instead of 19, pole 2 instead of 16). "
-         "Batch norm averages over images of which 70 % is hidden: re-estimated, it "
-         "is 3 points below, not 5."),
+         explanation="too much is hidden of small images: with 30 % instead of 70 %, seed 0 "
+         "reaches 49.3 instead of 46.0. Small things are lost (person, pole), and batch norm "
+         "averages over what is left: re-estimated, it is less far below."),
     Rung(preset="toy_hrda", title="HRDA", builds_on="toy_rare_classes",
          explanation="small things are lost (sign, bicycle, pole): at half size an image has 64 "
          "rows, and the detail that sees more is an eighth of it."),
