@@ -30,7 +30,8 @@ from uda.prediction.pictures import Picture, comparison
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FOLDER = Path("snapshots/demo")
-ADAPTED = "toy_class_mix"  # preset of the adapted network
+ADAPTED = "toy_daformer"  # preset of the adapted network
+ORACLE = "toy_oracle_long"  # as many steps as source_only and adapted together
 TARGET_IMAGES = f"{TOY_ROOT}/Cityscapes/leftImg8bit/train"
 NETWORKS = ("source_only", "adapted", "student", "oracle")  # folders of runs
 PICTURES = 5  # rows of comparison.png
@@ -64,13 +65,13 @@ def run_all(seed: int) -> dict[str, dict[str, Any]]:
     source_only = str(snapshot_of("source_only"))
     run("eval_single.py", "--restore-from", source_only, "--adapt-bn", TARGET_IMAGES,
         "--json", str(rescored))  # fmt: skip
-    run(*preset, ADAPTED, "--run", "demo/adapted")
+    run(*preset, ADAPTED, "--run", "demo/adapted", "--restore-from", source_only)
     adapted = str(snapshot_of("adapted"))
     run("pseudo_label.py", "--restore-from", adapted, "--threshold", "0.5",
         "--adapt-bn", TARGET_IMAGES)  # fmt: skip
     run(*preset, student_preset(), "--run", "demo/student", "--restore-from", adapted,
         "--set", f"data.pseudo_labels={pseudo_labels}")  # fmt: skip
-    run(*preset, "toy_oracle", "--run", "demo/oracle")
+    run(*preset, ORACLE, "--run", "demo/oracle")
 
     results = {"source_only": result_of("source_only")}
     results["source_only_bn"] = json.loads(rescored.read_text())
@@ -84,7 +85,9 @@ def student_preset() -> str:
 
 
 def snapshot_of(name: str) -> Path:
-    """The last snapshot of a run."""
+    """The last snapshot of a run; one that a signal has stopped ends the demo."""
+    if not (FOLDER / name / "summary.json").exists():
+        sys.exit(f"{name} was stopped before its end, and so is the demo; start it again")
     return max((FOLDER / name).glob("*_*.pth"), key=lambda path: path.stat().st_mtime)
 
 

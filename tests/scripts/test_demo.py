@@ -32,6 +32,15 @@ def test_the_student_fits_the_adapted_network() -> None:
     assert load_preset(demo.student_preset()).model == load_preset(demo.ADAPTED).model
 
 
+def test_a_stopped_run_ends_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that a signal has stopped ends with status 0; nothing can be made of its network."""
+    monkeypatch.setattr(demo, "FOLDER", tmp_path)
+    (tmp_path / "adapted").mkdir()
+    (tmp_path / "adapted" / "GTA5_250.pth").touch()
+    with pytest.raises(SystemExit, match="adapted was stopped before its end"):
+        demo.snapshot_of("adapted")
+
+
 @pytest.mark.slow
 def test_the_demo_adapts_and_reports(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "UDA_DATA"}
@@ -44,9 +53,9 @@ def test_the_demo_adapts_and_reports(tmp_path: Path) -> None:
     folder = tmp_path / "snapshots" / "demo"
     summary = json.loads((folder / "summary.json").read_text())
 
-    # 24 points in pilot runs, 15 promised; single classes are too noisy to promise anything.
+    # 32 points in pilot runs, 25 promised; single classes are too noisy to promise anything.
     gain = summary["adapted"]["miou"] - summary["source_only"]["miou"]
-    assert gain >= 15, f"adaptation gained {gain:.1f} points of mIoU"
+    assert gain >= 25, f"adaptation gained {gain:.1f} points of mIoU"
     assert summary["oracle"]["miou"] > summary["adapted"]["miou"]
     for row in ROWS:
         per_class = summary[row]["per_class"].values()
