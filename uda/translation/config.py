@@ -1,7 +1,8 @@
 """Translation: everything that decides how a translation is trained, as a tree of dataclasses."""
 
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -9,12 +10,15 @@ from uda.data.config import DataConfig
 from uda.translation.cyclegan import CycleGanConfig
 from uda.translation.generators import GeneratorConfig
 from uda.translation.method import MethodConfig
-from uda.utilities.config_tree import check_types
+from uda.utilities.config_tree import check_types, default_of
 from uda.utilities.errors import Problems, require
+from uda.utilities.idle import Idle, idle_fields, switch_off
 
 # Of uda.data.config.DataConfig: what only training on labels uses.
 _NO_LABELS = ("pseudo_labels", "target_ground_truth", "second_target_view", "rare_classes",
-              "pseudo_labels_mapped_twice")  # fmt: skip
+              "pseudo_labels_mapped_twice", "target.ignored_borders")  # fmt: skip
+_CROP_RULES = ("crop_label_values", "crop_max_share")  # of the source: ask its labels
+_SMALLEST_CROP = 32  # pixels, that a discriminator can judge
 
 
 @dataclass(kw_only=True, slots=True)
@@ -95,22 +99,40 @@ def validate(translation: Translation) -> None:
         data.check("data")
     for name in ("source", "target"):
         with problems.part():
+            domain = getattr(data, name)
             require(
-                getattr(data, name) is not None,
+                domain is not None,
                 f"data.{name} is none, but a translation leads from the source to the target: add "
                 f"--set data.{name}=NAME",
             )
-    idle: Sequence[str] = [name for name in _NO_LABELS if getattr(data, name)]
-    with problems.part():
-        require(
-            not idle,
-            f"{', '.join(f'data.{name}' for name in idle)} would be ignored: a translation learns "
-            "from no labels of the target",
-        )
+            crop = data.crop_of(domain)
+            require(
+                min(crop) >= _SMALLEST_CROP,
+                f"the crops of data.{name} are {crop} (height, width), but a discriminator needs "
+                f"{_SMALLEST_CROP} pixels or more: raise data.crop",
+            )
+    for idle in _unused(translation):
+        with problems.part():
+            said, _ = switch_off(copy.deepcopy(translation), idle, [idle.path])
+            require(False, said)
     with problems.part():
         translation.generator.check("generator")
     with problems.part():
-        translation.method.check("method", translation.generator)
+        translation.method.check("method")
     with problems.part():
         translation.train.check("train")
     problems.raise_all()
+
+
+def _unused(translation: Translation) -> Iterator[Idle]:
+    """The fields that are not at their default and change nothing."""
+    yield from idle_fields(translation)
+    data = translation.data
+    names = [f"data.{name}" for name in _NO_LABELS]
+    if not translation.method.reads_labels:
+        names += [f"data.source.{name}" for name in _CROP_RULES]
+    for path in names:
+        owner, _, name = path.rpartition(".")
+        domain = data if owner == "data" else getattr(data, owner.removeprefix("data."))
+        if domain is not None and getattr(domain, name) != (off := default_of(type(domain), name)):
+            yield Idle(path, "a translation does not read the labels for it", off)

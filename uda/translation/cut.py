@@ -19,7 +19,7 @@ from uda.translation.discriminators import (
 )
 from uda.translation.generators import GeneratorConfig
 from uda.translation.method import Losses, Method, MethodConfig, Pair
-from uda.translation.semantic import SemanticConfig, SemanticLoss
+from uda.translation.semantic import SemanticLoss
 from uda.utilities.errors import require
 
 _EMBEDDING = 256  # dimensions
@@ -34,14 +34,12 @@ class CutConfig(MethodConfig):
     identity: bool = True  # also for images of the target, which the generator is to leave
     temperature: float = 0.07
     patches: int = 256  # positions that are compared, of each map
-    semantic: SemanticConfig | None = None
 
-    def check(self, path: str, generator: GeneratorConfig) -> None:
+    def check(self, path: str) -> None:
+        MethodConfig.check(self, path)
         for name in ("contrast", "temperature", "patches"):
             value = getattr(self, name)
             require(value > 0, f"{path}.{name} is {value}; allowed: above 0")
-        if self.semantic is not None:
-            self.semantic.check(f"{path}.semantic")
 
     def build(self, generator: GeneratorConfig) -> "Cut":
         return Cut(self, generator)

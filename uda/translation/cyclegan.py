@@ -20,7 +20,7 @@ from uda.translation.discriminators import (
 from uda.translation.generators import GeneratorConfig, to_tanh
 from uda.translation.image_pool import ImagePool
 from uda.translation.method import Losses, Method, MethodConfig, Pair
-from uda.translation.semantic import SemanticConfig, SemanticLoss
+from uda.translation.semantic import SemanticLoss
 from uda.utilities.errors import require
 
 
@@ -31,14 +31,12 @@ class CycleGanConfig(MethodConfig):
     cycle: float = 10.0  # weight of the way there and back
     identity: float = 0.5  # weight, as a factor of `cycle`, of leaving images of one's own domain
     pool: int = 50  # earlier translations that a discriminator may be shown; 0: none
-    semantic: SemanticConfig | None = None
 
-    def check(self, path: str, generator: GeneratorConfig) -> None:
+    def check(self, path: str) -> None:
+        MethodConfig.check(self, path)
         for name in ("cycle", "identity", "pool"):
             value = getattr(self, name)
             require(value >= 0, f"{path}.{name} is {value}; allowed: 0 or more")
-        if self.semantic is not None:
-            self.semantic.check(f"{path}.semantic")
 
     def build(self, generator: GeneratorConfig) -> "CycleGan":
         return CycleGan(self, generator)

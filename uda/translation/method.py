@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from uda.translation.generators import GeneratorConfig, ResnetGenerator
+from uda.translation.semantic import SemanticConfig
+from uda.utilities.errors import require
 
 Losses = dict[str, Tensor]  # weighted terms, whose sum a player minimizes
 
@@ -62,14 +64,23 @@ class MethodConfig(ABC):
     """Settings of a method."""
 
     discriminator_width: int = 64  # channels of its first layer
+    semantic: SemanticConfig | None = None
 
     @property
     def title(self) -> str:
         return type(self).__name__.removesuffix("Config")
 
-    @abstractmethod
-    def check(self, path: str, generator: GeneratorConfig) -> None:
+    @property
+    def reads_labels(self) -> bool:
+        """Whether the source's labels are learned from."""
+        return self.semantic is not None and self.semantic.labels == "true"
+
+    def check(self, path: str) -> None:
         """Raises InputError, naming the field below `path`, when a value is out of its range."""
+        width = self.discriminator_width
+        require(1 <= width <= 512, f"{path}.discriminator_width is {width}; allowed: 1 to 512")
+        if self.semantic is not None:
+            self.semantic.check(f"{path}.semantic")
 
     @abstractmethod
     def build(self, generator: GeneratorConfig) -> Method: ...

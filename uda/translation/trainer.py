@@ -69,9 +69,7 @@ def open_pairs(translation: Translation) -> TrainingDataset:
     data = translation.data
     assert data.source is not None, "validate() has seen to it"
     assert data.target is not None, "validate() has seen to it"
-    semantic = getattr(translation.method, "semantic", None)
-    labeled = semantic is not None and semantic.labels == "true"
-    source = list_domain(data, data.source, labeled=labeled)
+    source = list_domain(data, data.source, labeled=translation.method.reads_labels)
     target = list_domain(data, data.target, labeled=False)
     files = KnownFiles()
     for samples in (source, target):
