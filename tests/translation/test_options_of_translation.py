@@ -129,7 +129,8 @@ def test_every_option_matters_or_is_refused(name: str, toy_root: Path, segmenter
                 continue
             setattr(owner, last, value)
             try:
-                after = None if refused and not validate(translation) else learned(translation)
+                validate(translation)
+                after = None if refused else learned(translation)
             except InputError as error:
                 if not refused:
                     wrong.append(f"{path}={value} is refused: {error}")

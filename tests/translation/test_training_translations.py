@@ -128,7 +128,7 @@ def test_the_semantic_term_is_the_frozen_networks(
     name: str, toy_root: Path, segmenter: str
 ) -> None:
     translation = small(name, toy_root)
-    translation.method.semantic = SemanticConfig(snapshot=segmenter)  # type: ignore[attr-defined]
+    translation.method.semantic = SemanticConfig(snapshot=segmenter)
     game, pair = game_of(translation)
     assert pair.source_labels is not None
     semantic = game.method.semantic
