@@ -37,9 +37,10 @@ class CutConfig(MethodConfig):
 
     def check(self, path: str) -> None:
         MethodConfig.check(self, path)
-        for name in ("contrast", "temperature", "patches"):
+        for name in ("contrast", "temperature"):
             value = getattr(self, name)
             require(value > 0, f"{path}.{name} is {value}; allowed: above 0")
+        require(self.patches > 1, f"{path}.patches is {self.patches}; allowed: 2 or more")
 
     def build(self, generator: GeneratorConfig) -> "Cut":
         return Cut(self, generator)
