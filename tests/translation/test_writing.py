@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from factories import CITYSCAPES_STEMS, cityscapes_image, noise, write_gta5, write_png
+from interruptions import run_to_end
+from tiny_runs import tiny_preset
 from uda.commands.data.check import main as check_data
 from uda.commands.translate import main as translate
 from uda.data.files import image_size, read_image
@@ -170,3 +172,22 @@ def test_a_target_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         translate(["--method", "fourier", "--dataset", "gta5", "--output", "x"])
     assert "--method fourier needs --target NAME" in capsys.readouterr().err
+
+
+def test_a_run_depends_on_how_its_source_was_translated(
+    toy_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The banner says it; a run is not resumed on a folder that was translated in another way."""
+    root = tmp_path / "data"
+    root.mkdir()
+    for name in ("GTA5", "Cityscapes"):
+        (root / name).symlink_to(toy_root / name)
+    run(root)
+    experiment = tiny_preset("toy_aagc_source_only", root, steps=2)
+    experiment.train.resume_every = 1
+    run_to_end(experiment, tmp_path / "run")
+    assert "translation      gta5 translated by color, 6 images" in capsys.readouterr().out
+    shutil.rmtree(root / "CycleGTA5")
+    run(root, "--seed", "1")
+    with pytest.raises(InputError, match="with other images"):
+        run_to_end(experiment, tmp_path / "run", resume=True)

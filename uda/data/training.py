@@ -22,6 +22,7 @@ from uda.data.registry import (
 from uda.data.samples import Sample
 from uda.data.sampling import TrainingDataset
 from uda.data.start_checks import check_some, refuse_all_ignored
+from uda.data.translated_folder import TranslationManifest, find_manifest
 from uda.labels.spaces import NO_CLASSES, LabelSpace
 from uda.utilities.errors import InputError, require, shown
 
@@ -37,6 +38,7 @@ class TrainingData:
     short_name: str  # of the source, or of the target without one, for snapshot names
     supervision: str  # none | pseudo | ground truth (N images) | not declared; see `_supervision`
     described: tuple[str, ...] = ()  # what the user's TOML files say; see `Layout`
+    translations: tuple[TranslationManifest, ...] = ()  # of the data sets that uda translate wrote
     files: KnownFiles = field(default_factory=KnownFiles, repr=False)  # of all these samples
 
 
@@ -94,7 +96,13 @@ def open_training_data(
     if supervision == "none" and not _domains_are_known(data, evaluated):
         supervision = NOT_DECLARED
     described = tuple(layout_named(name).description for name in datasets_of(data))
-    return TrainingData(dataset, label_space, layouts[0].short_name, supervision, described, files)
+    root = root_of(data.root, datasets_of(data))
+    manifests = [find_manifest(root / layout_named(name).folder) for name in datasets_of(data)]
+    translations = tuple(manifest for manifest in manifests if manifest is not None)
+    short_name = layouts[0].short_name
+    return TrainingData(
+        dataset, label_space, short_name, supervision, described, translations, files
+    )
 
 
 def open_labeled_split(

@@ -48,6 +48,7 @@ def describe(session: Session) -> str:
             f"data             {', '.join(data)}",
             f"sizes            {'; '.join(size_lines(experiment))}",
             f"supervision      {folder.supervision} (of the target)",
+            *(f"translation      {translation.line}" for translation in folder.data.translations),
             *_shares(experiment.data, dataset),
             f"network          {experiment.model.title}, {parameters:.2f} M parameters",
             f"initial weights  {folder.initial_weights}",

@@ -69,12 +69,13 @@ class RunFolder:
 
 def samples_digest(data: TrainingData) -> str:
     """Changes when an image is added or removed, as that changes the order of samples; when the
-    pseudo-labels are rewritten; when a file describes its data set in another way; and when rare
-    classes are sampled by other counts of pixels."""
+    pseudo-labels are rewritten; when a file describes its data set in another way; when a data set
+    is translated in another way; and when rare classes are sampled by other counts of pixels."""
     dataset = data.dataset
     names = [sample.name for domain in (dataset.source, dataset.target) for sample in domain]
     if dataset.pseudo_labels is not None:
         names.append(repr(dataset.pseudo_labels.manifest))
     names += filter(None, data.described)
+    names += [translation.digest for translation in data.translations]
     names += [rare.digest for rare in dataset.rare_classes]
     return hashlib.sha256("\n".join(names).encode()).hexdigest()
