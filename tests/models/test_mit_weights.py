@@ -104,6 +104,6 @@ def test_imagenet_weights_are_downloaded_from_the_hub(
     with pytest.raises(
         InputError,
         match=r"could not be downloaded from nvidia/mit-b0 .*no route\): "
-        r"use --set model.encoder.weights=none, or the path of a file, such as mit_b5.pth",
+        r"where there is a network, `hf download nvidia/mit-b0 .* model.encoder.weights=none",
     ):
         build(replace(TINY, weights="imagenet"))

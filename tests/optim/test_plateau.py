@@ -311,7 +311,7 @@ def test_a_resume_file_without_the_plateau_is_refused(toy_root: Path, tmp_path: 
         values = read(tmp_path / "resume.pth")
         values["training"]["plateau"] = damage
         torch.save(values, tmp_path / "damaged.pth")
-        with pytest.raises(InputError, match=r"damaged\.pth is damaged|no state of train\.plateau"):
+        with pytest.raises(InputError, match=r"damaged\.pth is damaged|no state of the plateau"):
             train(
                 scheduled(toy_root), tmp_path / "other", preset="p", device=CPU,
                 resume=tmp_path / "damaged.pth",

@@ -90,7 +90,8 @@ class Run:
             rule = getattr(self, kind)
             if rule is not None:
                 if state.get(kind) is None:
-                    raise InputError(f"{origin} is damaged: it has no state of {kind}; {_FIX}")
+                    what = kind.replace("_", " ")
+                    raise InputError(f"{origin} is damaged: it has no state of the {what}; {_FIX}")
                 rule.load_state(state[kind])
         self.step, self.skipped = state["step"], state["skipped"]
 
