@@ -90,8 +90,7 @@ RUNGS = (
     Rung(preset="toy_proda_distill_again", title="ProDA, distilled twice",
          starts_from="toy_proda_distill", labels_of="toy_proda_distill",
          network_of="toy_proda_distill", labeling=("--threshold", "0.95", "--flip"),
-         builds_on="toy_proda_distill",
-         explanation="its seeds differ by more than the two means do."),
+         builds_on="toy_proda_distill"),
     # A mean teacher
     Rung(preset="toy_cut_mix", title="CutMix", builds_on="toy_target_shown"),
     Rung(preset="toy_fix_match", title="FixMatch", builds_on="toy_target_shown"),
