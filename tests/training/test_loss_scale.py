@@ -119,5 +119,5 @@ def test_a_resumed_run_has_the_scale_that_it_had(toy_root: Path, tmp_path: Path)
     assert_same(*ends)
     run = tiny_run(experiment)
     state = run.state() | {"loss_scale": None}
-    with pytest.raises(InputError, match="has no state of loss_scale"):
+    with pytest.raises(InputError, match="has no state of the loss scale"):
         run.load_state(state)
