@@ -133,7 +133,7 @@ class RunPlan:
         try:
             return path, _resumable(path, tries=2)
         except InputError as error:
-            _check_readable(path)  # only a file that is damaged for sure is replaced
+            check_readable(path)  # only a file that is damaged for sure is replaced
             if not others:
                 raise
             found = _resumable(others[0])
@@ -216,7 +216,7 @@ class RunPlan:
                 raise
 
 
-def _check_readable(path: Path) -> None:
+def check_readable(path: Path) -> None:
     """Raises InputError when the disk does not give the file's bytes: it may be undamaged."""
     try:
         with path.open("rb") as file:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from uda.checkpoints import snapshots
+from uda.training.run_plan import check_readable
 from uda.training.signals import Stopped
 from uda.translation.config import Translation
 from uda.utilities.atomic_files import clear_write_errors, remove_partial
@@ -65,6 +66,7 @@ class TranslationFolder:
         try:
             values = _read(path)
         except InputError as error:
+            check_readable(path)  # only a file that is damaged for sure is replaced
             if len(found) == 1:
                 raise
             values = _read(found[1])
