@@ -13,7 +13,7 @@ from shells import Shell
 from small_translations import small
 from tiny_runs import CPU
 from uda.data.registry import list_dataset
-from uda.translation.generators import GeneratorConfig
+from uda.translation.generators import GeneratorConfig, ResnetGenerator
 from uda.translation.trained import open_generator
 from uda.translation.trainer import train_translation
 from uda.utilities.errors import InputError
@@ -117,8 +117,28 @@ def test_a_trained_generator_writes_a_data_set(toy_root: Path, shell: Shell) -> 
     image = torch.from_numpy(np.array(Image.open(originals[0].image))).permute(2, 0, 1) / 255
     expected = (generator(image, None) * 255).round().byte().permute(1, 2, 0).numpy()
     assert np.abs(np.array(Image.open(translated[0].image)).astype(int) - expected).max() <= 1
+    tiled = open_generator(file, CPU, tile=32)
+    torch.testing.assert_close(tiled(image, None), generator(image, None), rtol=0, atol=1e-5)
+    command = ("uda", "translate", "--restore-from", str(file), "--dataset", "gta5", "--data-root",
+               str(toy_root), "--output", "new/CycleGTA5", "--workers", "0", "--tile")  # fmt: skip
+    assert "translated with other values of tile" in shell.refused(*command, "32")
+    assert "--tile 15: allowed are 16 or more" in shell.refused(*command, "15")
     refused = shell.refused(
         "uda", "translate", "--restore-from", "none.pth", "--dataset", "gta5", "--data-root",
         str(toy_root), "--output", "other/CycleGTA5",
     )  # fmt: skip
     assert "does not exist" in refused
+
+
+def test_an_image_that_does_not_fit_into_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(foreign_file(GeneratorConfig(blocks=1, width=16)), tmp_path / "net.pth")
+
+    def refuse(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(ResnetGenerator, "forward", refuse)
+    with pytest.raises(InputError, match=r"40x24 pixels does not fit into memory .* --tile 128"):
+        open_generator(tmp_path / "net.pth", CPU)(torch.rand(3, 24, 40), None)
+    open_generator(tmp_path / "net.pth", CPU, tile=16)(torch.rand(3, 24, 40), None)

@@ -168,10 +168,24 @@ def test_fourier_and_the_whole_sets_colors(root: Path) -> None:
     assert fourier != whole
 
 
-def test_a_target_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--method fourier", "--method fourier needs --target NAME"),
+        ("--method color --target t --tile 64", "--tile is not used with --method color: omit it"),
+        ("--method color --target t --band 0.1", "--band is not used with --method color"),
+        ("--method fourier --target t --match set", "--match is not used with --method fourier"),
+        ("--method color --target t --match set --seed 1", "--seed is not used with --match set"),
+        ("--restore-from f --target t", "--target is not used with --restore-from"),
+        ("--restore-from f --quality 80", "--quality is not used with --format png"),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(
+    options: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
-        translate(["--method", "fourier", "--dataset", "gta5", "--output", "x"])
-    assert "--method fourier needs --target NAME" in capsys.readouterr().err
+        translate([*options.split(), "--dataset", "gta5", "--output", "x"])
+    assert message in capsys.readouterr().err
 
 
 def test_a_run_depends_on_how_its_source_was_translated(

@@ -63,6 +63,11 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         "--seed", metavar="N", type=at_least(0), default=0,
         help="of which target image is drawn for which image (default: 0)",
     )  # fmt: skip
+    how.add_argument(
+        "--tile", metavar="ROWS", type=at_least(1),
+        help="--restore-from: compute images of more rows so many rows at a time: the same "
+        "pictures up to rounding, in less memory (default: as a whole)",
+    )  # fmt: skip
     data = parser.add_argument_group("images")
     data.add_argument(
         "--dataset", metavar="NAME", required=True, help="data set or TOML file to translate"
@@ -105,11 +110,26 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     parsed = parser.parse_args(arguments)
     if parsed.method and parsed.target is None:
         parser.error(f"--method {parsed.method} needs --target NAME, such as --target cityscapes")
-    if not parsed.method:
-        for name in ("target", "match", "band", "window", "seed"):
-            if getattr(parsed, name) != parser.get_default(name):
-                parser.error(f"--{name} is of --method: with --restore-from, omit it")
+    for name, reason in _unused(parsed).items():
+        if getattr(parsed, name) != parser.get_default(name):
+            parser.error(f"--{name} is not used {reason}: omit it")
     return parsed
+
+
+def _unused(parsed: argparse.Namespace) -> dict[str, str]:
+    """The options that change nothing, as the others are, with the reason."""
+    of_others = {
+        "color": ("band", "window", "tile"),
+        "fourier": ("match", "tile"),
+        None: ("target", "match", "band", "window", "seed"),
+    }[parsed.method]
+    by = f"with --method {parsed.method}" if parsed.method else "with --restore-from"
+    found = dict.fromkeys(of_others, by)
+    if parsed.method and parsed.match == "set":
+        found["seed"] = "with --match set"
+    if parsed.format == "png":
+        found["quality"] = "with --format png"
+    return found
 
 
 def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None:
@@ -122,7 +142,9 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
         if arguments.method:
             translator, trained_width = _untrained(arguments, root, device), None
         else:
-            translator = generator = open_generator(arguments.restore_from, device)
+            translator = generator = open_generator(
+                arguments.restore_from, device, tile=arguments.tile
+            )
             trained_width = generator.width
         wanted = Wanted(
             dataset=arguments.dataset,

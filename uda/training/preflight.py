@@ -22,7 +22,7 @@ from uda.training.step import train_step
 from uda.utilities.config_tree import differences, to_plain
 from uda.utilities.distributed import check_batch_size, own_batch, world_size
 from uda.utilities.errors import InputError, require
-from uda.utilities.host_memory import keep_freed_memory
+from uda.utilities.host_memory import is_out_of_memory, keep_freed_memory
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -274,8 +274,7 @@ def _memory_errors(experiment: Experiment, device: torch.device) -> Iterator[Non
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        out = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not out and "can't allocate memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
     else:
         return

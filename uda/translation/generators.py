@@ -49,7 +49,7 @@ class ResnetGenerator(nn.Module):
             layers += _halving(channels, antialias=config.antialias)
         first = len(layers)
         self.places += sorted({first, first + min(4, config.blocks - 1)})
-        layers += [_Block(4 * width, dropout=config.dropout) for _ in range(config.blocks)]
+        layers += [ResidualBlock(4 * width, dropout=config.dropout) for _ in range(config.blocks)]
         for channels in (4 * width, 2 * width):
             layers += _doubling(channels, antialias=config.antialias)
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(width, 3, 7), nn.Tanh()]
@@ -83,7 +83,9 @@ class ResnetGenerator(nn.Module):
                 nn.init.zeros_(layer.bias)
 
 
-class _Block(nn.Module):
+class ResidualBlock(nn.Module):
+    """Adds to a map what two convolutions make of it."""
+
     def __init__(self, channels: int, *, dropout: bool) -> None:
         super().__init__()
         convolution = (nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3))
@@ -106,10 +108,7 @@ class Blur(nn.Module):
     """Halves a map: the binomial filter 1 2 1, then every second pixel (Zhang, ICML 2019)."""
 
     def forward(self, values: Tensor) -> Tensor:
-        taps = values.new_tensor([1.0, 2.0, 1.0]) / 4
-        kernel = torch.outer(taps, taps).expand(values.shape[1], 1, 3, 3)
-        values = F.pad(values, (1, 1, 1, 1), mode="reflect")
-        return F.conv2d(values, kernel, stride=2, groups=values.shape[1])
+        return blurred(F.pad(values, (1, 1, 1, 1), mode="reflect"))
 
 
 class BlurredDouble(nn.Module):
@@ -117,6 +116,13 @@ class BlurredDouble(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         return F.interpolate(values, scale_factor=2, mode="bilinear")
+
+
+def blurred(values: Tensor) -> Tensor:
+    """What `Blur` makes of a map that has its border already."""
+    taps = values.new_tensor([1.0, 2.0, 1.0]) / 4
+    kernel = torch.outer(taps, taps).expand(values.shape[1], 1, 3, 3)
+    return F.conv2d(values, kernel, stride=2, groups=values.shape[1])
 
 
 def _norm(channels: int) -> Sequence[nn.Module]:

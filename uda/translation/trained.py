@@ -10,8 +10,10 @@ from torch import Tensor
 from uda.checkpoints.snapshots import load_weights
 from uda.translation.generator_files import generator_from, is_generator_file
 from uda.translation.generators import GeneratorConfig, ResnetGenerator
+from uda.translation.strips import check_strip, translated_in_strips
 from uda.translation.translators import Partners
 from uda.utilities.errors import InputError, require
+from uda.utilities.host_memory import is_out_of_memory
 from uda.utilities.weight_files import is_array, read_weights, sha256, unwrapped
 
 _EXPECTED = (
@@ -30,26 +32,44 @@ class GeneratorTranslator:
     partners: Partners | None = None
 
     def __init__(self, network: ResnetGenerator, *, method: str, facts: Mapping[str, str],
-                 width: int | None) -> None:  # fmt: skip
+                 width: int | None, tile: int | None) -> None:  # fmt: skip
         self.method = method
         self.width = width  # of the images that it was trained on, where that is known
+        self.tile = tile
         self._network = network
         self._facts = dict(facts)
 
     def __call__(self, image: Tensor, partner: Tensor | None) -> Tensor:
-        with torch.no_grad():
-            made: Tensor = self._network(image[None])[0]
+        """Raises InputError when the image, as a whole, does not fit into memory."""
+        if self.tile is not None and image.shape[1] > self.tile:
+            return translated_in_strips(self._network, image[None], self.tile)[0].clamp(0, 1)
+        try:
+            with torch.no_grad():
+                made: Tensor = self._network(image[None])[0]
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise InputError(
+                f"an image of {image.shape[2]}x{image.shape[1]} pixels does not fit into memory as "
+                "a whole: add --tile 128, or a smaller --width"
+            ) from None
         return made.clamp(0, 1)
 
     def facts(self) -> dict[str, str]:
-        return dict(self._facts)
+        return self._facts | ({} if self.tile is None else {"tile": str(self.tile)})
 
 
-def open_generator(path: Path, device: torch.device) -> GeneratorTranslator:
+def open_generator(
+    path: Path, device: torch.device, *, tile: int | None = None
+) -> GeneratorTranslator:
     """The generator in a file, on the device. No code of the file is run.
+
+    tile: images of more rows are computed so many rows at a time; see `strips.py`
 
     Raises InputError when it is missing, damaged, or no generator.
     """
+    if tile is not None:
+        check_strip("--tile", tile)
     content = read_weights(path, expected=_EXPECTED, instead=f"give {_EXPECTED}")
     known = {"network_sha256": sha256(path)}
     if is_generator_file(content):
@@ -59,10 +79,12 @@ def open_generator(path: Path, device: torch.device) -> GeneratorTranslator:
         known |= {"preset": file.preset, "step": str(file.step), "supervision": file.supervision}
         network = file.build().to(device)
         method = file.translation["method"].get("type", "CycleGanConfig").removesuffix("Config")
-        return GeneratorTranslator(network, method=method.lower(), facts=known, width=width)
+        return GeneratorTranslator(
+            network, method=method.lower(), facts=known, width=width, tile=tile
+        )
     network = foreign_generator(unwrapped(content), path).to(device)
     known["supervision"] = "not declared"
-    return GeneratorTranslator(network, method="cyclegan", facts=known, width=None)
+    return GeneratorTranslator(network, method="cyclegan", facts=known, width=None, tile=tile)
 
 
 def foreign_generator(entries: Mapping[str, object], path: Path) -> ResnetGenerator:

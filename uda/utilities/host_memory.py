@@ -1,7 +1,9 @@
-"""Keeps the freed memory of a CPU process for the next tensor instead of returning it."""
+"""Memory: what the C library keeps of it, and when there is not enough."""
 
 import ctypes
 import sys
+
+import torch
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # parameters of mallopt, from glibc's malloc.h
 
@@ -21,3 +23,10 @@ def keep_freed_memory() -> bool:
         return False
     # The trim threshold has to grow with it: free memory above it is returned to the system.
     return bool(mallopt(_MMAP_THRESHOLD, 2**30)) and bool(mallopt(_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether it says that a tensor found no room, on a GPU or in this machine's memory."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
