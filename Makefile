@@ -6,6 +6,7 @@
 # make test-slow the tests of half a minute and more
 # make test-oldest  the fast tests in OLDEST_TESTS below, on the oldest versions that pyproject.toml admits
 # make check     formatter, linter, type checker and tests
+# make browser   Chromium for the tests that click through reports (they are slow tests; without it they are skipped)
 # make install   only the environment, in .venv
 
 PYTHON ?= python3
@@ -16,10 +17,10 @@ OLDEST_PYTHON ?= $(shell command -v python3.11 || echo $(PYTHON))
 # Rooms that use other packages most. Not all tests, for the sake of time: fuzzing, systems, scripts and
 # experiments run on the newest versions only.
 OLDEST_TESTS ?= $(addprefix tests/,augmentation checkpoints commands data evaluation labels models \
-  objectives optim prediction training translation utilities)
+  objectives optim prediction reports training translation utilities)
 CODE := uda experiments scripts tests train_uda.py eval_single.py pseudo_label.py predict.py setup.py
 
-.PHONY: install demo ladder benchmark torture test test-slow test-oldest lint check clean
+.PHONY: install demo ladder benchmark torture test test-slow test-oldest browser lint check clean
 
 install: $(VENV)/.installed
 
@@ -51,6 +52,10 @@ test: install
 
 test-slow: install
 	$(RUN) -m pytest -m slow -n 2 --dist worksteal
+
+browser: install
+	$(RUN) -m pip install --quiet 'playwright>=1.49'
+	$(RUN) -m playwright install chromium
 
 test-oldest: $(OLDEST)/.installed
 	$(OLDEST)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(OLDEST_TESTS)

@@ -15,6 +15,7 @@ from shells import CLASS_MIX
 from tiny_runs import REPOSITORY, tiny_options
 
 pytestmark = pytest.mark.slow
+TEMPLATES = REPOSITORY / "uda/reports/templates"
 FILES = ("pyproject.toml", "setup.py", "README.md", "LICENSE")
 
 
@@ -84,6 +85,7 @@ def test_the_wheel_holds_the_whole_package_and_its_license(wheel: Path) -> None:
     } | {f"uda/experiments/{path.name}" for path in (REPOSITORY / "experiments").glob("*.py")}
     assert modules <= found
     data = {"uda/py.typed", "uda/experiments/published.json", "uda/experiments/documents.json"}
+    data |= {f"uda/reports/templates/{path.name}" for path in TEMPLATES.iterdir()}
     assert data <= found
     assert any(name.endswith("licenses/LICENSE") for name in found)
     metadata = next(name for name in found if name.endswith("METADATA"))

@@ -1,0 +1,112 @@
+"""Reports in Chromium without a window: clicks, sliders, orders, colors, and no foreign script.
+
+`make browser` installs what these tests need; UDA_CHROMIUM names a browser that is already there.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from adaptations import EVIL, IMAGES, written
+from uda.reports.adaptation import adapt_report
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    api = pytest.importorskip("playwright.sync_api", reason="no playwright: make browser")
+    with api.sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(
+                executable_path=os.environ.get("UDA_CHROMIUM"),
+                args=["--no-sandbox"] if os.geteuid() == 0 else [],
+            )
+        except api.Error as error:
+            pytest.skip(f"no Chromium ({str(error).splitlines()[0]}): make browser")
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: "Browser") -> "Iterator[Page]":
+    """A page of a narrow window that fails its test when anything goes wrong in it."""
+    with browser.new_context(viewport={"width": 900, "height": 700}, offline=True) as context:
+        page = context.new_page()
+        troubles: list[str] = []
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("console", lambda line: troubles.append(line.text))
+        page.on("dialog", lambda dialog: troubles.append(dialog.message))
+        page.on("request", lambda r: r.url[:5] in ("data:", "file:") or troubles.append(r.url))
+        yield page
+        assert troubles == []
+
+
+def column(page: "Page", table: int, number: int) -> list[str]:
+    found: list[str] = page.locator("table.sortable").nth(table).evaluate(
+        f"table => [...table.tBodies[0].rows].map(row => row.cells[{number}].textContent.trim())"
+    )
+    return found
+
+
+def test_an_adaptation(page: "Page", tmp_path: Path) -> None:
+    page.goto(adapt_report(written(tmp_path)).as_uri())
+    assert page.title() == "Adaptation of DeepLabV3+ on ResNet-50"  # and not "taken"
+    assert page.get_by_text(EVIL).first.is_visible()
+
+    # A heading sorts, first downward where it is a number, and by the keyboard, too.
+    assert column(page, 2, 0) == ["road", EVIL, "sky"]
+    heads = page.locator("table.sortable").nth(2).locator("th button")
+    heads.nth(2).click()
+    assert column(page, 2, 0) == ["road", "sky", EVIL]
+    assert page.locator("th[aria-sort=descending]").inner_text().startswith("new")
+    heads.nth(2).press("Enter")
+    assert column(page, 2, 0) == [EVIL, "sky", "road"]
+    heads.nth(0).click()
+    assert column(page, 2, 0) == [EVIL, "road", "sky"]
+
+    # The slider, by mouse and by arrow keys.
+    slider = page.locator(".slider").first
+    slider.scroll_into_view_if_needed()
+    assert slider.locator("img").evaluate_all("all => all.every(i => i.naturalWidth == 120)")
+    box: Any = slider.bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 4, box["y"] + 20)
+    handle = slider.locator("input")
+    assert abs(int(handle.input_value()) - 25) <= 3
+    before = int(handle.input_value())
+    handle.press("ArrowRight")
+    assert int(handle.input_value()) == before + 1
+    assert slider.evaluate("s => s.style.getPropertyValue('--at')") == f"{before + 1}%"
+
+    # The order of the pictures.
+    names = "all => all.map(item => item.dataset.name)"
+    pictures = page.locator("#list > li")
+    assert pictures.evaluate_all(names) == list(IMAGES[::-1])
+    page.locator("select").select_option("name")
+    assert pictures.evaluate_all(names) == sorted(IMAGES)
+
+
+def test_a_finger_moves_the_slider(browser: "Browser", tmp_path: Path) -> None:
+    with browser.new_context(has_touch=True, viewport={"width": 400, "height": 700}) as context:
+        page = context.new_page()
+        page.goto(adapt_report(written(tmp_path)).as_uri())
+        slider = page.locator(".slider").first
+        slider.scroll_into_view_if_needed()
+        box: Any = slider.bounding_box()
+        page.touchscreen.tap(box["x"] + box["width"] * 0.8, box["y"] + 20)
+        assert abs(int(slider.locator("input").input_value()) - 80) <= 4
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_light_and_dark(page: "Page", tmp_path: Path) -> None:
+    page.goto(adapt_report(written(tmp_path)).as_uri())
+    lightness = "getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g)[0] * 1"
+    assert page.evaluate(lightness) > 200
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate(lightness) < 60
