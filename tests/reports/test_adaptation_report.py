@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
-
 from adaptations import CLASSES, EVIL, IMAGES, values, written
 from pages import page_of, rows_of
+from PIL import Image
+
 from uda.reports import pictures
 from uda.reports.adaptation import adapt_report
 from uda.utilities.errors import InputError
@@ -27,7 +27,7 @@ def test_the_verdict_comes_first_and_everything_is_said(tmp_path: Path) -> None:
     assert rows_of(first)[1:] == [
         ["agreement between views", "higher", "0.6100", "0.7000", "+0.0900", "better"],
         ["mean entropy", "lower", "0.4000", "0.5000", "+0.1000", "worse"],
-        ["unknown", "–", "–", "–", "–", "–"],
+        ["unknown", "-", "-", "-", "-", "-"],
     ]
     assert rows_of(second)[1][2:] == ["0.6100", "0.6100", "+0.0000", "no change"]
     assert [row[:4] for row in rows_of(shares)[1:]] == [

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from adaptations import EVIL, IMAGES, written
+
 from uda.reports.adaptation import adapt_report
 
 if TYPE_CHECKING:
@@ -49,8 +49,12 @@ def page(browser: "Browser") -> "Iterator[Page]":
 
 
 def column(page: "Page", table: int, number: int) -> list[str]:
-    found: list[str] = page.locator("table.sortable").nth(table).evaluate(
-        f"table => [...table.tBodies[0].rows].map(row => row.cells[{number}].textContent.trim())"
+    found: list[str] = (
+        page.locator("table.sortable")
+        .nth(table)
+        .evaluate(
+            f"table => [...table.tBodies[0].rows].map(row => row.cells[{number}].textContent.trim())"
+        )
     )
     return found
 

@@ -58,7 +58,7 @@ def _facts(found: Adaptation) -> Iterator[tuple[str, str]]:
         yield "not readable", f"{len(images['unreadable'])}, left out"
     yield "compared on", f"{images['looked_at']} images, without labels"
     yield "methods", ", ".join(settings["methods"])
-    yield "minutes allowed", "–" if settings["minutes"] is None else f"{settings['minutes']:g}"
+    yield "minutes allowed", "-" if settings["minutes"] is None else f"{settings['minutes']:g}"
     yield "source images", settings["source"] or "none: only the network and the images were used"
     yield "seed", str(settings["seed"])
 
@@ -110,9 +110,7 @@ def _scores(found: Adaptation) -> dict[str, Any] | None:
     }
 
 
-def _pictures(
-    folder: Path, given: list[PictureFiles]
-) -> tuple[list[Mapping[str, Any]], list[str]]:
+def _pictures(folder: Path, given: list[PictureFiles]) -> tuple[list[Mapping[str, Any]], list[str]]:
     """The pictures for the page, most changed first, and what has to be said of those left out."""
     chosen = sorted(given, key=lambda picture: (-picture["changed"], picture["image"]))[:_MOST]
     budget = PictureBudget(3 * len(chosen))

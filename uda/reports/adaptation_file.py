@@ -171,5 +171,3 @@ def _no_number(text: str) -> NoReturn:
 
 def _damaged(path: Path, reason: str) -> str:
     return f"{path} is damaged ({reason}): adapt again, or restore the file"
-
-

@@ -56,7 +56,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     style, script = (
-        Markup((_TEMPLATES / name).read_text("utf-8"))  # noqa: S704  # our own files
+        Markup((_TEMPLATES / name).read_text("utf-8"))  # our own files
         for name in ("report.css", "report.js")
     )
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -81,10 +81,10 @@ def percent(share: float | None, digits: int = 2) -> str:
 
 def number(value: float | None, digits: int = 4) -> str:
     """A number with so many decimals; a dash for none and for what is not finite."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+    return "-" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
 def signed(value: float | None, digits: int = 4) -> str:
     """The same with a sign, as differences have it."""
     text = number(value, digits)
-    return text if text == "–" or text.startswith("-") else f"+{text}"
+    return text if text.startswith("-") else f"+{text}"
