@@ -49,13 +49,8 @@ def page(browser: "Browser") -> "Iterator[Page]":
 
 
 def column(page: "Page", table: int, number: int) -> list[str]:
-    found: list[str] = (
-        page.locator("table.sortable")
-        .nth(table)
-        .evaluate(
-            f"table => [...table.tBodies[0].rows].map(row => row.cells[{number}].textContent.trim())"
-        )
-    )
+    read = "(table, n) => [...table.tBodies[0].rows].map(row => row.cells[n].textContent.trim())"
+    found: list[str] = page.locator("table.sortable").nth(table).evaluate(read, number)
     return found
 
 

@@ -1,1 +1,1 @@
-"""Reports: one self-contained HTML file each, that opens from disk without a server or a network."""
+"""Reports: one self-contained HTML file each, opened from disk without server or network."""
