@@ -40,12 +40,14 @@ def page(browser: "Browser") -> "Iterator[Page]":
     with browser.new_context(viewport={"width": 900, "height": 700}, offline=True) as context:
         page = context.new_page()
         troubles: list[str] = []
+        asked: list[str] = []
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("console", lambda line: troubles.append(line.text))
         page.on("dialog", lambda dialog: troubles.append(dialog.message))
-        page.on("request", lambda r: r.url[:5] in ("data:", "file:") or troubles.append(r.url))
+        page.on("request", lambda request: asked.append(request.url))
         yield page
         assert troubles == []
+        assert [url for url in asked if not url.startswith(("data:", "file:"))] == []
 
 
 def column(page: "Page", table: int, number: int) -> list[str]:

@@ -1,6 +1,6 @@
 """The report of an adaptation: what was done to a network, and whether it is better for it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,12 +114,13 @@ def _pictures(folder: Path, given: list[PictureFiles]) -> tuple[list[Mapping[str
     """The pictures for the page, most changed first, and what has to be said of those left out."""
     chosen = sorted(given, key=lambda picture: (-picture["changed"], picture["image"]))[:_MOST]
     budget = PictureBudget(3 * len(chosen))
-    shown, said = [], []
+    shown: list[dict[str, Any]] = []
+    said: list[str] = []
     full = len(given) - len(chosen)
     for picture in chosen:
         try:
             files = {
-                name: budget.of_file(folder / picture[name])  # type: ignore[literal-required]
+                name: budget.of_file(folder / picture[name])
                 for name in ("photo", "before", "after")
             }
         except InputError as error:
