@@ -110,7 +110,7 @@ def _scores(found: Adaptation) -> dict[str, Any] | None:
     }
 
 
-def _pictures(folder: Path, given: list[PictureFiles]) -> tuple[list[Mapping[str, Any]], list[str]]:
+def _pictures(folder: Path, given: list[PictureFiles]) -> tuple[list[dict[str, Any]], list[str]]:
     """The pictures for the page, most changed first, and what has to be said of those left out."""
     chosen = sorted(given, key=lambda picture: (-picture["changed"], picture["image"]))[:_MOST]
     budget = PictureBudget(3 * len(chosen))
