@@ -24,7 +24,8 @@ from typing import Any
 from ladder_chart import check_matplotlib
 from ladder_digests import changes, digest_of, steps_of
 from ladder_figures import Figures, has_figures, joined, known_figures, write_results
-from ladder_rungs import RUNGS, THRESHOLD, Rung, descendants, rung_named, with_needed
+from ladder_rungs import FOLDER, RUNGS, THRESHOLD, Rung, descendants, rung_named, with_needed
+from ladder_translations import data_of, translate
 from uda.checkpoints import snapshots
 from uda.commands.endings import clear_errors
 from uda.commands.options import at_least
@@ -32,7 +33,6 @@ from uda.experiments.toy_city import TOY_ROOT
 from uda.utilities.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-FOLDER = Path("snapshots/ladder")
 RESULTS = Path("experiments/toy_ladder")
 TARGET_IMAGES = f"{TOY_ROOT}/Cityscapes/leftImg8bit/train"
 ADAPT = ("--adapt-bn", TARGET_IMAGES)
@@ -82,7 +82,10 @@ def discard_outdated(wanted: Sequence[Run]) -> None:
             if rung.mean_of or not clock_of(rung, seed).exists():
                 continue
             stored = snapshots.load(snapshot_of(rung, seed)).experiment
-            if changed := changes(rung.preset, stored):
+            changed = changes(rung.preset, stored)
+            if rung.translated_by and stored["data"]["root"] != str(data_of(rung, seed)):
+                changed.append("its translation")
+            if changed:
                 print(f"{folder_of(rung, seed)} is run again: {', '.join(changed)} changed since")
                 for outdated in (rung, *descendants(rung)):
                     clock_of(outdated, seed).unlink(missing_ok=True)
@@ -136,22 +139,22 @@ def run_all(runs: Sequence[Run], jobs: int, known: Mapping[str, Figures]) -> Non
 
 def climb(rung: Rung, seed: int) -> float:
     """Trains a rung, unless it is there, and scores it with batch norm re-estimated; minutes of
-    training."""
+    training, that of its translation and the translating among them."""
     folder, clock = folder_of(rung, seed), clock_of(rung, seed)
     if clock.exists():
         return float(json.loads(clock.read_text()))
     shutil.rmtree(folder, ignore_errors=True)  # of a run that did not finish
+    minutes = translated(rung, seed) if rung.translated_by else 0.0
     started = time.perf_counter()
     if rung.mean_of:
         folder.mkdir(parents=True)
         command(folder.name, "eval_single.py", *networks_of(rung, seed),
                 "--json", str(folder / "scores.json"))  # fmt: skip
-        minutes = 0.0
     else:
         command(folder.name, "train_uda.py", "--preset", rung.preset,
                 "--run", f"ladder/{folder.name}", "--set", f"train.seed={seed}",
                 *start_of(rung, seed))  # fmt: skip
-        minutes = round((time.perf_counter() - started) / 60, 2)
+        minutes = round(minutes + (time.perf_counter() - started) / 60, 2)
     command(f"{folder.name}_bn", "eval_single.py", *networks_of(rung, seed),
             *ADAPT, "--json", str(folder / "adapted.json"))  # fmt: skip
     clock.write_text(json.dumps(minutes))
@@ -169,7 +172,15 @@ def start_of(rung: Rung, seed: int) -> list[str]:
     if rung.network_of is not None:
         network = snapshot_of(rung_named(rung.network_of), seed)
         options += ["--set", f"objectives.distillation.network={network}"]
+    if rung.translated_by:
+        options += ["--set", f"data.root={data_of(rung, seed)}"]
     return options
+
+
+def translated(rung: Rung, seed: int) -> float:
+    """Makes the images that a rung learns from, if need be; minutes that it took."""
+    asked = None if rung.segmenter_of is None else snapshot_of(rung_named(rung.segmenter_of), seed)
+    return translate(rung, seed, command, segmenter=asked)
 
 
 def labels_from(parent: Rung, seed: int, labeling: Sequence[str] = THRESHOLD) -> Path:
@@ -211,12 +222,14 @@ def snapshot_of(rung: Rung, seed: int) -> Path:
 
 
 def command(log: str, script: str, *arguments: str) -> None:
-    """Runs a script with one thread, what it says in a file; a failing one ends the ladder."""
+    """Runs a script, or uda, with one thread, what it says in a file; a failing one ends the
+    ladder."""
     path = FOLDER / "logs" / f"{log}.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         status = subprocess.run(
-            [sys.executable, str(REPOSITORY / script), *arguments],
+            [sys.executable, *(["-m", "uda"] if script == "uda" else [str(REPOSITORY / script)]),
+             *arguments],
             check=False, stdout=file, stderr=subprocess.STDOUT,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         ).returncode  # fmt: skip

@@ -14,6 +14,8 @@ from typing import Any
 from ladder_rungs import Rung, rung_named
 from uda.experiment import Experiment, validate
 from uda.experiments import load_preset
+from uda.experiments.translations import TRANSLATIONS
+from uda.translation.config import Translation
 from uda.utilities.config_tree import default_of, differences, to_plain, with_defaults
 from uda.utilities.user_code import class_name
 
@@ -31,8 +33,24 @@ def digest_of(rung: Rung) -> str:
             values[part] = digest_of(rung_named(key))
     if rung.labels_of is not None:
         values["labeling"] = rung.labeling
+    if rung.translated_by:
+        values["translated_by"] = translation_digest(rung)
     if rung.mean_of:
         values["mean_of"] = [digest_of(rung_named(key)) for key in rung.mean_of]
+    return _digest(values)
+
+
+def translation_digest(rung: Rung) -> str:
+    """16 hexadecimal digits of how its source images are translated."""
+    values: dict[str, Any] = {"translated_by": rung.translated_by}
+    if rung.translated_by in TRANSLATIONS:
+        values |= _settings(TRANSLATIONS[rung.translated_by]())
+    if rung.segmenter_of is not None:
+        values["segmenter_of"] = digest_of(rung_named(rung.segmenter_of))
+    return _digest(values)
+
+
+def _digest(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -54,7 +72,7 @@ def _resolved(preset: str) -> Experiment:
     return validate(load_preset(preset)).experiment
 
 
-def _settings(experiment: Experiment) -> dict[str, Any]:
+def _settings(experiment: Experiment | Translation) -> dict[str, Any]:
     experiment = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data))
     experiment.data.root = ""
     values = _without_paths(_not_default(experiment))

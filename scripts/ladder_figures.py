@@ -63,6 +63,7 @@ def write_results(figures: Mapping[str, Figures], path: Path) -> None:
             "rung": rung.key,
             "preset": rung.preset,
             "mean_of": list(rung.mean_of),
+            "translated_by": rung.translated_by,
             "labels": "" if rung.labeling == THRESHOLD else " ".join(rung.labeling),
             "builds_on": rung.builds_on,
             "explanation": rung.explanation,

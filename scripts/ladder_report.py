@@ -87,7 +87,9 @@ def _made_of(values: Mapping[str, Any]) -> str:
     if values["mean_of"]:
         return "mean of " + ", ".join(f"`{key}`" for key in values["mean_of"])
     labels = f", labels: `{values['labels']}`" if values["labels"] else ""
-    return f"`{values['preset']}`{labels}"
+    by = values.get("translated_by")
+    images = f", source translated by `{by}`" if by else ""
+    return f"`{values['preset']}`{images}{labels}"
 
 
 def below_source_only(found: Found) -> str:

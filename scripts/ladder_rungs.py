@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+FOLDER = Path("snapshots/ladder")  # of the runs
 SOURCE_ONLY = "source only"  # the title of what adaptation has to beat
 THRESHOLD = ("--threshold", "0.5")
 # Presets that are no rungs: they take three times as long, and their parts have rows of their own.
@@ -20,6 +22,10 @@ class Rung:
     labels_of: str | None = None  # whose pseudo-labels it learns
     labeling: tuple[str, ...] = THRESHOLD  # options of pseudo_label.py that make them
     network_of: str | None = None  # whose last snapshot is objectives.distillation.network
+    # Whose work its CycleGTA5 is: a method of `uda translate` that needs no training, or a preset
+    # of `uda train-translation`, trained with the rung's seed; nothing: the drawn one.
+    translated_by: str = ""
+    segmenter_of: str | None = None  # whose last snapshot that one's semantic term asks
     mean_of: tuple[str, ...] = ()  # whose networks predict together; nothing is trained
     builds_on: str | None = None  # what its mIoU is compared with
     explanation: str = ""  # why it is below that one, if it is: what a run has shown
@@ -33,7 +39,8 @@ class Rung:
     @property
     def needs(self) -> tuple[str, ...]:
         """The rungs that have to be trained before this one."""
-        named = (self.starts_from, self.labels_of, self.network_of, *self.mean_of)
+        named = (self.starts_from, self.labels_of, self.network_of, self.segmenter_of,
+                 *self.mean_of)  # fmt: skip
         return tuple(dict.fromkeys(key for key in named if key is not None))
 
 
@@ -42,6 +49,21 @@ RUNGS = (
     Rung(preset="toy_agc_source_only", title="GTA5 and CycleGTA5 mixed",
          builds_on="toy_source_only"),
     Rung(preset="toy_aagc_source_only", title="CycleGTA5 only", builds_on="toy_source_only"),
+    # The source translated by us
+    Rung(preset="toy_aagc_source_only", name="toy_translated_color", translated_by="color",
+         title="colors of the target (uda translate)", builds_on="toy_source_only"),
+    Rung(preset="toy_aagc_source_only", name="toy_translated_cut", translated_by="toy_cut",
+         title="CUT", builds_on="toy_source_only"),
+    Rung(preset="toy_aagc_source_only", name="toy_translated_cut_semantic",
+         translated_by="toy_cut_semantic", segmenter_of="toy_source_only",
+         title="CUT, semantic", builds_on="toy_source_only"),
+    Rung(preset="toy_aagc_source_only", name="toy_translated_cyclegan",
+         translated_by="toy_cyclegan", title="CycleGAN", builds_on="toy_source_only"),
+    Rung(preset="toy_aagc_source_only", name="toy_translated_cyclegan_semantic",
+         translated_by="toy_cyclegan_semantic", segmenter_of="toy_source_only",
+         title="CycleGAN, semantic", builds_on="toy_source_only"),
+    Rung(preset="toy_aagc_class_mix", name="toy_translated_color_class_mix", translated_by="color",
+         title="colors of the target, class mix", builds_on="toy_class_mix"),
     Rung(preset="toy_target_shown", title="target shown, nothing learned from it",
          builds_on="toy_source_only"),
     Rung(preset="toy_entropy", title="entropy minimization", builds_on="toy_target_shown"),

@@ -1,84 +1,30 @@
 """What the ladder runs and what it writes, with commands that leave made-up results."""
 
-import json
 import shutil
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
+from ladder_commands import Commands, clear_digests, figures, stand_in
 
 import ladder
 import ladder_digests
 import ladder_figures
-from factories import tiny_snapshot
 from ladder_rungs import RUNGS, Rung, rung_named
-from uda.checkpoints.snapshots import save, snapshot_values
-from uda.experiment import Experiment, validate
+from uda.experiment import Experiment
 from uda.experiments import load_preset
-from uda.utilities.config_tree import to_plain
 from uda.utilities.errors import InputError
 
 pytest.importorskip("matplotlib")  # of the extra plots, which draws the chart
 
 
-def clear_digests() -> None:
-    ladder_digests.digest_of.cache_clear()
-    ladder_digests._resolved.cache_clear()
-
-
-@pytest.fixture(autouse=True)
-def _no_changed_preset_stays() -> Iterator[None]:
-    yield
-    clear_digests()
-
-
-def figures() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(Path("experiments/toy_ladder.json").read_text())
-    return found
-
-
-class Commands:
-    """Stands in for `ladder.command`: leaves what the commands would leave, in no time."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, ...]] = []
-
-    def __call__(self, log: str, script: str, *arguments: str) -> None:
-        self.calls.append((script, *arguments))
-        option = dict(pairwise(arguments))
-        if script == "train_uda.py":
-            folder = Path("snapshots") / option["--run"]
-            folder.mkdir(parents=True)  # as a run that finds a former one would, it refuses
-            miou = {"toy_source_only": 30.004}.get(option["--preset"], 20.0)
-            miou += int(folder.name[-1])
-            snapshot = tiny_snapshot(load_preset(option["--preset"]))
-            snapshot.experiment = to_plain(validate(load_preset(option["--preset"])).experiment)
-            scores = {"miou": miou, "per_class": {"road": 80.004, "bicycle": miou}}
-            path = folder / "GTA5_500.pth"
-            save(snapshot_values(replace(snapshot, scores=scores)), path)
-        elif script == "eval_single.py":
-            scores = {"miou": 41.996, "per_class": {"road": 60.0, "bicycle": 24.0}}
-            Path(option["--json"]).write_text(json.dumps({"supervision": "none"} | scores))
-        elif script == "pseudo_label.py":
-            Path(option["--output"]).mkdir()
-
-    def scripts(self) -> list[str]:
-        return [call[0] for call in self.calls]
-
-
 @pytest.fixture
-def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Commands:
-    """In an empty folder, where nothing is trained."""
-    monkeypatch.chdir(tmp_path)
-    stand_in = Commands()
-    monkeypatch.setattr(ladder, "command", stand_in)
-    monkeypatch.setattr(ladder_figures, "draw", lambda *_: None)  # which takes a second
-    return stand_in
+def commands(tmp_path: Path) -> Iterator[Commands]:
+    with stand_in(tmp_path) as found:
+        yield found
 
 
 ONLY = ("--jobs", "1", "--only", "toy_source_only", "toy_pseudo_label")
@@ -109,6 +55,7 @@ class TestLadder:
             "rung": "toy_source_only",
             "preset": "toy_source_only",
             "mean_of": [],
+            "translated_by": "",
             "labels": "",
             "builds_on": None,
             "explanation": "",

@@ -4,12 +4,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from ladder_commands import clear_digests
 
 import ladder_digests
 import ladder_rungs
 from ladder_rungs import LEFT_OUT, RUNGS, Rung, rung_named
 from uda.experiment import Experiment, validate
 from uda.experiments import PRESETS, load_preset, toy_city
+from uda.experiments.translations import TRANSLATIONS, toy_cut
+from uda.translation.config import Translation
 from uda.utilities.config_tree import to_plain
 
 
@@ -41,6 +44,17 @@ class TestRungs:
             if rung.starts_from is not None:
                 parent = load_preset(rung_named(rung.starts_from).preset)
                 assert validate(parent).experiment.model == preset.model, rung.key
+
+    def test_their_translations_ask_the_networks_that_they_name(self) -> None:
+        for rung in RUNGS:
+            translation = TRANSLATIONS.get(rung.translated_by)
+            assert translation or rung.translated_by in ("", "color"), rung.key
+            semantic = translation is not None and translation().method.semantic is not None
+            assert semantic == (rung.segmenter_of is not None), rung.key
+            if rung.translated_by:
+                source = load_preset(rung.preset).data.source
+                assert source is not None
+                assert source.datasets == ("cyclegta5",), rung.key
 
     def test_what_they_need_and_build_on_is_there(self) -> None:
         keys = {rung.key for rung in RUNGS}
@@ -80,7 +94,7 @@ class TestDigests:
         after = {rung.key: digest(rung) for rung in RUNGS}
         parent = rung_named("toy_source_only")
         others = {rung.key for rung in (parent, *ladder_rungs.descendants(parent))}
-        assert "toy_daformer" in others
+        assert {"toy_daformer", "toy_translated_cut_semantic"} <= others
         assert {key for key in before if before[key] != after[key]} == others
 
     def test_paths_and_defaults_are_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,6 +112,21 @@ class TestDigests:
 
         monkeypatch.setattr(ladder_digests, "load_preset", moved)
         assert digest(rung) == before
+
+    def test_another_translation_is_another_method(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        before = {rung.key: digest(rung) for rung in RUNGS}
+
+        def changed(more_blocks: int) -> Translation:
+            translation = toy_cut()
+            translation.data.root = "elsewhere"
+            translation.generator.blocks += more_blocks
+            return translation
+
+        monkeypatch.setitem(TRANSLATIONS, "toy_cut", lambda: changed(0))
+        assert {rung.key: digest(rung) for rung in RUNGS} == before
+        monkeypatch.setitem(TRANSLATIONS, "toy_cut", lambda: changed(1))
+        other = {key for key, old in before.items() if digest(rung_named(key)) != old}
+        assert other == {"toy_translated_cut"}
 
     def test_labels_by_another_rule_are_another_method(self) -> None:
         rung = rung_named("toy_pseudo_label")
@@ -118,11 +147,6 @@ def digest(rung: Rung) -> str:
     """Of the presets as they are now."""
     clear_digests()
     return ladder_digests.digest_of(rung)
-
-
-def clear_digests() -> None:
-    ladder_digests.digest_of.cache_clear()
-    ladder_digests._resolved.cache_clear()
 
 
 @pytest.fixture(autouse=True)
