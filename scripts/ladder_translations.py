@@ -36,7 +36,7 @@ def translate(
             return float(json.loads(clock.read_text()))
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True)
-        for name in ("GTA5", "Cityscapes"):
+        for name in ("GTA5", "Cityscapes", "toy_city.json"):
             (root / name).symlink_to((Path(TOY_ROOT) / name).resolve())
         started = time.perf_counter()
         how = ["--method", rung.translated_by, "--target", "cityscapes", "--seed", str(seed)]

@@ -31,7 +31,9 @@ def test_a_rung_on_translated_images_has_a_data_root_of_its_own(commands: Comman
         "uda", "translate", "--method", "color", "--target", "cityscapes", "--seed", "0",
         "--dataset", "gta5", "--data-root", str(root), "--output", f"{root}/CycleGTA5",
     )  # fmt: skip
-    assert sorted(p.name for p in root.iterdir() if p.is_symlink()) == ["Cityscapes", "GTA5"]
+    assert sorted(p.name for p in root.iterdir() if p.is_symlink()) == [
+        "Cityscapes", "GTA5", "toy_city.json"
+    ]  # fmt: skip
     assert (root / "GTA5").readlink() == Path.cwd() / "data/toy_city/GTA5"
     trained = [call for call in commands.calls if call[0] == "train_uda.py"]
     assert len(trained) == 2
