@@ -59,6 +59,30 @@ def test_reestimated_statistics_are_the_plain_average_over_batches() -> None:
     torch.testing.assert_close(norm.running_mean, by_hand(batches[:2])[0])
 
 
+def test_old_statistics_count_as_images_of_the_prior() -> None:
+    """Source (0, 1) as 16 images, target (2, 4) as one: mean 2 / 17 and variance 20 / 17."""
+    segmenter = OneNorm()
+    image = torch.tensor([0.0, 2.0, 2.0, 4.0]).expand(1, 3, 1, 4)
+    spread = (3 * 4.0 / 8) ** 0.5  # unbiased variance of the image: 8 / 3
+    reestimate_batch_norm(segmenter, [2 + (image - 2) * spread], prior=16)
+    norm = segmenter.backbone
+    assert isinstance(norm, nn.BatchNorm2d)
+    torch.testing.assert_close(norm.running_mean, torch.full((3,), 2 / 17))
+    torch.testing.assert_close(norm.running_var, torch.full((3,), 20 / 17))
+    with pytest.raises(InputError, match="prior is -1; allowed: 0 or more images"):
+        reestimate_batch_norm(segmenter, [image], prior=-1)
+
+
+def test_two_batches_of_a_folder_count_by_their_images(tmp_path: Path) -> None:
+    images = write_images(tmp_path, 16)
+    segmenter, new = OneNorm(), OneNorm()
+    said = adapt_batch_norm(segmenter, tmp_path, Protocol(), prior=48)
+    assert said.endswith("the old statistics counting as 48 more")
+    reestimate_batch_norm(new, [torch.stack(images[:8]), torch.stack(images[8:])])
+    ours, theirs = (n.state_dict()["backbone.running_mean"] for n in (segmenter, new))
+    torch.testing.assert_close(ours, theirs / 4)
+
+
 def test_adapting_batch_norm_changes_running_statistics_only(toy_root: Path) -> None:
     segmenter = tiny_model().build(19).train()
     before = {name: tensor.clone() for name, tensor in segmenter.state_dict().items()}

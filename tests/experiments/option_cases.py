@@ -42,6 +42,7 @@ from uda.objectives.entropy import EntropyConfig
 from uda.objectives.fix_match import FixMatchConfig
 from uda.objectives.functional.class_thresholds import AdaptiveConfig
 from uda.objectives.functional.hard_pixels import OhemConfig
+from uda.objectives.information_maximization import InformationMaximizationConfig
 from uda.objectives.pseudo_label import PseudoLabelConfig
 from uda.objectives.registry import objective_configs
 from uda.objectives.supervised import SupervisedConfig
@@ -205,6 +206,15 @@ def instance_adaptive(root: Path) -> Experiment:
     experiment = with_objective(FixMatchConfig, root)
     experiment.objectives["subject"] = FixMatchConfig(
         confidence="instance_adaptive", adaptive=AdaptiveConfig(start=THRESHOLD, gamma=0.1)
+    )
+    return experiment
+
+
+def without_a_prior(root: Path) -> Experiment:
+    """Classes of equal size, as SHOT has it, over several steps."""
+    experiment = with_objective(InformationMaximizationConfig, root)
+    experiment.objectives["subject"] = InformationMaximizationConfig(
+        diversity=1.0, diversity_rule="entropy", momentum=0.5
     )
     return experiment
 
@@ -377,6 +387,7 @@ CASES = {
     "color_jitter": Case(color_jitter, ("objectives.subject.jitter",)),
     "class_balanced": Case(class_balanced, ("objectives.subject.portion",)),
     "instance_adaptive": Case(instance_adaptive, ("objectives.subject.adaptive",)),
+    "without_a_prior": Case(without_a_prior, ("objectives.subject",)),
     "choosing_crops": Case(choosing_crops, ("data.source.crop_share_rule",)),
     "weighted": Case(weighted, ("data.source.weights",)),
     "rare_classes": Case(rare_classes, ("data.rare_classes", "data.source.crop_tries")),

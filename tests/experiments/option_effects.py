@@ -27,7 +27,8 @@ from uda.utilities.errors import InputError
 SEEN_IN_WHOLE_RUNS = ("evaluation.", "train.initial_snapshot", "train.log_every",
                       "train.snapshot_every", "train.resume_every",
                       "train.unlabeled_images", "train.plateau",
-                      "train.cosine_restarts.", "objectives.subject.prototype_batches")  # fmt: skip
+                      "train.cosine_restarts.", "objectives.subject.prototype_batches",
+                      "objectives.subject.prior_batches")  # fmt: skip
 
 
 def updates(experiment: Experiment) -> Iterator[bytes]:

@@ -13,9 +13,9 @@ from tiny_runs import COVERING_STEPS, batch_for, flat, tiny_preset, tiny_run
 from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.encoders.base import Encoder, EncoderConfig, FeatureMaps
 from uda.models.segmenter import SegmentationOutput, Segmenter
-from uda.optim.groups import student_groups, without_decay
+from uda.optim.groups import freeze_unlearned, student_groups, without_decay
 from uda.optim.optimizers import OptimizerConfig
-from uda.optim.settings import TrainConfig, Undecayed
+from uda.optim.settings import Learned, TrainConfig, Undecayed
 from uda.training.run import Run
 from uda.training.step import train_step
 from uda.utilities.config_tree import from_plain, to_plain
@@ -95,6 +95,20 @@ class Network(Segmenter):
 
     def decode(self, features: FeatureMaps) -> SegmentationOutput:
         raise NotImplementedError
+
+
+class NoNorms(Network):
+    """A classifier of colors."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Identity())
+        self.head = nn.Sequential(nn.Conv2d(3, 4, 1))
+
+    def decode(self, features: FeatureMaps) -> SegmentationOutput:
+        return SegmentationOutput(self.head(*features), None, features[-1])
+
+    def encode(self, normalized: Tensor) -> FeatureMaps:
+        return (normalized,)
 
 
 def settings(**changes: object) -> TrainConfig:
@@ -233,3 +247,56 @@ def test_every_trained_weight_is_in_one_group_of_one_optimizer(toy_root: Path) -
                 trained |= {id(w) for w in objective.parameters() if w.requires_grad}
         assert len(listed) == len(set(listed)), f"{name} lists a weight twice"
         assert set(listed) == trained, name
+
+
+# --- which parameters learn
+
+
+def learned(network: Segmenter) -> set[str]:
+    return {name for name, p in network.named_parameters() if p.requires_grad}
+
+
+def test_only_weights_and_biases_of_norms_learn(toy_root: Path) -> None:
+    experiment = tiny_preset("toy_source_only", toy_root)
+    experiment.train.learned = "norms"
+    run = tiny_run(experiment)
+    before = {name: p.clone() for name, p in run.student.named_parameters()}
+    train_step(run, batch_for(experiment))
+    norms = (nn.BatchNorm2d, nn.GroupNorm)
+    layers = {n for n, layer in run.student.named_modules() if isinstance(layer, norms)}
+    changed = {n for n, p in run.student.named_parameters() if not torch.equal(p, before[n])}
+    of_norms = {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")}
+    assert changed == of_norms == learned(run.student)
+    assert all((p.grad is None) == (n not in of_norms) for n, p in run.student.named_parameters())
+
+
+def test_the_classifier_stays_where_it_is_asked_to(toy_root: Path) -> None:
+    experiment = tiny_preset("toy_source_only", toy_root)
+    free = learned(tiny_run(experiment).student)
+    experiment.train.learned = "all_but_classifier"
+    run = tiny_run(experiment)
+    stays = {n for n, p in run.student.named_parameters() if len(p) == 19 and n in free}
+    assert learned(run.student) == free - stays
+    assert len(stays) >= 2
+    train_step(run, batch_for(experiment))
+
+
+@pytest.mark.parametrize(
+    ("network", "kind", "said"),
+    [
+        (NoNorms, "norms", "no normalization layer with a weight or bias that learns; use --set m"),
+        (NoNorms, "all_but_classifier", "no layers but its classifier; use --set train.learned=a"),
+    ],
+)
+def test_what_would_learn_nothing_is_refused(
+    network: type[Segmenter], kind: Learned, said: str
+) -> None:
+    with pytest.raises(InputError, match=rf"train\.learned is {kind}, but nothing .* {said}"):
+        freeze_unlearned(network(), kind)
+
+
+def test_norms_that_a_network_keeps_fixed_do_not_learn() -> None:
+    fixed = Network(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)))
+    fixed.backbone.requires_grad_(False)
+    freeze_unlearned(fixed, "norms")
+    assert learned(fixed) == {"head.1.weight", "head.1.bias"}

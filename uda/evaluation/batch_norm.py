@@ -1,15 +1,17 @@
 """Batch-norm statistics re-estimated on unlabeled images; the weights stay as they are.
 
 Source: Li et al., "Revisiting Batch Normalization For Practical Domain Adaptation", 2016,
-arXiv 1603.04779 (AdaBN).
+arXiv 1603.04779 (AdaBN). With a `prior`: Schneider et al., "Improving robustness against common
+corruptions by covariate shift adaptation", NeurIPS 2020, arXiv 2006.16971.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from uda.data.deep_images import Range
@@ -28,36 +30,73 @@ _BATCH_NORM_BATCH = 8
 
 
 @torch.no_grad()
-def reestimate_batch_norm(segmenter: Segmenter, batches: Iterable[Tensor]) -> None:
+def reestimate_batch_norm(
+    segmenter: Segmenter, batches: Iterable[Tensor], *, prior: float = 0.0
+) -> None:
     """Sets running means and variances to their average over `batches`, each (N, 3, H, W) float RGB
     in [0, 1]; the network is left in evaluation mode.
 
-    Raises InputError when the network has no batch norm.
+    With a `prior`, the old statistics count as much as those of so many images: of n new ones, the
+    share prior / (prior + n).
+
+    Raises InputError when the network has no batch norm, or the prior is below 0.
     """
-    layers = [layer for layer in segmenter.modules() if isinstance(layer, _BatchNorm)]
+    layers = batch_norms(segmenter)
     if not layers:
         raise InputError("this network has no batch norm, so there is nothing to re-estimate")
+    check_prior("prior", prior)
     segmenter.eval()
-    momenta = [layer.momentum for layer in layers]
+    before = [(_statistics(layer), layer.momentum) for layer in layers]
+    before = [([old.clone() for old in kept], momentum) for kept, momentum in before]
+    images = 0
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None  # a cumulative average instead of a moving one
         layer.train()
-    for images in batches:
-        segmenter(images)
-    for layer, momentum in zip(layers, momenta, strict=True):
+    for batch in batches:
+        segmenter(batch)
+        images += len(batch)
+    for layer, (kept, momentum) in zip(layers, before, strict=True):
         layer.momentum = momentum
+        if prior:
+            for new, old in zip(_statistics(layer), kept, strict=True):
+                new.lerp_(old, prior / (prior + images))
     segmenter.eval()
 
 
+def batch_norms(network: nn.Module) -> list[_BatchNorm]:
+    """The batch normalization layers of a network that keep running statistics."""
+    layers = (layer for layer in network.modules() if isinstance(layer, _BatchNorm))
+    return [layer for layer in layers if layer.running_mean is not None]
+
+
+def check_prior(option: str, prior: float) -> None:
+    """Raises InputError, naming the option, for a prior that is no number of images."""
+    if not 0 <= prior < math.inf:
+        raise InputError(f"{option} is {prior}; allowed: 0 or more images")
+
+
+def _statistics(layer: _BatchNorm) -> tuple[Tensor, Tensor]:
+    mean, variance = layer.running_mean, layer.running_var
+    assert mean is not None
+    assert variance is not None
+    return mean, variance
+
+
 def adapt_batch_norm(
-    segmenter: Segmenter, given: Path, protocol: Protocol, *, data_root: str = ""
+    segmenter: Segmenter,
+    given: Path,
+    protocol: Protocol,
+    *,
+    data_root: str = "",
+    prior: float = 0.0,
 ) -> str:
     """Re-estimates batch norm on images; returns one line that says so.
 
     given: a folder, whose images at any depth are read, or a data set, below `data_root` if it is
     one of this library, whose training images are; no label is looked for. At most
     BATCH_NORM_IMAGES are used, evenly spaced over the sorted list and resized by the protocol.
+    `prior`: see `reestimate_batch_norm`.
     Raises InputError when there are none or they cannot be batched.
     """
     folder, files = _images_of(given, data_root)
@@ -79,8 +118,9 @@ def adapt_batch_norm(
                 )
             yield torch.stack(group).to(device).float().div_(255)
 
-    reestimate_batch_norm(segmenter, batches())
-    return f"re-estimated on {count} of {len(files)} unlabeled images of {folder}"
+    reestimate_batch_norm(segmenter, batches(), prior=prior)
+    kept = f", the old statistics counting as {prior:g} more" if prior else ""
+    return f"re-estimated on {count} of {len(files)} unlabeled images of {folder}{kept}"
 
 
 def _images_of(given: Path, data_root: str) -> tuple[str, list[Path]]:

@@ -5,14 +5,48 @@ from collections.abc import Sequence
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from uda.models.classifier import classifier_parameters
 from uda.models.encoders.base import Encoder
 from uda.models.segmenter import Segmenter
 from uda.optim.optimizers import ParameterGroup
-from uda.optim.settings import TrainConfig, Undecayed
+from uda.optim.settings import Learned, TrainConfig, Undecayed
 from uda.utilities.errors import InputError, require
 
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 _EMBEDDINGS = ("embed", "token", "tokens")  # how the names of plain parameters end
+
+
+def freeze_unlearned(student: Segmenter, learned: Learned) -> None:
+    """Takes the gradient from the parameters of the student that do not learn (see TrainConfig).
+
+    What the network itself keeps fixed, such as batch norm with model.batch_norm=frozen_affine,
+    stays fixed. Raises InputError when nothing would learn, or the classifier is not found.
+    """
+    if learned == "all":
+        return
+    if learned == "norms":
+        kept = {id(p) for p in norm_parameters(student)}
+        lacks = "it has no normalization layer with a weight or bias that learns"
+        advice = "--set model.batch_norm=train if its batch normalization is frozen, or "
+    else:
+        classifier = {id(p) for p in classifier_parameters(student)}
+        kept = {id(p) for p in student.parameters() if p.requires_grad} - classifier
+        lacks = "it has no layers but its classifier" if classifier else "it has no classifier"
+        kept, advice = kept if classifier else set(), ""
+    require(
+        bool(kept),
+        f"train.learned is {learned}, but nothing of this network would be learned so: {lacks}; "
+        f"use {advice}--set train.learned=all",
+    )
+    for parameter in student.parameters():
+        parameter.requires_grad_(parameter.requires_grad and id(parameter) in kept)
+
+
+def norm_parameters(network: nn.Module) -> list[nn.Parameter]:
+    """The weights and biases of all normalization layers that have a gradient, each once."""
+    layers = [m for m in network.modules() if isinstance(m, _NORMS)]
+    found = {id(p): p for m in layers for p in m.parameters() if p.requires_grad}
+    return list(found.values())
 
 
 def student_groups(student: Segmenter, train: TrainConfig) -> list[ParameterGroup]:

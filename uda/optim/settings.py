@@ -34,6 +34,7 @@ _OF_POLYNOMIAL_DECAY = ("power", "final_lr_factor", "schedule_steps", "restart",
                         "warmup_start", "warmup")  # fmt: skip
 Precision = Literal["float32", "bfloat16", "float16"]
 Undecayed = Literal["norms", "encoder_norms", "one_dimensional"]
+Learned = Literal["all", "norms", "all_but_classifier"]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -47,6 +48,10 @@ class TrainConfig:
     # bfloat16: losses are scaled, and every step synchronizes with the device.
     precision: Precision = "bfloat16"
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    # Which of the student's parameters learn. "norms": weights and biases of normalization layers,
+    # as in Tent (arXiv 2006.10726); "all_but_classifier": all but the last layers, which give the
+    # scores of the classes, as in SHOT (arXiv 2002.08546). The others get no gradient.
+    learned: Learned = "all"
     backbone_lr_factor: float = 1.0  # of the optimizer's learning rate, for the backbone
     head_lr_factor: float = 10.0  # of the optimizer's learning rate, for all other layers
     # Each layer of the encoder learns at this multiple of the next deeper one's rate.

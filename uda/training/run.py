@@ -15,7 +15,7 @@ from uda.experiment import Experiment
 from uda.models.segmenter import Segmenter
 from uda.models.synchronized_batch_norm import synchronize_batch_norm
 from uda.objectives.base import Objective
-from uda.optim.groups import student_groups
+from uda.optim.groups import freeze_unlearned, student_groups
 from uda.optim.loss_scale import LossScale
 from uda.optim.optimizers import ParameterGroup, build_optimizer, load_state
 from uda.optim.plateau import Plateau
@@ -120,6 +120,7 @@ def start_run(experiment: Experiment, *, num_classes: int, device: torch.device)
     student = experiment.model.build(num_classes).to(device)
     synchronize_batch_norm(student, device)
     student = student.to(memory_format=torch.channels_last)
+    freeze_unlearned(student, experiment.train.learned)
     objectives = _build_objectives(experiment, num_classes, device)
     attach(objectives, student)
     # A copy of the student, which no longer looks at the numbers of its images.
