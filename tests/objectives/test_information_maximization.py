@@ -66,7 +66,7 @@ def test_distances_from_the_prior_by_hand(rule: str, expected: float) -> None:
 
 def test_at_the_prior_nothing_pulls() -> None:
     for rule in ("prior", "hinge"):
-        config = InformationMaximizationConfig(diversity_rule=rule)  # type: ignore[arg-type]
+        config = InformationMaximizationConfig(diversity_rule=rule)
         objective, output = config.build(2), said((0.9, 0.1), (0.3, 0.7))
         objective.prior = torch.tensor([0.6, 0.4])
         diversity = objective.terms(VIEW, output, CONTEXT)["diversity"]
@@ -96,7 +96,7 @@ def test_the_mean_follows_earlier_steps_and_the_gradient_the_present_one() -> No
 
 def test_no_gradient_breaks_where_a_class_has_no_probability() -> None:
     for rule in ("prior", "hinge", "entropy"):
-        config = InformationMaximizationConfig(diversity=1.0, diversity_rule=rule)  # type: ignore[arg-type]
+        config = InformationMaximizationConfig(diversity=1.0, diversity_rule=rule)
         objective = config.build(2)
         logits = torch.tensor([200.0, -200.0]).view(1, 2, 1, 1).requires_grad_()
         output = SegmentationOutput(logits, None, logits)

@@ -289,7 +289,7 @@ def test_the_classifier_stays_where_it_is_asked_to(toy_root: Path) -> None:
     ],
 )
 def test_what_would_learn_nothing_is_refused(
-    network: type[Segmenter], kind: Learned, said: str
+    network: type[NoNorms], kind: Learned, said: str
 ) -> None:
     with pytest.raises(InputError, match=rf"train\.learned is {kind}, but nothing .* {said}"):
         freeze_unlearned(network(), kind)

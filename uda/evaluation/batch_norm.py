@@ -46,8 +46,8 @@ def reestimate_batch_norm(
         raise InputError("this network has no batch norm, so there is nothing to re-estimate")
     check_prior("prior", prior)
     segmenter.eval()
-    before = [(_statistics(layer), layer.momentum) for layer in layers]
-    before = [([old.clone() for old in kept], momentum) for kept, momentum in before]
+    before = [[old.clone() for old in _statistics(layer)] for layer in layers]
+    momenta = [layer.momentum for layer in layers]
     images = 0
     for layer in layers:
         layer.reset_running_stats()
@@ -56,7 +56,7 @@ def reestimate_batch_norm(
     for batch in batches:
         segmenter(batch)
         images += len(batch)
-    for layer, (kept, momentum) in zip(layers, before, strict=True):
+    for layer, kept, momentum in zip(layers, before, momenta, strict=True):
         layer.momentum = momentum
         if prior:
             for new, old in zip(_statistics(layer), kept, strict=True):
