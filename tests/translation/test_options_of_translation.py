@@ -40,7 +40,7 @@ OPTIONS: dict[str, tuple[tuple[Any, bool], ...]] = {
     "generator.dropout": ((True, False),),
     "generator.antialias": ((True, False), (False, False)),
     "method.discriminator_width": ((8, False), (0, True), (-1, True)),
-    "method.cycle": ((5.0, False), (-1.0, True)),
+    "method.cycle": ((5.0, False), (0.0, True), (-1.0, True)),
     "method.identity": ((0.25, False), (0.0, False), (-1.0, True), (False, False)),
     "method.pool": ((0, False), (-1, True)),
     "method.contrast": ((0.5, False), (0.0, True)),

@@ -91,6 +91,8 @@ def test_what_is_no_generator_is_refused(tmp_path: Path) -> None:
         ({"weight": torch.rand(3)}, "holds no residual generator"),
         (state | {"model.99.weight": torch.rand(2)}, "not a generator that can be built"),
         ({n: v for n, v in state.items() if n != "model.16.bias"}, "model.16.bias"),
+        (foreign_file(GeneratorConfig(blocks=6, width=16, antialias=True)),
+         r"first residual block at model\.12, .* such as CUT's antialiased ones, are not read"),
     ):  # fmt: skip
         torch.save(broken, path)
         with pytest.raises(InputError, match=message):

@@ -211,6 +211,25 @@ def test_a_run_is_resumed_as_it_was_begun(toy_root: Path, tmp_path: Path) -> Non
         run(translation, tmp_path / "run", resume=True)
 
 
+def test_steps_beyond_the_last_epoch_are_refused(toy_root: Path, tmp_path: Path) -> None:
+    """The run would end before them."""
+    translation = small("toy_cyclegan", toy_root)
+    train = translation.train
+    train.epochs, train.decay_epochs, train.epoch_images = 1, 1, 2
+    with pytest.raises(InputError, match=r"train.steps is 6, .* 1 \+ 1, end after 4 steps"):
+        run(translation, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_cycle_of_no_weight_is_refused(toy_root: Path) -> None:
+    """The identity term, a factor of it, would be without effect."""
+    translation = small("toy_cyclegan", toy_root)
+    assert isinstance(translation.method, CycleGanConfig)
+    translation.method.cycle = 0.0
+    with pytest.raises(InputError, match=r"method\.cycle is 0\.0: nothing would tie"):
+        validate(translation)
+
+
 def test_what_is_not_finite_is_not_saved(
     toy_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

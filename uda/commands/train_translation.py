@@ -54,7 +54,8 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
         _change(translation, arguments.set)
         folder = folder_of_run(arguments.run, name)
         if arguments.smoke:
-            translation.train.steps, translation.train.log_every = _SMOKE, 1
+            train = translation.train
+            train.steps, train.log_every, train.epochs = _SMOKE, 1, max(train.epochs, _SMOKE)
             name = f"{name} (smoke)"
             folder = folder if arguments.run else folder.with_name(f"{folder.name}_smoke")
         path = train_translation(

@@ -60,6 +60,17 @@ class TrainingConfig:
             "not including, 1",
         )
 
+    def check_steps(self, path: str, images: int) -> None:
+        """Raises InputError, naming the field below `path`, when the epochs, of as many `images`,
+        end before the last step."""
+        last = self.last_step(images)
+        require(
+            self.steps is None or self.steps == last,
+            f"{path}.steps is {self.steps}, but {path}.epochs and {path}.decay_epochs, "
+            f"{self.epochs} + {self.decay_epochs}, end after {last} steps: raise {path}.epochs, or "
+            f"omit --set {path}.steps",
+        )
+
     def steps_in_epoch(self, images: int) -> int:
         """`images`: those of the larger domain."""
         return max((self.epoch_images or images) // self.batch_size, 1)

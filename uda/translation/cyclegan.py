@@ -34,7 +34,12 @@ class CycleGanConfig(MethodConfig):
 
     def check(self, path: str) -> None:
         MethodConfig.check(self, path)
-        for name in ("cycle", "identity", "pool"):
+        require(
+            self.cycle > 0,
+            f"{path}.cycle is {self.cycle}: nothing would tie a translation to its image, and "
+            f"{path}.identity, a factor of it, would count for nothing; allowed: above 0",
+        )
+        for name in ("identity", "pool"):
             value = getattr(self, name)
             require(value >= 0, f"{path}.{name} is {value}; allowed: 0 or more")
 

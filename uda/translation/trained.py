@@ -21,6 +21,7 @@ _EXPECTED = (
     "pytorch-CycleGAN-and-pix2pix"
 )
 _FIRST = "model.1.weight"
+_FIRST_BLOCK = 10  # its place in `model`
 # Instance norm had these, unused, in files from before mid-2018.
 _UNUSED = ("running_mean", "running_var", "num_batches_tracked")
 _SECOND = re.compile(r"model\.(\d+)\.conv_block\.(5|6)\.weight")  # convolution of a block
@@ -102,6 +103,13 @@ def foreign_generator(entries: Mapping[str, object], path: Path) -> ResnetGenera
         f"conv_block): give {_EXPECTED}",
     )
     assert isinstance(first, Tensor)
+    places = {int(match[1]) for match in found}
+    require(
+        min(places) == _FIRST_BLOCK,
+        f"{path} has its first residual block at model.{min(places)}, where CycleGAN's generators "
+        f"have it at model.{_FIRST_BLOCK}: files of other layers, such as CUT's antialiased ones, "
+        "are not read; train such a one with uda train-translation --preset cut_gta5_cityscapes",
+    )
     dropout = {match[2] for match in found}
     require(len(dropout) == 1, f"{path} mixes blocks with and without dropout: use another copy")
     config = GeneratorConfig(blocks=len(found), width=len(first), dropout=dropout == {"6"})

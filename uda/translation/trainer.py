@@ -48,6 +48,7 @@ def train_translation(
         check_batch_size(translation.train.batch_size)
         dataset = open_pairs(translation)
         images = max(len(dataset.source), len(dataset.target))
+        translation.train.check_steps("train", images)
         folder = TranslationFolder(path, preset, to_plain(translation), samples_digest(dataset))
         with folder.opened(new=not resume):
             game = Game(translation, images=images, device=device)

@@ -28,7 +28,7 @@ from uda.data.translated_folder import (
 from uda.translation.originals import Originals, read_originals
 from uda.translation.translators import Translator
 from uda.utilities.atomic_files import clear_write_errors, replacing
-from uda.utilities.distributed import any_of, is_main, own_share, wait_for_all
+from uda.utilities.distributed import any_of, is_main, own_share, sum_over_ranks, wait_for_all
 from uda.utilities.errors import InputError, require, require_size
 from uda.utilities.locks import LOCK, OWNER, sole_writer
 from uda.utilities.version import __version__
@@ -57,7 +57,7 @@ class Wanted:
 
 
 class Written(NamedTuple):
-    """What a translation has done."""
+    """What a translation has done, in all processes."""
 
     manifest: TranslationManifest
     images: int  # that were translated now
@@ -117,8 +117,8 @@ def translate_dataset(
         if is_main():
             manifest = replace(manifest, finished=True)
             manifest.write(output)
-        wait_for_all()
-    return Written(manifest, len(missing), len(own) - len(missing))
+        counts = sum_over_ranks(torch.tensor([len(missing), len(own) - len(missing)]))
+    return Written(manifest, *map(int, counts))
 
 
 def _samples(wanted: Wanted, root: Path) -> list[Sample]:
