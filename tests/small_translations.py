@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+from factories import tiny_snapshot
+from tiny_runs import tiny_preset
+from uda.checkpoints import snapshots
 from uda.experiments.translations import TRANSLATIONS
 from uda.translation.config import Translation
 
@@ -21,3 +24,11 @@ def small(name: str, root: Path) -> Translation:
     train.steps, train.log_every, train.picture_every = STEPS, 1, 2
     train.snapshot_every, train.resume_every = 2, 2
     return translation
+
+
+def write_segmenter(root: Path, folder: Path) -> str:
+    """The file of a network of the source, for the semantic term."""
+    path = folder / "GTA5_1.pth"
+    snapshot = tiny_snapshot(tiny_preset("toy_source_only", root))
+    snapshots.save(snapshots.snapshot_values(snapshot), path)
+    return str(path)

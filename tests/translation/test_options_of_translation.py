@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from factories import tiny_snapshot
-from tiny_runs import CPU, flat, tiny_preset
-from uda.checkpoints import snapshots
+from small_translations import write_segmenter
+from tiny_runs import CPU, flat
 from uda.data.sampling import batches
 from uda.experiments.translations import TRANSLATIONS
 from uda.translation.config import Translation, validate
@@ -104,10 +103,7 @@ def same(one: dict[str, object], other: dict[str, object]) -> bool:
 
 @pytest.fixture(scope="module")
 def segmenter(toy_root: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("segmenter") / "GTA5_1.pth"
-    snapshot = tiny_snapshot(tiny_preset("toy_source_only", toy_root))
-    snapshots.save(snapshots.snapshot_values(snapshot), path)
-    return str(path)
+    return write_segmenter(toy_root, tmp_path_factory.mktemp("segmenter"))
 
 
 @pytest.mark.slow

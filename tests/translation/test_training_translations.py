@@ -10,11 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from factories import tiny_snapshot
 from shells import Shell
-from small_translations import STEPS, small
-from tiny_runs import CPU, metrics, tiny_preset
-from uda.checkpoints import snapshots
+from small_translations import STEPS, small, write_segmenter
+from tiny_runs import CPU, metrics
 from uda.data.sampling import batches
 from uda.experiments.translations import TRANSLATIONS
 from uda.training.signals import Stopped
@@ -33,10 +31,7 @@ from uda.utilities.weight_files import read_weights
 
 @pytest.fixture(scope="module")
 def segmenter(toy_root: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("segmenter") / "GTA5_1.pth"
-    snapshot = tiny_snapshot(tiny_preset("toy_source_only", toy_root))
-    snapshots.save(snapshots.snapshot_values(snapshot), path)
-    return str(path)
+    return write_segmenter(toy_root, tmp_path_factory.mktemp("segmenter"))
 
 
 def game_of(translation: Translation) -> tuple[Game, Pair]:

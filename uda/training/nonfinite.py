@@ -52,29 +52,29 @@ class FiniteCheck:
         if not result.skipped:
             self._unchecked.append((run.step, result.losses))
             return
-        values = _on_the_host([result.losses])[0]
+        values = on_the_host([result.losses])[0]
         report = self._report(run.step, values)
         allowed = run.experiment.train.skip_nonfinite
         if run.skipped > allowed:
             used_up = f"--skip-nonfinite {allowed} is used up" if allowed else _ADVICE
             raise FloatingPointError(f"{report}; {used_up}")
-        self._tracker.record_skip(run.step, count=run.skipped, losses=_spelled(values))
+        self._tracker.record_skip(run.step, count=run.skipped, losses=spelled(values))
         self._tracker.say(f"skipped, {run.skipped} of at most {allowed}: {report}")
 
     def check(self) -> None:
         """Raises FloatingPointError, the same on all ranks, when a loss since the last check was
         not finite: with the first such step, every term and the batch, which is saved."""
         unchecked, self._unchecked = self._unchecked, []
-        found = _on_the_host([losses for _, losses in unchecked])
+        found = on_the_host([losses for _, losses in unchecked])
         for (step, _), values in zip(unchecked, found, strict=True):
             if not all(map(math.isfinite, values.values())):
                 raise FloatingPointError(f"{self._report(step, values)}; {_ADVICE}")
 
     def _report(self, step: int, values: Mapping[str, float]) -> str:
         """All that is known about the update that led to `step`; its batch is saved."""
-        what = f"a loss is not finite at step {step}: {_spelled(values)}"
+        what = f"a loss is not finite at step {step}: {spelled(values)}"
         if all(map(math.isfinite, values.values())):
-            what = f"a gradient is not finite at step {step}, the losses are: {_spelled(values)}"
+            what = f"a gradient is not finite at step {step}, the losses are: {spelled(values)}"
         try:
             batch = _whole_batch(self._folder, step, self._run.experiment.train.batch_size)
             names = _names(batch)
@@ -98,14 +98,14 @@ class FiniteCheck:
         return f"{path} (and .png)"
 
 
-def _on_the_host(steps: Sequence[Losses]) -> list[dict[str, float]]:
+def on_the_host(steps: Sequence[Losses]) -> list[dict[str, float]]:
     """The losses of some steps as means over the ranks; one wait for the device."""
     flat = [value.float() for losses in steps for value in losses.values()]
     values = iter(mean_over_ranks(torch.stack(flat)).tolist() if flat else ())
     return [{name: next(values) for name in losses} for losses in steps]
 
 
-def _spelled(values: Mapping[str, float]) -> str:
+def spelled(values: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
 
 

@@ -1,8 +1,8 @@
 """A run before it has weights: the lock of its folder, and what a resumed run continues from."""
 
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -181,39 +181,45 @@ class RunPlan:
                 "add --resume to start it over, or choose another folder with --run NAME"
             )
 
-    @contextmanager
-    def opened(self, *, new: bool) -> Iterator[None]:
-        """Makes the folder, locks it against other writers, and removes the unfinished files of a
-        killed process. A run that turns out to be impossible before it has saved anything leaves
-        no folder behind.
+    def opened(self, *, new: bool) -> AbstractContextManager[None]:
+        """As `opened_folder`: a `new` run refuses a folder that has been made another's while this
+        one was starting."""
+        return opened_folder(self.path, self.refuse_if_used if new else None)
 
-        Raises InputError on every rank when another process has it, has made it a run's while this
-        one, a `new` one, was starting, or when the disk does not take it.
-        """
-        with ExitStack() as held:
-            fresh = not self.path.exists()
-            refusal = ""
-            if is_main():  # the others learn from it whether they may continue
-                try:
-                    with clear_write_errors(self.path):
-                        self.path.mkdir(parents=True, exist_ok=True)
-                    remark = held.enter_context(sole_writer(self.path))
-                    if remark:
-                        print(remark)
-                    if new:
-                        self.refuse_if_used()
-                    remove_partial(self.path)
-                except InputError as error:
-                    refusal = str(error)
-            refusal = any_of(refusal)
-            require(not refusal, refusal)
+
+@contextmanager
+def opened_folder(path: Path, refuse_if_used: Callable[[], object] | None) -> Iterator[None]:
+    """Makes a run's folder, locks it against other writers, and removes the unfinished files of a
+    killed process. A run that turns out to be impossible before it has saved anything leaves no
+    folder behind.
+
+    Raises InputError on every rank when another process has the folder, when `refuse_if_used`
+    does, which is called once it is locked, or when the disk does not take it.
+    """
+    with ExitStack() as held:
+        fresh = not path.exists()
+        refusal = ""
+        if is_main():  # the others learn from it whether they may continue
             try:
-                yield
-            except (InputError, Stopped) as error:
-                unsaved = fresh and not any(self.path.glob("*.pth"))
-                if is_main() and unsaved and not isinstance(error, WriteError):
-                    shutil.rmtree(self.path)
-                raise
+                with clear_write_errors(path):
+                    path.mkdir(parents=True, exist_ok=True)
+                remark = held.enter_context(sole_writer(path))
+                if remark:
+                    print(remark)
+                if refuse_if_used is not None:
+                    refuse_if_used()
+                remove_partial(path)
+            except InputError as error:
+                refusal = str(error)
+        refusal = any_of(refusal)
+        require(not refusal, refusal)
+        try:
+            yield
+        except (InputError, Stopped) as error:
+            unsaved = fresh and not any(path.glob("*.pth"))
+            if is_main() and unsaved and not isinstance(error, WriteError):
+                shutil.rmtree(path)
+            raise
 
 
 def check_readable(path: Path) -> None:

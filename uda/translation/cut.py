@@ -19,7 +19,6 @@ from uda.translation.discriminators import (
 )
 from uda.translation.generators import GeneratorConfig
 from uda.translation.method import Losses, Method, MethodConfig, Pair
-from uda.translation.semantic import SemanticLoss
 from uda.utilities.errors import require
 
 _EMBEDDING = 256  # dimensions
@@ -61,7 +60,7 @@ class Cut(Method):
         with torch.no_grad():
             maps = self.generator.features(torch.zeros(1, 3, 32, 32))
         self.heads = nn.ModuleList(_head(values.shape[1]) for values in maps)
-        self.semantic = None if config.semantic is None else SemanticLoss(config.semantic)
+        self.semantic = config.semantic_loss()
 
     def players(self) -> dict[str, nn.ModuleList]:
         return {
@@ -84,9 +83,7 @@ class Cut(Method):
         terms["contrast"] = share * self.contrast(pair.source, made["fake"], generator)
         if self.config.identity:
             terms["identity"] = share * self.contrast(pair.target, made["same"], generator)
-        if self.semantic is not None:
-            terms["semantic"] = self.semantic(pair.source, made["fake"], pair.source_labels)
-        return terms
+        return terms | self.semantic_terms(pair, made)
 
     def contrast(self, images: Tensor, translated: Tensor, generator: torch.Generator) -> Tensor:
         """The mean over maps, images and positions of `patch_nce` (equation 4)."""

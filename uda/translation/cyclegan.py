@@ -20,7 +20,6 @@ from uda.translation.discriminators import (
 from uda.translation.generators import GeneratorConfig, to_tanh
 from uda.translation.image_pool import ImagePool
 from uda.translation.method import Losses, Method, MethodConfig, Pair
-from uda.translation.semantic import SemanticLoss
 from uda.utilities.errors import require
 
 
@@ -61,7 +60,7 @@ class CycleGan(Method):
         for network in (self.generator, self.back, self.of_target, self.of_source):
             network.initialize()
         self.pools = {"fake": ImagePool(config.pool), "back": ImagePool(config.pool)}
-        self.semantic = None if config.semantic is None else SemanticLoss(config.semantic)
+        self.semantic = config.semantic_loss()
 
     def players(self) -> dict[str, nn.ModuleList]:
         return {
@@ -98,10 +97,7 @@ class CycleGan(Method):
             kept = distance(self.generator(pair.target), pair.target)
             kept = kept + distance(self.back(pair.source), pair.source)
             terms["identity"] = self.config.identity * self.config.cycle * kept
-        if self.semantic is not None:
-            terms["semantic"] = self.semantic(pair.source, made["fake"], pair.source_labels)
-            terms["semantic_back"] = self.semantic(pair.target, made["back"], None)
-        return terms
+        return terms | self.semantic_terms(pair, made)
 
     def told_apart(self, pair: Pair, made: Mapping[str, Tensor]) -> Tensor:
         return told_apart(self.of_target(pair.target), self.of_target(made["fake"]))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from uda.translation.generators import GeneratorConfig, ResnetGenerator
-from uda.translation.semantic import SemanticConfig
+from uda.translation.semantic import SemanticConfig, SemanticLoss
 from uda.utilities.errors import require
 
 Losses = dict[str, Tensor]  # weighted terms, whose sum a player minimizes
@@ -28,6 +28,7 @@ class Method(nn.Module, ABC):
 
     generator: ResnetGenerator  # from source to target: what `uda translate` applies
     order: tuple[str, ...]  # the players, in the order of their turns
+    semantic: SemanticLoss | None
 
     @abstractmethod
     def players(self) -> dict[str, nn.ModuleList]:
@@ -51,6 +52,16 @@ class Method(nn.Module, ABC):
     def told_apart(self, pair: Pair, made: Mapping[str, Tensor]) -> Tensor:
         """The share of patches that the target's discriminator takes for what they are."""
 
+    def semantic_terms(self, pair: Pair, made: Mapping[str, Tensor]) -> Losses:
+        """CyCADA's terms, where there is such a loss: for what became of the source and, where an
+        image of the target is translated back, of that."""
+        if self.semantic is None:
+            return {}
+        terms = {"semantic": self.semantic(pair.source, made["fake"], pair.source_labels)}
+        if "back" in made:
+            terms["semantic_back"] = self.semantic(pair.target, made["back"], None)
+        return terms
+
     def extra_state(self) -> dict[str, Tensor | None]:
         """What a step changes beside weights."""
         return {}
@@ -69,6 +80,9 @@ class MethodConfig(ABC):
     @property
     def title(self) -> str:
         return type(self).__name__.removesuffix("Config")
+
+    def semantic_loss(self) -> SemanticLoss | None:
+        return None if self.semantic is None else SemanticLoss(self.semantic)
 
     @property
     def reads_labels(self) -> bool:

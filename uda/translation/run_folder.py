@@ -1,21 +1,17 @@
 """The folder of a translation's training: its lock, its settings, its resume.pth."""
 
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from uda.checkpoints import snapshots
-from uda.training.run_plan import check_readable
-from uda.training.signals import Stopped
+from uda.training.run_plan import check_readable, opened_folder
 from uda.translation.config import Translation
-from uda.utilities.atomic_files import clear_write_errors, remove_partial
 from uda.utilities.config_tree import differences, with_defaults
-from uda.utilities.distributed import any_of, is_main, wait_for_all
-from uda.utilities.errors import InputError, WriteError, require
-from uda.utilities.locks import sole_writer
+from uda.utilities.distributed import is_main, wait_for_all
+from uda.utilities.errors import InputError, require
 from uda.utilities.weight_files import read_weights
 
 _FORMAT = "uda translation, to resume"
@@ -89,36 +85,16 @@ class TranslationFolder:
         state: dict[str, Any] = values["state"]
         return state
 
-    @contextmanager
-    def opened(self, *, new: bool) -> Iterator[None]:
-        """Makes the folder and locks it. A run that turns out to be impossible before it has saved
-        anything leaves no folder behind. Raises InputError on every rank when the folder is in use
-        or a `new` run finds another one in it."""
-        with ExitStack() as held:
-            fresh, refusal = not self.path.exists(), ""
-            if is_main():
-                try:
-                    with clear_write_errors(self.path):
-                        self.path.mkdir(parents=True, exist_ok=True)
-                    if remark := held.enter_context(sole_writer(self.path)):
-                        print(remark)
-                    require(
-                        not (new and any(self.path.glob("*.pth"))),
-                        f"{self.path} holds a run already: add --resume to continue it, or choose "
-                        "another folder with --run NAME",
-                    )
-                    remove_partial(self.path)
-                except InputError as error:
-                    refusal = str(error)
-            refusal = any_of(refusal)
-            require(not refusal, refusal)
-            try:
-                yield
-            except (InputError, Stopped) as error:
-                unsaved = fresh and not any(self.path.glob("*.pth"))
-                if is_main() and unsaved and not isinstance(error, WriteError):
-                    shutil.rmtree(self.path)
-                raise
+    def opened(self, *, new: bool) -> AbstractContextManager[None]:
+        """As `opened_folder`: a `new` run refuses the folder of another."""
+        return opened_folder(self.path, self._refuse_if_used if new else None)
+
+    def _refuse_if_used(self) -> None:
+        require(
+            not any(self.path.glob("*.pth")),
+            f"{self.path} holds a run already: add --resume to continue it, or choose another "
+            "folder with --run NAME",
+        )
 
 
 def _read(path: Path) -> dict[str, Any]:

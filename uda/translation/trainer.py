@@ -13,6 +13,7 @@ from uda.data.batch import Batch
 from uda.data.known_files import KnownFiles
 from uda.data.registry import check_sizes, layout_named, list_domain
 from uda.data.sampling import TrainingDataset, batches
+from uda.training.nonfinite import on_the_host, spelled
 from uda.training.signals import FROM_PYTHON, Stop, stop_on_signals
 from uda.training.tracking import Tracker
 from uda.translation.config import Translation, validate
@@ -52,7 +53,7 @@ def train_translation(
         folder = TranslationFolder(path, preset, to_plain(translation), samples_digest(dataset))
         with folder.opened(new=not resume):
             game = Game(translation, images=images, device=device)
-            semantic = _semantic(game)
+            semantic = game.method.semantic
             if semantic is not None:
                 _check_classes(semantic, translation)
             if resume:
@@ -91,10 +92,6 @@ def samples_digest(dataset: TrainingDataset) -> str:
     """Changes when an image is added or removed, as that changes the order of pairs."""
     names = [sample.name for domain in (dataset.source, dataset.target) for sample in domain]
     return hashlib.sha256("\n".join(names).encode()).hexdigest()
-
-
-def _semantic(game: Game) -> SemanticLoss | None:
-    return next((m for m in game.method.modules() if isinstance(m, SemanticLoss)), None)
 
 
 def _check_classes(semantic: SemanticLoss, translation: Translation) -> None:
@@ -180,15 +177,12 @@ class _Run:
         """Raises FloatingPointError, the same on all ranks, when a loss since the last check was
         not finite."""
         unchecked, self._unchecked = self._unchecked, []
-        if not unchecked:
-            return
-        flat = torch.stack([torch.stack(list(losses.values())) for _, losses in unchecked])
-        for (step, losses), values in zip(unchecked, mean_over_ranks(flat).tolist(), strict=True):
-            if not all(map(math.isfinite, values)):
-                spelled = ", ".join(f"{n} {v:.4g}" for n, v in zip(losses, values, strict=True))
+        found = on_the_host([losses for _, losses in unchecked])
+        for (step, _), values in zip(unchecked, found, strict=True):
+            if not all(map(math.isfinite, values.values())):
                 raise FloatingPointError(
-                    f"a loss is not finite at step {step}: {spelled}; nothing was saved since: "
-                    "start again with a lower train.lr, or with train.precision=float32"
+                    f"a loss is not finite at step {step}: {spelled(values)}; nothing was saved "
+                    "since: start again with a lower train.lr, or with train.precision=float32"
                 )
 
     def _save_generator(self) -> None:
