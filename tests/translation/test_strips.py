@@ -1,9 +1,11 @@
 """A generator strip by strip: the picture that the whole image gives."""
 
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from uda.translation.generators import GeneratorConfig, ResnetGenerator
 from uda.translation.strips import translated_in_strips
@@ -53,6 +55,32 @@ def test_a_map_that_is_far_from_zero_keeps_its_variance() -> None:
         whole = network.double()(images.double())
     found = translated_in_strips(network.float(), images, 16)
     torch.testing.assert_close(found.double(), whole, rtol=0, atol=1e-3)
+
+
+class _Largest(TorchDispatchMode):
+    """Notes the numbers in the largest result of an operation."""
+
+    found = 0
+
+    def __torch_dispatch__(self, *call: Any) -> object:  # noqa: ANN401  # as torch calls it
+        operation, _, *given = call
+        result = operation(*given[0], **(given[1] if len(given) > 1 else {}))
+        if isinstance(result, torch.Tensor):
+            self.found = max(self.found, result.numel())
+        return result
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+def test_no_map_is_larger_than_those_of_the_blocks(antialias: bool) -> None:
+    network = generator(blocks=1, antialias=antialias)
+    images = torch.rand(1, 3, 512, 32)
+    of_a_block = (4 * 16) * (512 // 4) * (32 // 4)
+    with _Largest() as whole, torch.no_grad():
+        network(images)
+    with _Largest() as strips:
+        translated_in_strips(network, images, 16)
+    assert whole.found >= 4 * of_a_block
+    assert strips.found == of_a_block
 
 
 def test_a_strip_has_rows() -> None:
