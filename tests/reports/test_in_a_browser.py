@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from adaptations import EVIL, IMAGES, written
 
+from uda.labels.spaces import CITYSCAPES
 from uda.reports.adaptation import adapt_report
+from uda.reports.looking import Compared, looked_at
+from uda.reports.run_files import FoundRun, Run
+from uda.reports.run_page import run_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -91,6 +95,30 @@ def test_an_adaptation(page: "Page", tmp_path: Path) -> None:
     assert pictures.evaluate_all(names) == list(IMAGES[::-1])
     page.locator("select").select_option("name")
     assert pictures.evaluate_all(names) == sorted(IMAGES)
+
+
+def test_the_pictures_of_a_run_in_the_order_of_a_class(page: "Page", tmp_path: Path) -> None:
+    labels = np.zeros((3, 20, 40), np.uint8)
+    labels[0] = 1  # the first image has only sidewalk, and the third both
+    labels[2, :10] = 1
+    images = [
+        Compared(name, np.zeros((20, 40, 3), np.uint8), each, np.zeros((20, 40), np.uint8),
+                 np.full((20, 40), 0.5, np.float32), None)
+        for name, each in zip("abc", labels, strict=True)
+    ]  # fmt: skip
+    looked = looked_at(images, CITYSCAPES, 3, "native", available=3)
+    run = Run("r", {"step": "1"}, "native", 1, 1.0, {EVIL: 1.0}, None)
+    found = FoundRun(run, tmp_path, None, {}, None)
+    page.goto(run_page(found, tmp_path / "x.html", looked=looked, how_to_look="").as_uri())
+    assert page.title() == "Run r"
+    pictures = page.locator("#list > li")
+    names = "all => all.map(item => item.dataset.name)"
+    assert pictures.evaluate_all(names) == ["a", "c", "b"]  # worst first
+    page.locator("select").select_option(label="worst at road first")
+    assert pictures.evaluate_all(names) == ["c", "b", "a"]  # which has no road: last
+    page.get_by_text("The whole confusion matrix").click()
+    assert page.locator("table.matrix").is_visible()
+    assert page.locator("svg[role=img]").count() == page.locator("svg[aria-label]").count()
 
 
 def test_a_finger_moves_the_slider(browser: "Browser", tmp_path: Path) -> None:

@@ -1,38 +1,33 @@
-"""Compare runs by what they left in their folders: %(prog)s snapshots/RUN_A snapshots/RUN_B
+"""See and compare runs by what they left in their folders: %(prog)s snapshots/RUN
 
-Scores are those of the last evaluated snapshot, next to the published number where there is one.
-Runs with another protocol, data set or classes are set apart: their numbers do not compare.
+One run is written as a page, RUN/report.html: what was run, curves, scores, warnings; with --images
+also what its network sees. Of several, scores stand side by side, those of the last evaluated
+snapshot, next to the published number where there is one. Runs with another protocol, data set or
+classes are set apart: their numbers do not compare.
 """
 
 import argparse
 import json
+import shlex
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from uda.checkpoints import snapshots
 from uda.commands.endings import printable
-from uda.commands.options import add_json, check_json, new_parser
+from uda.commands.options import add_device, add_json, at_least, check_json, new_parser
 from uda.evaluation.reports import markdown_rows
-from uda.experiments.published import Published, published
-from uda.utilities.errors import InputError, require, shown
+from uda.prediction.opened import open_network
+from uda.reports.looking import Looked, look_at
+from uda.reports.per_image import save_per_image
+from uda.reports.run_files import FoundRun, Run, find_run
+from uda.reports.run_page import run_page
+from uda.training.tracking import progress_bar
+from uda.utilities.distributed import device_named
+from uda.utilities.errors import require
 
 Rows = list[list[str]]  # of a table, the first one being its head
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What a run says of itself, as plain values."""
-
-    name: str
-    facts: dict[str, str]
-    protocol: str  # with data set and split
-    step: int | None
-    miou: float | None  # percent
-    per_class: dict[str, float | None]  # percent; None: absent
-    published: Published | None
-    selections: list[dict[str, Any]] = field(default_factory=list)  # of summary.json
 
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
@@ -48,106 +43,101 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         "--format", choices=("text", "markdown"), default="text", help="default: text"
     )
     add_json(parser)
+    page = parser.add_argument_group("page of one run")
+    page.add_argument(
+        "--output", metavar="FILE.html", type=Path, help="of the page (default: RUN/report.html)"
+    )
+    page.add_argument(
+        "--images", metavar="N", type=at_least(1),
+        help="let the run's network see N labeled images of the split that it is scored on: "
+        "pictures, confusion matrix, reliability; RUN/per_image.npz keeps the counts",
+    )  # fmt: skip
+    page.add_argument(
+        "--against", metavar="FILE", type=Path,
+        help="with --images: another snapshot, of this run or another one, to compare with",
+    )  # fmt: skip
+    page.add_argument(
+        "--data-root", metavar="DIR", help="folder of the data sets (default: the snapshot's)"
+    )
+    page.add_argument(
+        "--code", metavar="FILE.py", type=Path,
+        help="your Python file that defines the network; it is run",
+    )  # fmt: skip
+    page.add_argument(
+        "--workers", metavar="N", type=at_least(0), default=2, help="loader processes (default: 2)"
+    )
+    add_device(page)
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> None:
     options = parse_arguments(arguments, prog)
     check_json(options.json)
-    runs = [read_run(path) for path in dict.fromkeys(options.runs)]
+    given = list(dict.fromkeys(options.runs))
+    _check_page(options, len(given))
+    found = [find_run(path) for path in given]
+    runs = [each.run for each in found]
+    looked = None if options.images is None else _look(found[0], options)
     print(report(runs, table=_markdown if options.format == "markdown" else _text))
     if options.json is not None:
         options.json.write_text(json.dumps([asdict(run) for run in runs], indent=2) + "\n")
+    if len(found) == 1:
+        path = _write_page(found[0], given[0], options, looked)
+        # Not among what a program may read.
+        print(f"page: {printable(str(path))}", file=sys.stderr)
 
 
-# --- reading
-
-
-def read_run(given: Path) -> Run:
-    """The run in the folder `given`, or in the one of this name below snapshots/.
-
-    Raises InputError when there is none, or none of its snapshots was scored.
-    """
-    folder = given if given.is_dir() else Path("snapshots") / given
-    require(folder.is_dir(), f"{given} is not a folder of a run: give one such as snapshots/RUN")
-    scored = folder / "scores.json"  # of a preset of 0 steps
-    facts, scores, preset = _of_file(scored) if scored.is_file() else _of_snapshots(folder)
-    protocol = str(scores.get("protocol", "unknown"))
-    step = int(facts["step"]) if facts["step"].isdigit() else None
-    return Run(
-        name=str(given).removeprefix("snapshots/"),
-        facts=facts,
-        protocol=protocol,
-        step=step,
-        miou=scores["miou"],
-        per_class=scores["per_class"],
-        published=_published(preset, step, protocol),
-        selections=_selections(folder / "summary.json"),
+def _check_page(options: argparse.Namespace, count: int) -> None:
+    """Raises InputError, before any work, for options that do not fit together."""
+    for option in ("images", "against", "output"):
+        require(
+            count == 1 or getattr(options, option) is None,
+            f"--{option} is for the page of one run, got {count}: name one",
+        )
+    require(
+        options.against is None or options.images is not None,
+        "--against compares what two networks see: add --images 20",
+    )
+    require(
+        options.output is None or options.output.parent.is_dir(),
+        f"--output {options.output}: give a file in a folder that exists",
     )
 
 
-def _of_snapshots(folder: Path) -> tuple[dict[str, str], dict[str, Any], str]:
-    """Facts, scores and preset of the last snapshot that was scored."""
-    newest_first = sorted(
-        (path for path in folder.glob("*_*.pth") if path.stem.rpartition("_")[2].isdigit()),
-        key=lambda path: int(path.stem.rpartition("_")[2]),
-        reverse=True,
+def _look(found: FoundRun, options: argparse.Namespace) -> Looked:
+    """What the run's network sees; its counts are kept beside the run."""
+    require(
+        found.snapshot is not None,
+        f"{found.run.name} has no snapshot whose network could see images: omit --images",
     )
-    for path in newest_first:
-        found = snapshots.load(path)
-        if found.scores is None:
-            continue
-        train = found.experiment["train"]
-        facts = {
-            "preset": found.preset,
-            "seed": str(train["seed"]),
-            "step": str(found.step),
-            "of steps": str(train["steps"]),
-            "network": found.model.title,
-            "initial weights": found.initial_weights,
-            "supervision": found.supervision,
-            "versions": ", ".join(f"{name} {v}" for name, v in found.versions.items()),
-        }
-        return facts, found.scores, found.preset
-    raise InputError(
-        f"{folder} has no scored snapshot among {len(newest_first)}: score one with uda eval "
-        "--restore-from FILE, or give another run"
+    assert found.snapshot is not None
+    device = device_named(options.device)
+    opened = partial(open_network, device=device, code=options.code, data_root=options.data_root)
+    other = None if options.against is None else opened(options.against)
+    looked = look_at(
+        opened(found.snapshot),
+        other,
+        count=options.images,
+        workers=options.workers,
+        progress=lambda total: partial(progress_bar, total=total, description="look"),
     )
+    save_per_image(found.folder, looked, found.snapshot.name)
+    return looked
 
 
-def _of_file(path: Path) -> tuple[dict[str, str], dict[str, Any], str]:
-    """The same of a scores.json."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-        names = {"preset": "preset", "snapshot": "initial weights", "supervision": "supervision"}
-        facts = {"step": "0"} | {said: str(content[name]) for name, said in names.items()}
-        assert isinstance(content["per_class"], dict)
-        return facts, content, str(content["preset"])
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-        raise InputError(f"{path} is damaged ({shown(error)}): train the run again") from None
-
-
-def _selections(path: Path) -> list[dict[str, Any]]:
-    """The rows of summary.json; none where the run did not come to its end."""
-    if not path.is_file():
-        return []
-    try:
-        found = json.loads(path.read_text("utf-8"))["selection"]
-        return [{name: row[name] for name in _SELECTION} for row in found]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} is damaged ({shown(error)}): remove it, the report needs no selections"
-        ) from None
-
-
-_SELECTION = ("way", "step", "miou", "criterion", "snapshot")
-
-
-def _published(preset: str, step: int | None, protocol: str) -> Published | None:
-    """The published number of the preset, if it is one for the data set and split scored here."""
-    entry = published(preset, step)
-    same = entry is not None and f" on {entry.dataset} {entry.split}:" in protocol
-    return entry if same else None
+def _write_page(
+    found: FoundRun, given: Path, options: argparse.Namespace, looked: Looked | None
+) -> Path:
+    against = ""
+    if options.against is not None:
+        against = f"{options.against.parent.name}/{options.against.name}".removeprefix("/")
+    return run_page(
+        found,
+        options.output or found.folder / "report.html",
+        looked=looked,
+        against=against,
+        how_to_look=f"uda report {shlex.quote(str(given))} --images 20",
+    )
 
 
 # --- writing

@@ -38,12 +38,13 @@ for (const select of document.querySelectorAll("select[data-sorts]")) {
   select.addEventListener("change", () => {
     const down = select.value.startsWith("-");
     const key = select.value.replace("-", "");
-    const value = item => item.getAttribute(`data-${key}`) ?? "";
     const compare = (x, y) => {
-      const [a, b] = [Number(value(x)), Number(value(y))];
-      if (!isNaN(a) && !isNaN(b)) return a - b;
-      return value(x).localeCompare(value(y));
+      const [a, b] = [x, y].map(item => item.getAttribute(`data-${key}`));
+      // What has no such value comes last, either way.
+      if (a === null || b === null) return (a === null) - (b === null);
+      const order = isNaN(a) || isNaN(b) ? a.localeCompare(b) : a - b;
+      return down ? -order : order;
     };
-    list.append(...[...list.children].sort((x, y) => compare(x, y) * (down ? -1 : 1)));
+    list.append(...[...list.children].sort(compare));
   });
 }
