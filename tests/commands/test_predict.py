@@ -1,6 +1,7 @@
 """predict.py: images of any size and kind to pictures, and what it refuses."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from shells import Shell, Trained
 from uda.checkpoints.formats.segmentron import SEGMENTRON
 from uda.checkpoints.snapshots import load
 from uda.data.file_tree import files_below
+from uda.evaluation.ensembles import Ensemble
 from uda.evaluation.evaluate import EvaluationConfig
 from uda.labels.spaces import CITYSCAPES
 from uda.prediction.folder import predict_folder
 from uda.prediction.opened import OpenedNetwork
+from uda.prediction.test_time import TestTimeAdapter
 from uda.utilities.errors import InputError
 
 
@@ -242,3 +245,29 @@ def test_links_that_lead_in_circles_end(tmp_path: Path) -> None:
     write_png(tmp_path / "a/one.png", noise(1))
     (tmp_path / "a/again").symlink_to(tmp_path, target_is_directory=True)
     assert files_below(tmp_path) == ["a/one.png"]
+
+
+def test_adapting_to_the_images_is_said_and_recorded(shell: Shell, trained: Trained) -> None:
+    write_png(shell.cwd / "photos/one.png", noise(1, (64, 128)))
+    more = ("--kinds", "ids", "--adapt", "tent", "--adapt-mode", "continual")
+    output = shell.run("predict.py", *options(trained, shell.cwd / "photos", *more))
+    said = manifest(shell.cwd / "predicted")["test_time"]
+    assert f"test time: {said}" in output.splitlines()
+    assert said == (
+        "tent, continual, old statistics count as 16 images, Adam 0.0001, one step per image, "
+        "which is predicted before it, every folder is a stream of its own"
+    )
+    refusal = shell.refused("predict.py", *options(trained, shell.cwd / "photos", *more[-2:]))
+    assert "--adapt-mode is of --adapt: add --adapt batch-norm or --adapt tent" in refusal
+
+
+def test_an_ensemble_does_not_adapt(trained: Trained, tmp_path: Path) -> None:
+    write_png(tmp_path / "in/a.png", noise(1))
+    opened = network(trained)
+    several = replace(opened, ensemble=Ensemble([opened.segmenter] * 2))
+    trained_network = load(trained.snapshot).build()
+    with pytest.raises(InputError, match="adaptation at test time is of one network"):
+        predict_folder(
+            several, tmp_path / "in", tmp_path / "out", snapshot=trained.snapshot,
+            kinds=("ids",), adapter=TestTimeAdapter(trained_network),
+        )  # fmt: skip

@@ -5,11 +5,14 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 from uda.commands.endings import clear_errors, print_facts, printable
 from uda.commands.options import add_network_options, network_from, new_parser
 from uda.data.deep_images import Range
 from uda.prediction.folder import predict_folder
+from uda.prediction.opened import OpenedNetwork
+from uda.prediction.test_time import RATE, Method, Mode, TestTimeAdapter
 from uda.prediction.writer import KINDS
 from uda.training.tracking import progress_bar
 from uda.utilities.distributed import device_named, is_main, process_group
@@ -44,6 +47,24 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         "training (default: what the images use)",
     )  # fmt: skip
     add_network_options(parser, data_sets=False)
+    adapt = parser.add_argument_group("adaptation to the images themselves")
+    adapt.add_argument(
+        "--adapt", choices=get_args(Method),
+        help="batch-norm: with each image's own statistics; tent: and normalization layers learn "
+        "from it",
+    )  # fmt: skip
+    adapt.add_argument(
+        "--adapt-mode", choices=get_args(Mode),
+        help="episodic (default): every image meets the trained network; continual: what was "
+        "learned stays for the next image of the folder",
+    )  # fmt: skip
+    adapt.add_argument(
+        "--adapt-prior", metavar="N", type=float,
+        help="the trained statistics count as so many images (default: 16)",
+    )  # fmt: skip
+    adapt.add_argument(
+        "--adapt-rate", metavar="RATE", type=float, help=f"of --adapt tent (default: {RATE:g})"
+    )
     return parser.parse_args(arguments)
 
 
@@ -55,11 +76,22 @@ def _image_range(given: Sequence[float] | None) -> Range | None:
     return low, high
 
 
+def _adapter(arguments: argparse.Namespace, network: OpenedNetwork) -> TestTimeAdapter | None:
+    options = {name: getattr(arguments, f"adapt_{name}") for name in ("mode", "prior", "rate")}
+    given = {name: value for name, value in options.items() if value is not None}
+    if arguments.adapt is None:
+        for name in given:
+            require(False, f"--adapt-{name} is of --adapt: add --adapt batch-norm or --adapt tent")
+        return None
+    return TestTimeAdapter(network.segmenter, method=arguments.adapt, **given)
+
+
 def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     arguments = parse_arguments(given, prog)
     with clear_errors(), process_group(device_named(arguments.device)) as device:
         output = arguments.output or arguments.restore_from.parent / "predictions"
         network = network_from(arguments, device)
+        adapter = _adapter(arguments, network)
         result = predict_folder(
             network,
             arguments.images,
@@ -68,13 +100,24 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> int:
             kinds=tuple(dict.fromkeys(arguments.kinds)),
             image_range=_image_range(arguments.image_range),
             workers=arguments.workers,
+            adapter=adapter,
             progress=lambda total: partial(progress_bar, total=total, description="predict"),
         )
-        facts = {"protocol": result.protocol, "images": len(result.images), "folder": output}
+        facts: dict[str, object] = {
+            "protocol": result.protocol,
+            "images": len(result.images),
+            "folder": output,
+        }
+        if adapter is not None:
+            facts["test_time"] = adapter.title
         print_facts(network.facts | facts)
         if is_main():
             for remark in result.converted:
                 print(f"note: {printable(remark)}")
+            if result.returned:
+                count, names = len(result.returned), ", ".join(result.returned)
+                said = f"drifted and returned to its start {count} times, at {names}"
+                print(f"note: the network {printable(said)}")
             for reason in result.unreadable.values():
                 print(f"not predicted: {printable(reason)}", file=sys.stderr)
     return 1 if result.unreadable else 0

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,8 +16,10 @@ from uda.data.samples import Sample
 from uda.evaluation.evaluate import Views, read_views
 from uda.evaluation.inference import predict
 from uda.evaluation.protocols import input_line, protocol_name
+from uda.models.segmenter import Segmenter
 from uda.prediction.inputs import conversions, listed_images
 from uda.prediction.opened import OpenedNetwork
+from uda.prediction.test_time import TestTimeAdapter
 from uda.prediction.writer import Kind, PixelClasses, PredictionWriter
 from uda.utilities.distributed import joined, own_share
 from uda.utilities.errors import require
@@ -33,6 +37,7 @@ class Predicted(NamedTuple):
     unreadable: dict[str, str]  # why, by the image's name
     protocol: str
     converted: list[str]  # what is to be said of images that are not 8-bit RGB
+    returned: list[str]  # the images at which an adapting network returned to its start
 
 
 def predict_folder(
@@ -44,18 +49,25 @@ def predict_folder(
     kinds: tuple[Kind, ...],
     image_range: Range | None = None,
     workers: int = 0,
+    adapter: TestTimeAdapter | None = None,
     progress: Callable[[int], Progress] = lambda total: iter,
 ) -> Predicted:
     """Writes `kinds` of pictures (see uda/prediction/writer.py) of every image that `images` stand
     for (see uda/prediction/inputs.py), each of its own size, turned as its camera has noted.
 
-    image_range: see `Sample`; by default, what the images use.
+    image_range: see `Sample`; by default, what the images use. `adapter`: adapts the network to
+    each image; if it is continual, the images in one folder are a stream, in the order of their
+    names.
 
-    Of several processes each predicts its share. An image that cannot be read is left out and
-    named. The size that the protocol compares labels at has no part in it. Raises InputError,
-    leaving no folder behind, when none can be read, or when `output` holds anything but
-    predictions.
+    Of several processes each predicts its share, of streams whole ones. An image that cannot be
+    read is left out and named. The size that the protocol compares labels at has no part in it.
+    Raises InputError, leaving no folder behind, when none can be read, or when `output` holds
+    anything but predictions.
     """
+    require(
+        adapter is None or network.ensemble is None,
+        "adaptation at test time is of one network, not of an ensemble: predict with each",
+    )
     config, space = network.config, network.snapshot.label_space
     protocol = f"{protocol_name(config)}: {input_line(config)}"
     config = replace(config, label_size=None)
@@ -69,30 +81,56 @@ def predict_folder(
         for name, path in paths.items()
     ]
     own = own_share(samples)
+    if adapter is not None and adapter.mode == "continual":
+        streams = groupby(sorted(samples, key=_stream), _stream)  # sorting keeps their order
+        own = [sample for stream in own_share([[*s] for _, s in streams]) for sample in stream]
     by_name = {sample.stem: sample for sample in own}
     unreadable: dict[str, str] = {}
     with PredictionWriter(output, label_space=space, kinds=kinds) as writer:
         found = read_views(own, config, space, workers=workers, unreadable=unreadable)
         for views in progress(len(own))(found):
             sample = by_name[views.stem]
-            writer.write(views.stem, _pixel_classes(network, sample, views, kinds))
+            look = partial(_pixel_classes, network, sample, views, kinds)
+            writer.write(
+                views.stem,
+                look(network.segmenter)
+                if adapter is None
+                else adapter.predict(
+                    views.images[0].float().div(255)[None],
+                    look,
+                    name=views.stem,
+                    stream=_stream(sample),
+                ),
+            )
         lost = dict(joined(list(unreadable.items())))
         written = [name for name in names if name not in lost]
         require(
             bool(written),
             f"none of the {len(names)} images can be read; {next(iter(lost.values()), '')}",
         )
-        facts = {**network.facts, "snapshot": snapshot.name, "snapshot_sha256": sha256(snapshot),
-                 "protocol": protocol, "unreadable": lost, "converted": converted}  # fmt: skip
+        returned = sorted(joined([] if adapter is None else adapter.returned))
+        adapted = {} if adapter is None else {"test_time": adapter.title, "returned": returned}
+        facts = {**network.facts, **adapted, "snapshot": snapshot.name,
+                 "snapshot_sha256": sha256(snapshot), "protocol": protocol,
+                 "unreadable": lost, "converted": converted}  # fmt: skip
         writer.finish(facts, written)
-    return Predicted(written, lost, protocol, converted)
+    return Predicted(written, lost, protocol, converted, returned)
+
+
+def _stream(sample: Sample) -> Path:
+    """The stream that an image belongs to."""
+    return sample.image.parent
 
 
 def _pixel_classes(
-    network: OpenedNetwork, sample: Sample, views: Views, kinds: tuple[Kind, ...]
+    network: OpenedNetwork,
+    sample: Sample,
+    views: Views,
+    kinds: tuple[Kind, ...],
+    segmenter: Segmenter,
 ) -> PixelClasses:
     prediction = predict(
-        network.segmenter,
+        segmenter,
         views.images,
         size=views.size,
         protocol=network.config,
