@@ -13,10 +13,12 @@ from uda.data.deep_images import Range
 from uda.prediction.folder import predict_folder
 from uda.prediction.opened import OpenedNetwork
 from uda.prediction.test_time import RATE, Method, Mode, TestTimeAdapter
-from uda.prediction.writer import KINDS
+from uda.prediction.writer import KINDS, MANIFEST
 from uda.training.tracking import progress_bar
 from uda.utilities.distributed import device_named, is_main, process_group
 from uda.utilities.errors import require
+
+_SHOWN = 10  # names of images in a note
 
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
@@ -86,6 +88,15 @@ def _adapter(arguments: argparse.Namespace, network: OpenedNetwork) -> TestTimeA
     return TestTimeAdapter(network.segmenter, method=arguments.adapt, **given)
 
 
+def _returns(names: Sequence[str], images: int) -> str:
+    shown, more = names[:_SHOWN], len(names) - _SHOWN
+    others = f" and {more} more, which {MANIFEST} lists" if more > 0 else ""
+    return (
+        f"the network drifted and returned to its start at {len(names)} of {images} images: "
+        f"{', '.join(shown)}{others}"
+    )
+
+
 def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     arguments = parse_arguments(given, prog)
     with clear_errors(), process_group(device_named(arguments.device)) as device:
@@ -115,9 +126,7 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> int:
             for remark in result.converted:
                 print(f"note: {printable(remark)}")
             if result.returned:
-                count, names = len(result.returned), ", ".join(result.returned)
-                said = f"drifted and returned to its start {count} times, at {names}"
-                print(f"note: the network {printable(said)}")
+                print(f"note: {printable(_returns(result.returned, len(result.images)))}")
             for reason in result.unreadable.values():
                 print(f"not predicted: {printable(reason)}", file=sys.stderr)
     return 1 if result.unreadable else 0
