@@ -8,7 +8,8 @@ from tiny_runs import REPOSITORY
 
 # From the street to the cellar: a room may import from itself and from those below it.
 ROOMS = (
-    "commands", "reports", "experiments", "translation", "training", "experiment", "prediction",
+    "commands", "reports", "adaptation", "experiments", "translation", "training", "experiment",
+    "prediction",
     "checkpoints", "evaluation", "objectives", "optim", "data", "augmentation", "models", "labels",
     "utilities",
 )  # fmt: skip

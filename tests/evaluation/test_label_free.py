@@ -105,7 +105,7 @@ def test_density_of_three_by_hand() -> None:
 
 def test_large_images_are_looked_at_on_a_grid() -> None:
     """All alike: the logarithm of how many others there are tells how many were taken."""
-    density = label_free._of_image(torch.zeros(1, 3, 300, 500))[1]
+    density = label_free.criteria_of_image(torch.zeros(1, 3, 300, 500))[1]
     taken = round(math.exp(float(density))) + 1
     assert 512 < taken <= 1024
 

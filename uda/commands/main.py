@@ -23,6 +23,7 @@ _NETWORKS = {
     "eval": _Command("evaluate", "score a snapshot", "--restore-from snapshots/RUN/GTA5_500.pth"),
     "label": _Command("label", "label images", "--restore-from FILE --threshold 0.5"),
     "predict": _Command("predict", "segment a folder", "--restore-from FILE --images DIR"),
+    "adapt": _Command("adapt", "adapt to a folder", "--restore-from FILE --images DIR"),
     "export": _Command("export", "write ONNX files", "--restore-from FILE --format onnx"),
     "convert": _Command("convert", "convert weights", "IN.pth OUT.pth"),
 }

@@ -43,10 +43,16 @@ class TrainingData:
 
 
 def open_training_data(
-    data: DataConfig, *, seed: int, evaluated: str | None, progress: Progress = without_progress
+    data: DataConfig,
+    *,
+    seed: int,
+    evaluated: str | None,
+    progress: Progress = without_progress,
+    known_classes: LabelSpace | None = None,
 ) -> TrainingData:
     """Lists and checks the samples of `data`; `evaluated` is the data set that scores are made on,
     if any. `progress` shows how far the label files are counted, where rare classes need it.
+    `known_classes`: those of the network that the run starts from, for data that tell none.
 
     Without `data.target_ground_truth`, label files of the target are neither opened nor looked for.
     Raises InputError when anything is missing or does not fit together.
@@ -62,6 +68,8 @@ def open_training_data(
     layouts = [layout_named(name) for name in domain.datasets]
     # Of sources with labels of the same classes, one that has pixels of most of them.
     label_space = max((one.label_space for one in layouts), key=lambda space: len(space.labeled))
+    if label_space is NO_CLASSES and known_classes is not None:
+        label_space = known_classes
     _check_classes(data, label_space)
     for name, samples in (("source", source), ("target", target)):
         check_sizes(samples, files)
@@ -161,7 +169,8 @@ def _check_classes(data: DataConfig, label_space: LabelSpace) -> None:
     """One network has one list of classes; which raw ids stand for them may differ."""
     require(
         label_space is not NO_CLASSES,
-        "the target is a folder of images, and without a source nothing tells its classes: python "
+        "the target is a folder of images, and without a source nothing tells its classes: start "
+        "from a network, with --set train.initial_snapshot=FILE; or python "
         "scripts/describe_dataset.py FOLDER --classes-of NAME writes a TOML file that does",
     )
     for name in datasets_of(data):

@@ -72,7 +72,7 @@ def label_free_criteria(
     views = read_views([chosen[index] for index in own], once, label_space, workers=workers)
     for index, image in zip(own, progress(views), strict=True):
         pixels = image.images[0].to(device).float().div_(255)[None]
-        found[index] = _of_image(coarse_logits(segmenter, pixels, once)).cpu()
+        found[index] = criteria_of_image(coarse_logits(segmenter, pixels, once)).cpu()
     # Each row comes from one process, so this sum is exact; the mean over rows has a fixed order.
     found = sum_over_ranks(found)
     mean = found.mean(dim=0)
@@ -99,7 +99,7 @@ def soft_neighborhood_density(probabilities: Tensor, temperature: float = _TEMPE
     return (similarities.logsumexp(dim=1) - expected).mean()
 
 
-def _of_image(logits: Tensor) -> Tensor:
+def criteria_of_image(logits: Tensor) -> Tensor:
     """(2 + C,) float64 of logits (1, C, h, w): mean entropy, density, mean probabilities."""
     log_probabilities = F.log_softmax(logits[0].double().flatten(1), dim=0)
     probabilities = log_probabilities.exp()

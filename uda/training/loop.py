@@ -35,7 +35,7 @@ from uda.training.run_plan import RunPlan
 from uda.training.scale_remarks import scale_remarks
 from uda.training.session import Session, open_session
 from uda.training.signals import FROM_PYTHON, EvaluationCutOff, Stopped, stop_on_signals
-from uda.training.start import evaluate_first_weights, first_weights
+from uda.training.start import evaluate_first_weights, first_weights, initial_classes
 from uda.training.step import train_step
 from uda.training.tracking import progress_bar
 from uda.utilities.distributed import check_batch_size
@@ -97,6 +97,7 @@ def _open_data(experiment: Experiment) -> tuple[TrainingData, Sequence[Sample]]:
         seed=experiment.train.seed,
         evaluated=scored.dataset if scored.every else None,
         progress=partial(progress_bar, description="count"),
+        known_classes=initial_classes(experiment),
     )
     if experiment.teacher is not None:
         experiment.teacher.check_classes("teacher", data.label_space)

@@ -76,7 +76,8 @@ def preflight(experiment: Experiment, *, device: torch.device, measured: int = _
     else:
         torch.cuda.reset_peak_memory_stats(device)
     with _memory_errors(experiment, device):
-        found = _measure(reduced, device, measured)
+        num_classes = layout_named(experiment.evaluation.dataset).label_space.num_classes
+        found = measure_steps(reduced, num_classes=num_classes, device=device, measured=measured)
     return "\n".join(_lines(experiment, device, found, left_out))
 
 
@@ -150,8 +151,10 @@ def _value(plain: Mapping[str, Any], name: str) -> object:
     return _value(plain[outer], inner) if inner else plain[outer]
 
 
-def _measure(experiment: Experiment, device: torch.device, measured: int) -> Measured:
-    num_classes = layout_named(experiment.evaluation.dataset).label_space.num_classes
+def measure_steps(
+    experiment: Experiment, *, num_classes: int, device: torch.device, measured: int
+) -> Measured:
+    """What steps of `experiment` on generated images take, after one that is not counted."""
     run = start_run(experiment, num_classes=num_classes, device=device)
     _begin(run)
     seconds = []

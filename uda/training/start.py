@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from uda.checkpoints.foreign import ForeignOptions
+from uda.checkpoints.heads import without_auxiliary_head
 from uda.checkpoints.snapshots import load as load_snapshot
 from uda.checkpoints.snapshots import load_weights
 from uda.data.registry import layout_named, root_of
@@ -17,6 +18,7 @@ from uda.evaluation.evaluate import protocol_line
 from uda.evaluation.metrics import Scores
 from uda.evaluation.reports import scores_json
 from uda.experiment import Experiment
+from uda.labels.spaces import LabelSpace
 from uda.training.records import evaluate_network
 from uda.training.run import Run, attach, start_run
 from uda.training.run_folder import RunFolder
@@ -34,6 +36,14 @@ class Start(NamedTuple):
     run: Run
     folder: RunFolder
     unfinished: bool = False  # whether records of the step before are still to be made
+
+
+def initial_classes(experiment: Experiment) -> LabelSpace | None:
+    """The classes of the network that a run without a source starts from, if it does."""
+    initial = experiment.train.initial_snapshot
+    if initial is None or experiment.data.source is not None:
+        return None
+    return load_snapshot(Path(initial), foreign=ForeignOptions(network_is_given=True)).label_space
 
 
 def first_weights(
@@ -70,6 +80,8 @@ def first_weights(
         f"this preset is a {type(model).__name__}: choose a preset with that network, such as one "
         "whose name begins with logged_",
     )
+    if snapshot.model.has_auxiliary_head and not model.has_auxiliary_head:
+        snapshot = without_auxiliary_head(snapshot)
     load_weights(run.student, snapshot.student, origin=initial)
     attach(run.objectives, run.student)
     if snapshot.supervision != "none":

@@ -1,0 +1,1 @@
+"""Adapts a trained network to images without labels; see docs/adapt.md."""

@@ -1,0 +1,156 @@
+"""Adapt a trained network to images without labels: %(prog)s --restore-from FILE --images FOLDER
+
+docs/adapt.md is a guide for those who have never done it.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from uda.adaptation.adapt import AUTO, AUTOMATIC, Adaptation, Request
+from uda.adaptation.method import methods
+from uda.adaptation.record import ADAPTED
+from uda.commands.endings import clear_errors, print_facts
+from uda.commands.options import (
+    add_device,
+    add_network_file,
+    at_least,
+    foreign_options,
+    new_parser,
+    positive,
+)
+from uda.commands.train import resume_command
+from uda.data.described.layouts import plain_name
+from uda.data.registry import layout_named
+from uda.prediction.opened import open_network
+from uda.training.tracking import progress_bar
+from uda.utilities.atomic_files import clear_write_errors
+from uda.utilities.distributed import device_named, process_group, world_size
+from uda.utilities.errors import require
+from uda.utilities.locks import sole_writer
+
+
+def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
+    own = [name for name, method in methods().items() if not method.needs_source]
+    parser = new_parser(
+        __doc__,
+        prog=prog,
+        epilog="Exit status: 0, also when the old network was kept because the new one was no "
+        "better.",
+    )
+    add_network_file(parser.add_argument_group("network"))
+    data = parser.add_argument_group("images")
+    data.add_argument(
+        "--images", required=True, metavar="FOLDER", type=Path,
+        help="folder with the images (PNG, JPEG, TIFF, BMP, WebP) at any depth; no label is read",
+    )  # fmt: skip
+    data.add_argument(
+        "--source", metavar="NAME",
+        help="data set with labels of the same classes, such as the one that the network was "
+        "trained on: methods of the ladder become possible, such as --method class-mix",
+    )  # fmt: skip
+    data.add_argument("--data-root", metavar="DIR", default="", help="folder of the data sets")
+    data.add_argument(
+        "--validate", metavar="NAME",
+        help="data set with labels to score both networks on; nothing is chosen by it",
+    )  # fmt: skip
+    how = parser.add_argument_group("how")
+    how.add_argument(
+        "--method", nargs="+", default=[AUTO], metavar="M",
+        help=f"stages in this order, such as: batch-norm self-training; a+b learn together. Known: "
+        f"{', '.join(own)}; with --source also the ladder's. {AUTO}: those of "
+        f"{', '.join(AUTOMATIC)} that fit and that the criteria call better (default)",
+    )  # fmt: skip
+    how.add_argument(
+        "--minutes", type=positive, default=10.0, metavar="N",
+        help="for everything (default: 10)",
+    )  # fmt: skip
+    how.add_argument(
+        "--steps", type=at_least(1), metavar="N",
+        help="of each stage that learns (default: as many as fit into the minutes)",
+    )  # fmt: skip
+    how.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="default: 0")
+    how.add_argument(
+        "--even-if-worse", action="store_true",
+        help="keep the new network even if the criteria call it worse",
+    )  # fmt: skip
+    result = parser.add_argument_group("result")
+    result.add_argument(
+        "--output", metavar="DIR", type=Path,
+        help="new folder, or one that the same command has begun: it is continued (default: "
+        "snapshots/adapted/FOLDER)",
+    )  # fmt: skip
+    result.add_argument(
+        "--workers", metavar="N", type=at_least(0), default=2, help="loader processes (default: 2)"
+    )
+    add_device(result)
+    return parser.parse_args(arguments)
+
+
+def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None:
+    arguments = parse_arguments(given, prog)
+    with clear_errors(), process_group(device_named(arguments.device)) as device:
+        require(world_size() == 1, "uda adapt works in one process: start it without torchrun")
+        require(
+            AUTO not in arguments.method or len(arguments.method) == 1,
+            f"--method {' '.join(arguments.method)}: {AUTO} chooses the stages: give it alone",
+        )
+        images = str(arguments.images)
+        images = images if "/" in images else f"./{images}"
+        layout_named(images)  # refuses what is no folder of images
+        output = arguments.output or Path("snapshots/adapted") / plain_name(
+            arguments.images, otherwise="images"
+        )
+        network = open_network(
+            arguments.restore_from,
+            device=device,
+            weights=arguments.weights,
+            foreign=foreign_options(arguments),
+            code=arguments.code,
+            data=False,
+        )
+        request = Request(
+            file=arguments.restore_from,
+            images=images,
+            methods=tuple(arguments.method),
+            minutes=arguments.minutes,
+            steps=arguments.steps,
+            source=arguments.source,
+            data_root=arguments.data_root,
+            scored_on=arguments.validate,
+            seed=arguments.seed,
+            workers=arguments.workers,
+            even_if_worse=arguments.even_if_worse,
+        )
+        with clear_write_errors(output):
+            output.mkdir(parents=True, exist_ok=True)
+        with sole_writer(output, another="--output DIR"):
+            record = Adaptation(
+                network=network,
+                request=request,
+                output=output,
+                device=device,
+                command=resume_command(sys.argv).removesuffix(" --resume"),
+                bar=lambda items, total, name: progress_bar(items, total=total, description=name),
+            ).run()
+        _tell(record.values, output)
+
+
+def _tell(found: Mapping[str, Any], output: Path) -> None:
+    """What came of it, in a few lines."""
+    for warning in found["warnings"]:
+        print(f"warning: {warning}")
+    kept = [stage["name"] for stage in found["stages"] if stage["kept"]]
+    facts: dict[str, object] = {
+        "result": f"adapted by {', '.join(kept)}" if kept else "the old network is kept",
+        "network": output / ADAPTED,
+    }
+    scores = found["scores"]
+    if scores is not None:
+        old, new = (f"{100 * scores[name]['miou']:.2f}" for name in ("old", "new"))
+        facts["mIoU"] = f"{old} before, {new} after, on {scores['dataset']} (not used to choose)"
+    print_facts(facts)
+    print(f"use it: uda predict --restore-from {output / ADAPTED} --images FOLDER")
+    print(found["undo"])
