@@ -98,13 +98,12 @@ def prepare(data: Path, output: Path) -> None:
             path = output / part / kind / f"{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             picture.save(path)
-    listed = "".join(
-        f'[[classes]]\nname = "{name}"\nvalue = {i}\n' for i, name in enumerate(order)
-    )
+    listed = "".join(f'[[classes]]\nname = "{name}"\nvalue = {i}\n' for i, name in enumerate(order))
     for part, split in (("changed", "train"), ("scored", "val")):
+        domain = 'domain = "source"\n' if part == "changed" else ""
         (output / f"{part}.toml").write_text(
             f'root = "{part}"\nimages = "images/{{name}}.png"\nlabels = "labels/{{name}}.png"\n'
-            f'splits = ["{split}"]\n{listed}'
+            f'splits = ["{split}"]\n{domain}{listed}'
         )
 
 

@@ -25,7 +25,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory, toy_root: Path) -> Pat
     folder = tmp_path_factory.mktemp("camera")
     for number in range(10):
         path = sorted((toy_root / "Cityscapes/leftImg8bit/train").rglob("*.png"))[number % 6]
-        image = Image.open(path)
+        image = Image.open(path).convert("RGB")
         if number % 2:
             image = image.crop((0, 0, 96, 64))
         image.save(folder / f"{number:02}.png")
@@ -71,7 +71,8 @@ def test_stages_pictures_and_a_network_that_every_command_opens(
     assert found["scores"]["new"]["miou"] == pytest.approx(_score(toy_root))
     for picture in found["pictures"]:
         for name in ("photo", "before", "after"):
-            assert Image.open(Path("out") / picture[name]).format == "JPEG"
+            with Image.open(Path("out") / picture[name]) as image:
+                assert image.format == "JPEG"
     shares = [picture["changed"] for picture in found["pictures"]]
     assert shares == sorted(shares, reverse=True)
     adapted = load(Path("out/adapted.pth"))

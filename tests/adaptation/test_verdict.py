@@ -1,6 +1,7 @@
 """Criteria without labels, by hand, and what is concluded from them."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from uda.adaptation.verdict import BETTER, UNCLEAR, WORSE, is_foreign, judge, st
 from uda.data.samples import Sample
 from uda.evaluation.evaluate import EvaluationConfig
 from uda.labels.spaces import LabelSpace
-from uda.models.segmenter import FeatureMaps, SegmentationOutput, Segmenter
+from uda.models.segmenter import SegmentationOutput, Segmenter
 
 SPACE = LabelSpace(
     name="two",
@@ -35,16 +36,16 @@ class Brightness(Segmenter):
         super().__init__(nn.Conv2d(1, 1, 1), provenance="none")
         self.left = left
 
-    def encode(self, normalized: Tensor) -> FeatureMaps:
+    def encode(self, normalized: Tensor) -> tuple[Tensor, ...]:
         return (normalized * self.std + self.mean,)
 
-    def decode(self, features: FeatureMaps) -> SegmentationOutput:
+    def decode(self, features: tuple[Tensor, ...]) -> SegmentationOutput:
         values = features[0].mean(dim=1, keepdim=True)
         if self.left:
             places = torch.arange(values.shape[3]) < values.shape[3] // 2
             values = places.float().expand_as(values)
         logits = torch.cat([20 * (0.5 - values), 20 * (values - 0.5)], dim=1)
-        return SegmentationOutput(logits, None, features)
+        return SegmentationOutput(logits, None, features[0])
 
 
 def halves(folder: Path, count: int = 3) -> list[Sample]:
@@ -141,12 +142,11 @@ def test_a_collapse_is_worse_however_much_agrees() -> None:
 def test_what_was_sure_must_not_change() -> None:
     before, after = looks(shares=EVEN, agreeing=0.6), looks(shares=EVEN, agreeing=0.7)
     turned = tuple(labels.roll(30) for labels in after.predicted)
-    after = Look(*(getattr(after, n) for n in Look.__slots__[:5]), turned, after.sure)
+    after = replace(after, predicted=turned)
     assert changed_shares(before, after)[0] == pytest.approx(1.0)
     assert given_up(before, after) == pytest.approx(1.0)
     assert judge(before, after).word == WORSE
-    unsure = Look(*(getattr(before, n) for n in Look.__slots__[:6]),
-                  tuple(torch.zeros_like(sure) for sure in before.sure))  # fmt: skip
+    unsure = replace(before, sure=tuple(torch.zeros_like(sure) for sure in before.sure))
     assert given_up(unsure, after) == 0
 
 

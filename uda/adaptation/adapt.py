@@ -11,7 +11,6 @@ from typing import Any, Literal
 import torch
 
 from uda.adaptation.budget import steps_within
-from uda.prediction.side_by_side import save_pictures
 from uda.adaptation.criteria import Look, changed_shares, look_at
 from uda.adaptation.method import Method, Subject, methods, stages_named
 from uda.adaptation.record import ADAPTED, Record, judged
@@ -27,6 +26,7 @@ from uda.evaluation.evaluate import protocol_line
 from uda.models.segmenter import Segmenter
 from uda.prediction.opened import OpenedNetwork
 from uda.prediction.scoring import score_network
+from uda.prediction.side_by_side import save_pictures
 from uda.training.loop import train
 from uda.utilities.config_tree import to_plain
 from uda.utilities.errors import InputError, require
@@ -288,6 +288,7 @@ class Adaptation:
         shutil.copyfile(best.file, self.output / ADAPTED)
         record.values |= {
             "outcome": "adapted" if adapted else "kept",
+            "why": _reasons(record.values),
             "shares": {"old": before.shares().tolist(), "new": best.look.shares().tolist()},
             "pictures": [
                 {"changed": changed[i]} | paths for i, paths in zip(order, pictures, strict=True)
@@ -319,3 +320,13 @@ class Adaptation:
             ious = {c: None if math.isnan(v) else v for c, v in scored.iou.items()}
             found[name] = {"miou": scored.miou, "ious": ious}
         return found
+
+
+def _reasons(found: dict[str, Any]) -> list[str]:
+    """Why the result is what it is, in sentences."""
+    sentences = [
+        f"{stage['name']} was {'kept' if stage['kept'] else 'not kept'}, as the change is "
+        f"{stage['verdict']}: {'; '.join(stage['reasons'])}."
+        for stage in found["stages"]
+    ]
+    return sentences or ["Nothing was done: see the warnings."]

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import Literal
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -12,11 +11,10 @@ import uda.adaptation.methods
 from uda.models.segmenter import Segmenter
 from uda.objectives.base import ObjectiveConfig
 from uda.objectives.registry import objective_configs
+from uda.optim.settings import Learned
 from uda.utilities.config_tree import suggest
 from uda.utilities.discovery import instances_of
 from uda.utilities.errors import InputError, require
-
-Learned = Literal["all", "norms", "all_but_classifier"]  # as TrainConfig.learned
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,13 +119,14 @@ def _one_objective(
 def _with_source() -> list[Method]:
     """The objectives of the ladder that need no more than a source, the target and a teacher."""
     allowed = {"source", "target", "teacher", "equal_crops"}
+    own = {"entropy", "target_mix", "information_maximization"}  # are methods of their own
     found = []
     for name, config in objective_configs().items():
         try:
             needs = config().needs()
         except TypeError:  # a field without a default: it needs a file or a number
             continue
-        if name != "supervised" and needs <= allowed and "target" in needs:
+        if name not in own and name != "supervised" and needs <= allowed and "target" in needs:
             found.append(
                 Method(
                     name=name.replace("_", "-"),

@@ -25,6 +25,7 @@ from uda.commands.train import resume_command
 from uda.data.described.layouts import plain_name
 from uda.data.registry import layout_named
 from uda.prediction.opened import open_network
+from uda.reports.adaptation import adapt_report
 from uda.training.tracking import progress_bar
 from uda.utilities.atomic_files import clear_write_errors
 from uda.utilities.distributed import device_named, process_group, world_size
@@ -135,7 +136,9 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
                 command=resume_command(sys.argv).removesuffix(" --resume"),
                 bar=lambda items, total, name: progress_bar(items, total=total, description=name),
             ).run()
+            page = adapt_report(output)
         _tell(record.values, output)
+        print(f"report: {page}")
 
 
 def _tell(found: Mapping[str, Any], output: Path) -> None:
