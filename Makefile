@@ -16,7 +16,7 @@ OLDEST := .venv-oldest
 OLDEST_PYTHON ?= $(shell command -v python3.11 || echo $(PYTHON))
 # Rooms that use other packages most. Not all tests, for the sake of time: fuzzing, systems, scripts and
 # experiments run on the newest versions only.
-OLDEST_TESTS ?= $(addprefix tests/,augmentation checkpoints commands data evaluation labels models \
+OLDEST_TESTS ?= $(addprefix tests/,adaptation augmentation checkpoints commands data evaluation labels models \
   objectives optim prediction reports training translation utilities)
 CODE := uda experiments scripts tests train_uda.py eval_single.py pseudo_label.py predict.py setup.py
 

@@ -61,7 +61,7 @@ def test_the_help_imports_neither_torch_nor_a_command() -> None:
         (["data", "chekc"], 'did you mean "check"? (uda data --help)'),
         (
             ["xyzzy"],
-            "choose from train, eval, label, predict, export, convert, train-translation, "
+            "choose from train, eval, label, predict, adapt, export, convert, train-translation, "
             "translate, report, score, data",
         ),
         (["\x1b[2J"], r"'\x1b[2J'"),
