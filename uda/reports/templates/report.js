@@ -37,7 +37,7 @@ for (const select of document.querySelectorAll("select[data-sorts]")) {
   const list = document.getElementById(select.dataset.sorts);
   select.addEventListener("change", () => {
     const down = select.value.startsWith("-");
-    const key = select.value.replace("-", "");
+    const key = select.value.slice(down ? 1 : 0);
     const compare = (x, y) => {
       const [a, b] = [x, y].map(item => item.getAttribute(`data-${key}`));
       // What has no such value comes last, either way.
