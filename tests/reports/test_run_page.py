@@ -97,7 +97,7 @@ def test_images_add_confusion_reliability_and_pictures(run: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["mine", "mine/", "--images", "2"], "--images is for the page of one run, got 2"),
+        (["mine", "mine/", "--images", "2", "--against", "x.pth"], "--against is for the page of"),
         (["mine", "--against", "x.pth"], "--against compares what two networks see: add --images"),
         (["mine", "--output", "no/x.html"], "--output no/x.html: give a file in a folder that"),
     ],

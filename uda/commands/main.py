@@ -32,7 +32,8 @@ _TRANSLATIONS = {
     "translate": _Command("translate", "apply it", "--dataset gta5 --output DIR"),
 }
 _RESULTS = {
-    "report": _Command("report", "compare runs", "snapshots/RUN_A snapshots/RUN_B"),
+    "report": _Command("report", "look at a run", "snapshots/RUN"),
+    "compare": _Command("report", "compare runs", "snapshots/RUN_A snapshots/RUN_B"),
     "score": _Command("score", "score label maps", "PREDICTIONS --dataset dataset.toml"),
 }
 _DATA = {
@@ -116,10 +117,8 @@ def _help(prog: str) -> str:
             "Images of one domain with the look of another",
             *_lines(_TRANSLATIONS, prog),
             "",
-            "Data sets",
+            "Data sets and results",
             data,
-            "",
-            "Results",
             *_lines(_RESULTS, prog),
             "",
             "In Python: uda.train, evaluate, predict, load and export; see docs/python.md.",

@@ -1,13 +1,14 @@
 """See and compare runs by what they left in their folders: %(prog)s snapshots/RUN
 
-One run is written as a page, RUN/report.html: what was run, curves, scores, warnings; with --images
-also what its network sees. Of several, scores stand side by side, those of the last evaluated
-snapshot, next to the published number where there is one. Runs with another protocol, data set or
-classes are set apart: their numbers do not compare.
+Scores are those of the last evaluated snapshot, next to the published number where there is one.
+Runs with another protocol, data set or classes are set apart: their numbers do not compare. The
+same is written as a page: of one run with its curves, warnings and, with --images, what its network
+sees; of several with mean and spread over seeds.
 """
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,14 +20,19 @@ from uda.commands.endings import printable
 from uda.commands.options import add_device, add_json, at_least, check_json, new_parser
 from uda.evaluation.reports import markdown_rows
 from uda.prediction.opened import open_network
+from uda.reports.bootstrap import Difference, differences
+from uda.reports.comparison import Group, grouped, overview
+from uda.reports.comparison_page import comparison_page
 from uda.reports.looking import Looked, look_at
 from uda.reports.per_image import save_per_image
 from uda.reports.run_files import FoundRun, Run, find_run
 from uda.reports.run_page import run_page
+from uda.reports.table_formats import comma_separated, latex
 from uda.training.tracking import progress_bar
 from uda.utilities.distributed import device_named
 from uda.utilities.errors import require
 
+FORMATS = ("text", "markdown", "latex", "csv")
 Rows = list[list[str]]  # of a table, the first one being its head
 
 
@@ -40,21 +46,25 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         help="a run's folder, or its name",
     )
     parser.add_argument(
-        "--format", choices=("text", "markdown"), default="text", help="default: text"
-    )
+        "--format", choices=FORMATS, default="text",
+        help="default: text; latex (booktabs) and csv: methods, with mean and spread over seeds",
+    )  # fmt: skip
     add_json(parser)
-    page = parser.add_argument_group("page of one run")
+    page = parser.add_argument_group("page")
     page.add_argument(
-        "--output", metavar="FILE.html", type=Path, help="of the page (default: RUN/report.html)"
-    )
+        "--output", metavar="FILE.html", type=Path,
+        help="default: RUN/report.html; of several runs, comparison.html in the folder that has "
+        "them",
+    )  # fmt: skip
     page.add_argument(
         "--images", metavar="N", type=at_least(1),
-        help="let the run's network see N labeled images of the split that it is scored on: "
-        "pictures, confusion matrix, reliability; RUN/per_image.npz keeps the counts",
+        help="let each run's network see N labeled images of the split that it is scored on: "
+        "pictures, confusion matrix, reliability; of several runs, intervals of the differences; "
+        "RUN/per_image.npz keeps the counts",
     )  # fmt: skip
     page.add_argument(
         "--against", metavar="FILE", type=Path,
-        help="with --images: another snapshot, of this run or another one, to compare with",
+        help="with --images and one run: another snapshot, of this run or another, next to it",
     )  # fmt: skip
     page.add_argument(
         "--data-root", metavar="DIR", help="folder of the data sets (default: the snapshot's)"
@@ -76,24 +86,58 @@ def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> 
     given = list(dict.fromkeys(options.runs))
     _check_page(options, len(given))
     found = [find_run(path) for path in given]
-    runs = [each.run for each in found]
-    looked = None if options.images is None else _look(found[0], options)
-    print(report(runs, table=_markdown if options.format == "markdown" else _text))
+    looked = [None if options.images is None else _look(each, options) for each in found]
+    groups = grouped(found)
+    print(_printed(found, groups, options.format))
     if options.json is not None:
-        options.json.write_text(json.dumps([asdict(run) for run in runs], indent=2) + "\n")
+        plain = [asdict(each.run) for each in found]
+        options.json.write_text(json.dumps(plain, indent=2) + "\n")
     if len(found) == 1:
-        path = _write_page(found[0], given[0], options, looked)
-        # Not among what a program may read.
-        print(f"page: {printable(str(path))}", file=sys.stderr)
+        path = _write_page(found[0], given[0], options, looked[0])
+    else:
+        common = Path(os.path.commonpath([each.folder.absolute().parent for each in found]))
+        path = options.output or common / "comparison.html"
+        command = shlex.join(["uda", "report", *map(str, given)])
+        comparison_page(groups, path, command=command)
+    # Not among what a program may read.
+    print(f"page: {printable(os.path.relpath(path))}", file=sys.stderr)
+
+
+def _printed(found: Sequence[FoundRun], groups: Sequence[Group], how: str) -> str:
+    """The tables in the format `how`."""
+    if how == "latex":
+        return latex(groups)
+    if how == "csv":
+        return comma_separated(groups)
+    table = _markdown if how == "markdown" else _text
+    text = report([each.run for each in found], table=table)
+    if len(found) == 1:
+        return text
+    blocks = [text, "methods: mean and sample standard deviation over seeds, mIoU in percent"]
+    for group in groups:
+        if group.reason:
+            blocks.append(f"not comparable with the first methods: {group.reason}")
+        blocks.append(table(overview(group)))
+        blocks += map(_sentence, differences(group))
+    return "\n".join(map(printable, "\n\n".join(blocks).split("\n")))
+
+
+def _sentence(found: Difference) -> str:
+    """Whether one method is better than another, or why that is not known."""
+    if found.missing:
+        return f"{found.first} minus {found.second}: not known: {found.missing}"
+    return (
+        f"{found.first} minus {found.second}: {found.difference:+.2f}, 95 % interval "
+        f"{found.low:+.2f} to {found.high:+.2f} over {found.images} images: {found.verdict}"
+    )
 
 
 def _check_page(options: argparse.Namespace, count: int) -> None:
     """Raises InputError, before any work, for options that do not fit together."""
-    for option in ("images", "against", "output"):
-        require(
-            count == 1 or getattr(options, option) is None,
-            f"--{option} is for the page of one run, got {count}: name one",
-        )
+    require(
+        count == 1 or options.against is None,
+        f"--against is for the page of one run, got {count}: name one",
+    )
     require(
         options.against is None or options.images is not None,
         "--against compares what two networks see: add --images 20",

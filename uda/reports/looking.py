@@ -48,6 +48,7 @@ class Looked:
     protocol: str
     available: int  # images of the split
     space: LabelSpace
+    unscored: tuple[int, ...]  # classes that are in no mean
     stems: list[str] = field(default_factory=list)
     counts: list[npt.NDArray[np.int64]] = field(default_factory=list)  # (C, C) of each image
     pictures: list[dict[str, Any]] = field(default_factory=list)
@@ -78,14 +79,29 @@ def look_at(
     every = open_labeled_split(network.root, config.dataset, config.split, label_space=space)
     chosen = evenly_spaced(every, count)
     found = _compared(network, other, chosen, workers=workers, progress=progress(len(chosen)))
-    return looked_at(found, space, len(chosen), protocol_line(config), available=len(every))
+    theirs = every[0].space
+    lacking = () if theirs is None else theirs.not_scored
+    return looked_at(
+        found,
+        space,
+        len(chosen),
+        protocol_line(config),
+        available=len(every),
+        unscored=tuple(sorted({*space.not_scored, *lacking})),
+    )
 
 
 def looked_at(
-    found: Iterable[Compared], space: LabelSpace, count: int, protocol: str, *, available: int
+    found: Iterable[Compared],
+    space: LabelSpace,
+    count: int,
+    protocol: str,
+    *,
+    available: int,
+    unscored: tuple[int, ...] = (),
 ) -> Looked:
-    """The counts and pictures of `found`, `count` images."""
-    looked = Looked(protocol, available, space)
+    """The counts and pictures of `found`, `count` images of those `available`."""
+    looked = Looked(protocol, available, space, unscored)
     budget = PictureBudget((_OF_PHOTO + 5) * count)
     for image in found:
         looked.stems.append(image.stem)

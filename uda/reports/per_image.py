@@ -25,6 +25,7 @@ class PerImage:
     protocol: str
     classes: tuple[str, ...]
     stems: tuple[str, ...]
+    unscored: tuple[int, ...]  # classes that are in no mean
     counts: npt.NDArray[np.int64]  # (N, C, C), row = label, column = prediction
 
 
@@ -38,6 +39,7 @@ def save_per_image(folder: Path, looked: Looked, snapshot: str) -> Path:
         "protocol": looked.protocol,
         "classes": looked.space.report_names,
         "stems": looked.stems,
+        "unscored": looked.unscored,
     }
     path = folder / NAME
     with replacing(path) as file:
@@ -69,6 +71,7 @@ def read_per_image(folder: Path) -> PerImage | None:
             str(facts["protocol"]),
             tuple(map(str, facts["classes"])),
             tuple(map(str, facts["stems"])),
+            tuple(map(int, facts["unscored"])),
             counts,
         )
     except Exception as error:  # zip, numpy and JSON each have their own
