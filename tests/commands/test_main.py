@@ -11,7 +11,7 @@ from tiny_runs import REPOSITORY
 from uda.commands.main import main
 
 COMMANDS = ("train", "eval", "label", "predict", "export", "convert", "train-translation",
-            "translate", "report", "compare", "score")  # fmt: skip
+            "translate", "runs", "report", "compare", "score")  # fmt: skip
 DATA = ("check", "describe", "get-ready", "toy-city", "prepare-vaihingen", "prepare-fashionpedia",
         "prepare-densepose")  # fmt: skip
 
@@ -62,7 +62,7 @@ def test_the_help_imports_neither_torch_nor_a_command() -> None:
         (
             ["xyzzy"],
             "choose from train, eval, label, predict, adapt, export, convert, train-translation, "
-            "translate, report, compare, score, data",
+            "translate, runs, report, compare, score, data",
         ),
         (["\x1b[2J"], r"'\x1b[2J'"),
     ],

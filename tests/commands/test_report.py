@@ -118,6 +118,17 @@ def test_a_preset_of_no_steps_is_reported_from_its_scores(
     assert not any(line[:2] == ["not", "comparable"] for line in lines)
 
 
+def test_a_run_without_scores_is_shown_and_compares_with_none(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    altered(runs, "unscored", scores=None)
+    text = shown(capsys, "unscored")
+    assert ["mIoU", "-"] in [line.split() for line in text.splitlines()]
+    assert "protocol not scored: uda eval --restore-from FILE scores a snapshot" in text
+    assert "No mIoU at step 3" in (runs / "unscored/report.html").read_text()
+    assert "not comparable with the first table" in shown(capsys, "mine", "unscored")
+
+
 def test_what_a_terminal_would_obey_is_escaped(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,7 +144,7 @@ def test_what_is_no_run_is_refused(runs: Path, capsys: pytest.CaptureFixture[str
     (runs / "odd/scores.json").write_text("[")
     for name, complaint in {
         "nowhere": "nowhere is not a folder of a run: give one such as snapshots/RUN",
-        "empty": "snapshots/empty has no scored snapshot among 0",
+        "empty": "snapshots/empty has no snapshot: wait until the run has saved one",
         "odd": "snapshots/odd/scores.json is damaged",
     }.items():
         with pytest.raises(SystemExit) as end:

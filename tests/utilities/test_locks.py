@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from uda.utilities.errors import InputError
-from uda.utilities.locks import OWNER, sole_writer
+from uda.utilities.locks import OWNER, is_written, sole_writer
 
 ERRORS = [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP]
 
@@ -90,3 +90,28 @@ def test_other_errors_are_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_
         sole_writer(tmp_path),
     ):
         pass
+
+
+def test_whether_another_process_writes_is_seen_without_a_lock(tmp_path: Path) -> None:
+    assert not is_written(tmp_path)
+    program = (
+        "import sys; from pathlib import Path; from uda.utilities.locks import sole_writer\n"
+        f"with sole_writer(Path({str(tmp_path)!r})): print('locked', flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "locked\n"
+    assert is_written(tmp_path)
+    process.communicate()
+    assert not is_written(tmp_path)
+
+
+def test_an_owner_file_says_so_too(without_locks: None, tmp_path: Path) -> None:
+    with sole_writer(tmp_path):
+        assert is_written(tmp_path)
+    leave_behind(tmp_path, process=ended_process(), host=socket.gethostname(), started="1")
+    assert not is_written(tmp_path)
+    (tmp_path / OWNER).write_text("odd")
+    assert not is_written(tmp_path)

@@ -32,6 +32,7 @@ _TRANSLATIONS = {
     "translate": _Command("translate", "apply it", "--dataset gta5 --output DIR"),
 }
 _RESULTS = {
+    "runs": _Command("runs", "list the runs", "snapshots"),
     "report": _Command("report", "look at a run", "snapshots/RUN"),
     "compare": _Command("report", "compare runs", "snapshots/RUN_A snapshots/RUN_B"),
     "score": _Command("score", "score label maps", "PREDICTIONS --dataset dataset.toml"),

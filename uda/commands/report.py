@@ -18,7 +18,7 @@ from pathlib import Path
 
 from uda.commands.endings import printable
 from uda.commands.options import add_device, add_json, at_least, check_json, new_parser
-from uda.evaluation.reports import markdown_rows
+from uda.commands.tables import Rows, markdown_table, text_table
 from uda.prediction.opened import open_network
 from uda.reports.bootstrap import Difference, differences
 from uda.reports.comparison import Group, grouped, overview
@@ -33,7 +33,6 @@ from uda.utilities.distributed import device_named
 from uda.utilities.errors import require
 
 FORMATS = ("text", "markdown", "latex", "csv")
-Rows = list[list[str]]  # of a table, the first one being its head
 
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
@@ -109,7 +108,7 @@ def _printed(found: Sequence[FoundRun], groups: Sequence[Group], how: str) -> st
         return latex(groups)
     if how == "csv":
         return comma_separated(groups)
-    table = _markdown if how == "markdown" else _text
+    table = markdown_table if how == "markdown" else text_table
     text = report([each.run for each in found], table=table)
     if len(found) == 1:
         return text
@@ -267,26 +266,3 @@ def _selection_rows(run: Run) -> Rows:
 
 def _number(percent: float | None) -> str:
     return "-" if percent is None else f"{percent:.2f}"
-
-
-def _text(rows: Rows) -> str:
-    """Columns as wide as their widest cell, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            f"{cell:>{width}}" if _is_number(cell) else f"{cell:<{width}}"
-            for cell, width in zip(row, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    ]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
-
-
-def _is_number(cell: str) -> bool:
-    return cell == "-" or cell.replace(".", "", 1).isdigit()
-
-
-def _markdown(rows: Rows) -> str:
-    head, *others = rows
-    cells = [head, ["---"] * len(head), *others]
-    return markdown_rows([[cell.replace("|", "\\|") for cell in row] for row in cells])

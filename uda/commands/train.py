@@ -91,6 +91,8 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
             remarks=[*filter(None, [note_on_name(arguments.preset)]), *changed.remarks, *remarks],
             code_changed=arguments.code_changed,
         )
+        name = shlex.quote(str(folder))
+        print(f"look at it: uda report {name}; compare it: uda compare {name} ANOTHER_RUN")
         if not scored.every:
             print("nothing was scored: evaluation.every is 0")
             return

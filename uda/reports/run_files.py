@@ -12,6 +12,7 @@ from uda.experiments.published import Published, published
 from uda.labels.spaces import LabelSpace
 from uda.utilities.errors import InputError, require, shown
 
+NOT_SCORED = "not scored: uda eval --restore-from FILE scores a snapshot"
 _SELECTION = ("way", "step", "miou", "criterion", "snapshot")
 
 
@@ -50,7 +51,8 @@ def folder_of(given: Path) -> Path:
 def find_run(given: Path) -> FoundRun:
     """The run in the folder `given`, or in the one of this name below snapshots/.
 
-    Raises InputError when there is none, or none of its snapshots was scored.
+    Facts are those of the last scored snapshot or, where none was scored, of the last one. Raises
+    InputError when there is none.
     """
     folder = folder_of(given)
     path, snapshot = None, None
@@ -58,18 +60,18 @@ def find_run(given: Path) -> FoundRun:
     if scored.is_file():
         facts, scores, preset = _of_file(scored)
     else:
-        path, snapshot = _last_scored(folder)
+        path, snapshot = _last(folder)
         facts, preset = _facts(snapshot), snapshot.preset
         scores = snapshot.scores or {}
-    protocol = str(scores.get("protocol", "unknown"))
+    protocol = str(scores.get("protocol", "unknown" if scores else NOT_SCORED))
     step = int(facts["step"]) if facts["step"].isdigit() else None
     run = Run(
         name=str(given).removeprefix("snapshots/"),
         facts=facts,
         protocol=protocol,
         step=step,
-        miou=scores["miou"],
-        per_class=scores["per_class"],
+        miou=scores.get("miou"),
+        per_class=scores.get("per_class", {}),
         published=_published(preset, step, protocol),
         selections=_selections(folder / "summary.json"),
     )
@@ -84,16 +86,19 @@ def snapshots_of(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.stem.rpartition("_")[2]), reverse=True)
 
 
-def _last_scored(folder: Path) -> tuple[Path, Snapshot]:
-    newest_first = snapshots_of(folder)
-    for path in newest_first:
+def _last(folder: Path) -> tuple[Path, Snapshot]:
+    """The last snapshot that was scored, else the last one."""
+    last = None
+    for path in snapshots_of(folder):
         found = snapshots.load(path)
         if found.scores is not None:
             return path, found
-    raise InputError(
-        f"{folder} has no scored snapshot among {len(newest_first)}: score one with uda eval "
-        "--restore-from FILE, or give another run"
-    )
+        last = last or (path, found)
+    if last is None:
+        raise InputError(
+            f"{folder} has no snapshot: wait until the run has saved one, or give another run"
+        )
+    return last
 
 
 def _facts(found: Snapshot) -> dict[str, str]:

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -41,6 +42,26 @@ def sole_writer(folder: Path, *, another: str = "--run NAME") -> Iterator[str]:
         yield f"the file system of {folder} has no locks (tried .lock): {owner.name} replaces it"
     finally:
         owner.unlink(missing_ok=True)
+
+
+def is_written(folder: Path) -> bool:
+    """Whether another process holds the lock of `folder` now. Nothing is locked by asking; but a
+    process must not ask of a folder whose lock it holds itself: closing the file would release it.
+    """
+    owner = folder / OWNER
+    try:
+        with (folder / LOCK).open("rb") as file:
+            asked = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            answer = struct.unpack("hhqqi", fcntl.fcntl(file, fcntl.F_GETLK, asked))
+            if answer[0] != fcntl.F_UNLCK:
+                return True
+    except (OSError, struct.error):  # no such file; no locks here
+        pass
+    try:
+        fields = owner.read_text().splitlines()[1].split()
+        return fields[1] == socket.gethostname() and _runs(int(fields[0]), fields[2])
+    except (OSError, ValueError, IndexError):
+        return False
 
 
 def _lock(file: TextIO, folder: Path, another: str) -> bool:
