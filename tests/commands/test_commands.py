@@ -38,7 +38,7 @@ OPTIONS = {
     | {"--rule", "--portion", "--quantile", "--cap"}
     | {"--start", "--alpha", "--beta", "--gamma", "--images"},
     "predict.py": NETWORK_OPTIONS - {"--data-root", "--dataset"}
-    | {"--images", "--output", "--kinds", "--image-range"},
+    | {"--images", "--output", "--kinds", "--image-range", "--report"},
 }  # fmt: skip
 
 # --- train_uda.py

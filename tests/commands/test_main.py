@@ -12,8 +12,8 @@ from uda.commands.main import main
 
 COMMANDS = ("train", "eval", "label", "predict", "export", "convert", "train-translation",
             "translate", "runs", "report", "compare", "score")  # fmt: skip
-DATA = ("check", "describe", "get-ready", "toy-city", "prepare-vaihingen", "prepare-fashionpedia",
-        "prepare-densepose")  # fmt: skip
+DATA = ("check", "report", "describe", "get-ready", "toy-city", "prepare-vaihingen",
+        "prepare-fashionpedia", "prepare-densepose")  # fmt: skip
 
 
 def test_the_help_is_one_screen_with_an_example_for_each(

@@ -39,6 +39,7 @@ _RESULTS = {
 }
 _DATA = {
     "check": _Command("data.check", "check every file of data sets", "--data-root data"),
+    "report": _Command("data.report", "show data sets with their labels in a page", "NAME"),
     "describe": _Command(
         "data.describe", "draft the TOML file that describes your data", "my_images"
     ),

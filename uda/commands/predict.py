@@ -10,10 +10,12 @@ from typing import get_args
 from uda.commands.endings import clear_errors, print_facts, printable
 from uda.commands.options import add_network_options, network_from, new_parser
 from uda.data.deep_images import Range
-from uda.prediction.folder import predict_folder
+from uda.prediction.folder import Predicted, predict_folder
+from uda.prediction.inputs import listed_images
 from uda.prediction.opened import OpenedNetwork
 from uda.prediction.test_time import RATE, Method, Mode, TestTimeAdapter
 from uda.prediction.writer import KINDS, MANIFEST
+from uda.reports.prediction_page import prediction_page
 from uda.training.tracking import progress_bar
 from uda.utilities.distributed import device_named, is_main, process_group
 from uda.utilities.errors import require
@@ -47,6 +49,10 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         "--image-range", nargs=2, type=float, metavar=("LOW", "HIGH"),
         help="of images with more than 8 bits: the values that become black and white, as in "
         "training (default: what the images use)",
+    )  # fmt: skip
+    pictures.add_argument(
+        "--report", action="store_true",
+        help="also write DIR.html: every image under its classes, the least sure first",
     )  # fmt: skip
     add_network_options(parser, data_sets=False)
     adapt = parser.add_argument_group("adaptation to the images themselves")
@@ -97,10 +103,33 @@ def _returns(names: Sequence[str], images: int) -> str:
     )
 
 
+def _page(
+    arguments: argparse.Namespace,
+    network: OpenedNetwork,
+    output: Path,
+    facts: dict[str, object],
+    result: Predicted,
+) -> Path:
+    """The page of what was predicted."""
+    paths = listed_images(arguments.images, output)
+    return prediction_page(
+        output,
+        {name: paths[name] for name in result.images if name in paths},
+        space=network.snapshot.label_space,
+        facts=network.facts | facts,
+        unreadable=result.unreadable,
+        image_range=_image_range(arguments.image_range),
+    )
+
+
 def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     arguments = parse_arguments(given, prog)
     with clear_errors(), process_group(device_named(arguments.device)) as device:
         output = arguments.output or arguments.restore_from.parent / "predictions"
+        require(
+            not arguments.report or "ids" in arguments.kinds,
+            "--report shows the ids: add ids to --kinds",
+        )
         network = network_from(arguments, device)
         adapter = _adapter(arguments, network)
         result = predict_folder(
@@ -123,6 +152,8 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> int:
             facts["test_time"] = adapter.title
         print_facts(network.facts | facts)
         if is_main():
+            if arguments.report:
+                print_facts({"page": _page(arguments, network, output, facts, result)})
             for remark in result.converted:
                 print(f"note: {printable(remark)}")
             if result.returned:
