@@ -53,7 +53,7 @@ def toy_cyclegan() -> Translation:
     """Toy city, CycleGAN with small networks: minutes on a CPU."""
     return Translation(
         data=_toy(),
-        generator=GeneratorConfig(blocks=3, width=16),
+        generator=GeneratorConfig(blocks=3, width=16, antialias=True),
         method=CycleGanConfig(discriminator_width=16),
         train=_short(),
     )
@@ -106,15 +106,15 @@ def _streets(*, crop: tuple[int, int]) -> DataConfig:
 
 
 def _toy() -> DataConfig:
-    """Whole images: a crop would hide where in a street things are."""
+    """Crops of half an image: as good to look at as whole ones, in half of the time."""
     source, target = (DomainConfig(datasets=(name,), size=(128, 256), mirror=True)
                       for name in ("gta5", "cityscapes"))  # fmt: skip
-    return DataConfig(root=TOY_ROOT, source=source, target=target, crop=(128, 256), workers=0)
+    return DataConfig(root=TOY_ROOT, source=source, target=target, crop=(128, 128), workers=0)
 
 
 def _short() -> TrainingConfig:
     return TrainingConfig(
-        epochs=4, decay_epochs=4, epoch_images=400, batch_size=1, precision="bfloat16",
+        epochs=4, decay_epochs=4, epoch_images=200, batch_size=1, precision="bfloat16",
         picture_every=400, snapshot_every=1600, resume_every=400,
     )  # fmt: skip
 
