@@ -30,7 +30,7 @@ from uda.prediction.side_by_side import save_pictures
 from uda.training.loop import train
 from uda.utilities.config_tree import to_plain
 from uda.utilities.errors import InputError, require
-from uda.utilities.weight_files import identity, sha256
+from uda.utilities.weight_files import identity, weights_digest
 
 AUTO = "auto"
 AUTOMATIC = ("batch-norm", "self-training")
@@ -96,7 +96,7 @@ class Adaptation:
             self.network.segmenter, images=len(images.samples), source=self.request.source
         )
         stages = self._stages()
-        digest = sha256(self.request.file) if self.request.file.is_file() else ""
+        digest = weights_digest(self.network.snapshot.student)
         record = Record.opened(self.output, self._settings(images, digest))
         before = self._look(self.network.segmenter, images, "network")
         file = str(self.request.file)
@@ -154,7 +154,7 @@ class Adaptation:
         """What the result depends on, and the command."""
         request = self.request
         return {
-            "network_sha256": digest, "images": request.images,
+            "weights_sha256": digest, "images": request.images,
             "images_sha256": images_digest(images.samples), "methods": list(request.methods),
             "minutes": request.minutes, "steps": request.steps, "source": request.source,
             "seed": request.seed, "even_if_worse": request.even_if_worse,
@@ -236,6 +236,7 @@ class Adaptation:
             seed=request.seed,
             workers=request.workers,
             device=self.device,
+            trained_with=self.network.snapshot.experiment.get("train"),
         )
         if not noted["steps"]:
             # A third is kept for the looks and pictures that follow.

@@ -99,6 +99,7 @@ class Learning:
     seed: int
     workers: int
     device: torch.device
+    trained_with: object = None  # `train` of the network's own run, where that is known
 
     def experiment(self, steps: int) -> Experiment:
         """What `uda.training.loop.train` is given."""
@@ -165,7 +166,7 @@ class Learning:
 
     def _optimizer(self) -> OptimizerConfig:
         """That of the network's own training, at a tenth of its rate, if it is known."""
-        trained = self.snapshot.experiment.get("train")
+        trained = self.trained_with
         factor = min(method.lr_factor for method in self.stage)
         if not isinstance(trained, dict) or not isinstance(trained.get("optimizer"), dict):
             return replace(_UNKNOWN, lr=_UNKNOWN.lr * factor)

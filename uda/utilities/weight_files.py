@@ -82,6 +82,15 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def weights_digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the tensors and their names, wherever they were stored."""
+    found = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        found.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
+        found.update(value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
 def identity(path: Path) -> str:
     """The file's name and the beginning of its SHA-256, as runs store it."""
     return f"{path.name} sha256:{sha256(path)[:12]}"
