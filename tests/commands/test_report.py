@@ -151,3 +151,29 @@ def test_what_is_no_run_is_refused(runs: Path, capsys: pytest.CaptureFixture[str
             main(["report", name])
         assert end.value.code == 2
         assert f"error: {complaint}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "rows",
+    ["7", '[{"way": "last"}]', "[" * 5000, '[{"way": "last", "step": 3, "miou": "high", '
+     '"criterion": null, "snapshot": null}]'],
+)  # fmt: skip
+def test_a_damaged_summary_is_refused(
+    rows: str, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (runs / "mine/summary.json").write_text(f'{{"selection": {rows}}}')
+    with pytest.raises(SystemExit) as end:
+        main(["report", "mine"])
+    assert end.value.code == 2
+    assert "summary.json is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("changes", [{"miou": "high"}, {"per_class": [1.0]}])
+def test_damaged_scores_are_refused(
+    changes: dict[str, Any], runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    altered(runs, "odd", scores=scores_of(runs) | changes)
+    with pytest.raises(SystemExit) as end:
+        main(["report", "odd"])
+    assert end.value.code == 2
+    assert "GTA5_3.pth is damaged" in capsys.readouterr().err

@@ -28,6 +28,7 @@ def comparison_page(groups: Sequence[Group], path: Path, *, command: str) -> Pat
 def _of_group(group: Group) -> dict[str, Any]:
     every = [value for method in group.methods for value in method.last.values]
     low, high = min(every, default=0.0), max(every, default=1.0)
+    found = list(differences(group))
     return {
         "protocol": group.methods[0].protocol,
         "reason": group.reason,
@@ -36,7 +37,8 @@ def _of_group(group: Group) -> dict[str, Any]:
         "low": low,
         "high": high,
         "rows": [_row(group, method, low, high - low) for method in group.methods],
-        "differences": list(differences(group)),
+        "differences": found,
+        "known": any(not each.missing for each in found),
         "best": {
             name: max((f.mean for m in group.methods if (f := m.per_class[name]).mean), default=0)
             for name in group.methods[0].classes

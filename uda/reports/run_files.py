@@ -4,16 +4,34 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from uda.checkpoints import snapshots
 from uda.checkpoints.snapshots import Snapshot
 from uda.experiments.published import Published, published
 from uda.labels.spaces import LabelSpace
 from uda.utilities.errors import InputError, require, shown
+from uda.utilities.schema import fault
 
 NOT_SCORED = "not scored: uda eval --restore-from FILE scores a snapshot"
-_SELECTION = ("way", "step", "miou", "criterion", "snapshot")
+Number = float | int
+
+
+class _Choice(TypedDict):
+    """A row of summary.json."""
+
+    way: str
+    step: int
+    miou: Number | None
+    criterion: Number | None
+    snapshot: str | None
+
+
+class _Scores(TypedDict):
+    """What a report needs of a snapshot's scores, or of scores.json."""
+
+    miou: Number | None
+    per_class: dict[str, Number | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +81,8 @@ def find_run(given: Path) -> FoundRun:
         path, snapshot = _last(folder)
         facts, preset = _facts(snapshot), snapshot.preset
         scores = snapshot.scores or {}
+    wrong = fault(scores, _Scores, "its score") if scores else ""
+    require(not wrong, f"{path or scored} is damaged ({wrong}): score it again with uda eval")
     protocol = str(scores.get("protocol", "unknown" if scores else NOT_SCORED))
     step = int(facts["step"]) if facts["step"].isdigit() else None
     run = Run(
@@ -123,7 +143,7 @@ def _of_file(path: Path) -> tuple[dict[str, str], dict[str, Any], str]:
         facts = {"step": "0"} | {said: str(content[name]) for name, said in names.items()}
         assert isinstance(content["per_class"], dict)
         return facts, content, str(content["preset"])
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AssertionError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({shown(error)}): train the run again") from None
 
 
@@ -133,8 +153,10 @@ def _selections(path: Path) -> list[dict[str, Any]]:
         return []
     try:
         found = json.loads(path.read_text("utf-8"))["selection"]
-        return [{name: row[name] for name in _SELECTION} for row in found]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if wrong := fault(found, list[_Choice], "selection"):
+            raise ValueError(wrong)
+        return [{name: row[name] for name in _Choice.__annotations__} for row in found]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"{path} is damaged ({shown(error)}): remove it, the report needs no selections"
         ) from None
