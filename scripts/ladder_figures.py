@@ -10,6 +10,7 @@ from typing import Any
 
 from ladder_chart import draw
 from ladder_digests import digest_of
+from ladder_page import write_page
 from ladder_report import report
 from ladder_rungs import RUNGS, THRESHOLD, Rung
 
@@ -57,7 +58,7 @@ def _of_class(figures: Figures, *, name: str) -> list[float]:
 
 
 def write_results(figures: Mapping[str, Figures], path: Path) -> None:
-    """The three files, called `path` before their suffix, the best method last."""
+    """The four files, called `path` before their suffix, the best method last."""
     described = {
         rung.title: {
             "rung": rung.key,
@@ -77,5 +78,6 @@ def write_results(figures: Mapping[str, Figures], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
     path.with_suffix(".md").write_text(report(found))
+    write_page(found, path.with_suffix(".html"))
     draw(found, path.with_suffix(".png"))
     print(f"{path}.json, .md, .png")

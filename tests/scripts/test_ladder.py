@@ -70,6 +70,7 @@ class TestLadder:
         }
         assert Path("experiments/toy_ladder.md").read_text().startswith("# The toy city's ladder")
         assert drawn == [Path("experiments/toy_ladder.png")]
+        assert "best by" not in Path("experiments/toy_ladder.html").read_text()
 
     def test_what_is_finished_is_not_run_again(self, commands: Commands) -> None:
         ladder.main(["--seeds", "0", *ONLY])

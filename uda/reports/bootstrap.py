@@ -60,6 +60,8 @@ def _difference(first: Method, second: Method) -> Difference:
     counts = [[_counts(method, place) for place in range(len(method.runs))]
               for method in (first, second)]  # fmt: skip
     every = [each for of_method in counts for each in of_method]
+    if not every:
+        raise InputError("only figures are here, not the runs that they are of")
     stems = every[0].stems
     for each in every[1:]:
         if set(each.stems) != set(stems):

@@ -18,6 +18,7 @@ def comparison_page(groups: Sequence[Group], path: Path, *, command: str) -> Pat
     values = {
         "groups": [_of_group(group) for group in groups],
         "runs": [found.run for group in groups for m in group.methods for found in m.runs],
+        "count": sum(len(m.last.values) for group in groups for m in group.methods),
         "methods": sum(len(group.methods) for group in groups),
         "draws": DRAWS,
         "command": command,

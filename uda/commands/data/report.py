@@ -30,8 +30,8 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     add("datasets", nargs="+", metavar="DATASET", help="a data set's name, or a TOML file's path")
     add("--data-root", metavar="DIR", default="", help="default: the variable UDA_DATA")
     add("--output", metavar="FILE.html", type=Path, help="default: data_DATASET.html")
-    add("--images", metavar="N", type=at_least(1), default=24,
-        help="pictures of each split, evenly spaced (default: %(default)s)")  # fmt: skip
+    add("--images", metavar="N", type=at_least(0), default=24,
+        help="pictures of each split, evenly spaced; 0: none (default: %(default)s)")  # fmt: skip
     add("--fast", action="store_true", help="check only the headers of images")
     add("--workers", type=at_least(1), metavar="N", help="processes (default: one for each core)")
     add("--cache", type=Path, metavar="FILE",
