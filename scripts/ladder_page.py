@@ -12,7 +12,7 @@ _PROTOCOL = "native on cityscapes val: the toy city's 80 validation images, as s
 
 def write_page(found: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """Writes the page of the figures in toy_ladder.json, method -> its figures, the best first."""
-    methods = [_method(title, values) for title, values in reversed(found.items())]
+    methods = [_method(title, values) for title, values in [*found.items()][::-1]]
     comparison_page([Group(tuple(methods), "")], path, command="make ladder")
 
 
