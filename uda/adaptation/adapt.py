@@ -109,7 +109,7 @@ class Adaptation:
             learns = stage[0].objectives is not None
             foreign = is_foreign(before, self._moved) if learns else ""
             if foreign and self._is_automatic:
-                record.warn(f"{foreign}. Nothing was learned from its labels of them")
+                record.warn(f"{foreign}. Nothing was learned from its labels of these images")
                 break
             if foreign:
                 record.warn(foreign)
