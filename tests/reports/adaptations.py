@@ -31,7 +31,7 @@ def values() -> dict[str, Any]:
         },
         "stages": [
             {"name": "batch-norm", "did": "Statistics were measured again.", "steps": 40,
-             "seconds": 12.3, "snapshot": "adapted.pth", "before": criteria,
+             "seconds": 12.3, "snapshot": "stage1.pth", "before": criteria,
              "after": criteria | {"agreement": 0.7, "entropy": 0.5}, "verdict": "better",
              "reasons": ["agreement rose by 0.09"], "kept": True},
             {"name": "self-training", "did": "It learned from itself.", "steps": 200,

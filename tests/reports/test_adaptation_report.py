@@ -21,7 +21,7 @@ def test_the_verdict_comes_first_and_everything_is_said(tmp_path: Path) -> None:
     verdict, warnings, *_ = page.all("section")
     assert "the network was adapted" in verdict.text
     assert "agreement rose on 38 of 40 images" in verdict.text
-    assert "adapted.pth" in verdict.text
+    assert "stage1.pth" in verdict.text
     assert "nearly vanished" in warnings.text
     first, second, shares, scores = page.all("table", **{"class": "sortable"})
     assert rows_of(first)[1:] == [
@@ -50,6 +50,12 @@ def test_pictures_are_inside_most_changed_first(tmp_path: Path) -> None:
     assert len(shown.all("img")) == 9
     (slider, *_) = page.all("input", type="range")
     assert slider.attributes["aria-label"] == f"{IMAGES[2]}: percent of the width that shows old"
+
+
+def test_the_whole_network_is_named_where_it_is(tmp_path: Path) -> None:
+    folder = written(tmp_path)
+    (folder / "adapted.pth").touch()
+    assert "adapted.pth" in page_of(adapt_report(folder)).all("section")[0].text
 
 
 def test_an_outcome_of_nothing_is_said_too(tmp_path: Path) -> None:

@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 from adaptations import EVIL, IMAGES, written
 
+from uda.commands.main import main
 from uda.labels.spaces import CITYSCAPES
 from uda.reports.adaptation import adapt_report
+from uda.reports.comparison import grouped
+from uda.reports.comparison_page import comparison_page
 from uda.reports.looking import Compared, looked_at
 from uda.reports.run_files import FoundRun, Run
 from uda.reports.run_page import run_page
@@ -120,6 +123,37 @@ def test_the_pictures_of_a_run_in_the_order_of_a_class(page: "Page", tmp_path: P
     page.get_by_text("The whole confusion matrix").click()
     assert page.locator("table.matrix").is_visible()
     assert page.locator("svg[role=img]").count() == page.locator("svg[aria-label]").count()
+
+
+def test_a_comparison_is_sorted_by_its_means(page: "Page", tmp_path: Path) -> None:
+    found = [
+        FoundRun(
+            Run(f"{name}{seed}", {"preset": name, "step": "1", "seed": str(seed)}, "native on x", 1,
+                miou + seed, {EVIL: miou}, None),
+            tmp_path, None, {"train": {"seed": seed}}, None,
+        )
+        for name, miou in (("nine", 9.0), (EVIL, 41.0), ("ten", 10.0))
+        for seed in (0, 1)
+    ]  # fmt: skip
+    page.goto(comparison_page(grouped(found), tmp_path / "x.html", command=EVIL).as_uri())
+    assert page.title() == "Comparison of 3 methods"
+    page.locator("table.sortable").first.get_by_role("button", name="last").click()
+    assert column(page, 0, 0) == [EVIL, "ten", "nine"]  # 41.50 ± 0.71 and so on, as numbers
+    assert page.get_by_text("Not known: ").is_visible()
+
+
+def test_labels_of_a_data_set_under_a_handle(page: "Page", toy_root: Path, tmp_path: Path) -> None:
+    arguments = ["--data-root", str(toy_root), "--output", str(tmp_path / "x.html"), "--images",
+                 "2", "--workers", "1", "--cache", str(tmp_path / "cache.json")]  # fmt: skip
+    assert main(["data", "report", "gta5", *arguments]) == 0
+    page.goto((tmp_path / "x.html").as_uri())
+    sliders = page.locator(".slider")
+    assert sliders.count() == 2
+    sizes = "all => new Set(all.map(i => i.naturalWidth / i.naturalHeight)).size"
+    assert sliders.locator("img").evaluate_all(sizes) == 1  # photograph and labels fit
+    page.locator("select").select_option(label="most sky first")
+    page.get_by_text("Colors", exact=True).click()
+    assert page.get_by_text("bicycle").last.is_visible()
 
 
 def test_a_finger_moves_the_slider(browser: "Browser", tmp_path: Path) -> None:

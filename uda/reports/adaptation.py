@@ -30,7 +30,7 @@ def adapt_report(folder: Path) -> Path:
     images = found["images"]
     values = {
         "found": found,
-        "kept": [stage for stage in found["stages"] if stage["kept"]],
+        "network": _network(folder, found),
         "unreadable": list(images["unreadable"].items())[:_NAMED],
         "stages": [stage | {"rows": list(_criteria(found, stage))} for stage in found["stages"]],
         "shares": _shares(found),
@@ -41,6 +41,14 @@ def adapt_report(folder: Path) -> Path:
         "facts": list(_facts(found)),
     }
     return write_page(folder / "report.html", "adaptation.html", values)
+
+
+def _network(folder: Path, found: Adaptation) -> str | None:
+    """The file of the adapted network: that of the whole, or of the last stage that was kept."""
+    if (folder / "adapted.pth").is_file():
+        return "adapted.pth"
+    kept = [stage["snapshot"] for stage in found["stages"] if stage["kept"]]
+    return kept[-1] if kept else None
 
 
 def _facts(found: Adaptation) -> Iterator[tuple[str, str]]:
