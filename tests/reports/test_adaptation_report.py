@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adaptations import CLASSES, EVIL, IMAGES, values, written
-from pages import page_of, rows_of
 from PIL import Image
 
+from adapted_folders import CLASSES, EVIL, IMAGES, values, written
+from report_pages import page_of, rows_of
 from uda.reports import pictures
 from uda.reports.adaptation import adapt_report
 from uda.utilities.errors import InputError

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from adaptations import EVIL
-from pages import page_of, rows_of
 
+from adapted_folders import EVIL
+from report_pages import page_of, rows_of
 from shells import NAMES, Trained
 from uda.commands.main import main
 from uda.labels.spaces import CITYSCAPES, LabelSpace

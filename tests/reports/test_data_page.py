@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pages import Element, page_of, rows_of
 from PIL import Image
 
+from report_pages import Element, page_of, rows_of
 from shells import NAMES, Trained
 from uda.commands.main import main
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from adaptations import EVIL, IMAGES, written
 
+from adapted_folders import EVIL, IMAGES, written
 from uda.commands.main import main
 from uda.labels.spaces import CITYSCAPES
 from uda.reports.adaptation import adapt_report

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from adaptations import EVIL
-from pages import Element, page_of, rows_of
 from PIL import Image
 
+from adapted_folders import EVIL
+from report_pages import Element, page_of, rows_of
 from shells import NAMES, Trained
 from uda.commands.main import main
 from uda.evaluation.metrics import ConfusionMatrix
