@@ -38,7 +38,8 @@ OPTIONS = {
     | {"--rule", "--portion", "--quantile", "--cap"}
     | {"--start", "--alpha", "--beta", "--gamma", "--images"},
     "predict.py": NETWORK_OPTIONS - {"--data-root", "--dataset"}
-    | {"--images", "--output", "--kinds", "--image-range", "--report"},
+    | {"--images", "--output", "--kinds", "--image-range", "--report"}
+    | {"--adapt", "--adapt-mode", "--adapt-prior", "--adapt-rate"},
 }  # fmt: skip
 
 # --- train_uda.py
