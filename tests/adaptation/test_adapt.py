@@ -189,3 +189,17 @@ def test_a_network_without_batch_norm_is_adapted_by_what_fits_it(
     changed = {name for name, value in adapted.items() if not torch.equal(value, old.student[name])}
     assert changed
     assert all("norm" in name for name in changed), "weights of normalization alone"
+
+
+@pytest.mark.usefixtures("shell")
+def test_minutes_that_are_too_few_name_those_that_would_do(
+    trained: Trained, photographs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        adapt.main(
+            ["--restore-from", str(trained.snapshot), "--images", str(photographs), "--output",
+             "out", "--workers", "0", "--method", "self-training", "--minutes", "0.01"]
+        )  # fmt: skip
+    error = capsys.readouterr().err
+    assert "fewer than 50: give --minutes" in error
+    assert "or --method batch-norm" in error
