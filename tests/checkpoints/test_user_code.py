@@ -15,6 +15,7 @@ from processes import finished, torchrun
 from shells import Shell, Trained
 from tiny_runs import REPOSITORY, start_process
 from uda.checkpoints.snapshots import read
+from uda.commands import adapt
 from uda.experiments import load_preset
 from uda.utilities.errors import InputError
 from uda.utilities.user_code import run_file
@@ -203,6 +204,22 @@ def test_a_snapshot_that_needs_code_names_the_option(trained_by: Path, shell: Sh
         assert "it was code/study.py in training" in error
     with pytest.raises(InputError, match=r"uda\.load\(\.\.\., code=FILE\)"):
         uda.load(trained_by)
+
+
+def test_a_run_starts_from_such_a_snapshot(trained_by: Path, shell: Shell, toy_root: Path) -> None:
+    out = shell.run("train_uda.py", *PRESET, "--data-root", str(toy_root), "--set", "train.steps=2",
+                    "--restore-from", str(trained_by), "--run", "again")  # fmt: skip
+    assert "initial weights  GTA5_2.pth sha256:" in out
+
+
+def test_such_a_network_is_adapted(trained_by: Path, shell: Shell, toy_root: Path) -> None:
+    images = toy_root / "Cityscapes/leftImg8bit/train"
+    adapt.main(
+        ["--restore-from", str(trained_by), "--code", "code/study.py", "--images", str(images),
+         "--method", "batch-norm", "tent", "--steps", "2", "--even-if-worse", "--workers", "0",
+         "--output", "adapted", "--device", "cpu"]
+    )  # fmt: skip
+    assert uda.load(shell.cwd / "adapted/adapted.pth", code=shell.cwd / "code/study.py")
 
 
 def test_code_that_is_not_needed_or_does_not_fit_is_refused(

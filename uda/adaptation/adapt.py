@@ -1,6 +1,5 @@
 """A trained network, adapted to a folder of images, stage by stage; see docs/adapt.md."""
 
-import math
 import shutil
 import time
 from collections.abc import Callable, Iterable
@@ -13,21 +12,22 @@ import torch
 from uda.adaptation.budget import steps_within
 from uda.adaptation.criteria import Look, changed_shares, look_at
 from uda.adaptation.method import Method, Subject, methods, stages_named
+from uda.adaptation.outcome import reasons, scores_of
 from uda.adaptation.record import ADAPTED, Record, judged
 from uda.adaptation.stage import Images, Learning, reestimated, seen_size
 from uda.adaptation.verdict import BETTER, WORSE, is_foreign, judge, statistics_moved
 from uda.checkpoints.snapshots import Snapshot, save, snapshot_values, versions
 from uda.checkpoints.snapshots import load as load_snapshot
 from uda.data.files import read_header
-from uda.data.registry import layout_named, list_dataset, root_of
+from uda.data.registry import list_dataset, root_of
 from uda.data.samples import evenly_spaced
 from uda.data.translated_folder import images_digest
 from uda.evaluation.evaluate import protocol_line
 from uda.models.segmenter import Segmenter
 from uda.prediction.opened import OpenedNetwork
-from uda.prediction.scoring import score_network
 from uda.prediction.side_by_side import save_pictures
 from uda.training.loop import train
+from uda.utilities.atomic_files import replacing
 from uda.utilities.config_tree import to_plain
 from uda.utilities.errors import InputError, require
 from uda.utilities.weight_files import identity, weights_digest
@@ -53,6 +53,7 @@ class Request:
     source: str | None = None  # a data set with labels, if there is one
     data_root: str = ""
     scored_on: str | None = None  # a data set with labels to score on; nothing is chosen by it
+    code: Path | None = None  # the user's file with the network, if it has one
     seed: int = 0
     workers: int = 0
     even_if_worse: bool = False  # keep what the criteria call worse
@@ -104,7 +105,7 @@ class Adaptation:
         first = self.output / FIRST
         if not first.exists():
             self._save(self.network.snapshot, self.network.segmenter, first)
-        best = _Best(load_snapshot(first), first, self.network.segmenter, before)
+        best = _Best(self._load(first), first, self.network.segmenter, before)
         for number, stage in enumerate(stages, 1):
             learns = stage[0].objectives is not None
             foreign = is_foreign(before, self._moved) if learns else ""
@@ -191,7 +192,7 @@ class Adaptation:
             else:
                 self._learned(number, stage, best, images, record, noted, file)
             noted["seconds"] = round(time.monotonic() - began, 1)
-        snapshot = load_snapshot(file)
+        snapshot = self._load(file)
         segmenter = snapshot.build().to(self.device)
         if stage[0].objectives is None:
             self._moved = statistics_moved(best.snapshot.student, snapshot.student)
@@ -254,7 +255,7 @@ class Adaptation:
             resume_with=self.command,
         )
         (path,) = folder.glob(f"*_{noted['steps']}.pth")
-        learned = load_snapshot(path)
+        learned = self._load(path)
         weights: Literal["student", "teacher"] = "student" if learned.teacher is None else "teacher"
         segmenter = learned.build(weights).to(self.device)
         if self._subject.batch_norms:  # a teacher has its own weights, but the student's statistics
@@ -272,62 +273,47 @@ class Adaptation:
         )  # fmt: skip
         save(snapshot_values(kept), file)
 
+    def _load(self, file: Path) -> Snapshot:
+        """A snapshot in the folder; its network may be of the user's file, as the first one is."""
+        code = None if self.network.snapshot.given_code is None else self.request.code
+        return load_snapshot(file, code=code)
+
     def _finish(self, record: Record, before: Look, best: _Best, images: Images) -> None:
         """Names the result, draws what has changed, and scores both networks if labels exist."""
         changed = changed_shares(before, best.look)
         stems = {sample.stem: sample for sample in images.samples}
         order = sorted(range(len(changed)), key=lambda i: -changed[i])[:_SHOWN]
-        old = load_snapshot(self.output / FIRST).build().to(self.device)
+        old = self._load(self.output / FIRST).build().to(self.device)
+        space = self.network.snapshot.label_space
         pictures = save_pictures(
             (old, best.segmenter),
             self.bar([stems[before.stems[i]] for i in order], len(order), "pictures"),
             self.output,
             config=self.network.config,
-            label_space=self.network.snapshot.label_space,
+            label_space=space,
         )
-        adapted = any(stage.get("kept") for stage in record.values["stages"])
-        shutil.copyfile(best.file, self.output / ADAPTED)
+        scores = None
+        if self.request.scored_on is not None:
+            scores = scores_of(
+                {"old": old, "new": best.segmenter},
+                self.request.scored_on,
+                config=self.network.config,
+                label_space=space,
+                data_root=self.request.data_root,
+                workers=self.request.workers,
+            )
+        with best.file.open("rb") as found, replacing(self.output / ADAPTED) as result:
+            shutil.copyfileobj(found, result)
+        adapted = any(stage["kept"] for stage in record.values["stages"])
         record.values |= {
             "outcome": "adapted" if adapted else "kept",
-            "why": _reasons(record.values),
+            "why": reasons(record.values["stages"]),
             "shares": {"old": before.shares().tolist(), "new": best.look.shares().tolist()},
             "pictures": [
                 {"changed": changed[i]} | paths for i, paths in zip(order, pictures, strict=True)
             ],
-            "scores": self._scores(old, best.segmenter),
+            "scores": scores,
             "undo": "Nothing was overwritten: the old network is still "
             f"{self.request.file}, and uda predict --restore-from {self.request.file} uses it.",
         }
         record.write()
-
-    def _scores(self, old: Segmenter, new: Segmenter) -> dict[str, Any] | None:
-        """Of both networks where labels exist; they have decided nothing."""
-        dataset = self.request.scored_on
-        if dataset is None:
-            return None
-        layout = layout_named(dataset)
-        split = "val" if "val" in layout.splits else layout.splits[-1]
-        config = replace(self.network.config, dataset=dataset, split=split)
-        found: dict[str, Any] = {"dataset": f"{dataset} {split}", "protocol": protocol_line(config)}
-        for name, network in (("old", old), ("new", new)):
-            scored = score_network(
-                network,
-                config=config,
-                label_space=self.network.snapshot.label_space,
-                root=root_of(self.request.data_root, [dataset]),
-                facts={},
-                workers=self.request.workers,
-            )
-            ious = {c: None if math.isnan(v) else v for c, v in scored.iou.items()}
-            found[name] = {"miou": scored.miou, "ious": ious}
-        return found
-
-
-def _reasons(found: dict[str, Any]) -> list[str]:
-    """Why the result is what it is, in sentences."""
-    sentences = [
-        f"{stage['name']} was {'kept' if stage['kept'] else 'not kept'}, as the change is "
-        f"{stage['verdict']}: {'; '.join(stage['reasons'])}."
-        for stage in found["stages"]
-    ]
-    return sentences or ["Nothing was done: see the warnings."]

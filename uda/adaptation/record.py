@@ -43,8 +43,12 @@ class Record:
         except (OSError, ValueError) as error:
             raise InputError(f"{path} cannot be read ({error}): {_OTHER}") from None
         require(
-            isinstance(values, dict) and values.get("format") == FORMAT,
-            f"{path} is no record of this command: {_OTHER}",
+            isinstance(values, dict)
+            and values.get("format") == FORMAT
+            and isinstance(values.get("settings"), dict)
+            and isinstance(values.get("stages"), list)
+            and all(_is_stage(stage) for stage in values["stages"]),
+            f"{path} is no record of this command, or damaged: {_OTHER}",
         )
         theirs = values["settings"]
         changed = [n for n in settings if settings[n] != theirs.get(n) and n not in _FREE]
@@ -99,6 +103,16 @@ class Record:
     def warn(self, text: str) -> None:
         """Notes a warning for the report."""
         self.values["warnings"].append(text)
+
+
+def _is_stage(value: object) -> bool:
+    """Whether an adaptation can be continued from it."""
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("name"), str)
+        and isinstance(value.get("steps"), int)
+        and value["steps"] >= 0
+    )
 
 
 def judged(before: Look, after: Look, verdict: Verdict, *, kept: bool) -> dict[str, Any]:

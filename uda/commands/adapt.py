@@ -121,6 +121,7 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
             source=arguments.source,
             data_root=arguments.data_root,
             scored_on=arguments.validate,
+            code=arguments.code,
             seed=arguments.seed,
             workers=arguments.workers,
             even_if_worse=arguments.even_if_worse,

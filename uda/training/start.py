@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from uda.checkpoints.foreign import ForeignOptions
-from uda.checkpoints.heads import without_auxiliary_head
+from uda.checkpoints.heads import without_unused_head
 from uda.checkpoints.snapshots import load as load_snapshot
 from uda.checkpoints.snapshots import load_weights
 from uda.data.registry import layout_named, root_of
@@ -26,7 +26,7 @@ from uda.training.run_plan import RunPlan
 from uda.training.signals import Stop
 from uda.utilities.atomic_files import clear_write_errors, replacing
 from uda.utilities.distributed import is_main
-from uda.utilities.errors import require
+from uda.utilities.errors import InputError, require
 from uda.utilities.weight_files import identity
 
 
@@ -74,15 +74,13 @@ def first_weights(
         _look_at_first_batches(run, plan)
         return Start(run, folder)
     snapshot = load_snapshot(Path(initial), foreign=ForeignOptions(network_is_given=True))
-    require(
-        not snapshot.is_foreign or type(snapshot.model) is type(model),
-        f"{initial} holds {snapshot.preset}, a {type(snapshot.model).__name__}, but the network of "
-        f"this preset is a {type(model).__name__}: choose a preset with that network, such as one "
-        "whose name begins with logged_",
-    )
-    if snapshot.model.has_auxiliary_head and not model.has_auxiliary_head:
-        snapshot = without_auxiliary_head(snapshot)
-    load_weights(run.student, snapshot.student, origin=initial)
+    if snapshot.is_foreign and type(snapshot.model) is not type(model):
+        raise InputError(
+            f"{initial} holds {snapshot.preset}, a {type(snapshot.model).__name__}, but the "
+            f"network of this preset is a {type(model).__name__}: choose a preset with that "
+            "network, such as one whose name begins with logged_"
+        )
+    load_weights(run.student, without_unused_head(snapshot, run.student), origin=initial)
     attach(run.objectives, run.student)
     if snapshot.supervision != "none":
         supervision += f"; initial weights made with: {snapshot.supervision}"
