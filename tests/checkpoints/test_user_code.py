@@ -14,6 +14,7 @@ import uda
 from processes import finished, torchrun
 from shells import Shell, Trained
 from tiny_runs import REPOSITORY, start_process
+from uda.adaptation.methods import self_training
 from uda.checkpoints.snapshots import read
 from uda.commands import adapt
 from uda.experiments import load_preset
@@ -212,7 +213,10 @@ def test_a_run_starts_from_such_a_snapshot(trained_by: Path, shell: Shell, toy_r
     assert "initial weights  GTA5_2.pth sha256:" in out
 
 
-def test_such_a_network_is_adapted(trained_by: Path, shell: Shell, toy_root: Path) -> None:
+def test_such_a_network_is_adapted(
+    trained_by: Path, shell: Shell, toy_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(self_training, "FEWEST", 4)  # images
     images = toy_root / "Cityscapes/leftImg8bit/train"
     adapt.main(
         ["--restore-from", str(trained_by), "--code", "code/study.py", "--images", str(images),
