@@ -96,7 +96,7 @@ def test_what_is_called_worse_is_not_kept(
     trained: Trained, photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verdict = Verdict("worse", ("because the test says so",))
-    monkeypatch.setattr(adaptation, "judge", lambda before, after: verdict)
+    monkeypatch.setattr(adaptation, "judge", lambda before, after, *, self_taught: verdict)
     found = run(trained, photographs, "--method", "batch-norm")
     assert found["outcome"] == "kept"
     assert found["stages"][0]["kept"] is False

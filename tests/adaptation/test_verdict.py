@@ -150,6 +150,16 @@ def test_what_was_sure_must_not_change() -> None:
     assert given_up(unsure, after) == 0
 
 
+def test_a_self_taught_network_must_not_lose_density() -> None:
+    before, after = looks(shares=EVEN, agreeing=0.6), looks(shares=EVEN, agreeing=0.7)
+    thinner = replace(after, density=0.97 * after.density)
+    assert judge(before, thinner, self_taught=True).word == WORSE
+    assert judge(before, thinner).word == BETTER, "with labels of a source it may"
+    assert judge(before, replace(after, density=0.99 * after.density), self_taught=True).word == (
+        BETTER
+    )
+
+
 def test_images_of_another_world() -> None:
     assert is_foreign(looks(shares=EVEN, agreeing=0.2), moved=0.0)
     doubtful = looks(shares=EVEN, agreeing=0.6)

@@ -197,7 +197,9 @@ class Adaptation:
         if stage[0].objectives is None:
             self._moved = statistics_moved(best.snapshot.student, snapshot.student)
         look = self._look(segmenter, images, name)
-        verdict = judge(best.look, look)
+        learns = stage[0].objectives is not None
+        self_taught = learns and not any(method.needs_source for method in stage)
+        verdict = judge(best.look, look, self_taught=self_taught)
         kept = verdict.word == BETTER or self.request.even_if_worse
         kept = kept or (verdict.word != WORSE and not self._is_automatic)
         about = " ".join(method.about for method in stage)
