@@ -58,6 +58,8 @@ RUNGS = (
          translated_by="toy_cut_semantic", segmenter_of="toy_source_only",
          title="CUT, semantic term (uda translate)",
          builds_on="toy_translated_cut"),
+    Rung(preset="toy_aagc_class_mix", name="toy_translated_color_class_mix", translated_by="color",
+         title="colors of the target, class mix", builds_on="toy_class_mix"),
     Rung(preset="toy_target_shown", title="target shown, nothing learned from it",
          builds_on="toy_source_only"),
     Rung(preset="toy_entropy", title="entropy minimization", builds_on="toy_target_shown"),
