@@ -38,10 +38,12 @@ def record(folder: Path) -> dict[str, Any]:
     return found
 
 
-def run(trained: Trained, photographs: Path, *options: str) -> dict[str, Any]:
+def run(
+    trained: Trained, photographs: Path, *options: str, steps: tuple[str, ...] = ("--steps", "4")
+) -> dict[str, Any]:
     adapt.main(
         ["--restore-from", str(trained.snapshot), "--images", str(photographs), "--output", "out",
-         "--steps", "4", "--workers", "0", *options]
+         "--workers", "0", *steps, *options]
     )  # fmt: skip
     return record(Path("out"))
 
@@ -97,7 +99,7 @@ def test_what_is_called_worse_is_not_kept(
 ) -> None:
     verdict = Verdict("worse", ("because the test says so",))
     monkeypatch.setattr(adaptation, "judge", lambda before, after, *, self_taught: verdict)
-    found = run(trained, photographs, "--method", "batch-norm")
+    found = run(trained, photographs, "--method", "batch-norm", steps=())
     assert found["outcome"] == "kept"
     assert found["stages"][0]["kept"] is False
     kept, old = load(Path("out/adapted.pth")).student, load(trained.snapshot).student
@@ -146,6 +148,18 @@ def test_refusals_name_what_can_be_done(
     few = tmp_path / "few"
     few.mkdir()
     shutil.copy(photographs / "00.png", few)
+    for options, expected in (
+        (("--method", "self-training", "--source", "gta5"), "such as --method class-mix"),
+        (("--source", "gta5"), "such as --method class-mix"),
+        (("--method", "batch-norm"), "makes no step: omit it"),
+        (("--data-root", str(few)), "is not used"),
+        (("--validate", "clothes59", "--data-root", str(few)), "is labeled with"),
+        (("--source", "clothes59", "--method", "class-mix"), "is labeled with"),
+        (("--validate", "cityscapes", "--data-root", str(few)), "does not exist"),
+    ):
+        with pytest.raises(SystemExit):
+            run(trained, photographs, *options)
+        assert expected in capsys.readouterr().err, options
     for folder, method, expected in (
         (few, "batch-norm", "uda predict --adapt batch-norm"),
         (few, "self-training", "learns from 8 or more"),
@@ -158,7 +172,7 @@ def test_refusals_name_what_can_be_done(
         with pytest.raises(SystemExit):
             run(trained, folder, "--method", method)
         assert expected in capsys.readouterr().err, method
-    assert not Path("out/adapted.pth").exists()
+    assert not list(Path("out").glob("*.pth"))
 
 
 @pytest.mark.usefixtures("shell")

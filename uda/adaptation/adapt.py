@@ -11,9 +11,10 @@ import torch
 
 from uda.adaptation.budget import steps_within
 from uda.adaptation.criteria import Look, changed_shares, look_at
-from uda.adaptation.method import Method, Subject, methods, stages_named
+from uda.adaptation.method import Method, Subject
 from uda.adaptation.outcome import reasons, scores_of
 from uda.adaptation.record import ADAPTED, Record, judged
+from uda.adaptation.request import Request
 from uda.adaptation.stage import Images, Learning, reestimated, seen_size
 from uda.adaptation.verdict import BETTER, WORSE, is_foreign, judge, statistics_moved
 from uda.checkpoints.snapshots import Snapshot, save, snapshot_values, versions
@@ -32,31 +33,11 @@ from uda.utilities.config_tree import to_plain
 from uda.utilities.errors import InputError, require
 from uda.utilities.weight_files import identity, weights_digest
 
-AUTO = "auto"
-AUTOMATIC = ("batch-norm", "self-training")
 FIRST = "old.pth"  # the network that is adapted, as this library stores it
 _LOOKED_AT = 40  # images, evenly spaced over the folder
 _SHOWN = 24  # images of the report: those that differ most
 
 Bar = Callable[[Iterable[Any], int, str], Iterable[Any]]  # items, how many, what is done
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
-    """What a user asks for."""
-
-    file: Path  # of the network
-    images: str  # their folder, as a data set is named: with a slash
-    methods: tuple[str, ...] = (AUTO,)  # stages in order; "a+b" learn together
-    minutes: float = 10.0  # for everything
-    steps: int | None = None  # of each stage that learns; None: as many as fit into the minutes
-    source: str | None = None  # a data set with labels, if there is one
-    data_root: str = ""
-    scored_on: str | None = None  # a data set with labels to score on; nothing is chosen by it
-    code: Path | None = None  # the user's file with the network, if it has one
-    seed: int = 0
-    workers: int = 0
-    even_if_worse: bool = False  # keep what the criteria call worse
 
 
 @dataclass(slots=True)
@@ -92,11 +73,12 @@ class Adaptation:
         An interrupted adaptation is continued by the same request. Raises InputError when a method
         cannot be used or the folder holds another adaptation, Stopped when a signal came.
         """
+        self.request.check_data_sets(self.network)
         images = self._images()
         self._subject = Subject.of(
             self.network.segmenter, images=len(images.samples), source=self.request.source
         )
-        stages = self._stages()
+        stages = self.request.stages(self._subject)
         digest = weights_digest(self.network.snapshot.student)
         record = Record.opened(self.output, self._settings(images, digest))
         before = self._look(self.network.segmenter, images, "network")
@@ -109,7 +91,7 @@ class Adaptation:
         for number, stage in enumerate(stages, 1):
             learns = stage[0].objectives is not None
             foreign = is_foreign(before, self._moved) if learns else ""
-            if foreign and self._is_automatic:
+            if foreign and self.request.is_automatic:
                 record.warn(f"{foreign}. Nothing was learned from its labels of these images")
                 break
             if foreign:
@@ -117,10 +99,6 @@ class Adaptation:
             best = self._applied(number, stage, best, images, record)
         self._finish(record, before, best, images)
         return record
-
-    @property
-    def _is_automatic(self) -> bool:
-        return self.request.methods == (AUTO,)
 
     def _images(self) -> Images:
         """The images that can be read. Raises InputError when there are none."""
@@ -140,16 +118,6 @@ class Adaptation:
             f"none of the {len(listed)} images can be read; {next(iter(unreadable.values()), '')}",
         )
         return Images(name, tuple(samples), tuple(sizes), unreadable)
-
-    def _stages(self) -> list[tuple[Method, ...]]:
-        """What is done, in this order."""
-        if not self._is_automatic:
-            return stages_named(self.request.methods, self._subject)
-        known = [methods()[name] for name in AUTOMATIC]
-        fitting = [method for method in known if not method.unfit(self._subject)]
-        reasons = "; ".join(f"{m.name}: {m.unfit(self._subject)}" for m in known)
-        require(bool(fitting), f"nothing can be learned from these images ({reasons})")
-        return [(method,) for method in fitting]
 
     def _settings(self, images: Images, digest: str) -> dict[str, Any]:
         """What the result depends on, and the command."""
@@ -201,7 +169,7 @@ class Adaptation:
         self_taught = learns and not any(method.needs_source for method in stage)
         verdict = judge(best.look, look, self_taught=self_taught)
         kept = verdict.word == BETTER or self.request.even_if_worse
-        kept = kept or (verdict.word != WORSE and not self._is_automatic)
+        kept = kept or (verdict.word != WORSE and not self.request.is_automatic)
         about = " ".join(method.about for method in stage)
         noted |= {"did": about, "snapshot": file.name}
         noted |= judged(best.look, look, verdict, kept=kept)

@@ -22,6 +22,12 @@ def reasons(stages: Sequence[Mapping[str, Any]]) -> list[str]:
     return sentences or ["Nothing was done: see the warnings."]
 
 
+def scored_split(dataset: str) -> str:
+    """The split to score on: its validation images, if it has such."""
+    splits = layout_named(dataset).splits
+    return "val" if "val" in splits else splits[-1]
+
+
 def scores_of(
     networks: Mapping[str, Segmenter],
     dataset: str,
@@ -31,9 +37,8 @@ def scores_of(
     data_root: str,
     workers: int,
 ) -> dict[str, Any]:
-    """Scores of the networks by name on the validation images of a data set, if it has such."""
-    splits = layout_named(dataset).splits
-    config = replace(config, dataset=dataset, split="val" if "val" in splits else splits[-1])
+    """Scores of the networks by name on a data set, see `scored_split`."""
+    config = replace(config, dataset=dataset, split=scored_split(dataset))
     found: dict[str, Any] = {
         "dataset": f"{dataset} {config.split}", "protocol": protocol_line(config),
     }  # fmt: skip

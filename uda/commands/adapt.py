@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from uda.adaptation.adapt import AUTO, AUTOMATIC, Adaptation, Request
+from uda.adaptation.adapt import Adaptation
 from uda.adaptation.method import methods
 from uda.adaptation.record import ADAPTED
+from uda.adaptation.request import AUTO, AUTOMATIC, Request
 from uda.commands.endings import clear_errors, print_facts
 from uda.commands.options import (
     add_device,
