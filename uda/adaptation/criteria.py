@@ -4,7 +4,6 @@ was adapted."""
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,21 +12,13 @@ from torch import Tensor
 from uda.data.samples import Sample
 from uda.evaluation.evaluate import EvaluationConfig, Views, read_views
 from uda.evaluation.inference import coarse_logits
-from uda.evaluation.label_free import criteria_of_image
+from uda.evaluation.label_free import Criterion, criteria_of_image
 from uda.labels.spaces import LabelSpace
 from uda.models.segmenter import Segmenter
 
 _SMALLER = 0.75  # of the image's sides, in the second view
 _SURE = 0.9  # of a class, for a prediction to be sure
 _RARE = 0.001  # a class of fewer of the pixels has no say in the agreement
-
-
-class Criterion(NamedTuple):
-    """A figure that ranks networks."""
-
-    title: str
-    highest: bool  # whether the highest value is the best; otherwise the lowest is
-    about: str
 
 
 CRITERIA: Mapping[str, Criterion] = {

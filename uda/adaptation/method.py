@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import uda.adaptation.methods
+from uda.evaluation.batch_norm import batch_norms
 from uda.models.segmenter import Segmenter
 from uda.objectives.base import ObjectiveConfig
 from uda.objectives.registry import objective_configs
@@ -30,12 +31,11 @@ class Subject:
     def of(cls, segmenter: Segmenter, *, images: int, source: str | None = None) -> "Subject":
         """What a network and its images are."""
         layers = list(segmenter.modules())
-        running = [m for m in layers if isinstance(m, _BatchNorm) and m.running_mean is not None]
         weighed = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
         norms = [m for m in layers if isinstance(m, weighed) and m.weight is not None]
         return cls(
             images=images,
-            batch_norms=len(running),
+            batch_norms=len(batch_norms(segmenter)),
             norms=len(norms),
             source=source,
         )

@@ -30,6 +30,7 @@ class Criterion(NamedTuple):
 
     title: str
     highest: bool  # whether the highest value is the best; otherwise the lowest is
+    about: str = ""  # what it is, for those who have not met it
 
 
 CRITERIA = {

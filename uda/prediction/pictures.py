@@ -15,6 +15,12 @@ _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 Picture = npt.NDArray[np.uint8]  # (H, W, 3) RGB
 
 
+def overlaid(image: Picture, colors: Picture, covered: float) -> Picture:
+    """An image under the colors of its classes, which cover so much of it."""
+    mixed = (1 - covered) * image + covered * colors.astype(np.float32)
+    return np.rint(mixed).astype(np.uint8)
+
+
 def comparison(
     rows: Sequence[Sequence[Picture]], titles: Sequence[str], label_space: LabelSpace
 ) -> Image.Image:

@@ -13,6 +13,7 @@ from uda.data.samples import Sample
 from uda.evaluation.evaluate import EvaluationConfig, predictions
 from uda.labels.spaces import LabelSpace
 from uda.models.segmenter import Segmenter
+from uda.prediction.pictures import overlaid
 from uda.utilities.atomic_files import clear_write_errors, replacing
 
 FOLDER = "comparison"
@@ -46,8 +47,7 @@ def save_pictures(
             )
             ids = Image.fromarray(found.labels.to("cpu").numpy().astype(np.uint8))
             ids = ids.resize(shown.size, Image.Resampling.NEAREST)
-            colors = label_space.colorize(np.asarray(ids)).astype(np.float32)
-            mixed = np.rint((1 - _COVERED) * photo + _COVERED * colors).astype(np.uint8)
+            mixed = overlaid(photo, label_space.colorize(np.asarray(ids)), _COVERED)
             paths[name] = _save(mixed, folder, sample, f".{name}")
         written.append(paths)
     return written

@@ -21,7 +21,7 @@ from PIL import Image
 
 from uda.labels.spaces import LabelSpace
 from uda.prediction.inputs import picture_name
-from uda.prediction.pictures import legend_of
+from uda.prediction.pictures import legend_of, overlaid
 from uda.utilities.atomic_files import clear_write_errors
 from uda.utilities.distributed import is_main, wait_for_all
 from uda.utilities.errors import InputError, require
@@ -91,8 +91,7 @@ class PredictionWriter:
         if kind == "colors":
             return colors
         assert found.image is not None, "overlays were asked for"
-        mixed = (1 - _COVERED) * found.image + _COVERED * colors.astype(np.float32)
-        return np.rint(mixed).astype(np.uint8)
+        return overlaid(found.image, colors, _COVERED)
 
     def finish(self, facts: Mapping[str, Any], images: list[str]) -> None:
         """Adds manifest and legend and gives the folder its name, once all processes are here.
