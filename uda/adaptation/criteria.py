@@ -70,19 +70,22 @@ class Look:
 
     def values(self) -> dict[str, float]:
         """The value of each of CRITERIA over the images."""
-        marginal = self.probabilities.mean(dim=0)
-        diversity = float(-torch.special.xlogy(marginal, marginal).sum())
-        entropy = float(self.entropy.mean())
         shares = self.shares()
         return {
-            "agreement": self._agreement(),
+            "agreement": self.agreement(),
             "density": float(self.density.mean()),
-            "information": diversity - entropy,
-            "entropy": entropy,
+            "information": self.information(),
+            "entropy": float(self.entropy.mean()),
             "classes": math.exp(-float(torch.special.xlogy(shares, shares).sum())),
         }
 
-    def _agreement(self) -> float:
+    def information(self) -> float:
+        """Entropy of the mean prediction minus the mean entropy, in nats."""
+        marginal = self.probabilities.mean(dim=0)
+        diversity = float(-torch.special.xlogy(marginal, marginal).sum())
+        return diversity - float(self.entropy.mean())
+
+    def agreement(self) -> float:
         """Of the classes with a share of the pixels above `_RARE`, in the images or their views."""
         counts = self.agreeing.sum(dim=0).double()
         rows, columns = counts.sum(dim=1), counts.sum(dim=0)
