@@ -8,7 +8,8 @@ import torch
 from shells import Trained
 from tiny_runs import tiny_model
 from uda.checkpoints.heads import without_unused_head
-from uda.checkpoints.snapshots import Snapshot, load, load_weights
+from uda.checkpoints.snapshots import Snapshot, load
+from uda.checkpoints.stored import load_weights
 from uda.data.config import DataConfig, DomainConfig
 from uda.evaluation.evaluate import EvaluationConfig
 from uda.experiment import Experiment

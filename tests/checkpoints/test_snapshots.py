@@ -22,12 +22,11 @@ from uda.checkpoints.formats.segmentron import SEGMENTRON
 from uda.checkpoints.snapshots import (
     Snapshot,
     load,
-    load_weights,
     read,
     save,
     snapshot_values,
 )
-from uda.checkpoints.stored import FORMAT
+from uda.checkpoints.stored import FORMAT, load_weights
 from uda.evaluation.evaluate import EvaluationConfig
 from uda.experiments import load_preset
 from uda.labels.spaces import CITYSCAPES

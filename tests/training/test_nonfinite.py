@@ -173,3 +173,53 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_terms(
     state = read(tmp_path / "run/resume.pth")
     assert state["step"] == 2
     assert all(t.isfinite().all() for t in state["student"].values() if t.is_floating_point())
+
+
+def test_a_gradient_that_is_not_finite_replaces_no_good_file(
+    toy_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All losses are finite, and the step is the one after which all is saved."""
+    experiment = experiment_of(toy_root)
+    experiment.train.resume_every, experiment.train.log_every = 1, 100
+    original = Supervised.terms
+
+    def terms(
+        self: Supervised, view: View, output: SegmentationOutput, context: StepContext
+    ) -> dict[str, Tensor]:
+        found = original(self, view, output, context)
+        if context.step == 2:  # the square root of 0 has no gradient
+            found["main"] = found["main"] + (0 * output.logits.flatten()[0]).sqrt()
+        return found
+
+    monkeypatch.setattr(Supervised, "terms", terms)
+    with pytest.raises(FloatingPointError) as stopped:
+        run_to_end(experiment, tmp_path / "run")
+    message = str(stopped.value)
+    assert "a gradient is not finite at step 3, the losses are: loss/" in message
+    assert "add --skip-nonfinite 1" in message
+    assert "nan" not in message.partition("; its batch")[0]
+    assert read(tmp_path / "run/resume.pth")["step"] == 2
+    assert read(tmp_path / "run/resume.previous.pth")["step"] == 1
+
+
+@pytest.mark.parametrize("step", [2, 6])  # in the middle, and the last one
+def test_weights_that_are_not_finite_are_neither_saved_nor_scored(
+    toy_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """As a learning rate beyond all measure makes them, of finite losses and gradients."""
+    experiment = experiment_of(toy_root)
+    experiment.train.resume_every, experiment.evaluation.every = 1, step
+    original = train_step
+
+    def overflowing(run: Run, batch: Batch) -> StepResult:
+        found = original(run, batch)
+        if run.step == step:
+            next(run.student.parameters()).data.fill_(math.inf)
+        return found
+
+    monkeypatch.setattr(engine, "train_step", overflowing)
+    with pytest.raises(FloatingPointError, match=rf"after step {step}, 1 tensor is \(\S+\) not f"):
+        run_to_end(experiment, tmp_path / "run")
+    assert read(tmp_path / "run/resume.pth")["step"] == step - 1
+    assert not any("miou" in line for line in metrics(tmp_path / "run"))
+    assert not (tmp_path / f"run/GTA5_{step}.pth").exists()

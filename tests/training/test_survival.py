@@ -102,6 +102,7 @@ def test_a_damaged_resume_file_costs_the_steps_since_the_one_before(
     out = capsys.readouterr().out
     assert f"{folder}/resume.pth cannot be read" in out
     assert f"continuing from {folder}/resume.previous.pth" in out
+    assert (folder / "resume.pth.damaged").exists()  # nothing that could be rescued is lost
     assert "steps            4 to 6, on cpu" in out
     assert_same(files(folder), undisturbed)
     assert [path.name for path in folder.glob("*.partial")] == ["pseudo_labels.partial"]

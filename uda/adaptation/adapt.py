@@ -31,7 +31,8 @@ from uda.training.loop import train
 from uda.utilities.atomic_files import replacing
 from uda.utilities.config_tree import to_plain
 from uda.utilities.errors import InputError, require
-from uda.utilities.weight_files import identity, weights_digest
+from uda.utilities.tensor_values import weights_digest
+from uda.utilities.weight_files import identity
 
 FIRST = "old.pth"  # the network that is adapted, as this library stores it
 _LOOKED_AT = 40  # images, evenly spaced over the folder

@@ -8,7 +8,7 @@ are dropped. So nothing of the file is imported, called or set as an attribute.
 """
 
 import io
-import pickle
+import os
 import struct
 import sys
 import zipfile
@@ -21,12 +21,10 @@ from torch import Tensor
 
 from uda.utilities.errors import InputError
 from uda.utilities.extras import MissingPackageError
+from uda.utilities.pickled_records import DICTS, Record, RecordUnpickler, entries_of
 from uda.utilities.safetensors_files import is_safetensors, read_safetensors
+from uda.utilities.torch_archives import ZIP, check_torch_file, checked_entries, pickle_of
 from uda.utilities.weight_files import reason
-
-_ZIP = b"PK\x03\x04"
-_LEGACY = 0x1950A86A20F9469CFC6C  # begins torch's files from before they were archives
-_STORED = "a storage"  # name of the records of what lies outside the pickle
 
 _DTYPES = {
     "DoubleStorage": torch.float64,
@@ -40,11 +38,10 @@ _DTYPES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
-_DICTS = ("collections.OrderedDict", "collections.defaultdict")
 _TENSORS = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
 _PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
 _WITH_ATTRIBUTES = "torch._tensor._rebuild_from_type_v2"
-_UNDERSTOOD = (*_DICTS, *_TENSORS, *_PARAMETERS, _WITH_ATTRIBUTES)
+_UNDERSTOOD = (*DICTS, *_TENSORS, *_PARAMETERS, _WITH_ATTRIBUTES)
 
 _MODULE = ("_parameters", "_buffers", "_modules")  # attributes of every torch.nn.Module
 
@@ -64,7 +61,8 @@ def recover_tensors(path: Path) -> tuple[object, list[str]]:
         if is_safetensors(path):  # holds nothing else
             return read_safetensors(path), []
         with path.open("rb") as file:
-            archived = file.read(len(_ZIP)) == _ZIP
+            check_torch_file(file)
+            archived = file.read(len(ZIP)) == ZIP
             file.seek(0)
             return _read_archive(file) if archived else _read_legacy(file)
     except MissingPackageError:
@@ -78,12 +76,12 @@ def recover_tensors(path: Path) -> tuple[object, list[str]]:
 
 def _read_archive(file: BinaryIO) -> tuple[object, list[str]]:
     with zipfile.ZipFile(file) as archive:
-        names = archive.namelist()
-        (pickled,) = (name for name in names if name.endswith("/data.pkl"))
+        names = checked_entries(archive, os.fstat(file.fileno()).st_size)
+        pickled = pickle_of(names)
         folder = pickled.removesuffix("data.pkl")
         order = f"{folder}byteorder"
         _check_byte_order(archive.read(order).decode() if order in names else "little")
-        found = _Unpickler(io.BytesIO(archive.read(pickled))).load()
+        found = RecordUnpickler(io.BytesIO(archive.read(pickled))).load()
 
         def content(key: str) -> bytearray:
             return bytearray(archive.read(f"{folder}data/{key}"))
@@ -92,15 +90,13 @@ def _read_archive(file: BinaryIO) -> tuple[object, list[str]]:
 
 
 def _read_legacy(file: BinaryIO) -> tuple[object, list[str]]:
-    magic, _version, system = (_Unpickler(file).load() for _ in range(3))
-    if magic != _LEGACY:
-        raise ValueError("it does not begin as torch's files do")
-    _check_byte_order("little" if system["little_endian"] else "big")
-    unpickler = _Unpickler(file)
+    for _ in range(3):  # what they begin with
+        RecordUnpickler(file).load()
+    unpickler = RecordUnpickler(file)
     found = unpickler.load()
     sizes = {key: _dtype(kind).itemsize for _, kind, key, *_ in unpickler.stored}
     contents = {}
-    for key in _Unpickler(file).load():
+    for key in RecordUnpickler(file).load():
         (count,) = struct.unpack("<q", file.read(8))
         contents[key] = bytearray(file.read(count * sizes[key]))
     return _Interpreter(contents.__getitem__).result(found)
@@ -109,67 +105,6 @@ def _read_legacy(file: BinaryIO) -> tuple[object, list[str]]:
 def _check_byte_order(order: str) -> None:
     if order != sys.byteorder:
         raise ValueError(f"its byte order is {order!a}, this machine's is {sys.byteorder!r}")
-
-
-class _Record:
-    """An object that a file would have had made: what was called with which arguments, and what was
-    set as its entries. Whatever else a file does to it has no effect."""
-
-    name = ""  # of the class or function; each has a subclass of its own
-    arguments: tuple[Any, ...]
-    entries: dict[object, object]
-    state: object = None  # what the object would have had as attributes
-
-    def __new__(cls, *arguments: object, **_: object) -> "_Record":
-        record = object.__new__(cls)
-        record.arguments = arguments
-        record.entries = {}
-        return record
-
-    def __setitem__(self, key: object, value: object) -> None:
-        self.entries[key] = value
-
-    def __call__(self, *_: object, **__: object) -> "_Record":
-        record = _Record()
-        record.name = f"{self.name}()"
-        return record
-
-    def _ignore(self, *_: object) -> None:
-        pass
-
-    append = extend = add = _ignore
-
-    def __setstate__(self, *state: object) -> None:
-        if state:  # a file may call it on the class, with the state in the place of the object
-            (self.state,) = state
-
-
-class _Unpickler(pickle._Unpickler):
-    """Makes records, and containers and plain values of Python's own.
-
-    It is pickle's version in Python: the one in C reserves as much memory as a file cares to name.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        # latin1 reads every byte: text of Python 2, and numbers that it stored as text.
-        super().__init__(file, encoding="latin1")
-        self.stored: list[tuple[Any, ...]] = []
-        self._records: dict[tuple[str, str], type[_Record]] = {}
-
-    def find_class(self, module: str, name: str) -> type[_Record]:
-        """A record's class in the place of the class or function that a file asks for."""
-        if (module, name) not in self._records:
-            # A new one for each file: what a file did to it would end with the file.
-            made = type("_Named", (_Record,), {"name": f"{module}.{name}"})
-            self._records[module, name] = made
-        return self._records[module, name]
-
-    def persistent_load(self, identifier: tuple[Any, ...]) -> object:
-        """A record of numbers that lie outside the pickle, by torch's description of them."""
-        if identifier[0] != "storage":
-            return identifier[1]  # a network's class, which old files store with its source
-        self.stored.append(identifier)
-        return self.find_class("", _STORED)(*identifier)
 
 
 class _Interpreter:
@@ -202,16 +137,16 @@ class _Interpreter:
             return self._dict(found)
         if isinstance(found, list | tuple):
             return type(found)(made for made in map(self._make, found) if made is not _GONE)
-        if isinstance(found, _Record) and found.name in _UNDERSTOOD:
+        if isinstance(found, Record) and found.name in _UNDERSTOOD:
             return self._interpret(found)
-        if isinstance(found, _Record) and self._is_module(found.state):
+        if isinstance(found, Record) and self._is_module(found.state):
             return self._state_dict(found)
         self._dropped.add(getattr(found, "name", type(found).__name__))
         return _GONE
 
-    def _interpret(self, record: _Record) -> object:
-        if record.name in _DICTS:
-            return self._dict(self._entries(record))
+    def _interpret(self, record: Record) -> object:
+        if record.name in DICTS:
+            return self._dict(entries_of(record))
         if record.name in _TENSORS:
             return self._tensor(*record.arguments[:4])
         if record.name in _PARAMETERS:
@@ -222,26 +157,17 @@ class _Interpreter:
     def _is_module(self, state: object) -> bool:
         """Whether an object's attributes are those of a torch.nn.Module."""
         entries = state if isinstance(state, dict) else {}
-        return all(isinstance(self._entries(entries.get(part)), dict) for part in _MODULE)
+        return all(isinstance(entries_of(entries.get(part)), dict) for part in _MODULE)
 
-    @staticmethod
-    def _entries(found: object) -> Any:  # noqa: ANN401  # as it is in the file
-        """The dict that is or stands in the place of one; anything else as it is."""
-        if isinstance(found, _Record) and found.name in _DICTS:
-            # Python 2 gave an ordered dict its entries as a list of pairs.
-            pairs = found.arguments[0] if found.name == _DICTS[0] and found.arguments else ()
-            return dict(pairs) | found.entries
-        return found
-
-    def _state_dict(self, module: _Record) -> dict[str, object]:
+    def _state_dict(self, module: Record) -> dict[str, object]:
         """What a network, or a part of one, would give as its state dict, but for the names of
         buffers that are not to be saved: these are left out where they can be told."""
         assert isinstance(module.state, dict)
         if not module.name.startswith("torch.nn."):
             self._dropped.add(module.name)
-        parameters, buffers, modules = (self._dict(self._entries(module.state[p])) for p in _MODULE)
+        parameters, buffers, modules = (self._dict(entries_of(module.state[p])) for p in _MODULE)
         passing = module.state.get("_non_persistent_buffers_set", ())
-        if isinstance(passing, _Record):  # a set, in older protocols
+        if isinstance(passing, Record):  # a set, in older protocols
             passing = next(iter(passing.arguments), ())
         own = parameters | {n: v for n, v in buffers.items() if n not in passing}
         found: dict[str, object] = {str(n): v for n, v in own.items() if isinstance(v, Tensor)}
@@ -255,7 +181,7 @@ class _Interpreter:
         plain = bool | int | float | str | bytes
         return {n: v for n, v in made.items() if isinstance(n, plain) and v is not _GONE}
 
-    def _tensor(self, storage: _Record, offset: int, size: _Ints, stride: _Ints) -> Tensor:
+    def _tensor(self, storage: Record, offset: int, size: _Ints, stride: _Ints) -> Tensor:
         """A tensor over the numbers of `storage`; torch refuses places outside of them."""
         _, kind, key, _place, count, *view = storage.arguments
         if key not in self._storages:
@@ -270,6 +196,6 @@ class _Interpreter:
         return flat.to(dtype).as_strided(size, stride, offset)
 
 
-def _dtype(kind: type[_Record]) -> torch.dtype:
+def _dtype(kind: type[Record]) -> torch.dtype:
     """Of a storage class such as torch.FloatStorage or torch.cuda.FloatStorage."""
     return _DTYPES[kind.name.rpartition(".")[2]]

@@ -10,18 +10,15 @@ import numpy as np
 import PIL
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import Tensor
 
-from uda.checkpoints.foreign import (
-    ForeignOptions,
-    label_space_of,
-    read_foreign,
-)
+from uda.checkpoints.foreign import ForeignOptions, label_space_of, read_foreign
 from uda.checkpoints.hugging_face import is_hugging_face, read_folder
 from uda.checkpoints.matching import describe_unknown
 from uda.checkpoints.recovery import recover_tensors
 from uda.checkpoints.stored import (
     FORMAT,
+    check_fit,
     complete,
     is_ours,
     plain_experiment,
@@ -41,18 +38,15 @@ from uda.utilities.atomic_files import replacing
 from uda.utilities.config_tree import from_plain
 from uda.utilities.errors import InputError, require, shortened
 from uda.utilities.hub import downloaded, is_on_hub
-from uda.utilities.user_code import (
-    StoredCode,
-    UserCode,
-    code_changes,
-    is_user_class,
-    run_file,
-)
+from uda.utilities.sealed_files import Sealing
+from uda.utilities.tensor_values import counted, not_finite, require_finite
+from uda.utilities.user_code import StoredCode, UserCode, code_changes, is_user_class, run_file
 from uda.utilities.version import __version__
 from uda.utilities.weight_files import UnsafeFileError, identity, listed, read_weights
 
 _FIELDS = ("preset", "experiment", "label_space", "supervision", "initial_weights", "step",
            "scores", "versions", "student", "teacher")  # fmt: skip
+_NETWORKS = ("student", "teacher")
 _NOT_OURS = f"is not a snapshot of this library: it has no {FORMAT!r}"
 
 
@@ -132,30 +126,10 @@ class Snapshot:
         model = self.model.without_weights()  # the snapshot brings its own
         with torch.device("meta"):  # a file may ask for a network that no memory holds
             shapes = model.build(self.label_space.num_classes).state_dict()
-        _check_fit(shapes, state, "snapshot")
+        check_fit(shapes, state, "snapshot")
         segmenter = model.build(self.label_space.num_classes)
         segmenter.load_state_dict(state)
         return segmenter.eval().to(memory_format=torch.channels_last)
-
-
-def load_weights(segmenter: nn.Module, state: Mapping[str, Tensor], *, origin: str) -> None:
-    """Loads every tensor of the network; InputError when one is missing, odd or too many."""
-    _check_fit(segmenter.state_dict(), state, origin)
-    segmenter.load_state_dict(dict(state))
-
-
-def _check_fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor], origin: str) -> None:
-    odd = sorted(set(own) ^ set(state))
-    odd += [name for name in own if name in state and not _is_alike(own[name], state[name])]
-    if odd:
-        raise InputError(
-            f"{origin}: {len(odd)} tensors do not fit the network of this preset, e.g. "
-            f"{shortened(odd[0])}; use a snapshot of a preset with the same model settings"
-        )
-
-
-def _is_alike(own: Tensor, other: Tensor) -> bool:
-    return own.shape == other.shape and own.dtype.is_floating_point == other.dtype.is_floating_point
 
 
 def versions() -> dict[str, str]:
@@ -181,20 +155,32 @@ def snapshot_values(snapshot: Snapshot) -> dict[str, Any]:
 
 def save(values: Mapping[str, Any], path: Path, *, keep: Path | None = None) -> None:
     """Writes `values` so that `path` holds either the old file, which then goes to `keep` if that
-    is given, or all of the new one. Raises WriteError when the disk does not take it."""
+    is given, or all of the new one, with a digest of it.
+
+    Raises WriteError when the disk does not take it, and FloatingPointError, with nothing written,
+    for weights that are not finite.
+    """
+    if places := not_finite([values.get(name) for name in _NETWORKS]):
+        raise FloatingPointError(f"{path} is not written: {counted(places)} not finite")
     with replacing(path, keep=keep) as file:
-        torch.save(dict(values), file)
+        sealed = Sealing(file)
+        torch.save(dict(values), sealed)
+        sealed.seal()
 
 
 def read(path: Path) -> dict[str, Any]:
     """The values of a file written by `save`, on the CPU. No code of the file is run.
 
-    Raises InputError when it is missing, damaged, or not ours.
+    Raises InputError when it is missing, damaged, or not ours, or its weights or what an optimizer
+    keeps for them are not finite.
     """
     content = _content(path)
     if not is_ours(content):
         raise InputError(f"{path} {_NOT_OURS}; snapshots are written by train_uda.py: give one")
-    return complete(content, path)
+    values = complete(content, path)
+    training = values.get("training", {})
+    require_finite([training.get("optimizers"), *(values[name] for name in _NETWORKS)], path)
+    return values
 
 
 def _content(path: Path) -> object:
@@ -214,7 +200,8 @@ def load(
     code: Path | None = None,
 ) -> Snapshot:
     """The snapshot in a file of ours, or the network in one of the known foreign files, see
-    uda/checkpoints/formats, or in a folder, see `read_folder`. What `read` refuses is refused, and:
+    uda/checkpoints/formats, or in a folder, see `read_folder`. What `read` refuses is refused, for
+    weights that are not finite in all of them, and:
 
     a label space that this library does not know, or knows with other classes; what `read_foreign`
     refuses with the options `foreign`; such options for a file of ours; `code` for a file that
@@ -225,6 +212,15 @@ def load(
     """
     if is_on_hub(path):
         path = downloaded(path)
+    snapshot = _loaded(path, foreign, recover=recover, code=code)
+    require_finite([snapshot.student, snapshot.teacher], path)
+    return snapshot
+
+
+def _loaded(
+    path: Path, foreign: ForeignOptions | None, *, recover: bool, code: Path | None
+) -> Snapshot:
+    """As `load`, whatever the weights are."""
     if is_hugging_face(path):
         given = [*(foreign.given if foreign is not None else []), *(["--code"] if code else [])]
         require(not given, f"{', '.join(given)}: {path} is a folder, which says it all: omit it")

@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, TypeGuard
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from uda.data.config import DataConfig
 from uda.data.registry import LABEL_SPACES
@@ -92,6 +92,27 @@ def complete(content: dict[str, Any], path: Path) -> dict[str, Any]:
     wrong = fault(content, Stored) or fault(content["experiment"], _Experiment, "experiment")
     require(not wrong, f"{path} is damaged: {wrong}; give another snapshot of that run")
     return content
+
+
+def load_weights(segmenter: nn.Module, state: Mapping[str, Tensor], *, origin: str) -> None:
+    """Loads every tensor of the network; InputError when one is missing, odd or too many."""
+    check_fit(segmenter.state_dict(), state, origin)
+    segmenter.load_state_dict(dict(state))
+
+
+def check_fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor], origin: str) -> None:
+    """Raises InputError when the tensors are not those of `own` by names, shapes and kinds."""
+    odd = sorted(set(own) ^ set(state))
+    odd += [name for name in own if name in state and not _is_alike(own[name], state[name])]
+    if odd:
+        raise InputError(
+            f"{origin}: {len(odd)} tensors do not fit the network of this preset, e.g. "
+            f"{shortened(odd[0])}; use a snapshot of a preset with the same model settings"
+        )
+
+
+def _is_alike(own: Tensor, other: Tensor) -> bool:
+    return own.shape == other.shape and own.dtype.is_floating_point == other.dtype.is_floating_point
 
 
 def plain_experiment(model: ModelConfig, protocol: str, dataset: str) -> dict[str, Any]:

@@ -5,14 +5,13 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import Any, TypeGuard
 
 from uda.checkpoints.stored import FORMAT
 from uda.reports.run_files import snapshots_of
 from uda.reports.run_log import NAME as LOG
 from uda.utilities.locks import LOCK, is_written
+from uda.utilities.torch_archives import values_without_tensors
 
 _TAIL = 2**18  # bytes of a log that are read: the last evaluation is among them, mostly
 _DEEPEST = 4  # folders below the one that is listed
@@ -74,17 +73,16 @@ def _stored(folder: Path) -> Mapping[str, Any]:
     """What the newest snapshot says besides its weights, which stay on disk; else scores.json."""
     for path in (*snapshots_of(folder)[:1], folder / "resume.pth"):
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            content = values_without_tensors(path)
         except Exception:  # damaged, not there, of another program: the list goes on
             continue
         if _is_whole(content):
-            found: Mapping[str, Any] = content
-            return found
+            return content
     return {key: value for key, value in _json(folder / "scores.json").items()
             if key in ("preset", "supervision") and isinstance(value, str)}  # fmt: skip
 
 
-def _is_whole(content: object) -> bool:
+def _is_whole(content: object) -> TypeGuard[dict[str, Any]]:
     """Whether what the list shows of a snapshot is there, and of its types."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         return False

@@ -198,7 +198,7 @@ class UnlabeledSteps:
 def _stopped(session: Session, *, unfinished: bool = False) -> Stopped:
     """What ends a run that a signal has stopped; it is saved, its last step perhaps with
     `unfinished` records."""
-    session.finite.check()
+    session.finite.check(weights=True)
     session.save_resume(unfinished=unfinished)
     return session.stop.stopped(session.run.step)
 

@@ -1,4 +1,5 @@
-"""Losses that are not finite: found without a wait in every step, reported in full."""
+"""Losses, gradients and weights that are not finite: found without a wait in every step, and
+reported in full before anything is saved or scored."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,8 +21,11 @@ from uda.training.tracking import Tracker
 from uda.utilities.atomic_files import clear_write_errors, replacing
 from uda.utilities.distributed import is_main, mean_over_ranks
 from uda.utilities.errors import InputError
+from uda.utilities.tensor_values import counted, not_finite
 
 Losses = Mapping[str, Tensor]
+_GRADIENT = "largest gradient"  # beside the losses, whose names have slashes
+_WEIGHTS = ("student", "teacher", "optimizers")  # of a run's state; objectives may use infinity
 _ADVICE = (
     "nothing was saved since: resume from the last resume.pth with the same command and --resume, "
     "and add --skip-nonfinite 1 to skip such a step"
@@ -43,14 +47,16 @@ class FiniteCheck:
         self._run = run
         self._folder = folder
         self._tracker = tracker
-        self._unchecked: list[tuple[int, Losses]] = []
+        self._unchecked: list[tuple[int, Losses]] = []  # with the largest gradient
 
     def add(self, result: StepResult) -> None:
         """Takes the losses of the step just made. A skipped step is recorded; the first one more
         than --skip-nonfinite allows raises FloatingPointError as `check` does."""
         run = self._run
         if not result.skipped:
-            self._unchecked.append((run.step, result.losses))
+            largest_gradient = result.largest_gradient
+            seen = {} if largest_gradient is None else {_GRADIENT: largest_gradient}
+            self._unchecked.append((run.step, {**result.losses, **seen}))
             return
         values = on_the_host([result.losses])[0]
         report = self._report(run.step, values)
@@ -61,24 +67,35 @@ class FiniteCheck:
         self._tracker.record_skip(run.step, count=run.skipped, losses=spelled(values))
         self._tracker.say(f"skipped, {run.skipped} of at most {allowed}: {report}")
 
-    def check(self) -> None:
-        """Raises FloatingPointError, the same on all ranks, when a loss since the last check was
-        not finite: with the first such step, every term and the batch, which is saved."""
+    def check(self, *, weights: bool = False) -> None:
+        """Raises FloatingPointError, the same on all ranks, when a loss or gradient since the last
+        check was not finite: with the first such step, every term and the batch, which is saved.
+
+        `weights`: also when a weight, or what an optimizer keeps for it, is not finite now. That
+        comes before anything is saved or scored: good files must not be replaced.
+        """
         unchecked, self._unchecked = self._unchecked, []
         found = on_the_host([losses for _, losses in unchecked])
         for (step, _), values in zip(unchecked, found, strict=True):
             if not all(map(math.isfinite, values.values())):
                 raise FloatingPointError(f"{self._report(step, values)}; {_ADVICE}")
+        state = self._run.state() if weights else {}
+        if places := not_finite([state.get(part) for part in _WEIGHTS]):
+            raise FloatingPointError(
+                f"after step {self._run.step}, {counted(places)} not finite, though all losses and "
+                f"gradients were: lower the learning rate, train.optimizer.lr; {_ADVICE}"
+            )
 
     def _report(self, step: int, values: Mapping[str, float]) -> str:
         """All that is known about the update that led to `step`; its batch is saved."""
-        what = f"a loss is not finite at step {step}: {spelled(values)}"
-        if all(map(math.isfinite, values.values())):
-            what = f"a gradient is not finite at step {step}, the losses are: {spelled(values)}"
+        losses = {name: value for name, value in values.items() if name != _GRADIENT}
+        what = f"a loss is not finite at step {step}: {spelled(losses)}"
+        if all(map(math.isfinite, losses.values())):
+            what = f"a gradient is not finite at step {step}, the losses are: {spelled(losses)}"
         try:
             batch = _whole_batch(self._folder, step, self._run.experiment.train.batch_size)
             names = _names(batch)
-            path = self._save(batch, step, values)
+            path = self._save(batch, step, losses)
         except InputError as error:
             return f"{what}; its batch cannot be shown: {error}"
         return f"{what}; its batch, in {path}: {names}"

@@ -89,12 +89,14 @@ def keep_records(session: Session, result: StepResult) -> Scores | None:
     """
     run, train, tracker = session.run, session.experiment.train, session.tracker
     session.finite.add(result)
-    # Also before anything is saved: weights that are not finite must not replace good ones.
-    if any(map(session.is_due, (train.log_every, train.snapshot_every, train.resume_every))):
-        session.finite.check()
-        if not result.skipped:
-            lr = run.optimizers[STUDENT].param_groups[0]["lr"]
-            tracker.log(run.step, result.losses, lr=lr)
+    saved = (train.snapshot_every, train.resume_every, session.experiment.evaluation.every)
+    used = any(map(session.is_due, saved))
+    if used or session.is_due(train.log_every):
+        session.finite.check(weights=used)
+    logged = (train.log_every, train.snapshot_every, train.resume_every)
+    if any(map(session.is_due, logged)) and not result.skipped:
+        lr = run.optimizers[STUDENT].param_groups[0]["lr"]
+        tracker.log(run.step, result.losses, lr=lr)
     if result.counts and not result.skipped:
         counts = of_all_processes(result.counts)
         tracker.record_figures(run.step, figures_of(counts, session.label_space.report_names))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from uda.checkpoints.snapshots import load as load_snapshot
-from uda.checkpoints.snapshots import load_weights
+from uda.checkpoints.stored import load_weights
 from uda.data.batch import View
 from uda.experiment import Experiment
 from uda.models.segmenter import Segmenter
@@ -201,3 +201,5 @@ class StepResult(NamedTuple):
     # Counts of this process, see uda/objectives/counts.py; none if none are due.
     counts: dict[str, Tensor]
     skipped: bool = False  # no weight was updated: a loss or gradient was not finite
+    # The largest absolute value of all gradients, a scalar; None where they were looked at already.
+    largest_gradient: Tensor | None = None

@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from uda.checkpoints import snapshots
+from uda.checkpoints.resume_files import newest_readable
 from uda.data.training import TrainingData
 from uda.experiment import Experiment
 from uda.training.run_folder import PREVIOUS, RESUME, RunFolder, samples_digest
 from uda.training.signals import Stopped
 from uda.utilities.atomic_files import clear_write_errors, remove_partial
 from uda.utilities.config_tree import differences, to_plain, with_defaults
-from uda.utilities.distributed import any_of, is_main, wait_for_all
+from uda.utilities.distributed import any_of, is_main
 from uda.utilities.errors import InputError, WriteError, require
 from uda.utilities.locks import sole_writer
 from uda.utilities.user_code import StoredCode, code_changes, stored_code
-
-_BLOCK = 2**22  # bytes
 
 # A resumed run may differ in these: they do not change the updates.
 _FREE = ("data.root", "data.workers", "data.rare_classes.statistics", "train.log_every",
@@ -69,7 +68,11 @@ class RunPlan:
         if given is None and not self._resume_paths():
             self._check_own_snapshots()
             return None
-        path, values = self._own_resume() if given is None else self._given_resume(given)
+        path, values = (
+            newest_readable(self._resume_paths(), _resumable)
+            if given is None
+            else self._given_resume(given)
+        )
         self._check_settings(path, values["experiment"])
         if values["samples"] != samples_digest(self.data):
             raise InputError(
@@ -126,22 +129,6 @@ class RunPlan:
         )
         if is_main():
             print(f"the code has changed since {path} was written: {changes}")
-
-    def _own_resume(self) -> tuple[Path, dict[str, Any]]:
-        """The run's last readable state: a damaged file costs the steps since the one before it."""
-        path, *others = self._resume_paths()
-        try:
-            return path, _resumable(path, tries=2)
-        except InputError as error:
-            check_readable(path)  # only a file that is damaged for sure is replaced
-            if not others:
-                raise
-            found = _resumable(others[0])
-            wait_for_all()  # every rank has read it
-            if is_main():
-                print(f"{error}; continuing from {others[0]}, which replaces it")
-                others[0].replace(path)
-            return path, found
 
     def _given_resume(self, given: Path) -> tuple[Path, dict[str, Any]]:
         path = given / RESUME if given.is_dir() else given
@@ -222,28 +209,9 @@ def opened_folder(path: Path, refuse_if_used: Callable[[], object] | None) -> It
             raise
 
 
-def check_readable(path: Path) -> None:
-    """Raises InputError when the disk does not give the file's bytes: it may be undamaged."""
-    try:
-        with path.open("rb") as file:
-            while file.read(_BLOCK):
-                pass
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.strerror or error}), so nothing is resumed and nothing "
-            "replaced: fix that and give the command again"
-        ) from error
-
-
-def _resumable(path: Path, *, tries: int = 1) -> dict[str, Any]:
-    """The values of a resume.pth; InputError when it is damaged or another kind of snapshot. An
-    error of the disk may have passed at the second of several `tries`."""
-    try:
-        values = snapshots.read(path)
-    except InputError:
-        if tries == 1:
-            raise
-        return _resumable(path, tries=tries - 1)
+def _resumable(path: Path) -> dict[str, Any]:
+    """The values of a resume.pth; InputError when it is damaged or another kind of snapshot."""
+    values = snapshots.read(path)
     require(
         "training" in values and "samples" in values,
         f"{path} is a snapshot to evaluate, without the state of the optimizers: give a {RESUME}",

@@ -10,7 +10,7 @@ import torch
 from uda.checkpoints.foreign import ForeignOptions
 from uda.checkpoints.heads import without_unused_head
 from uda.checkpoints.snapshots import load as load_snapshot
-from uda.checkpoints.snapshots import load_weights
+from uda.checkpoints.stored import load_weights
 from uda.data.registry import layout_named, root_of
 from uda.data.sampling import batches
 from uda.data.training import open_labeled_split

@@ -17,6 +17,7 @@ from uda.training.nonfinite import is_finite
 from uda.training.run import STUDENT, Run, StepResult
 from uda.utilities.distributed import rank
 from uda.utilities.errors import require
+from uda.utilities.tensor_values import largest
 
 
 def train_step(run: Run, batch: Batch) -> StepResult:
@@ -51,7 +52,7 @@ def train_step(run: Run, batch: Batch) -> StepResult:
 
     if run.exchange is not None:
         run.exchange()
-    updated, skipped = _verdict(run, losses)
+    updated, skipped, unseen = _verdict(run, losses)
     if updated:
         _update(run, active)
         if run.plateau is not None and run.step < train.plateau_end:
@@ -63,11 +64,18 @@ def train_step(run: Run, batch: Batch) -> StepResult:
             buffer.copy_(copy)
         run.skipped += 1
     run.step += 1
-    return StepResult(losses, learning.views, counts=counts.by_name, skipped=skipped)
+    return StepResult(
+        losses,
+        learning.views,
+        counts=counts.by_name,
+        skipped=skipped,
+        largest_gradient=unseen,
+    )
 
 
-def _verdict(run: Run, losses: Mapping[str, Tensor]) -> tuple[bool, bool]:
-    """Whether the weights are to be updated, and whether the step is to be reported as skipped.
+def _verdict(run: Run, losses: Mapping[str, Tensor]) -> tuple[bool, bool, Tensor | None]:
+    """Whether the weights are to be updated, whether the step is to be reported as skipped, and the
+    largest gradient where it is to be looked at later.
 
     Gradients are divided by the scale of losses. If they overflowed only because of it, there is
     neither an update nor a fault: the scale is lowered.
@@ -76,13 +84,13 @@ def _verdict(run: Run, losses: Mapping[str, Tensor]) -> tuple[bool, bool]:
     if scale is not None:
         scale.unscale(run.gradients())
     elif not run.experiment.train.skip_nonfinite:  # a look would wait for the device
-        return True, False
+        return True, False, largest(run.gradients())
     if is_finite(losses, run.gradients()):
         if scale is not None:
             scale.count_finite()
-        return True, False
+        return True, False, None
     overflowed = scale is not None and is_finite(losses, ()) and scale.lower()
-    return False, not overflowed
+    return False, not overflowed, None
 
 
 def _on_fixed_labels(losses: Mapping[str, Tensor], active: Mapping[str, Objective]) -> list[Tensor]:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uda.checkpoints.snapshots import load_weights
+from uda.checkpoints.stored import load_weights
 from uda.optim.optimizers import OptimizerConfig, build_optimizer, load_state, set_learning_rate
 from uda.translation.config import Translation
 from uda.translation.method import Method, Pair

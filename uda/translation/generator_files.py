@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from uda.checkpoints import snapshots
+from uda.checkpoints.stored import load_weights
 from uda.translation.generators import GeneratorConfig, ResnetGenerator
 from uda.utilities.config_tree import from_plain, to_plain
 from uda.utilities.errors import InputError
@@ -32,7 +33,7 @@ class GeneratorFile:
     def build(self) -> ResnetGenerator:
         """The network with its weights, to translate with."""
         network = self.generator.build()
-        snapshots.load_weights(network, self.weights, origin=f"the generator of {self.preset}")
+        load_weights(network, self.weights, origin=f"the generator of {self.preset}")
         return network.eval().requires_grad_(False)
 
     def save(self, path: Path) -> None:

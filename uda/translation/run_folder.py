@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from uda.checkpoints import snapshots
-from uda.training.run_plan import check_readable, opened_folder
+from uda.checkpoints.resume_files import newest_readable
+from uda.training.run_plan import opened_folder
 from uda.translation.config import Translation
 from uda.utilities.config_tree import differences, with_defaults
-from uda.utilities.distributed import is_main, wait_for_all
+from uda.utilities.distributed import is_main
 from uda.utilities.errors import InputError, require
+from uda.utilities.tensor_values import require_finite
 from uda.utilities.weight_files import read_weights
 
 _FORMAT = "uda translation, to resume"
@@ -58,18 +60,7 @@ class TranslationFolder:
                 f"{self.resume} does not exist: there is nothing to resume; omit --resume",
             )
             return None
-        path, values = found[0], None
-        try:
-            values = _read(path)
-        except InputError as error:
-            check_readable(path)  # only a file that is damaged for sure is replaced
-            if len(found) == 1:
-                raise
-            values = _read(found[1])
-            wait_for_all()  # every rank has read it
-            if is_main():
-                print(f"{error}; continuing from {found[1]}, which replaces it")
-                found[1].replace(path)
+        path, values = newest_readable(found, _read)
         stored = with_defaults(translation, values["translation"])
         changed = [n for n in differences(self.plain, stored) if not n.startswith(_FREE)]
         require(
@@ -105,4 +96,5 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not of a translation: choose another folder with --run NAME")
     missing = sorted(_FIELDS - content.keys())
     require(not missing, f"{path} is damaged: it has no {', '.join(missing)}")
+    require_finite(content["state"], path)
     return content

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from uda.checkpoints.snapshots import load_weights
+from uda.checkpoints.stored import load_weights
 from uda.translation.generator_files import generator_from, is_generator_file
 from uda.translation.generators import GeneratorConfig, ResnetGenerator
 from uda.translation.strips import check_strip, translated_in_strips

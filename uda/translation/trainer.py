@@ -26,6 +26,9 @@ from uda.translation.watch import Watch, figures, panel
 from uda.utilities.config_tree import to_plain
 from uda.utilities.distributed import check_batch_size, is_main, mean_over_ranks
 from uda.utilities.errors import require
+from uda.utilities.tensor_values import counted, not_finite
+
+_ADVICE = "start again with a lower train.lr, or with train.precision=float32"
 
 
 def train_translation(
@@ -153,7 +156,7 @@ class _Run:
     def _keep_records(self, tracker: Tracker, turn: Turn) -> None:
         game, train = self.game, self.train
         if any(map(self._is_due, (train.log_every, train.snapshot_every, train.resume_every))):
-            self._check()  # weights that are not finite must not replace good ones
+            self._check()
         if self._is_due(train.log_every):
             with torch.no_grad():
                 told = game.method.told_apart(turn.pair, turn.made)
@@ -175,15 +178,20 @@ class _Run:
 
     def _check(self) -> None:
         """Raises FloatingPointError, the same on all ranks, when a loss since the last check was
-        not finite."""
+        not finite, or a weight is: it must not replace good ones."""
         unchecked, self._unchecked = self._unchecked, []
         found = on_the_host([losses for _, losses in unchecked])
         for (step, _), values in zip(unchecked, found, strict=True):
             if not all(map(math.isfinite, values.values())):
                 raise FloatingPointError(
                     f"a loss is not finite at step {step}: {spelled(values)}; nothing was saved "
-                    "since: start again with a lower train.lr, or with train.precision=float32"
+                    f"since: {_ADVICE}"
                 )
+        if places := not_finite(self.game.state()):
+            raise FloatingPointError(
+                f"after step {self.game.step}, {counted(places)} not finite; nothing was saved "
+                f"since: {_ADVICE}"
+            )
 
     def _save_generator(self) -> None:
         weights = self.game.method.generator.state_dict()

@@ -1,5 +1,6 @@
 """Files of safetensors: tensors and text, which no reader can be made to run."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,9 +10,13 @@ from torch import Tensor
 
 from uda.utilities.errors import InputError
 from uda.utilities.extras import require_extra
+from uda.utilities.sealed_files import DamagedFileError
+from uda.utilities.tensor_values import weights_digest
 
 SUFFIX = ".safetensors"
 _KIND = "uda_format"  # in the metadata, what is "format" in a snapshot: there it means "pt"
+_DIGEST = "uda_digest"
+_SHA = "sha256:"
 _LONGEST_HEADER = 100_000_000  # bytes; the library refuses longer ones
 _MARKS = ({"list"}, {"pairs"})  # keys of dicts that stand for what JSON does not have
 
@@ -33,9 +38,11 @@ def read_safetensors(path: Path) -> dict[str, Any]:
     with _library("safetensors").safe_open(path, framework="pt", device="cpu") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         metadata = file.metadata() or {}
+    _check_digest(tensors, metadata)
     if _KIND not in metadata:
         return tensors
-    texts = {name: text for name, text in metadata.items() if name not in ("format", _KIND)}
+    apart = ("format", _KIND, _DIGEST)
+    texts = {name: text for name, text in metadata.items() if name not in apart}
     values = {name: _decoded(json.loads(text)) for name, text in texts.items()}
     return {"format": metadata[_KIND]} | values | {"student": tensors, "teacher": None}
 
@@ -55,7 +62,25 @@ def write_safetensors(
         metadata |= {name: json.dumps(_encoded(value)) for name, value in others.items()}
     # A file holds no tensor twice, and knows no strides.
     whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    metadata[_DIGEST] = _digest(whole, metadata)
     file.write(_library("safetensors.torch").save(whole, metadata))
+
+
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 of the tensors and of all texts, but for that of digests."""
+    found = hashlib.sha256(weights_digest(tensors).encode())
+    for item in sorted(metadata.items()):
+        if not item[1].startswith(_SHA):
+            found.update(json.dumps(item).encode())
+    return f"{_SHA}{found.hexdigest()}"
+
+
+def _check_digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Compares the digest of a file that this library wrote with its content."""
+    # Also by its value: the name, too, may be what is damaged.
+    stored = {n: text for n, text in metadata.items() if n == _DIGEST or text.startswith(_SHA)}
+    if stored and stored != {_DIGEST: _digest(tensors, metadata)}:
+        raise DamagedFileError("its content does not match its digest")
 
 
 def _library(package: str) -> Any:  # noqa: ANN401 - a module of an optional package

@@ -16,13 +16,18 @@ from uda.utilities.errors import InputError, require, tally
 from uda.utilities.extras import MissingPackageError
 from uda.utilities.safetensors_files import is_safetensors, read_safetensors
 from uda.utilities.schema import is_real
+from uda.utilities.sealed_files import DamagedFileError
 from uda.utilities.tensor_order import in_order, is_prefixed, offer, taken_in_order
+from uda.utilities.torch_archives import check_torch_file
 
 # How torch words what it will not build: a class or function, by name.
 _REFUSED = (
     r"Unsupported global: GLOBAL (\S+) was not an allowed global",
     r"Trying to load unsupported GLOBAL (\S+) whose module",
 )
+
+
+_WHOLE = "copy or download it again, or take another file of that run"
 
 
 class UnsafeFileError(InputError):
@@ -43,11 +48,15 @@ def read_weights(path: Path, *, expected: str, instead: str) -> object:
         with warnings.catch_warnings(action="ignore"):  # torch comments on files of other tools
             if is_safetensors(path):
                 return read_safetensors(path)
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with path.open("rb") as file:
+                check_torch_file(file)
+                return torch.load(file, map_location="cpu", weights_only=True)
     except MissingPackageError:
         raise
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; expected {expected}") from None
+    except DamagedFileError as error:
+        raise InputError(f"{path} is damaged: {error}; {_WHOLE}: give {expected}") from None
     except pickle.UnpicklingError as error:
         raise UnsafeFileError(f"{path} {_what_torch_refused(error)}: {instead}") from None
     except Exception as error:  # damaged archives raise whatever the reader stumbles over
@@ -80,15 +89,6 @@ def sha256(path: Path) -> str:
         return hashlib.sha256(listed.encode(errors="surrogateescape")).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def weights_digest(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 of the tensors and their names, wherever they were stored."""
-    found = hashlib.sha256()
-    for name, value in sorted(state.items()):
-        found.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
-        found.update(value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
 
 
 def identity(path: Path) -> str:
