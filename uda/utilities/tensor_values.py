@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from uda.utilities.errors import InputError
+from uda.utilities.schema import is_real
 
 
 def largest(tensors: Iterable[Tensor]) -> Tensor:
@@ -32,8 +33,9 @@ def tensors_in(values: object, place: str = "") -> list[tuple[str, Tensor]]:
 
 
 def not_finite(values: object) -> list[str]:
-    """The dotted places of the tensors in nested `values` that are not finite."""
-    found = tensors_in(values)
+    """The dotted places of the tensors in nested `values` that are not finite. Sparse ones and the
+    like, which no network has, are not looked at."""
+    found = [(place, tensor) for place, tensor in tensors_in(values) if is_real(tensor)]
     if bool(largest(tensor for _, tensor in found).isfinite()):
         return []
     return [place for place, tensor in found if not bool(largest([tensor]).isfinite())]
