@@ -8,6 +8,7 @@ import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from factories import tiny_snapshot
 from uda.checkpoints.recovery import recover_tensors
 from uda.checkpoints.snapshots import load, read, save, snapshot_values
 from uda.experiments import load_preset
+from uda.models.encoders.base import EncoderConfig
+from uda.models.encoders.registry import build_encoder
 from uda.utilities.errors import InputError
 from uda.utilities.torch_archives import values_without_tensors
 from uda.utilities.weight_files import read_weights
@@ -305,3 +308,15 @@ def test_weights_that_are_not_finite(value: float, tmp_path: Path) -> None:
     assert path.read_bytes() == b"the last good file"
     torch.save(values, path)  # as files of older versions are
     assert "1 tensor is (" in refusals(path, (load, read))
+
+
+def test_a_backbone_that_is_not_finite(tmp_path: Path) -> None:
+    """A run would end at its first step, with the file's name nowhere."""
+    config = EncoderConfig(name="dinov2_vits14", weights="none", width=4)
+    state = build_encoder(config).state_dict()
+    next(iter(state.values())).view(-1)[0] = float("nan")
+    path = tmp_path / "backbone.pth"
+    torch.save(state, path)
+    said = refusal(lambda: build_encoder(replace(config, weights=str(path))))
+    assert said.startswith(f"{path}: 1 tensor is (")
+    assert "not finite" in said

@@ -17,6 +17,7 @@ from uda.optim.plateau import PlateauState
 from uda.utilities.config_tree import to_plain
 from uda.utilities.errors import InputError, require, shortened
 from uda.utilities.schema import Plain, fault
+from uda.utilities.tensor_values import require_finite
 from uda.utilities.user_code import StoredCode
 
 FORMAT = "uda-snapshot-1"
@@ -95,8 +96,10 @@ def complete(content: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def load_weights(segmenter: nn.Module, state: Mapping[str, Tensor], *, origin: str) -> None:
-    """Loads every tensor of the network; InputError when one is missing, odd or too many."""
+    """Loads every tensor of the network; InputError when one is missing, odd, too many or not
+    finite."""
     check_fit(segmenter.state_dict(), state, origin)
+    require_finite(state, origin)
     segmenter.load_state_dict(dict(state))
 
 

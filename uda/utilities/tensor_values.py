@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from uda.utilities.errors import InputError
-from uda.utilities.schema import is_real
 
 
 def largest(tensors: Iterable[Tensor]) -> Tensor:
@@ -35,17 +34,28 @@ def tensors_in(values: object, place: str = "") -> list[tuple[str, Tensor]]:
 def not_finite(values: object) -> list[str]:
     """The dotted places of the tensors in nested `values` that are not finite. Sparse ones and the
     like, which no network has, are not looked at."""
-    found = [(place, tensor) for place, tensor in tensors_in(values) if is_real(tensor)]
+    found = [(place, tensor) for place, tensor in tensors_in(values) if _is_plain(tensor)]
     if bool(largest(tensor for _, tensor in found).isfinite()):
         return []
     return [place for place, tensor in found if not bool(largest([tensor]).isfinite())]
 
 
-def require_finite(values: object, path: Path) -> None:
-    """Raises InputError when a tensor in what `path` holds is not finite."""
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether it has its numbers, one by one, on whatever device."""
+    return (
+        not tensor.is_nested
+        and tensor.layout == torch.strided
+        and tensor.device.type != "meta"
+        and not tensor.is_quantized
+        and tensor.dtype.itemsize > 1
+    )
+
+
+def require_finite(values: object, origin: Path | str) -> None:
+    """Raises InputError when a tensor in what `origin` holds is not finite."""
     if places := not_finite(values):
         raise InputError(
-            f"{path}: {counted(places)} not finite (nan or infinite), and so is all that is "
+            f"{origin}: {counted(places)} not finite (nan or infinite), and so is all that is "
             "computed with them: give a file that was saved before"
         )
 

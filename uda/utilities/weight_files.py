@@ -18,6 +18,7 @@ from uda.utilities.safetensors_files import is_safetensors, read_safetensors
 from uda.utilities.schema import is_real
 from uda.utilities.sealed_files import DamagedFileError
 from uda.utilities.tensor_order import in_order, is_prefixed, offer, taken_in_order
+from uda.utilities.tensor_values import require_finite
 from uda.utilities.torch_archives import check_torch_file
 
 # How torch words what it will not build: a class or function, by name.
@@ -190,7 +191,7 @@ def compare(entries: Mapping[str, object], shapes: Mapping[str, torch.Size]) -> 
 def fill(
     network: nn.Module, entries: Mapping[str, object], *, origin: str, title: str, instead: str
 ) -> None:
-    """Loads the entries of a state dict, which must fit the network exactly.
+    """Loads the entries of a state dict, which must fit the network exactly and be finite.
 
     Raises InputError when they do not: `origin` is not a `title`; `instead` says what to give.
     """
@@ -199,6 +200,7 @@ def fill(
         found.complete and not found.unexpected,
         f"{origin} does not hold the weights of a {title}: {found}; {instead}",
     )
+    require_finite(found.fitting, origin)
     network.load_state_dict(found.fitting | found.counters)
 
 
