@@ -24,7 +24,7 @@ from uda.utilities.errors import InputError
 from uda.utilities.tensor_values import counted, not_finite
 
 Losses = Mapping[str, Tensor]
-_GRADIENT = "largest gradient"  # beside the losses, whose names have slashes
+_GRADIENT = "gradient norm"  # beside the losses, whose names have slashes
 _WEIGHTS = ("student", "teacher", "optimizers")  # of a run's state; objectives may use infinity
 _ADVICE = (
     "nothing was saved since: resume from the last resume.pth with the same command and --resume, "
@@ -47,15 +47,15 @@ class FiniteCheck:
         self._run = run
         self._folder = folder
         self._tracker = tracker
-        self._unchecked: list[tuple[int, Losses]] = []  # with the largest gradient
+        self._unchecked: list[tuple[int, Losses]] = []  # with the norm of the gradients
 
     def add(self, result: StepResult) -> None:
         """Takes the losses of the step just made. A skipped step is recorded; the first one more
         than --skip-nonfinite allows raises FloatingPointError as `check` does."""
         run = self._run
         if not result.skipped:
-            largest_gradient = result.largest_gradient
-            seen = {} if largest_gradient is None else {_GRADIENT: largest_gradient}
+            gradient_norm = result.gradient_norm
+            seen = {} if gradient_norm is None else {_GRADIENT: gradient_norm}
             self._unchecked.append((run.step, {**result.losses, **seen}))
             return
         values = on_the_host([result.losses])[0]

@@ -201,5 +201,5 @@ class StepResult(NamedTuple):
     # Counts of this process, see uda/objectives/counts.py; none if none are due.
     counts: dict[str, Tensor]
     skipped: bool = False  # no weight was updated: a loss or gradient was not finite
-    # The largest absolute value of all gradients, a scalar; None where they were looked at already.
-    largest_gradient: Tensor | None = None
+    # The norm of all gradients together, a scalar; None where they were looked at already.
+    gradient_norm: Tensor | None = None

@@ -17,7 +17,7 @@ from uda.training.nonfinite import is_finite
 from uda.training.run import STUDENT, Run, StepResult
 from uda.utilities.distributed import rank
 from uda.utilities.errors import require
-from uda.utilities.tensor_values import largest
+from uda.utilities.tensor_values import norm
 
 
 def train_step(run: Run, batch: Batch) -> StepResult:
@@ -69,13 +69,13 @@ def train_step(run: Run, batch: Batch) -> StepResult:
         learning.views,
         counts=counts.by_name,
         skipped=skipped,
-        largest_gradient=unseen,
+        gradient_norm=unseen,
     )
 
 
 def _verdict(run: Run, losses: Mapping[str, Tensor]) -> tuple[bool, bool, Tensor | None]:
     """Whether the weights are to be updated, whether the step is to be reported as skipped, and the
-    largest gradient where it is to be looked at later.
+    norm of the gradients where it is to be looked at later.
 
     Gradients are divided by the scale of losses. If they overflowed only because of it, there is
     neither an update nor a fault: the scale is lowered.
@@ -84,7 +84,7 @@ def _verdict(run: Run, losses: Mapping[str, Tensor]) -> tuple[bool, bool, Tensor
     if scale is not None:
         scale.unscale(run.gradients())
     elif not run.experiment.train.skip_nonfinite:  # a look would wait for the device
-        return True, False, largest(run.gradients())
+        return True, False, norm(run.gradients())
     if is_finite(losses, run.gradients()):
         if scale is not None:
             scale.count_finite()
