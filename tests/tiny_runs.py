@@ -1,7 +1,6 @@
 """Presets shrunk to a fraction of a second per step, and what their runs leave behind."""
 
 import copy
-import json
 import os
 import subprocess
 import sys
@@ -36,6 +35,7 @@ from uda.training import loop as engine
 from uda.training.run import Run, StepResult, start_run
 from uda.training.step import train_step
 from uda.utilities.config_tree import to_plain
+from uda.utilities.sealed_json import line_values
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CROP = (64, 128)  # pixels (height, width)
@@ -359,7 +359,7 @@ def assert_different(ours: object, theirs: object) -> None:
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl without what depends on the clock."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = [line_values(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
         line.pop("images_per_second", None)
     return lines

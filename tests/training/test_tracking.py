@@ -21,6 +21,7 @@ from uda.evaluation.inference import Prediction
 from uda.evaluation.metrics import Scores
 from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX
 from uda.training.tracking import Tracker, prediction_panel, progress_bar, view_panel
+from uda.utilities.sealed_json import line_values
 
 NAMES = CITYSCAPES.report_names
 
@@ -35,7 +36,7 @@ def scores_with_absent_class() -> Scores:
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line_values(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_losses_and_scores_are_lines_of_json(tmp_path: Path) -> None:

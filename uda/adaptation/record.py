@@ -1,6 +1,5 @@
 """adapt.json: what was asked for, what was done, and what came of it. The report is made of it."""
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,8 @@ from uda.adaptation.verdict import Verdict
 from uda.prediction.opened import OpenedNetwork
 from uda.utilities.atomic_files import clear_write_errors, replacing
 from uda.utilities.errors import InputError, require
+from uda.utilities.reading import LARGE, read_bytes, why
+from uda.utilities.sealed_json import sealed, unsealed
 
 FORMAT = "uda adapt 1"
 RECORD = "adapt.json"
@@ -39,9 +40,9 @@ class Record:
             new.write()
             return new
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = unsealed(read_bytes(path, LARGE))
         except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read ({error}): {_OTHER}") from None
+            raise InputError(f"{path} cannot be read ({why(error)}): {_OTHER}") from None
         require(
             isinstance(values, dict)
             and values.get("format") == FORMAT
@@ -62,9 +63,9 @@ class Record:
 
     def write(self) -> None:
         """Replaces the file."""
-        text = json.dumps(self.values, indent=1, allow_nan=False)
+        content = sealed(self.values)
         with clear_write_errors(self.folder / RECORD), replacing(self.folder / RECORD) as file:
-            file.write(f"{text}\n".encode())
+            file.write(content)
 
     def stage(self, number: int, name: str) -> dict[str, Any]:
         """The record of that stage, as an interrupted run has left it, or a new one."""

@@ -14,6 +14,8 @@ from uda.training.signals import Stopped
 from uda.utilities.distributed import is_main, leave_group
 from uda.utilities.errors import InputError
 
+_OF_SYSTEM = "give a path that exists and that you may use, then repeat the command"
+
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
@@ -30,11 +32,16 @@ def clear_errors() -> Iterator[None]:
         sys.exit(_fail(*error.problems, status=2))
     except FloatingPointError as error:
         sys.exit(_fail(str(error), status=1))
-    except KeyboardInterrupt:  # where training does not listen itself
-        sys.exit(_fail("interrupted", status=130))
     except BrokenPipeError:  # the reader of our output, e.g. `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # A path that the system refused: too long, without permission, on a broken disk.
+        sys.exit(_fail(f"{error.filename}: {error.strerror}: {_OF_SYSTEM}", status=2))
+    except KeyboardInterrupt:  # where training does not listen itself
+        sys.exit(_fail("interrupted", status=130))
 
 
 def _fail(*problems: str, status: int) -> int:

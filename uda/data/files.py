@@ -14,7 +14,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from uda.data.deep_images import DEEP_GRAY, Range, bits_of, deep_values, shown_levels
-from uda.utilities.errors import InputError, require, shortened
+from uda.utilities.errors import InputError, require
+from uda.utilities.reading import opened as open_file
+from uda.utilities.reading import why
 
 # Pillow reads more formats, some of them, such as PostScript, with other programs.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
@@ -159,9 +161,8 @@ def loaded(image: Image.Image, path: Path) -> Image.Image:
 def opened(path: Path, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
     """The picture in a file, no larger than can be decoded; InputError for all that is wrong."""
     try:
-        if path.exists() and not path.is_file():  # reading a pipe would wait for ever
-            raise ValueError("it is not a file")
-        with Image.open(path, formats=formats) as image:
+        with open_file(path) as file, Image.open(file, formats=formats) as image:
+            image.filename = str(path)  # as Pillow has it of files that it opens itself
             if image.width * image.height > MAX_PIXELS:
                 raise _too_large(path, f"{image.width}x{image.height} pixels")
             yield image
@@ -185,7 +186,7 @@ def _undecodable(path: Path, error: Exception) -> InputError:
         return InputError(f"{path} does not exist")
     if isinstance(error, PermissionError):
         return InputError(f"{path} cannot be read: permission denied")
-    reason = shortened(" ".join(str(error).split()) or type(error).__name__, 200)
+    reason = why(error) or type(error).__name__
     return InputError(f"{path} cannot be decoded ({reason}): replace the file")
 
 

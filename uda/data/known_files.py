@@ -6,23 +6,27 @@ second start of a run opens no unchanged file and looks each up once.
 """
 
 import hashlib
-import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 from uda.data.files import Header
 from uda.data.label_files import label_header
+from uda.utilities.annotations import matches
 from uda.utilities.errors import InputError
+from uda.utilities.reading import expanded, opened, read_bytes, why
+from uda.utilities.sealed_json import sealed, unsealed
 
-_FORMAT = "uda-files-1"
+_FORMAT = "uda-files-2"
+_OLDER = ("uda-files-1",)  # without a digest
 _MOST_ENTRIES = 400_000  # about 50 MB; the oldest go first
+_LARGEST = 2**28  # bytes of the cache
 _THREADS = 8  # a file system answers several questions at once
 _TOGETHER = 256  # files that one thread looks up before it takes more
 _SETTLED = 2 * 10**9  # ns; a file changed later could change again without another time
@@ -69,7 +73,7 @@ def cache_folder() -> Path:
     """The user's cache: UDA_CACHE, else uda/ in XDG_CACHE_HOME or ~/.cache."""
     own = os.environ.get("UDA_CACHE", "")
     base = os.environ.get("XDG_CACHE_HOME", "") or "~/.cache"
-    return Path(own or Path(base) / "uda").expanduser()
+    return expanded(Path(own or Path(base) / "uda"), "the cache folder (UDA_CACHE)")
 
 
 def cache_file(name: str) -> Path:
@@ -88,9 +92,9 @@ class FileCache:
         self.path = path
         self.complaint = ""  # why the last `save` did not work
         try:
-            stored = json.loads(path.read_text())
-            entries = stored["files"] if stored["format"] == _FORMAT else {}
-        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            stored = unsealed(read_bytes(path, _LARGEST))
+            entries = stored["files"] if stored["format"] in (_FORMAT, *_OLDER) else {}
+        except (OSError, ValueError, LookupError, TypeError):
             entries = {}
         self._entries: dict[str, Any] = entries if isinstance(entries, dict) else {}
         self._changed = False
@@ -114,9 +118,9 @@ class FileCache:
         if not self._changed and not always:
             return
         kept = dict(list(self._entries.items())[-_MOST_ENTRIES:])
-        text = json.dumps({"format": _FORMAT, "files": kept}, separators=(",", ":"))
+        content = sealed({"format": _FORMAT, "files": kept}, indent=None)
         try:
-            _replace(self.path, text)
+            _replace(self.path, content)
             self._changed = False
         except OSError as error:
             self.complaint = f"{self.path} cannot be written ({error.strerror})"
@@ -145,7 +149,7 @@ class KnownFiles:
 
     def headers(self, paths: Sequence[Path]) -> list[Header]:
         """What the header of each picture says; InputError for what is none, naming the first."""
-        found = self._facts("header", label_header, paths)
+        found = self._facts("header", label_header, paths, _is_header)
         return [Header(*map(_tupled, fields)) for fields in found]
 
     def lengths(self, paths: Sequence[Path]) -> list[int]:
@@ -154,17 +158,23 @@ class KnownFiles:
 
     def ends(self, paths: Sequence[Path]) -> list[str]:
         """A digest of the beginning and the end of each file."""
-        return self._facts("ends", _ends, paths)
+        return self._facts("ends", _ends, paths, _is_text)
 
     def digests(self, paths: Sequence[Path]) -> list[str]:
         """A digest of all bytes of each file."""
-        return self._facts("sha256", _digest, paths)
+        return self._facts("sha256", _digest, paths, _is_text)
 
-    def _facts(self, kind: str, read: Callable[[Path], Any], paths: Sequence[Path]) -> list[Any]:
+    def _facts(
+        self,
+        kind: str,
+        read: Callable[[Path], Any],
+        paths: Sequence[Path],
+        fits: Callable[[Any], bool],
+    ) -> list[Any]:
         stamps = self.stamps(paths)
         names = [f"{kind}:{path.absolute()}" for path in paths]
         found = [self._cache.get(n, s.state) for n, s in zip(names, stamps, strict=True)]
-        unknown = [place for place, fact in enumerate(found) if fact is None]
+        unknown = [place for place, fact in enumerate(found) if not fits(fact)]
         with ThreadPoolExecutor(_THREADS) as pool:
             facts = pool.map(lambda place: read(paths[place]), unknown)
             for place, fact in zip(unknown, facts, strict=True):
@@ -183,6 +193,17 @@ def _tupled(field: Any) -> Any:  # noqa: ANN401  # what JSON can hold
     return tuple(field) if isinstance(field, list) else field
 
 
+def _is_header(fact: object) -> bool:
+    """Whether it is what a `Header` is kept as; a cache is a file like any other."""
+    hints = get_type_hints(Header).values()
+    fields = list(map(_tupled, fact)) if isinstance(fact, list | tuple) else []
+    return len(fields) == len(hints) and all(map(matches, fields, hints))
+
+
+def _is_text(fact: object) -> bool:
+    return isinstance(fact, str)
+
+
 def _stamps_of(paths: Sequence[Path]) -> list[FileStamp]:
     return [stamp_of(path) for path in paths]
 
@@ -190,7 +211,7 @@ def _stamps_of(paths: Sequence[Path]) -> list[FileStamp]:
 def _ends(path: Path) -> str:
     with _opened(path) as file:
         begin = file.read(_END)
-        file.seek(max(0, path.stat().st_size - _END))
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _END))
         return hashlib.sha256(begin + file.read(_END)).hexdigest()
 
 
@@ -199,19 +220,21 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _opened(path: Path) -> BufferedReader:
+@contextmanager
+def _opened(path: Path) -> Iterator[BufferedReader]:
     try:
-        return path.open("rb")
+        with opened(path) as file:
+            yield file
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror})") from None
+        raise InputError(f"{path} cannot be read ({why(error)})") from None
 
 
-def _replace(path: Path, text: str) -> None:
+def _replace(path: Path, content: bytes) -> None:
     descriptor, name = tempfile.mkstemp(prefix=f"{path.name}-", dir=path.parent)
     try:
         os.fchmod(descriptor, 0o644)  # colleagues may read it, too
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

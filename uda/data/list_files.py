@@ -6,14 +6,16 @@ or spaces; a line of column names; quotes; comments after `#`; empty lines. A co
 tells which lines belong to the split.
 """
 
-import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from uda.utilities.errors import InputError, require
+from uda.utilities.reading import LARGE, csv_rows, read_text, why
 
-_LARGEST = 2**26  # bytes
+_MOST_LINES = 2**20
+_LONGEST_LINE = 2**16  # characters
+_LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"  # of str.splitlines
 _SEPARATORS = ("\t", ",", ";")
 _SPLIT_COLUMNS = ("split", "subset", "set", "fold", "partition")
 LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".lst")
@@ -30,11 +32,9 @@ class Entry(NamedTuple):
 def entries_of(path: Path, split: str) -> list[Entry]:
     """The lines of a list that belong to `split`; InputError when it cannot be read."""
     try:
-        require(path.is_file(), f"{path} does not exist or is not a file: expected a list of names")
-        require(path.stat().st_size <= _LARGEST, f"{path} is too large for a list of names")
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read ({error}): give a list of names") from None
+        lines = list_lines(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({why(error)}): give a list of names") from None
     given = [(number, line.strip()) for number, line in enumerate(lines, 1)]
     given = [(number, line) for number, line in given if line and not line.startswith("#")]
     separator = next((s for s in _SEPARATORS if all(s in line for _, line in given)), None)
@@ -46,6 +46,19 @@ def entries_of(path: Path, split: str) -> list[Entry]:
     return [entry for entry in rows if _is_of(entry.columns[place].lower(), split)]
 
 
+def list_lines(path: Path) -> list[str]:
+    """The lines of a list; OSError or ValueError when it cannot be read, or is too long."""
+    text = read_text(path, LARGE)
+    # Before they are made: an empty line takes as much memory as a hundred bytes of the file.
+    if sum(map(text.count, _LINE_ENDS)) >= _MOST_LINES:
+        raise ValueError(f"it has more than {_MOST_LINES} lines")
+    lines = text.splitlines()
+    longest = max(map(len, lines), default=0)
+    if longest > _LONGEST_LINE:
+        raise ValueError(f"it has a line of {longest} characters; allowed: {_LONGEST_LINE}")
+    return lines
+
+
 def _is_of(cell: str, split: str) -> bool:
     """Whether a cell such as training means the split."""
     return cell == split or (split in ("train", "val", "test") and cell.startswith(split))
@@ -54,8 +67,7 @@ def _is_of(cell: str, split: str) -> bool:
 def _columns(line: str, separator: str | None) -> tuple[str, ...]:
     if separator is None:
         return tuple(line.partition(" #")[0].split())
-    row = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
-    return tuple(cell.strip() for cell in row)
+    return tuple(next(csv_rows([line], separator), ()))
 
 
 def _split_column(found: Sequence[Entry]) -> int | None:

@@ -17,8 +17,10 @@ from uda.utilities.errors import require, shown
 
 _TOKEN = re.compile(r"\{name\}|\*\*/|\*\*|\*|\?")
 _MEANING = {"{name}": "(.+)", "**/": "((?:.+/)?)", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"}
+_DEEP = re.compile(r"\*\*/|\*\*")
 _SPLIT = "{split}"
 _LONGEST = 1000  # characters
+_MOST_STEPS = 2**17  # a millisecond; beyond, a slower way whose time grows with the length alone
 _MOST_WILDCARDS = 8
 _MOST_DEEP = 2  # of those that slashes match: each more makes matching slower by a path's length
 
@@ -48,6 +50,10 @@ class Pattern:
             f"{where} is {shown(text)}; it needs {{name}} once, or one to {_MOST_WILDCARDS} of "
             f"*, ** and ?, {_MOST_DEEP} of them ** or {{name}}: they tell one image from another",
         )
+
+        # The power of a path's length that the steps of a regular expression grow with.
+        within = max(part.count("*") for part in _DEEP.sub("", text).split("/"))
+        self._backtracking = deep + within
 
     @property
     def has_split(self) -> bool:
@@ -80,6 +86,8 @@ class Pattern:
     def match(self, path: str, split: str) -> tuple[str, ...] | None:
         """What the wildcards stand for in `path`; None when it does not match."""
         parts = _TOKEN.split(self.text.replace(_SPLIT, split))
+        if len(path) ** self._backtracking > _MOST_STEPS:
+            return _matched(path, parts, self.wildcards)
         meanings = [*(_MEANING[token] for token in self.wildcards), ""]
         expression = "".join(re.escape(p) + m for p, m in zip(parts, meanings, strict=True))
         found = re.fullmatch(expression, path)
@@ -89,6 +97,67 @@ class Pattern:
         """The path in which the wildcards stand for `values`."""
         parts = _TOKEN.split(self.text.replace(_SPLIT, split))
         return "".join(p + v for p, v in zip(parts, [*values, ""], strict=True))
+
+
+def _matched(path: str, parts: Sequence[str], wildcards: Sequence[str]) -> tuple[str, ...] | None:
+    """What a regular expression finds, each wildcard as long as can be from left to right, in a
+    time that grows with the length of `path` alone."""
+    ends = bytearray(len(path) + 1)  # where the rest of the path matches the rest of the pattern
+    ends[-1] = True
+    after = []  # the same behind each wildcard
+    for literal, wildcard in zip(reversed(parts[1:]), reversed(wildcards), strict=True):
+        behind = bytearray(len(ends))
+        place = path.find(literal)
+        while place >= 0:
+            behind[place] = ends[place + len(literal)]
+            place = path.find(literal, place + 1)
+        after.append(behind)
+        ends = _before(path, behind, wildcard)
+    place = len(parts[0])
+    if not path.startswith(parts[0]) or not ends[place]:
+        return None
+    found = []
+    for literal, wildcard in zip(parts[1:], wildcards, strict=True):
+        stop = _longest(path, place, after.pop(), wildcard)
+        found.append(path[place:stop])
+        place = stop + len(literal)
+    return tuple(found)
+
+
+def _before(path: str, behind: bytearray, wildcard: str) -> bytearray:
+    """Where a wildcard may begin that ends at one of the places `behind` it."""
+    size = len(path)
+    if wildcard == "?":
+        return bytearray([*(path[n] != "/" and behind[n + 1] for n in range(size)), False])
+    if wildcard == "**/":  # folders, or nothing
+        ends = bytearray(behind[n] and n > 0 and path[n - 1] == "/" for n in range(size + 1))
+        some = _through(path, ends, "\n")
+        more = [path[n] != "\n" and path[n + 1] != "\n" and some[n + 2] for n in range(size - 1)]
+        return bytearray(a or b for a, b in zip(behind, [*more, False, False], strict=False))
+    reached = _through(path, behind, "/" if wildcard == "*" else "\n")
+    if wildcard != "{name}":
+        return reached
+    return bytearray([*(path[n] != "\n" and reached[n + 1] for n in range(size)), False])
+
+
+def _through(path: str, behind: bytearray, stop: str) -> bytearray:
+    """From where one of the places `behind` is reached without a character `stop`."""
+    found = bytearray(behind)
+    for place in range(len(path) - 1, -1, -1):
+        found[place] |= path[place] != stop and found[place + 1]
+    return found
+
+
+def _longest(path: str, begin: int, behind: bytearray, wildcard: str) -> int:
+    """The last of the places `behind` a wildcard that it may reach from `begin`."""
+    if wildcard == "?":
+        return begin + 1
+    stop = path.find("/" if wildcard == "*" else "\n", begin)
+    last = len(path) if stop < 0 else stop
+    place = behind.rfind(1, begin + (wildcard == "{name}"), last + 1)
+    while wildcard == "**/" and place > begin and (place < begin + 2 or path[place - 1] != "/"):
+        place = behind.rfind(1, begin, place)
+    return place
 
 
 def is_folder(text: str) -> bool:

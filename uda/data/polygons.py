@@ -6,7 +6,6 @@
 Polygons are drawn in the order of the file, so that later ones hide earlier ones.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,10 +16,10 @@ from uda.data.files import MAX_PIXELS
 from uda.labels.spaces import UNLABELED
 from uda.utilities.config_tree import suggest
 from uda.utilities.errors import InputError, require, shown
+from uda.utilities.reading import LARGE, parsed_json, read_text, why
 
 SUFFIX = ".json"
 _GROUP = "group"  # "cargroup": cars that cannot be told apart
-_LARGEST_FILE = 2**26  # bytes; Cityscapes' are below 2**20
 _FARTHEST = 2**20  # pixels; points may lie outside of the image, not anywhere
 _MOST_WORK = 2**30  # a few seconds; a street scene takes a thousandth
 
@@ -80,17 +79,12 @@ def draw_labels(path: Path, ids: Mapping[str, int]) -> Image.Image:
 
 def _content(path: Path) -> dict[str, Any]:
     try:
-        if path.exists() and not path.is_file():  # reading a pipe would wait for ever
-            raise ValueError("it is not a file")
-        if path.stat().st_size > _LARGEST_FILE:
-            raise ValueError(f"it has more than {_LARGEST_FILE} bytes")
-        content = json.loads(path.read_bytes().decode())
+        content = parsed_json(read_text(path, LARGE, "utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
-    except (OSError, ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+    except (OSError, ValueError) as error:
         raise InputError(
-            f"{path} cannot be read as a JSON file of polygons ({reason[:200]}): replace the file"
+            f"{path} cannot be read as a JSON file of polygons ({why(error)}): replace the file"
         ) from None
     require(
         isinstance(content, dict),

@@ -8,7 +8,6 @@ where a stem is `<city>_<sequence>_<frame>`, such as aachen_000000_000019. So th
 projects give their predictions (`_leftImg8bit.png`, `_pseudo_trainIds.png`) fit as they are.
 """
 
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -20,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uda.data.datasets.cityscapes import LABEL_SUFFIX
+from uda.data.file_tree import walk
 from uda.data.files import read_header
 from uda.data.label_files import label_header, read_raw_labels
 from uda.data.samples import Sample, is_left_by_mac
@@ -158,18 +158,10 @@ def _refusal(stranger: int, present: list[int], *, ids: Ids, space: LabelSpace) 
 
 def _files(folder: Path, suffix: str) -> list[Path]:
     """Every file below `folder` whose name ends in `suffix`, sorted; InputError without one."""
-
-    def refuse(error: OSError) -> None:
-        raise InputError(
-            f"{error.filename} cannot be listed ({error.strerror}): give a folder that exists"
-        )
-
-    walk = os.walk(folder, onerror=refuse, followlinks=True)
     return sorted(
-        Path(parent, name)
-        for parent, _, names in walk
-        for name in names
-        if name.endswith(suffix) and not is_left_by_mac(name)
+        folder / found.within / found.name
+        for found in walk(folder, hidden=True)
+        if found.name.endswith(suffix) and not is_left_by_mac(found.name)
     )
 
 

@@ -7,7 +7,6 @@ The files are never called labelIds: that name promises raw ids, and a reader th
 second time trains on nonsense without a word (it once cost this project's forerunner a student).
 """
 
-import json
 import os
 import shutil
 from collections.abc import Iterable
@@ -25,13 +24,14 @@ from uda.data.samples import is_left_by_mac
 from uda.labels.spaces import IGNORE_INDEX, LabelSpace
 from uda.utilities.config_tree import from_plain
 from uda.utilities.distributed import is_main, wait_for_all
-from uda.utilities.errors import InputError, require, require_share, shortened, shown
+from uda.utilities.errors import InputError, require, require_share, shown
+from uda.utilities.reading import LARGE, read_bytes, why
+from uda.utilities.sealed_json import sealed, unsealed
 
 MANIFEST = "manifest.json"
 ID_SPACE = "trainIds"
 _SUFFIX = "_pseudo_trainIds.png"
 _LONGEST_STEM = 200  # bytes; with what is added, file systems take 255 bytes
-_LARGEST_MANIFEST = 2**26  # bytes; 100,000 images need a tenth of it
 _NO_NAME = "is not a valid image name"
 _ANEW = "create the labels again with pseudo_label.py"
 
@@ -151,27 +151,19 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of a folder of pseudo-labels; InputError when there is none or it is damaged."""
     path = folder / MANIFEST
     try:
-        values = json.loads(_read_text(path))
+        values = unsealed(read_bytes(path, LARGE))
     except FileNotFoundError:
         raise InputError(
             f"{path} does not exist: {folder} is not a folder of pseudo-labels; make one with "
             "python pseudo_label.py --restore-from SNAPSHOT --threshold 0.5"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read ({shortened(str(error))}): {_ANEW}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({why(error)}): {_ANEW}") from None
     if isinstance(values, dict):  # JSON has lists where we have tuples
         values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
     manifest = from_plain(Manifest, values, origin=str(path))
     manifest.check(str(path))
     return manifest
-
-
-def _read_text(path: Path) -> str:
-    if path.exists() and not path.is_file():  # a pipe or a device is read without an end
-        raise OSError("it is not a file")
-    if path.stat().st_size > _LARGEST_MANIFEST:
-        raise OSError(f"it has {path.stat().st_size} bytes")
-    return path.read_text(encoding="utf-8")
 
 
 def check_classes(folder: Path, manifest: Manifest, label_space: LabelSpace) -> None:
@@ -254,8 +246,7 @@ class PseudoLabelWriter:
         wait_for_all()
         if is_main():
             said = {n: v for n, v in asdict(manifest).items() if v is not None and v != {}}
-            text = json.dumps(said, indent=1)
-            (self._partial / MANIFEST).write_text(text + "\n", encoding="utf-8")
+            (self._partial / MANIFEST).write_bytes(sealed(said))
             if self._folder.exists():
                 self._folder.rmdir()
             self._partial.rename(self._folder)

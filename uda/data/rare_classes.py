@@ -21,6 +21,7 @@ from uda.data.samples import Sample
 from uda.data.set_choice import members_of_sets
 from uda.labels.spaces import LabelSpace
 from uda.utilities.errors import require
+from uda.utilities.reading import expanded
 
 _SHOWN = 0.001  # lowest probability that is printed
 
@@ -114,7 +115,8 @@ def open_rare_classes(
     for name in data.source.datasets:
         layout = layout_named(name)
         folder = root / layout.folder
-        kept = folder if rules.statistics is None else Path(rules.statistics).expanduser()
+        given, where = rules.statistics, "data.rare_classes.statistics"
+        kept = folder if given is None else expanded(Path(given), where)
         remembered[layout.name] = Remembered(folder, kept / f"class_pixels_{layout.name}.json")
     counts = class_pixels(
         source, label_space, remembered, files, workers=data.workers, progress=progress

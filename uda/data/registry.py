@@ -21,6 +21,7 @@ from uda.labels.spaces import CITYSCAPES, NO_CLASSES, LabelSpace
 from uda.utilities.config_tree import suggest
 from uda.utilities.discovery import instances_of
 from uda.utilities.errors import InputError, require, shown
+from uda.utilities.reading import expanded
 
 
 def _listing_order(layout: Layout) -> tuple[bool, bool, bool]:
@@ -84,7 +85,7 @@ def data_root(configured: str) -> Path:
         raise InputError(
             f"no data root: give --data-root DIR or set UDA_DATA; DIR holds {folders})"
         )
-    root = Path(text).expanduser()
+    root = expanded(Path(text), "the data root")
     if not root.is_dir():
         raise InputError(
             f"data root {root} does not exist: give --data-root DIR; DIR holds {folders}; "

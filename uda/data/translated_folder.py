@@ -21,11 +21,12 @@ from uda.data.samples import KnownSplit, Layout, Sample
 from uda.utilities.atomic_files import replacing
 from uda.utilities.config_tree import from_plain
 from uda.utilities.errors import InputError, require, shortened
+from uda.utilities.reading import SMALL, read_bytes, why
+from uda.utilities.sealed_json import sealed, unsealed
 
 MANIFEST = "translation.json"
 FORMAT = "uda-translation-1"
 SUFFIXES = {"png": ".png", "jpeg": ".jpg"}
-_LARGEST_MANIFEST = 2**20  # bytes
 
 PictureFormat = Literal["png", "jpeg"]
 
@@ -68,7 +69,7 @@ class TranslationManifest:
     def write(self, folder: Path) -> None:
         """Replaces the manifest of `folder`; WriteError when that is impossible."""
         with replacing(folder / MANIFEST) as file:
-            file.write(json.dumps(asdict(self), indent=1).encode() + b"\n")
+            file.write(sealed(asdict(self)))
 
 
 def find_manifest(folder: Path) -> TranslationManifest | None:
@@ -77,14 +78,13 @@ def find_manifest(folder: Path) -> TranslationManifest | None:
     Raises InputError when it is damaged.
     """
     path = folder / MANIFEST
-    if not path.is_file():
-        return None
     anew = "translate the images again, into another folder: uda translate --output DIR"
     try:
-        require(path.stat().st_size <= _LARGEST_MANIFEST, f"{path} is too long: {anew}")
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read ({shortened(str(error))}): {anew}") from None
+        values = unsealed(read_bytes(path, SMALL))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({why(error)}): {anew}") from None
     if isinstance(values, dict) and isinstance(values.get("splits"), list):
         values["splits"] = tuple(values["splits"])  # JSON has lists where we have tuples
     manifest = from_plain(TranslationManifest, values, origin=str(path))

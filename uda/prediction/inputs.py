@@ -6,8 +6,10 @@ from pathlib import Path
 from uda.data.deep_images import Range
 from uda.data.file_tree import PICTURES, files_below, pictures_below
 from uda.data.files import Header, read_header
+from uda.data.list_files import list_lines
 from uda.data.picture_kinds import kinds_of_files
 from uda.utilities.errors import InputError, require
+from uda.utilities.reading import expanded, why
 
 _LISTS = (".txt", ".lst")
 _VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".gif")
@@ -87,16 +89,16 @@ def _images_of(given: Path, output: Path, *, alone: bool) -> dict[str, Path]:
 def _listed(path: Path) -> dict[str, Path]:
     """The images in a list of paths, one per line, from here or from the list's folder."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = list_lines(path)
+    except (OSError, ValueError) as error:
         raise InputError(
-            f"--images {path} cannot be read ({error}): give a list of paths"
+            f"--images {path} cannot be read ({why(error)}): give a list of paths"
         ) from None
     found = {}
     for number, text in enumerate(map(str.strip, lines), 1):
         if not text or text.startswith("#"):
             continue
-        places = (Path(text).expanduser(), path.parent / text)
+        places = (expanded(Path(text), f"--images {path}, line {number}"), path.parent / text)
         image = next((place for place in places if place.is_file()), None)
         if image is None:
             raise InputError(f"--images {path}, line {number}: {text} does not exist")

@@ -8,7 +8,6 @@
 <folder>/predictions.json      see `write_manifest`
 """
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +24,8 @@ from uda.prediction.pictures import legend_of, overlaid
 from uda.utilities.atomic_files import clear_write_errors
 from uda.utilities.distributed import is_main, wait_for_all
 from uda.utilities.errors import InputError, require
+from uda.utilities.reading import LARGE, read_bytes
+from uda.utilities.sealed_json import sealed, unsealed
 
 MANIFEST = "predictions.json"
 LEGEND = "legend.png"
@@ -101,8 +102,8 @@ class PredictionWriter:
         if is_main():
             with clear_write_errors(self._folder):
                 legend_of(self._space, _LEGEND_WIDTH).save(self._partial / LEGEND)
-                text = json.dumps(self._manifest(facts, images), indent=1)
-                (self._partial / MANIFEST).write_text(text + "\n", encoding="utf-8")
+                content = sealed(self._manifest(facts, images))
+                (self._partial / MANIFEST).write_bytes(content)
                 self._take_place()
         wait_for_all()
 
@@ -162,11 +163,11 @@ def _check_own(folder: Path) -> None:
 def _files_of(manifest: Path) -> set[str] | None:
     """The files that a manifest speaks of; None when it is not of this format."""
     try:
-        content = json.loads(manifest.read_text(encoding="utf-8"))
+        content = unsealed(read_bytes(manifest, LARGE))
         if content["format"] != FORMAT:
             return None
         kinds, images = [str(kind) for kind in content["kinds"]], content["images"]
         pictures = {f"{kind}/{picture_name(name)}" for kind in kinds for name in images}
         return pictures | {MANIFEST, LEGEND}
-    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -1,11 +1,12 @@
 """adapt.json, which says what an adaptation did: read and checked like any file from outside."""
 
-import json
 from pathlib import Path
-from typing import Any, NoReturn, TypedDict
+from typing import Any, TypedDict
 
 from uda.utilities.errors import InputError, require, shown
+from uda.utilities.reading import read_bytes, why
 from uda.utilities.schema import fault
+from uda.utilities.sealed_json import unsealed
 
 NAME = "adapt.json"
 FORMAT = "uda adapt 1"
@@ -111,16 +112,13 @@ def read_adaptation(folder: Path) -> Adaptation:
     """
     path = folder / NAME
     try:
-        require(
-            path.is_file(),
-            f"{folder} has no {NAME}: give the output folder of an adaptation (uda adapt)",
-        )
-        require(path.stat().st_size <= _LARGEST, _damaged(path, "it is larger than 16 MiB"))
-        values = json.loads(path.read_bytes(), parse_constant=_no_number)
-    except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(_damaged(path, shown(error))) from None
+        values = unsealed(read_bytes(path, _LARGEST))
+    except FileNotFoundError:
+        raise InputError(
+            f"{folder} has no {NAME}: give the output folder of an adaptation (uda adapt)"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise InputError(_damaged(path, why(error))) from None
     given = values.get("format") if isinstance(values, dict) else None
     require(
         given == FORMAT,
@@ -163,10 +161,6 @@ def _is_below(folder: Path, name: str) -> bool:
         return (folder / name).resolve().is_relative_to(folder.resolve())
     except (OSError, ValueError, RuntimeError):  # a NUL, a link to itself
         return False
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number of JSON")
 
 
 def _damaged(path: Path, reason: str) -> str:

@@ -1,6 +1,5 @@
 """What a run's folder says of it: facts, scores of its last scored snapshot, selections."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,9 @@ from uda.checkpoints.snapshots import Snapshot
 from uda.experiments.published import Published, published
 from uda.labels.spaces import LabelSpace
 from uda.utilities.errors import InputError, require, shown
+from uda.utilities.reading import LARGE, read_bytes
 from uda.utilities.schema import fault
+from uda.utilities.sealed_json import unsealed
 
 NOT_SCORED = "not scored: uda eval --restore-from FILE scores a snapshot"
 Number = float | int
@@ -138,7 +139,7 @@ def _facts(found: Snapshot) -> dict[str, str]:
 def _of_file(path: Path) -> tuple[dict[str, str], dict[str, Any], str]:
     """The same of a scores.json."""
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = unsealed(read_bytes(path, LARGE))
         names = {"preset": "preset", "snapshot": "initial weights", "supervision": "supervision"}
         facts = {"step": "0"} | {said: str(content[name]) for name, said in names.items()}
         assert isinstance(content["per_class"], dict)
@@ -152,7 +153,7 @@ def _selections(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        found = json.loads(path.read_text("utf-8"))["selection"]
+        found = unsealed(read_bytes(path, LARGE))["selection"]
         if wrong := fault(found, list[_Choice], "selection"):
             raise ValueError(wrong)
         return [{name: row[name] for name in _Choice.__annotations__} for row in found]

@@ -1,6 +1,5 @@
 """All runs below a folder: state, step, score and supervision, without loading their networks."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from uda.checkpoints.stored import FORMAT
 from uda.reports.run_files import snapshots_of
 from uda.reports.run_log import NAME as LOG
 from uda.utilities.locks import LOCK, is_written
+from uda.utilities.reading import LARGE, opened, read_bytes
+from uda.utilities.sealed_json import line_values, unsealed
 from uda.utilities.torch_archives import values_without_tensors
 
 _TAIL = 2**18  # bytes of a log that are read: the last evaluation is among them, mostly
@@ -105,8 +106,8 @@ def _scored(folder: Path, stored: Mapping[str, Any]) -> float | None:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        found = unsealed(read_bytes(path, LARGE))
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -114,17 +115,15 @@ def _json(path: Path) -> dict[str, Any]:
 def _tail(path: Path) -> list[dict[str, Any]]:
     """The last lines of a log, as far as they are whole."""
     try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _TAIL))
-            lines = file.read().splitlines()
+        with opened(path) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+            lines = file.read(_TAIL).splitlines()
     except OSError:
         return []
     found = []
     for line in lines:
         try:
-            entry = json.loads(line)
+            found.append(line_values(line))
         except (ValueError, RecursionError):
             continue
-        if isinstance(entry, dict):
-            found.append(entry)
     return found

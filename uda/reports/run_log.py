@@ -1,14 +1,17 @@
 """metrics.jsonl of a run, as series by name: losses, rates, scores, monitors and their warnings."""
 
-import json
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from uda.reports.charts import Series
+from uda.utilities.reading import opened
+from uda.utilities.sealed_json import line_values
 
 NAME = "metrics.jsonl"
+_LONGEST_LINE = 2**20  # bytes; an evaluation of 255 classes needs a twentieth
+_LONGEST = 2**28  # bytes; 100,000 steps need a tenth
 _WORDS = ("name_warning", "class_range_warning")  # of an evaluation
 
 
@@ -46,9 +49,10 @@ def read_log(folder: Path) -> RunLog:
     read: the run may be writing it."""
     log = RunLog()
     try:
-        with (folder / NAME).open("rb") as file:
-            for line in file:
+        with opened(folder / NAME) as file:
+            while (line := file.readline(_LONGEST_LINE)) and file.tell() <= _LONGEST:
                 _add(log, line)
+            log.damaged += bool(line)  # a log without an end is none
     except OSError:  # none, or not ours to read
         return log
     return log
@@ -56,7 +60,7 @@ def read_log(folder: Path) -> RunLog:
 
 def _add(log: RunLog, line: bytes) -> None:
     try:
-        entry = json.loads(line)
+        entry = line_values(line)
         step = entry["step"]
     except (ValueError, KeyError, TypeError, RecursionError):
         log.damaged += 1

@@ -1,6 +1,5 @@
 """Where the weights of a run come from: random initialization, a file, or its resume.pth."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +26,7 @@ from uda.training.signals import Stop
 from uda.utilities.atomic_files import clear_write_errors, replacing
 from uda.utilities.distributed import is_main
 from uda.utilities.errors import InputError, require
+from uda.utilities.sealed_json import sealed
 from uda.utilities.weight_files import identity
 
 
@@ -157,9 +157,9 @@ def evaluate_first_weights(
     )
     if not is_main():
         return scores
-    text = json.dumps(scores_json(scores, space.report_names, **facts, **measured), indent=2)
+    content = sealed(scores_json(scores, space.report_names, **facts, **measured), indent=2)
     with clear_write_errors(path):
         path.mkdir(parents=True, exist_ok=True)
     with replacing(path / "scores.json") as file:
-        file.write(f"{text}\n".encode())
+        file.write(content)
     return scores

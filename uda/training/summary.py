@@ -1,6 +1,5 @@
 """The end of a run in one table: its last step, and the steps that other criteria would choose."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,6 +7,7 @@ from typing import Any, NamedTuple
 from uda.evaluation.label_free import CRITERIA
 from uda.evaluation.reports import markdown_rows, percent, rounded
 from uda.utilities.atomic_files import replacing
+from uda.utilities.sealed_json import sealed
 
 ORACLE = "best by labels (oracle selection)"
 
@@ -73,9 +73,9 @@ def summary_text(summary: Summary) -> str:
 def write_summary(path: Path, summary: Summary) -> None:
     """Writes the choices as JSON, mIoU in percent."""
     plain = [choice._asdict() | {"miou": percent(choice.miou)} for choice in summary.choices]
-    text = json.dumps({"evaluated": summary.steps, "selection": plain}, indent=2) + "\n"
+    content = sealed({"evaluated": summary.steps, "selection": plain}, indent=2)
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(content)
 
 
 def _best(lines: Sequence[Mapping[str, Any]], field: str, *, highest: bool) -> Mapping[str, Any]:

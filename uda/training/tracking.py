@@ -1,6 +1,5 @@
 """What a run shows: progress bar, metrics.jsonl, TensorBoard."""
 
-import json
 import math
 import sys
 import threading
@@ -23,10 +22,12 @@ from uda.evaluation.inference import Prediction
 from uda.evaluation.metrics import Scores
 from uda.labels.spaces import IGNORE_INDEX, LabelSpace
 from uda.optim.plateau import Plateau
+from uda.training.metrics_file import drop_lines_after, entries_of
 from uda.training.monitors import Figures, Monitor
-from uda.utilities.atomic_files import clear_write_errors, replacing
+from uda.utilities.atomic_files import clear_write_errors
 from uda.utilities.distributed import is_main, mean_over_ranks
 from uda.utilities.errors import WriteError
+from uda.utilities.sealed_json import checked_line
 
 T = TypeVar("T")
 
@@ -84,7 +85,7 @@ class Tracker:
         self._writer: SummaryWriter | None = None  # only the first process writes
         if is_main():
             with clear_write_errors(self._metrics):
-                _drop_lines_after(self._metrics, first_step, unfinished=unfinished)
+                drop_lines_after(self._metrics, first_step, unfinished=unfinished)
                 for line in self.lines():
                     if "predicted_on" in line:
                         self._monitor.warnings_after(line["step"], line)
@@ -207,9 +208,7 @@ class Tracker:
 
     def lines(self) -> list[dict[str, Any]]:
         """What has been recorded so far; only the first process has it."""
-        if not self._metrics.exists():
-            return []
-        return [json.loads(line) for line in self._metrics.read_text().splitlines()]
+        return [entry for _, entry in entries_of(self._metrics) if entry is not None]
 
     def picture(self, step: int, name: str, rows: Tensor) -> None:
         """Adds an image panel (3, H, W) float RGB in [0, 1]."""
@@ -224,7 +223,7 @@ class Tracker:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
             with self._metrics.open("a") as file:
-                file.write(json.dumps({"step": step} | words | dict(values)) + "\n")
+                file.write(checked_line({"step": step} | words | dict(values)) + "\n")
 
 
 def view_panel(views: Sequence[View], label_space: LabelSpace) -> Tensor:
@@ -266,20 +265,3 @@ def _colors(labels: Tensor, label_space: LabelSpace) -> Tensor:
     """Palette colors (3, H, W) float in [0, 1] of train ids (H, W)."""
     colors = label_space.colorize(labels.cpu().numpy().astype(np.int64))
     return torch.from_numpy(colors).permute(2, 0, 1).float().div(255)
-
-
-def _drop_lines_after(path: Path, step: int, *, unfinished: bool) -> None:
-    """Keeps the lines up to `step`; if that step is unfinished, only its losses."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            entry: dict[str, Any] = json.loads(line)
-        except ValueError:
-            continue  # the line that was being written when the run was killed
-        again = unfinished and entry["step"] == step and "protocol" in entry
-        if entry["step"] <= step and not again:
-            kept.append(line + "\n")
-    with replacing(path) as file:
-        file.write("".join(kept).encode())

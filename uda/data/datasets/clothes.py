@@ -9,13 +9,13 @@ the reports that these presets repeat (whose seed is not known). `labels.csv` or
 it is there, has to name the classes as they are named here.
 """
 
-import csv
 from pathlib import Path
 
 from uda.data.samples import Form, KnownSplit, Layout
 from uda.labels.spaces import LabelSpace
 from uda.labels.zero_label import reduce_zero_label
 from uda.utilities.errors import InputError, require, shown
+from uda.utilities.reading import SMALL, csv_rows, read_text, why
 
 _SHARES = {"train": 0.8, "val": 0.2}
 _SPLIT_SEED = 0
@@ -65,12 +65,13 @@ def check_names(path: Path) -> None:
     called null, or nothing, there.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
+        rows = [row for row in csv_rows(read_text(path, SMALL).splitlines()) if row]
     except FileNotFoundError:
         return
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read ({error}): unpack the archive again") from None
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read ({why(error)}): unpack the archive again"
+        ) from None
     numbered = [row[0].isdigit() for row in rows]
     has_header = len(rows) == len(_CLASSES) + 1 or (any(numbered) and not numbered[0])
     names = [row[-1] for row in rows[1 if has_header else 0 :]]

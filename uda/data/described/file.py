@@ -10,15 +10,16 @@ from typing import Any, Literal, NotRequired, TypedDict, get_type_hints
 import uda.data.datasets
 from uda.data.deep_images import Range
 from uda.data.described.classes import Class, label_space_of
+from uda.data.described.mapping import mapping_text
 from uda.data.patterns import Pattern, is_folder
 from uda.data.samples import Layout, Split
 from uda.labels.spaces import LabelSpace
 from uda.utilities.config_tree import suggest
 from uda.utilities.discovery import instances_of
-from uda.utilities.errors import InputError, require, shortened, shown
+from uda.utilities.errors import InputError, require, shown
+from uda.utilities.reading import SMALL, expanded, read_text, why
 from uda.utilities.schema import Plain, fault
 
-_LARGEST_FILE = 2**20  # bytes; 255 classes need a tenth of it
 _LONGEST_LINE = 2**14  # characters; tomllib takes long for keys of thousands of dots
 _ORIENTATIONS: tuple[Literal["", "stored", "upright"], ...] = ("", "stored", "upright")
 _SPARE = ("/", "\\", ":", ",")  # not in names: they are parts of paths and of lists
@@ -101,7 +102,7 @@ def description_of(text: str, path: Path) -> Description:
     return Description(
         file=path,
         name=name,
-        root=(path.parent / Path(values.get("root", ".")).expanduser()).absolute(),
+        root=_beside(path, values.get("root", "."), "root").absolute(),
         splits=splits,
         seed=values.get("seed", 0),
         space=_space(values, name, path),
@@ -116,7 +117,7 @@ def _content(values: Mapping[str, Any], path: Path) -> str:
     """All that decides about samples: what the file says, and what a file of a mapping does."""
     said = {key: values[key] for key in sorted(values) if key not in ("root", "domain")}
     mapping = _mapping(values, path)
-    return repr(said) + (mapping.read_text(encoding="utf-8-sig") if mapping is not None else "")
+    return repr(said) + (mapping_text(mapping) if mapping is not None else "")
 
 
 def _space(values: Mapping[str, Any], name: str, path: Path) -> LabelSpace:
@@ -138,7 +139,7 @@ def _space(values: Mapping[str, Any], name: str, path: Path) -> LabelSpace:
         other.endswith(".toml"),
         f"{path}: classes_of is {shown(other)}; {suggest(other, known)}, or a path of a .toml file",
     )
-    file = path.parent / Path(other).expanduser()
+    file = _beside(path, other, "classes_of")
     require(file.absolute() != path.absolute(), f"{path}: classes_of is this file: give another")
     found = _parsed(_text(file), file)
     require("classes" in found, f"{path}: classes_of: {file} has no classes of its own")
@@ -149,7 +150,13 @@ def _mapping(values: Mapping[str, Any], path: Path) -> Path | None:
     """The file of the mapping, from the TOML file's folder."""
     if "mapping" not in values:
         return None
-    return path.parent / Path(values["mapping"]).expanduser()
+    return _beside(path, values["mapping"], "mapping")
+
+
+def _beside(path: Path, text: str, key: str) -> Path:
+    """A path that the file `path` gives from its own folder."""
+    require("\0" not in text, f"{path}: {key} is {shown(text)}, which no file is called")
+    return path.parent / expanded(Path(text), f"{path}: {key}")
 
 
 def _orientation(values: Mapping[str, Any], path: Path) -> Literal["", "stored", "upright"]:
@@ -176,12 +183,11 @@ def _image_range(values: Mapping[str, Any], path: Path) -> Range | None:
 
 
 def _text(path: Path) -> str:
-    require(path.is_file(), f"{path} does not exist or is not a file: give a TOML file")
     try:
-        size = path.stat().st_size
-        require(size <= _LARGEST_FILE, f"{path} has {size} bytes; allowed: {_LARGEST_FILE}")
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text(path, SMALL, "utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: give a TOML file") from None
+    except (OSError, ValueError) as error:
         raise _no_toml(path, error) from None
 
 
@@ -198,8 +204,7 @@ def _parsed(text: str, path: Path) -> dict[str, Any]:
 
 
 def _no_toml(path: Path, error: Exception) -> InputError:
-    reason = shortened(" ".join(str(error).split()), 200)
-    return InputError(f"{path} cannot be read as TOML ({reason}): fix it")
+    return InputError(f"{path} cannot be read as TOML ({why(error)}): fix it")
 
 
 def refuse_unknown(values: Mapping[str, object], schema: Any, where: str) -> None:  # noqa: ANN401

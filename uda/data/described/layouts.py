@@ -11,6 +11,7 @@ from uda.data.patterns import Pattern
 from uda.data.samples import Layout, Split
 from uda.labels.spaces import NO_CLASSES
 from uda.utilities.errors import require
+from uda.utilities.reading import expanded
 
 _SUFFIX = ".toml"
 
@@ -40,10 +41,10 @@ def described_layout(name: str) -> Layout:
 
 def described_file(name: str) -> Path:
     """Where the file or folder `name` is or should be: a path from here or else from UDA_DATA."""
-    path = Path(name).expanduser()
+    path = expanded(Path(name), "the data set")
     root = os.environ.get("UDA_DATA", "")
     if root and not path.is_absolute() and not path.exists():
-        path = Path(root).expanduser() / path
+        path = expanded(Path(root), "UDA_DATA") / path
     return path
 
 

@@ -7,8 +7,6 @@ value and the class; a first line of column names. A class is its name or its pl
 `[[classes]]`; no class is `null`, an empty name, `ignore`, 255 or -1.
 """
 
-import csv
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from typing import Any
 from uda.labels.spaces import IGNORE_INDEX
 from uda.utilities.config_tree import suggest
 from uda.utilities.errors import InputError, require, shown
+from uda.utilities.reading import csv_rows, parsed_json, read_text, whole_number, why
 
 Code = int | tuple[int, int, int]
 _LARGEST = 2**22  # bytes; 65536 values need a quarter of it
@@ -38,7 +37,7 @@ def read_mapping(path: Path, names: Sequence[str]) -> dict[Code, int]:
     if reader is None:
         raise InputError(f"mapping {path}: allowed: a name that ends in {' or '.join(readers)}")
     found: dict[Code, int] = {}
-    for code, meant in reader(_text(path), path):
+    for code, meant in reader(mapping_text(path), path):
         train_id = _class(meant, names, path)
         require(
             found.setdefault(code, train_id) == train_id,
@@ -50,22 +49,19 @@ def read_mapping(path: Path, names: Sequence[str]) -> dict[Code, int]:
     return found
 
 
-def _text(path: Path) -> str:
+def mapping_text(path: Path) -> str:
+    """The content of such a file; InputError when it cannot be read."""
     try:
-        require(path.is_file(), f"mapping {path} does not exist or is not a file")
-        require(path.stat().st_size <= _LARGEST, f"mapping {path} is too large")
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"mapping {path} cannot be read ({error}): fix it") from None
+        return read_text(path, _LARGEST)
+    except (OSError, ValueError) as error:
+        raise InputError(f"mapping {path} cannot be read ({why(error)}): fix it") from None
 
 
 def _of_json(text: str, path: Path) -> Iterator[tuple[Code, object]]:
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"mapping {path} cannot be read as JSON ({str(error)[:200]}): fix it"
-        ) from None
+        content = parsed_json(text)
+    except ValueError as error:
+        raise InputError(f"mapping {path} cannot be read as JSON ({why(error)}): fix it") from None
     if isinstance(content, list):
         for entry in content:
             yield _listed(entry, path)
@@ -92,10 +88,13 @@ def _listed(entry: Any, path: Path) -> tuple[Code, object]:  # noqa: ANN401  # w
 
 
 def _of_csv(text: str, path: Path) -> Iterator[tuple[Code, object]]:
-    for number, row in enumerate(csv.reader(text.splitlines()), 1):
-        cells = [cell.strip() for cell in row]
-        numbers = [int(cell) for cell in cells if _is_number(cell)]
-        words = [cell for cell in cells if not _is_number(cell)]
+    try:
+        rows = list(csv_rows(text.splitlines()))
+    except ValueError as error:
+        raise InputError(f"mapping {path} cannot be read as CSV ({why(error)}): fix it") from None
+    for number, cells in enumerate(rows, 1):
+        numbers = [n for n in map(whole_number, cells) if n is not None]
+        words = [cell for cell in cells if whole_number(cell) is None]
         if not any(cells) or (number == 1 and not numbers):
             continue
         if len(words) == 1 and len(numbers) in (1, 3):
@@ -109,14 +108,11 @@ def _of_csv(text: str, path: Path) -> Iterator[tuple[Code, object]]:
             )
 
 
-def _is_number(cell: str) -> bool:
-    return cell.removeprefix("-").isascii() and cell.removeprefix("-").isdigit()
-
-
 def _code(given: object, path: Path) -> Code:
     """A value of up to 16 bits or an RGB color, as a number, text or three numbers."""
-    if isinstance(given, str) and _is_number(given):
-        given = int(given)
+    if isinstance(given, str):
+        number = whole_number(given)
+        given = given if number is None else number
     if isinstance(given, int) and not isinstance(given, bool) and 0 <= given <= 65535:
         return given
     if isinstance(given, list) and len(given) == 3:

@@ -1,6 +1,5 @@
 """Which files a set of images consists of, and what is wrong with that before any is opened."""
 
-import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from contextlib import suppress
@@ -8,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from uda.data.doctor.findings import Finding, Item, finding
+from uda.data.file_tree import walk
 from uda.data.listing import list_split, on_disk
 from uda.data.samples import KnownSplit, Layout, Sample, is_beside, is_left_by_mac
 from uda.data.translated_folder import known_split
@@ -237,5 +237,5 @@ def _others(wish: Wish, folder: Path, samples: list[Sample]) -> list[Finding]:
 
 
 def _walk(folder: Path) -> list[Path]:
-    walk = os.walk(folder, followlinks=True)
-    return [Path(parent, name) for parent, _, names in walk for name in names]
+    found = walk(folder, hidden=True) if folder.is_dir() else ()
+    return [folder / one.within / one.name for one in found]

@@ -1,6 +1,5 @@
 """The contents of label files: values or colors, and class names from a list next to them."""
 
-import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -15,6 +14,7 @@ from uda.data.label_files import color_codes, gray_scale
 from uda.data.label_statistics import LabelStatistics
 from uda.labels.spaces import CHANNELS
 from uda.utilities.errors import InputError, require
+from uda.utilities.reading import SMALL, color_in, csv_rows, read_text, whole_number
 
 _MOST_CLASSES = 254
 _LISTS = ("classes.txt", "labels.txt", "class_names.txt")
@@ -181,14 +181,20 @@ def names_beside(folder: Path, seen: Seen) -> Names:
 def _triples_first(text: str) -> dict[Color, str]:
     """The colors of CamVid's list: three numbers and a name in each line."""
     rows = [line.split() for line in text.splitlines() if line.strip()]
-    fine = all(len(row) == 4 and all(cell.isdecimal() for cell in row[:3]) for row in rows)
-    return {(int(r), int(g), int(b)): name for r, g, b, name in rows} if fine else {}
+    found = {}
+    for row in rows:
+        color = color_in(row[:3])
+        if color is None or len(row) != 4:
+            return {}
+        found[color] = row[3]
+    return found
 
 
 def _numbered(text: str) -> dict[int, str]:
     """The names of ADE20K's table: a number first, and the name, with synonyms, last."""
     rows = [line.split("\t") for line in text.splitlines()]
-    return {int(row[0]): row[-1].split(",")[0].strip() for row in rows if row[0].strip().isdigit()}
+    numbered = [(whole_number(row[0]), row[-1]) for row in rows]
+    return {n: name.split(",")[0].strip() for n, name in numbered if n is not None}
 
 
 def _are_names(names: Iterable[str]) -> bool:
@@ -198,20 +204,23 @@ def _are_names(names: Iterable[str]) -> bool:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8") if path.is_file() else ""
-    except (OSError, UnicodeDecodeError):
+        return read_text(path, SMALL, "utf-8")
+    except (OSError, ValueError):
         return ""  # it is not a list, and the user did not name it
 
 
 def _table(text: str) -> dict[Color, str]:
     """The colors of a table with lines `name, r, g, b`; none when a line is another."""
     found: dict[Color, str] = {}
-    for number, row in enumerate(csv.reader(text.splitlines())):
-        try:
-            name, (red, green, blue) = row[0].strip(), map(int, row[1:4])
-        except (ValueError, IndexError):
-            if number == 0:  # the names of columns
-                continue
+    try:
+        rows = list(csv_rows(text.splitlines()))
+    except ValueError:
+        return {}
+    for number, row in enumerate(rows):
+        color = color_in(row[1:4])
+        if color is None and number == 0:  # the names of columns
+            continue
+        if color is None:
             return {}
-        found[red, green, blue] = name
+        found[color] = row[0]
     return found

@@ -4,7 +4,6 @@ The masks of a person's parts lie in a frame of 256x256 that is stretched over t
 Format: DENSEPOSE_DATASETS.md of facebookresearch/detectron2.
 """
 
-import json
 import os
 import shutil
 from collections import defaultdict
@@ -23,6 +22,7 @@ from uda.data.preparation.coco_masks import decode_rle, segmentation_mask
 from uda.labels.spaces import IGNORE_INDEX
 from uda.utilities.atomic_files import clear_write_errors, replacing
 from uda.utilities.errors import InputError, require, shown
+from uda.utilities.reading import parsed_json, read_bytes
 from uda.utilities.weight_files import reason
 
 Labels = npt.NDArray[np.uint8]
@@ -35,6 +35,7 @@ PARTS = (
     "right forearm", "head",
 )  # fmt: skip
 _PART_IDS = tuple(BODY_PARTS.classes.index(part) for part in PARTS)
+_LARGEST = 2**29  # bytes; densepose_train2014.json has a quarter
 _PERSON = 1  # COCO's category
 
 
@@ -147,11 +148,11 @@ def read_people(path: Path) -> dict[str, list[_Person]]:
     Raises InputError when the file is missing or has other content.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = parsed_json(read_bytes(path, _LARGEST))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: give densepose_train2014.json or "
                          "densepose_coco_2014_train.json") from None  # fmt: skip
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(
             f"{path} is not a JSON file ({reason(error)}): download it again"
         ) from None

@@ -12,9 +12,11 @@ from uda.data.datasets.fashion_classes import FASHION_CLASSES
 from uda.data.preparation.coco_masks import Mask, Size, decode_kaggle, segmentation_mask
 from uda.data.preparation.json_elements import JsonFile, Span
 from uda.utilities.errors import InputError, require, shown
+from uda.utilities.reading import opened, why
 
 _COLUMNS = ("ImageId", "EncodedPixels", "Height", "Width", "ClassId")  # of Kaggle's train.csv
 _LONGEST_NAME = 200  # characters
+_LONGEST_ROW = 2**26  # bytes; runs of a mask of 134 million pixels may need many
 
 
 class Instance(NamedTuple):
@@ -124,7 +126,7 @@ class KaggleTable:
                 f"{path} begins with {shown(header)}; allowed: {','.join(_COLUMNS)}",
             )
             begin = file.tell()
-            for line in file:
+            while line := file.readline(_LONGEST_ROW):
                 row, span = self._row(line), Span(begin, begin + len(line))
                 image = by_name.setdefault(row.name, AnnotatedImage(row.name, row.size, []))
                 require(image.size == row.size, f"{path}: {row.name} has several sizes")
@@ -211,10 +213,10 @@ def _number(text: str, until: str = " ") -> int:
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             yield file
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror})") from None
+        raise InputError(f"{path} cannot be read ({why(error)})") from None
 
 
 @contextmanager

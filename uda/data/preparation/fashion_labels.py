@@ -25,6 +25,7 @@ from uda.data.preparation.fashion_annotations import (
 )
 from uda.utilities.atomic_files import clear_write_errors, remove_partial, replacing
 from uda.utilities.errors import InputError, require
+from uda.utilities.reading import LARGE, read_bytes
 from uda.utilities.weight_files import sha256
 
 _BEGUN = "begun.json"  # there until then
@@ -133,13 +134,20 @@ def _record(annotation_files: Sequence[Path], images: int, missing: int) -> dict
     }
 
 
+def _is_same(path: Path, content: bytes) -> bool:
+    try:
+        return read_bytes(path, LARGE) == content
+    except OSError:
+        return False
+
+
 def _begin(output: Path, record: dict[str, object]) -> set[str]:
     """Makes the folders; the names of the images that are done already."""
     for name in (MANIFEST, _BEGUN):
         path = output / name
         if path.exists():
             require(
-                path.read_bytes() == _text(record),
+                _is_same(path, _text(record)),
                 f"{output} was made of other annotations or images (see {path}): delete it or "
                 "choose another folder",
             )

@@ -19,6 +19,7 @@ from uda.data.datasets.isprs_areas import AREAS, Area, Channels, IsprsName
 from uda.data.files import MAX_PIXELS, read_tiff, tiff_size
 from uda.utilities.atomic_files import clear_write_errors, remove_partial, replacing
 from uda.utilities.errors import InputError, require, shown
+from uda.utilities.reading import SMALL, parsed_json, read_bytes, why
 
 _LABEL_COLORS = (  # by raw id: nothing, then the classes of uda/data/datasets/isprs.py; RGB
     (0, 0, 0), (255, 255, 255), (0, 0, 255), (0, 255, 255), (0, 255, 0), (255, 255, 0), (255, 0, 0),
@@ -188,7 +189,7 @@ def _claim(output: Path, settings: TileSettings) -> None:
     """
     path = output / SETTINGS
     wanted = _written(settings)
-    present = path.read_bytes() if path.exists() else None
+    present = _content_of(path)
     if present is not None:
         # Tiles that a smaller tolerance has let pass are the same under a larger one.
         usable = (replace(settings, color_tolerance=n) for n in range(settings.color_tolerance + 1))
@@ -212,6 +213,16 @@ def _claim(output: Path, settings: TileSettings) -> None:
             file.write(wanted)
 
 
+def _content_of(path: Path) -> bytes | None:
+    """None when the file is not there."""
+    try:
+        return read_bytes(path, SMALL)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({why(error)}): give another --output") from None
+
+
 def _written(settings: TileSettings) -> bytes:
     return (json.dumps(asdict(settings), indent=2) + "\n").encode()
 
@@ -219,7 +230,7 @@ def _written(settings: TileSettings) -> bytes:
 def _difference(present: bytes, settings: TileSettings) -> str:
     """The settings that differ in a folder's file, in words."""
     try:
-        theirs = json.loads(present)
+        theirs = parsed_json(present)
         ours = asdict(settings)
         other = [
             f"{name} {shown(theirs.get(name))}" for name in ours if theirs.get(name) != ours[name]

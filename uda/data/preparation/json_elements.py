@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from uda.utilities.errors import InputError, require, shown
+from uda.utilities.reading import opened, why
 
 _WINDOW = 2**20  # bytes decoded at a time; it grows for what is longer
 _DECODER = json.JSONDecoder()
@@ -27,10 +28,10 @@ class JsonFile:
         """Raises InputError when the file does not exist or is empty."""
         self.path = path
         try:
-            with path.open("rb") as file:
+            with opened(path) as file:
                 self._bytes = mmap(file.fileno(), 0, access=ACCESS_READ)
         except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read ({error})") from None
+            raise InputError(f"{path} cannot be read ({why(error)})") from None
 
     def read(self, span: Span) -> Any:  # noqa: ANN401
         """The value at `span`; InputError when it is not UTF-8 text."""

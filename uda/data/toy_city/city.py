@@ -20,6 +20,7 @@ from uda.data.toy_city.camera import photograph
 from uda.data.toy_city.scene import Domain, draw_scene
 from uda.labels.spaces import CITYSCAPES
 from uda.utilities.errors import InputError
+from uda.utilities.reading import SMALL, read_text
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -226,7 +227,11 @@ def _check_same(root: Path, arguments: _Arguments) -> None:
         raise InputError(
             f"{root} exists and is not a toy city (it has no {_RECORD}): choose another folder"
         )
-    if record.read_text(encoding="utf-8") != arguments.record():
+    try:
+        same = read_text(record, SMALL, "utf-8") == arguments.record()
+    except (OSError, ValueError):
+        same = False
+    if not same:
         raise InputError(
             f"{root} has a toy city made with other arguments (see {record}): "
             "delete that folder or choose another one"
