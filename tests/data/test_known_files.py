@@ -3,12 +3,13 @@
 import os
 import time
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from factories import noise, raw_labels, write_cityscapes, write_gta5, write_png
+from uda.data import files
 from uda.data.config import DataConfig, DomainConfig
 from uda.data.known_files import KnownFiles, cache_folder
 from uda.data.registry import check_sizes, list_dataset
@@ -43,14 +44,14 @@ def settle(path: Path, *, days: int = 1) -> None:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The images that Pillow opens."""
-    original, names = Image.open, list[str]()
+    """The pictures that are opened."""
+    original, names = files.open_file, list[str]()
 
-    def counted(path: Path, **options: object) -> Image.Image:
+    def counted(path: Path) -> BufferedReader:
         names.append(str(path))
-        return original(path, **options)  # type: ignore[arg-type]
+        return original(path)
 
-    monkeypatch.setattr(Image, "open", counted)
+    monkeypatch.setattr(files, "open_file", counted)
     return names
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ from processes import finished, torchrun
 from shells import CLASS_MIX
 from tiny_runs import REPOSITORY, batch_tensors, interrupt, start_process, tiny_options, tiny_preset
 from uda.checkpoints.snapshots import read
-from uda.data import known_files
+from uda.data import files, known_files
 from uda.data.batch import Batch
 from uda.data.config import DataConfig, DomainConfig, RareClassConfig
 from uda.data.crops import ShownClass, choose_place
@@ -201,14 +202,14 @@ def root(toy_root: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The images that Pillow opens."""
-    original, names = Image.open, list[str]()
+    """The pictures that are opened."""
+    original, names = files.open_file, list[str]()
 
-    def counted(path: Path, **options: object) -> Image.Image:
+    def counted(path: Path) -> BufferedReader:
         names.append(str(path))
-        return original(path, **options)  # type: ignore[arg-type]
+        return original(path)
 
-    monkeypatch.setattr(Image, "open", counted)
+    monkeypatch.setattr(files, "open_file", counted)
     return names
 
 

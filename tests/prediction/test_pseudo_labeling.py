@@ -301,7 +301,7 @@ def test_a_fixed_threshold_leaves_the_manifest_that_it_always_left(tmp_path: Pat
     assert list(written) == [
         "id_space", "label_space", "classes", "rule", "threshold", "protocol", "snapshot",
         "snapshot_sha256", "supervision", "image_count", "images", "share_kept",
-        "share_kept_per_class",
+        "share_kept_per_class", "sha256",
     ]  # fmt: skip
 
 

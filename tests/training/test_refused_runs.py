@@ -15,6 +15,7 @@ from uda.experiment import Experiment
 from uda.training.loop import train
 from uda.utilities.config_tree import apply_override
 from uda.utilities.errors import InputError
+from uda.utilities.sealed_json import sealed, unsealed
 
 
 def run_to_end(experiment: Experiment, folder: Path, *, resume: bool = False) -> Scores:
@@ -119,13 +120,13 @@ def test_resuming_with_other_pseudo_labels_is_refused(
     experiment = resumable(toy_root)
     assert experiment.data.pseudo_labels is not None
     manifest = Path(experiment.data.pseudo_labels) / "manifest.json"
-    text = manifest.read_text()
+    content = manifest.read_bytes()
     try:
-        manifest.write_text(text.replace("0" * 64, "1" * 64))
+        manifest.write_bytes(sealed(unsealed(content) | {"snapshot_sha256": "1" * 64}))
         with pytest.raises(InputError, match="written with other images or pseudo-labels"):
             run_to_end(experiment, interrupted, resume=True)
     finally:
-        manifest.write_text(text)
+        manifest.write_bytes(content)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """uda translate: a data set's images, translated, in a folder that its layout reads."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from uda.data.registry import list_dataset
 from uda.data.translated_folder import find_manifest
 from uda.utilities.errors import InputError
 from uda.utilities.locks import sole_writer
+from uda.utilities.sealed_json import sealed, unsealed
 
 SIZE = (12, 24)
 
@@ -77,8 +77,8 @@ def test_loader_processes_and_an_interruption_change_no_byte(root: Path) -> None
         (folder / "images" / name).unlink()
     (folder / "labels" / "00001.png").unlink()
     kept = (folder / "images" / "00001.png").stat().st_mtime_ns
-    manifest = json.loads((folder / "translation.json").read_text())
-    (folder / "translation.json").write_text(json.dumps(manifest | {"finished": False}))
+    manifest = unsealed((folder / "translation.json").read_bytes())
+    (folder / "translation.json").write_bytes(sealed(manifest | {"finished": False}))
     run(root, output="b/CycleGTA5")
     assert content(folder) == whole
     assert (folder / "images" / "00001.png").stat().st_mtime_ns == kept
