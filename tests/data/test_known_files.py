@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from factories import noise, raw_labels, write_cityscapes, write_gta5, write_png
-from uda.data import files
 from uda.data.config import DataConfig, DomainConfig
 from uda.data.known_files import KnownFiles, cache_folder
 from uda.data.registry import check_sizes, list_dataset
 from uda.data.training import open_labeled_split, open_training_data
 from uda.labels.spaces import CITYSCAPES
+from uda.utilities import reading
 from uda.utilities.errors import InputError
 
 IMAGES = 40
@@ -45,13 +45,13 @@ def settle(path: Path, *, days: int = 1) -> None:
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The pictures that are opened."""
-    original, names = files.open_file, list[str]()
+    original, names = reading.opened, list[str]()
 
     def counted(path: Path) -> BufferedReader:
         names.append(str(path))
         return original(path)
 
-    monkeypatch.setattr(files, "open_file", counted)
+    monkeypatch.setattr("uda.data.files.open_file", counted)
     return names
 
 

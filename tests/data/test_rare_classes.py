@@ -24,7 +24,7 @@ from processes import finished, torchrun
 from shells import CLASS_MIX
 from tiny_runs import REPOSITORY, batch_tensors, interrupt, start_process, tiny_options, tiny_preset
 from uda.checkpoints.snapshots import read
-from uda.data import files, known_files
+from uda.data import known_files
 from uda.data.batch import Batch
 from uda.data.config import DataConfig, DomainConfig, RareClassConfig
 from uda.data.crops import ShownClass, choose_place
@@ -203,13 +203,13 @@ def root(toy_root: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The pictures that are opened."""
-    original, names = files.open_file, list[str]()
+    original, names = reading.opened, list[str]()
 
     def counted(path: Path) -> BufferedReader:
         names.append(str(path))
         return original(path)
 
-    monkeypatch.setattr(files, "open_file", counted)
+    monkeypatch.setattr("uda.data.files.open_file", counted)
     return names
 
 
