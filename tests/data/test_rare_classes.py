@@ -37,6 +37,7 @@ from uda.experiment import Experiment, validate
 from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX
 from uda.objectives.entropy import EntropyConfig
 from uda.training.run_folder import samples_digest
+from uda.utilities import reading
 from uda.utilities.errors import InputError, WriteError
 
 # Train ids and pixels of the 2975 training label maps of Cityscapes, as published with VFM-UDA.
