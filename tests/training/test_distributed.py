@@ -250,3 +250,9 @@ def test_processes_do_not_share_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(InputError, match=r"there are 1; use as many .torchrun"):
         distributed.local_device("cuda")
+
+
+@pytest.mark.parametrize("name", ["meta", "", "hpu", "cpu:x", "cuda:99999999999", "nothing"])
+def test_devices_that_cannot_be_computed_on(name: str) -> None:
+    with pytest.raises(InputError, match=rf"^--device {name}: .*; allowed: cpu, cuda, cuda:N$"):
+        distributed.device_named(name)

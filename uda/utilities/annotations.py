@@ -1,11 +1,11 @@
 """What an annotation allows: whether a value fits it, and how a message says so."""
 
-import sys
 from collections.abc import Callable, Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 _INT_LIMIT = 2**63  # what torch and numpy count with
+_LARGEST = 1e30  # also ten times of it is a number in float32, which networks compute with
 
 
 class Kind(NamedTuple):
@@ -31,14 +31,14 @@ def whole(words: str, *, lowest: int) -> Kind:
 def _is_finite(value: Any) -> bool:
     # A whole number that float() would refuse is compared, not converted.
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and -sys.float_info.max <= value <= sys.float_info.max
+    return number and -_LARGEST <= value <= _LARGEST
 
 
 OF_SETTINGS: Kinds = {
     NoneType: instances("none", NoneType),
     bool: instances("true or false", bool),
     int: whole("a whole number", lowest=1 - _INT_LIMIT),
-    float: Kind("a finite number", _is_finite),
+    float: Kind("a finite number (up to 1e30)", _is_finite),
     str: instances("text", str),
 }
 

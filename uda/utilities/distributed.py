@@ -78,8 +78,9 @@ def device_named(name: str) -> torch.device:
     name = local_device(name)
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.empty(1, device=device).item()  # "meta" has no numbers
+        torch.autocast(device.type, torch.bfloat16)  # some kinds cannot be trained on
+    except (RuntimeError, AssertionError, ImportError) as error:
         reason = str(error).split("\n")[0]
         raise InputError(f"--device {name}: {reason}; allowed: cpu, cuda, cuda:N") from None
     return device
