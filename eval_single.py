@@ -1,6 +1,8 @@
 """Scores a snapshot: python eval_single.py --restore-from snapshots/RUN/GTA5_40000.pth"""
 
-from uda.commands.evaluate import main
+import sys
 
-if __name__ == "__main__":
-    main()
+from uda.commands.program import run
+
+if __name__ == "__main__" and (status := run("evaluate")):
+    sys.exit(status)

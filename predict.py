@@ -2,8 +2,7 @@
 
 import sys
 
-from uda.commands.predict import main
+from uda.commands.program import run
 
-if __name__ == "__main__":
-    if status := main():
-        sys.exit(status)
+if __name__ == "__main__" and (status := run("predict")):
+    sys.exit(status)

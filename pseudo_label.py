@@ -1,6 +1,8 @@
 """Labels target images: python pseudo_label.py --restore-from FILE --threshold 0.5"""
 
-from uda.commands.label import main
+import sys
 
-if __name__ == "__main__":
-    main()
+from uda.commands.program import run
+
+if __name__ == "__main__" and (status := run("label")):
+    sys.exit(status)

@@ -1,6 +1,8 @@
 """Trains a preset: python train_uda.py --preset aagc_640x360_b2_student"""
 
-from uda.commands.train import main
+import sys
 
-if __name__ == "__main__":
-    main()
+from uda.commands.program import run
+
+if __name__ == "__main__" and (status := run("train")):
+    sys.exit(status)

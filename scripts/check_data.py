@@ -2,9 +2,7 @@
 
 import sys
 
-from uda.commands.data.check import main
-from uda.commands.endings import clear_errors
+from uda.commands.program import run
 
-if __name__ == "__main__":
-    with clear_errors():
-        sys.exit(main())
+if __name__ == "__main__" and (status := run("data.check")):
+    sys.exit(status)

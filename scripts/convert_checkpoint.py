@@ -1,8 +1,8 @@
 """Writes a snapshot from a file of another project: python scripts/convert_checkpoint.py IN OUT"""
 
-from uda.commands.convert import main
-from uda.commands.endings import clear_errors
+import sys
 
-if __name__ == "__main__":
-    with clear_errors():
-        main()
+from uda.commands.program import run
+
+if __name__ == "__main__" and (status := run("convert")):
+    sys.exit(status)

@@ -1,8 +1,8 @@
 """Drafts a TOML file that describes your data: python scripts/describe_dataset.py DIR"""
 
-from uda.commands.data.describe import main
-from uda.commands.endings import clear_errors
+import sys
 
-if __name__ == "__main__":
-    with clear_errors():
-        main()
+from uda.commands.program import run
+
+if __name__ == "__main__" and (status := run("data.describe")):
+    sys.exit(status)

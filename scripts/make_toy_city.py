@@ -1,8 +1,8 @@
 """Writes the toy city: python scripts/make_toy_city.py"""
 
-from uda.commands.data.toy_city import main
-from uda.commands.endings import clear_errors
+import sys
 
-if __name__ == "__main__":
-    with clear_errors():
-        main()
+from uda.commands.program import run
+
+if __name__ == "__main__" and (status := run("data.toy_city")):
+    sys.exit(status)

@@ -1,8 +1,8 @@
 """Writes the data set noonbody: see uda/commands/data/prepare_densepose.py"""
 
-from uda.commands.data.prepare_densepose import main
-from uda.commands.endings import clear_errors
+import sys
 
-if __name__ == "__main__":
-    with clear_errors():
-        main()
+from uda.commands.program import run
+
+if __name__ == "__main__" and (status := run("data.prepare_densepose")):
+    sys.exit(status)

@@ -1,8 +1,8 @@
 """Cuts ISPRS Vaihingen or Potsdam into tiles: see uda/commands/data/prepare_vaihingen.py"""
 
-from uda.commands.data.prepare_vaihingen import main
-from uda.commands.endings import clear_errors
+import sys
 
-if __name__ == "__main__":
-    with clear_errors():
-        main()
+from uda.commands.program import run
+
+if __name__ == "__main__" and (status := run("data.prepare_vaihingen")):
+    sys.exit(status)

@@ -1,8 +1,8 @@
 """Scores a folder of label maps: python scripts/score_folder.py PREDICTIONS gtFine/val"""
 
-from uda.commands.endings import clear_errors
-from uda.commands.score import main
+import sys
 
-if __name__ == "__main__":
-    with clear_errors():
-        main()
+from uda.commands.program import run
+
+if __name__ == "__main__" and (status := run("score")):
+    sys.exit(status)

@@ -13,6 +13,7 @@ from uda.labels.spaces import LabelSpace
 from uda.training.signals import Stopped
 from uda.utilities.distributed import is_main, leave_group
 from uda.utilities.errors import InputError
+from uda.utilities.interrupts import Interrupted, listening
 
 _OF_SYSTEM = "give a path that exists and that you may use, then repeat the command"
 
@@ -20,9 +21,16 @@ _OF_SYSTEM = "give a path that exists and that you may use, then repeat the comm
 @contextmanager
 def clear_errors() -> Iterator[None]:
     """What the user can fix ends the program with one line and status 2, without a traceback. A
-    run that a signal has stopped in good order ends with a line on how to resume and status 0."""
+    run that a signal has stopped in good order ends with a line on how to resume and status 0; any
+    other program with one line and the status of the signal."""
     try:
-        yield
+        with listening() as listener:
+            try:
+                yield
+            except Exception as error:
+                if listener.heard is not None:  # a library has made another error of it
+                    raise listener.heard from error
+                raise
     except Stopped as stopped:
         if is_main():
             print(stopped, flush=True)
@@ -40,7 +48,9 @@ def clear_errors() -> Iterator[None]:
             raise
         # A path that the system refused: too long, without permission, on a broken disk.
         sys.exit(_fail(f"{error.filename}: {error.strerror}: {_OF_SYSTEM}", status=2))
-    except KeyboardInterrupt:  # where training does not listen itself
+    except Interrupted as interrupted:  # where training does not listen itself
+        sys.exit(_fail(str(interrupted), status=interrupted.status))
+    except KeyboardInterrupt:  # in a thread that cannot listen
         sys.exit(_fail("interrupted", status=130))
 
 

@@ -6,8 +6,9 @@ A command's module is imported when the command is chosen: `uda --help` is there
 import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from importlib import import_module
 from typing import NamedTuple
+
+from uda.commands.program import run
 
 
 class _Command(NamedTuple):
@@ -88,19 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = f'did you mean "{near[0]}"?' if near else f"choose from {', '.join(names)}"
         print(f"error: there is no command {name!a}; {hint} ({prog} --help)", file=sys.stderr)
         return 2
-    return _run(commands[name], rest, prog=f"{prog} {name}")
-
-
-def _run(command: _Command, arguments: Sequence[str], *, prog: str) -> int:
-    try:
-        module = import_module(f"uda.commands.{command.module}")
-        from uda.commands.endings import clear_errors
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        return 130
-    with clear_errors():
-        status: int | None = module.main(arguments, prog=prog)
-        return status or 0
+    return run(commands[name].module, rest, prog=f"{prog} {name}")
 
 
 def _help(prog: str) -> str:

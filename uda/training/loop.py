@@ -39,7 +39,7 @@ from uda.training.start import evaluate_first_weights, first_weights, initial_cl
 from uda.training.step import train_step
 from uda.training.tracking import progress_bar
 from uda.utilities.distributed import check_batch_size
-from uda.utilities.errors import require
+from uda.utilities.errors import InputError, require
 from uda.utilities.host_memory import keep_freed_memory
 
 _WATCHED = 10  # steps
@@ -63,8 +63,9 @@ def train(
     computed without the interruption. `resume_with`: the command or call that resumes it, for the
     message of a run that is stopped. `remarks` on the experiment are printed at start, with those
     that `validate` makes. Raises InputError before anything is written when the experiment, its
-    data or the folder cannot be used; FloatingPointError when a loss is not finite; Stopped when
-    SIGTERM or SIGINT has ended the run, once it can be resumed.
+    data or the folder cannot be used; FloatingPointError when a loss is not finite; once the run
+    can be resumed, Stopped when SIGTERM, SIGINT or SIGHUP has ended it, LoaderLostError when a
+    loader process was killed.
     """
     experiment, found = validate(experiment)
     remarks = [f"remark: {remark}" for remark in (*remarks, *found)]
@@ -156,12 +157,13 @@ def _make_steps(session: Session, *, unfinished: bool) -> Scores | None:
             workers=session.experiment.data.workers,
         )
         unlabeled = UnlabeledSteps()
-        for batch in stream:
+        while run.step < train.steps:
+            batch = session.stop.next_of(stream)
+            if batch is None:
+                raise _stopped(session)
             if warning := unlabeled.warning(batch, run.step):
                 session.tracker.say(warning)
             scores = keep_records(session, train_step(run, batch))
-            if run.step < train.steps and session.stop.agreed():
-                raise _stopped(session)
     except EvaluationCutOff:
         raise _stopped(session, unfinished=True) from None
     return scores
@@ -195,8 +197,8 @@ class UnlabeledSteps:
         )
 
 
-def _stopped(session: Session, *, unfinished: bool = False) -> Stopped:
-    """What ends a run that a signal has stopped; it is saved, its last step perhaps with
+def _stopped(session: Session, *, unfinished: bool = False) -> Stopped | InputError:
+    """What ends a run that has to stop; it is saved, its last step perhaps with
     `unfinished` records."""
     session.finite.check(weights=True)
     session.save_resume(unfinished=unfinished)

@@ -45,7 +45,8 @@ def train_translation(
     With `resume`, the run continues from its resume.pth and computes, bit for bit on the CPU, what
     it would have computed without the interruption. Raises InputError before anything is written
     when the preset, its data or the folder cannot be used; FloatingPointError when a loss is not
-    finite; Stopped when a signal has ended the run, once it can be resumed.
+    finite; once the run can be resumed, Stopped when a signal has ended it, LoaderLostError when a
+    loader process was killed.
     """
     validate(translation)
     with stop_on_signals(resume_with) as stop:
@@ -139,15 +140,16 @@ class _Run:
                 steps=game.last_step,
                 workers=game.translation.data.workers,
             )
-            for batch in stream:
+            while game.step < game.last_step:
+                batch = self.stop.next_of(stream)
+                if batch is None:
+                    self._check()
+                    self.folder.save_resume(game.state())
+                    raise self.stop.stopped(game.step)
                 turn = game.play(pair_of(batch, game.device))
                 self._unchecked.append((game.step, turn.losses))
                 tracker.advance()
                 self._keep_records(tracker, turn)
-                if game.step < game.last_step and self.stop.agreed():
-                    self._check()
-                    self.folder.save_resume(game.state())
-                    raise self.stop.stopped(game.step)
         return self._generator_path()
 
     def _is_due(self, every: int) -> bool:

@@ -1,0 +1,17 @@
+"""A command as a program: from its first import to its end, a signal is one line."""
+
+from collections.abc import Sequence
+from importlib import import_module
+
+from uda.utilities.interrupts import ending_at_once
+
+
+def run(module: str, arguments: Sequence[str] | None = None, *, prog: str | None = None) -> int:
+    """The exit status of the command in `uda.commands.<module>`, which reads `arguments` or the
+    command line; `prog`: its name in its help. Ends the program where there is a problem."""
+    with ending_at_once():
+        main = import_module(f"uda.commands.{module}").main
+        from uda.commands.endings import clear_errors
+
+        with clear_errors():
+            return main(arguments, prog=prog) or 0
