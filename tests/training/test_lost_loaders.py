@@ -51,9 +51,10 @@ def test_a_killed_loader_ends_the_run_which_can_be_resumed(
         kill_loaders()
         return original(*arguments, **named)
 
-    with monkeypatch.context() as patch, pytest.raises(LoaderLostError, match=RESUME.format(4)):
+    with monkeypatch.context() as patch:
         patch.setattr("uda.evaluation.evaluate.predict", predict)
-        run_to_end(experiment, tmp_path / "run", resume=True)
+        with pytest.raises(LoaderLostError, match=RESUME.format(4)):
+            run_to_end(experiment, tmp_path / "run", resume=True)
     assert read(tmp_path / "run/resume.pth")["unfinished"]
     run_to_end(experiment, tmp_path / "run", resume=True)
     assert_same(computed(tmp_path / "run"), undisturbed)
@@ -64,8 +65,9 @@ def test_a_loader_that_dies_over_the_first_batch(
 ) -> None:
     experiment = experiment_of(toy_root)
     experiment.data.workers = 1
-    with monkeypatch.context() as patch, pytest.raises(LoaderLostError, match="after step 0; resu"):
+    with monkeypatch.context() as patch:
         patch.setattr("uda.data.sampling.load_cropped", lambda *_, **__: os._exit(1))
-        run_to_end(experiment, tmp_path / "run")
+        with pytest.raises(LoaderLostError, match="is saved after step 0; resume with: "):
+            run_to_end(experiment, tmp_path / "run")
     run_to_end(experiment, tmp_path / "run", resume=True)
     assert_same(computed(tmp_path / "run"), undisturbed)
