@@ -120,7 +120,7 @@ class Listener:
     def repeat(self, number: int) -> None:
         """Sends the signal once more: its exception came where Python can only ignore it."""
         self._again = True
-        _thread.interrupt_main(number)
+        _thread.interrupt_main(signal.Signals(number))
 
 
 @contextmanager
