@@ -275,11 +275,11 @@ def test_evaluation_only_uses_no_data_and_no_objectives() -> None:
 @pytest.mark.parametrize(
     ("override", "complaint"),
     [
-        ("data.source.scale=1e308,1e308", "is not 2 values, separated by commas: a finite number"),
+        ("data.source.scale=1e29,1e29", "data.source.scale is (1e+29, 1e+29); allowed: 0 < low"),
         ("data.source.size=99999,99999", "data.source.size is (99999, 99999); allowed: height"),
         ("data.crop=1,99999", "data.crop is (1, 99999); allowed: height, width above 0 and up to"),
         ("data.workers=1000000000", "data.workers is 1000000000; it must not be negative, nor abo"),
-        ("evaluation.scales=1e308", "is not any number of a finite number"),
+        ("evaluation.scales=1e29", "evaluation.scales is (1e+29,); one or more, above 0 and up"),
         ("evaluation.window=0,9", "evaluation.window is (0, 9); allowed: height, width above 0"),
         ("evaluation.pad_to=9,40000", "evaluation.pad_to is (9, 40000); allowed: height, width"),
         ("objectives.class_mix.jitter.gamma=1e9", "jitter.gamma is 1000000000.0; allowed: 0 to 10"),
