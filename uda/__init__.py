@@ -237,6 +237,7 @@ def train(
     smoke: bool = False,
     resume: bool | _Path = False,
     code_changed: bool = False,
+    data_changed: bool = False,
 ) -> "Evaluation":
     """Trains to the last step and returns its scores, as `evaluate` does; `facts["snapshot"]` is
     the file that `evaluate`, `predict` and `load` open.
@@ -245,8 +246,9 @@ def train(
     folder of its snapshots, by default snapshots/<preset>. `overrides`: as `--set` takes them, such
     as {"train.steps": 100} or ["objectives.entropy=entropy"]; `smoke`: 10 steps only. `resume`:
     continue an interrupted run, or continue from the resume.pth given; `code_changed`: even if the
-    user's classes have changed. Raises InputError before anything is written when the experiment,
-    its data or the folder cannot be used; FloatingPointError when a loss is not finite.
+    user's classes have changed; `data_changed`: even if images or labels have. Raises InputError
+    before anything is written when the experiment, its data or the folder cannot be used;
+    FloatingPointError when a loss is not finite.
     """
     from copy import deepcopy
 
@@ -280,6 +282,7 @@ def train(
         resume=resume if isinstance(resume, bool) else Path(resume),
         remarks=[*changed.remarks, *remarks],
         code_changed=code_changed,
+        data_changed=data_changed,
     )
     (last,) = folder.glob(f"*_{made.train.steps}.pth") if made.train.steps else [None]
     facts: dict[str, object] = {

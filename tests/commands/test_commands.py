@@ -27,7 +27,8 @@ NETWORK_OPTIONS = {
 OPTIONS = {
     "train_uda.py": {
         "--preset", "--list", "--data-root", "--set", "--restore-from", "--skip-nonfinite", "--run",
-        "--smoke", "--preflight", "--sanity-check", "--resume", "--code-changed", "--device",
+        "--smoke", "--preflight", "--sanity-check", "--resume", "--code-changed",
+        "--data-changed", "--device",
     },
     "eval_single.py": NETWORK_OPTIONS
     | {"--with", "--average"}

@@ -232,7 +232,14 @@ def test_other_errors_are_not_called_memory(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize(
     "option",
-    [("--resume",), ("--run", "name"), ("--smoke",), ("--sanity-check",), ("--code-changed",)],
+    [
+        ("--resume",),
+        ("--run", "name"),
+        ("--smoke",),
+        ("--sanity-check",),
+        ("--code-changed",),
+        ("--data-changed",),
+    ],
     ids=" ".join,
 )
 def test_options_of_a_run_are_refused(option: tuple[str, ...], shell: Shell) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from uda.data.config import DataConfig
 from uda.data.registry import LABEL_SPACES
+from uda.data.used_files import StoredFiles
 from uda.evaluation.evaluate import EvaluationConfig
 from uda.labels.spaces import LabelSpace
 from uda.models.config import ModelConfig
@@ -78,6 +79,8 @@ class Stored(TypedDict):
     training: NotRequired[_Training]  # of resume.pth
     samples: NotRequired[str]  # of resume.pth
     unfinished: NotRequired[bool]  # of resume.pth
+    files: NotRequired[StoredFiles]  # of resume.pth
+    data_changed_at: NotRequired[tuple[int, ...]]  # of resume.pth: the steps
     weights: NotRequired[str]  # of files of safetensors: which of a run's networks is "student"
     code: NotRequired[StoredCode | None]  # of runs with classes from a user's file
 

@@ -54,6 +54,10 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         "--code-changed", action="store_true",
         help="with --resume: the classes in the preset's file have changed, continue with them",
     )  # fmt: skip
+    parser.add_argument(
+        "--data-changed", action="store_true",
+        help="with --resume: images or labels have changed, continue with them",
+    )  # fmt: skip
     add_device(parser)
     return parser.parse_args(arguments)
 
@@ -90,6 +94,7 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
             resume_with=resume_command(sys.argv),
             remarks=[*filter(None, [note_on_name(arguments.preset)]), *changed.remarks, *remarks],
             code_changed=arguments.code_changed,
+            data_changed=arguments.data_changed,
         )
         name = shlex.quote(str(folder))
         print(f"look at it: uda report {name}; compare it: uda compare {name} ANOTHER_RUN")
@@ -102,7 +107,7 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
 
 def _preflight(arguments: argparse.Namespace, device: torch.device) -> str:
     """What a few steps of the preset take; InputError with an option that asks for a run."""
-    for option in ("resume", "run", "code_changed", "smoke", "sanity_check"):
+    for option in ("resume", "run", "code_changed", "data_changed", "smoke", "sanity_check"):
         require(
             not getattr(arguments, option),
             f"--preflight makes no run: omit --{option.replace('_', '-')}",
@@ -140,11 +145,12 @@ def _launcher(local: str | None, world: str | None) -> str:
 
 
 def _without_resume(arguments: Sequence[str]) -> list[str]:
-    """The arguments without `--resume` and its path, if it had one."""
+    """The arguments without `--resume`, its path, if it had one, and what is said once only."""
     kept: list[str] = []
     dropping = False
     for argument in arguments:
         value, dropping = dropping and not argument.startswith("-"), argument == "--resume"
-        if not (value or dropping or argument.startswith("--resume=")):
+        once = argument == "--data-changed" or argument.startswith("--resume=")
+        if not (value or dropping or once):
             kept.append(argument)
     return kept

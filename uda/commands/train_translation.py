@@ -35,6 +35,10 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     parser.add_argument("--smoke", action="store_true", help=f"make {_SMOKE} steps only")
     parser.add_argument("--run", metavar="NAME", help="folder in snapshots/ (default: the preset)")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run")
+    parser.add_argument(
+        "--data-changed", action="store_true",
+        help="with --resume: images have changed, continue with them",
+    )  # fmt: skip
     add_device(parser)
     return parser.parse_args(arguments)
 
@@ -64,6 +68,7 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
             preset=name,
             device=device,
             resume=arguments.resume,
+            data_changed=arguments.data_changed,
             resume_with=resume_command(sys.argv),
         )
         print(f"written: {path}; translate with: uda translate --restore-from {path}")

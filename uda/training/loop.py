@@ -55,6 +55,7 @@ def train(
     resume_with: str = FROM_PYTHON,
     remarks: Sequence[str] = (),
     code_changed: bool = False,
+    data_changed: bool = False,
 ) -> Scores:
     """Runs `experiment` to its end in the folder `path` and returns the scores of the last step.
 
@@ -83,7 +84,11 @@ def train(
             plan.refuse_if_used()
         with plan.opened(new=not resume):
             run, folder, unfinished = first_weights(
-                plan, device=device, resume=resume, code_changed=code_changed
+                plan,
+                device=device,
+                resume=resume,
+                code_changed=code_changed,
+                data_changed=data_changed,
             )
             with open_session(run, folder, validation, stop, unfinished=unfinished) as session:
                 return _run_to_end(session, remarks, unfinished=unfinished)

@@ -57,6 +57,10 @@ def describe(session: Session) -> str:
             f"steps            {run.step} to {experiment.train.steps}, on {run.device.type}"
             + (f", {world_size()} processes" if world_size() > 1 else "")
             + (f", extended from {', '.join(map(str, extended))}" if extended else ""),
+            *(
+                f"data changed     at step {step}, as --data-changed has allowed"
+                for step in folder.data_changed_at
+            ),
             f"folder           {folder.path}",
         ]
     )

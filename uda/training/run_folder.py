@@ -9,6 +9,7 @@ from typing import Any
 from uda.checkpoints import snapshots
 from uda.checkpoints.snapshots import Snapshot
 from uda.data.training import TrainingData
+from uda.data.used_files import StoredFiles
 from uda.utilities.distributed import is_main
 from uda.utilities.user_code import StoredCode
 
@@ -27,6 +28,8 @@ class RunFolder:
     code: StoredCode | None
     supervision: str
     initial_weights: str
+    files: StoredFiles | None = None  # that the run is made with
+    data_changed_at: tuple[int, ...] = ()  # steps from which on these were known to be others
 
     def save_snapshot(self, state: Mapping[str, Any], scores: dict[str, Any] | None) -> Path:
         """Writes `<source>_<step>.pth` from a run's state and the step's scores."""
@@ -49,6 +52,10 @@ class RunFolder:
         values["training"] = {name: state[name] for name in moved}
         values["samples"] = samples_digest(self.data)
         values["unfinished"] = unfinished
+        if self.files is not None:
+            values["files"] = self.files
+        if self.data_changed_at:
+            values["data_changed_at"] = self.data_changed_at
         snapshots.save(values, self.path / RESUME, keep=self.path / PREVIOUS)
 
     def _snapshot(self, state: Mapping[str, Any], scores: dict[str, Any] | None) -> Snapshot:

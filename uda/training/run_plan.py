@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from uda.checkpoints import snapshots
 from uda.checkpoints.resume_files import newest_readable
 from uda.data.training import TrainingData
+from uda.data.used_files import StoredFiles, UsedFiles, strings_in, used_files
 from uda.experiment import Experiment
 from uda.training.run_folder import PREVIOUS, RESUME, RunFolder, samples_digest
 from uda.training.signals import Stopped
@@ -33,6 +34,7 @@ class Resumed(NamedTuple):
     supervision: str
     initial_weights: str
     unfinished: bool  # whether records of its step are still to be made
+    data_changed_at: tuple[int, ...]  # steps from which on the data were known to be others
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +47,33 @@ class RunPlan:
     data: TrainingData
     plain: dict[str, Any] = field(init=False)  # the experiment
     code: StoredCode | None = field(init=False)  # the user's file, if it has classes from one
+    used: UsedFiles = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "plain", to_plain(self.experiment))
         object.__setattr__(self, "code", stored_code(self.experiment))
+        named = strings_in([self.plain[part] for part in ("model", "objectives", "train")])
+        used = used_files(self.data.dataset, list(named), self.data.files)
+        object.__setattr__(self, "used", used)
 
-    def started(self, *, supervision: str, initial_weights: str) -> "RunFolder":
+    def started(
+        self, *, supervision: str, initial_weights: str, data_changed_at: tuple[int, ...] = ()
+    ) -> "RunFolder":
         """The folder of the run that starts from these weights."""
         return RunFolder(
-            self.path, self.preset, self.plain, self.data, self.code, supervision, initial_weights
-        )
+            self.path, self.preset, self.plain, self.data, self.code, supervision, initial_weights,
+            self.used.stored, data_changed_at,
+        )  # fmt: skip
 
     def load_resume(
-        self, given: Path | None = None, *, code_changed: bool = False
+        self, given: Path | None = None, *, code_changed: bool = False, data_changed: bool = False
     ) -> Resumed | None:
         """What to continue from: the state in the file or folder `given`, or else the run's own.
         None where this run was killed between its first snapshot and its first resume.pth.
 
         Raises InputError when there is none, or when the preset or the data are not those it was
-        written with; for another version of the user's code, unless `code_changed` allows it.
+        written with; for another version of the user's code, unless `code_changed` allows it, and
+        for files with other content, unless `data_changed` does.
         """
         if given is None and not self._resume_paths():
             self._check_own_snapshots()
@@ -81,12 +91,16 @@ class RunPlan:
                 "or start another run with --run NAME"
             )
         self._check_code(path, values.get("code"), allowed=code_changed)
+        changed_at = values.get("data_changed_at", ())
+        if files_changed(self.used, path, values.get("files"), allowed=data_changed):
+            changed_at = (*changed_at, values["step"])
         state = {name: values[name] for name in ("step", "student", "teacher")}
         return Resumed(
             state | values["training"],
             values["supervision"],
             values["initial_weights"],
             unfinished=values.get("unfinished", False),
+            data_changed_at=changed_at,
         )
 
     def _not_extended(self, changed: list[str], theirs: Mapping[str, Any], path: Path) -> list[str]:
@@ -172,6 +186,27 @@ class RunPlan:
         """As `opened_folder`: a `new` run refuses a folder that has been made another's while this
         one was starting."""
         return opened_folder(self.path, self.refuse_if_used if new else None)
+
+
+def files_changed(
+    used: UsedFiles, path: Path, stored: StoredFiles | None, *, allowed: bool
+) -> bool:
+    """Whether the files of a run are others than those that its resume file `path` has `stored`,
+    the same on all ranks. Raises InputError, on all of them, if that is not `allowed`."""
+    if stored is None:
+        if is_main():
+            print(f"remark: {path} does not say of which files: changes would not be noticed")
+        return False
+    refusal, remark = used.since(stored)
+    refusal = any_of(refusal)
+    require(
+        allowed or not refusal,
+        f"since {path} was written, {refusal}: restore the files, or add --data-changed to "
+        "continue with the data as they are now",
+    )
+    if is_main() and (refusal or remark):
+        print(f"remark: since {path} was written, {refusal or remark}")
+    return bool(refusal)
 
 
 @contextmanager

@@ -47,7 +47,12 @@ def initial_classes(experiment: Experiment) -> LabelSpace | None:
 
 
 def first_weights(
-    plan: RunPlan, *, device: torch.device, resume: bool | Path, code_changed: bool = False
+    plan: RunPlan,
+    *,
+    device: torch.device,
+    resume: bool | Path,
+    code_changed: bool = False,
+    data_changed: bool = False,
 ) -> Start:
     """The run as it has to start, and its folder, which knows where the weights came from; with
     `resume`, from its own resume.pth or from the file or folder given."""
@@ -56,7 +61,7 @@ def first_weights(
     resumed = None
     if resume:
         given = resume if isinstance(resume, Path) else None
-        resumed = plan.load_resume(given, code_changed=code_changed)
+        resumed = plan.load_resume(given, code_changed=code_changed, data_changed=data_changed)
     initial = experiment.train.initial_snapshot
     model = experiment.model
     if resumed is not None or initial is not None:
@@ -66,7 +71,9 @@ def first_weights(
     if resumed is not None:
         run.load_state(resumed.state)
         folder = plan.started(
-            supervision=resumed.supervision, initial_weights=resumed.initial_weights
+            supervision=resumed.supervision,
+            initial_weights=resumed.initial_weights,
+            data_changed_at=resumed.data_changed_at,
         )
         return Start(run, folder, resumed.unfinished)
     if initial is None:

@@ -8,11 +8,13 @@ from typing import Any
 
 from uda.checkpoints import snapshots
 from uda.checkpoints.resume_files import newest_readable
-from uda.training.run_plan import opened_folder
+from uda.data.used_files import StoredFiles, UsedFiles
+from uda.training.run_plan import files_changed, opened_folder
 from uda.translation.config import Translation
 from uda.utilities.config_tree import differences, with_defaults
 from uda.utilities.distributed import is_main
 from uda.utilities.errors import InputError, require
+from uda.utilities.schema import fault
 from uda.utilities.tensor_values import require_finite
 from uda.utilities.weight_files import read_weights
 
@@ -31,6 +33,7 @@ class TranslationFolder:
     preset: str
     plain: dict[str, Any]  # the preset, plain values
     samples: str  # digest of the lists of images
+    used: UsedFiles
 
     @property
     def resume(self) -> Path:
@@ -45,13 +48,16 @@ class TranslationFolder:
         """Replaces resume.pth; the file before it becomes the previous one."""
         if is_main():
             values = {"format": _FORMAT, "translation": self.plain, "samples": self.samples,
-                      "state": dict(state)}  # fmt: skip
+                      "files": self.used.stored, "state": dict(state)}  # fmt: skip
             snapshots.save(values, self.resume, keep=self.previous)
 
-    def resumed(self, translation: Translation) -> dict[str, Any] | None:
+    def resumed(
+        self, translation: Translation, *, data_changed: bool = False
+    ) -> dict[str, Any] | None:
         """The state to continue from; None where the run was killed before it had saved one.
 
-        Raises InputError when there is no run here, or one of another preset or other images.
+        Raises InputError when there is no run here, or one of another preset or other images, or of
+        images with other content unless `data_changed` allows it.
         """
         found = [path for path in (self.resume, self.previous) if path.exists()]
         if not found:
@@ -73,6 +79,7 @@ class TranslationFolder:
             f"{path} was written with other images: restore the data as they were, or start "
             "another run with --run NAME",
         )
+        files_changed(self.used, path, values.get("files"), allowed=data_changed)
         state: dict[str, Any] = values["state"]
         return state
 
@@ -97,4 +104,6 @@ def _read(path: Path) -> dict[str, Any]:
     missing = sorted(_FIELDS - content.keys())
     require(not missing, f"{path} is damaged: it has no {', '.join(missing)}")
     require_finite(content["state"], path)
+    wrong = fault(content["files"], StoredFiles, "files") if "files" in content else ""
+    require(not wrong, f"{path} is damaged: {wrong}; use the file that this run wrote")
     return content

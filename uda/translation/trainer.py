@@ -13,6 +13,7 @@ from uda.data.batch import Batch
 from uda.data.known_files import KnownFiles
 from uda.data.registry import check_sizes, layout_named, list_domain
 from uda.data.sampling import TrainingDataset, batches
+from uda.data.used_files import strings_in, used_files
 from uda.training.nonfinite import on_the_host, spelled
 from uda.training.signals import FROM_PYTHON, Stop, stop_on_signals
 from uda.training.tracking import Tracker
@@ -38,15 +39,16 @@ def train_translation(
     preset: str,
     device: torch.device,
     resume: bool = False,
+    data_changed: bool = False,
     resume_with: str = FROM_PYTHON,
 ) -> Path:
     """Trains to the end in the folder `path`, and returns the file of the last generator.
 
     With `resume`, the run continues from its resume.pth and computes, bit for bit on the CPU, what
-    it would have computed without the interruption. Raises InputError before anything is written
-    when the preset, its data or the folder cannot be used; FloatingPointError when a loss is not
-    finite; once the run can be resumed, Stopped when a signal has ended it, LoaderLostError when a
-    loader process was killed.
+    it would have computed without the interruption; with `data_changed`, even if images have
+    changed. Raises InputError before anything is written when the preset, its data or the folder
+    cannot be used; FloatingPointError when a loss is not finite; once the run can be resumed,
+    Stopped when a signal has ended it, LoaderLostError when a loader process was killed.
     """
     validate(translation)
     with stop_on_signals(resume_with) as stop:
@@ -54,14 +56,18 @@ def train_translation(
         dataset = open_pairs(translation)
         images = max(len(dataset.source), len(dataset.target))
         translation.train.check_steps("train", images)
-        folder = TranslationFolder(path, preset, to_plain(translation), samples_digest(dataset))
+        plain = to_plain(translation)
+        files = KnownFiles()
+        used = used_files(dataset, list(strings_in([plain["method"], plain["train"]])), files)
+        files.finish()
+        folder = TranslationFolder(path, preset, plain, samples_digest(dataset), used)
         with folder.opened(new=not resume):
             game = Game(translation, images=images, device=device)
             semantic = game.method.semantic
             if semantic is not None:
                 _check_classes(semantic, translation)
             if resume:
-                state = folder.resumed(translation)
+                state = folder.resumed(translation, data_changed=data_changed)
                 if state is not None:
                     game.load_state(state, origin=str(folder.resume))
             supervision = "none" if semantic is None else semantic.supervision

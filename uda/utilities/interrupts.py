@@ -76,9 +76,11 @@ def ending_at_once() -> Iterator[None]:
     """Within it, while a program imports what it needs, a signal ends it at once with one line:
     there is nothing to undo, and an exception would reach the user as that of a library. So it is
     again when Python itself ends."""
-    with handled(_end):
-        yield
-    atexit.register(_end_from_now_on)
+    try:
+        with handled(_end):
+            yield
+    finally:
+        atexit.register(_end_from_now_on)
 
 
 def _end_from_now_on() -> None:
