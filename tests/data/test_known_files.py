@@ -10,12 +10,13 @@ import pytest
 
 from factories import noise, raw_labels, write_cityscapes, write_gta5, write_png
 from uda.data.config import DataConfig, DomainConfig
-from uda.data.known_files import KnownFiles, cache_folder
+from uda.data.known_files import KnownFiles
 from uda.data.registry import check_sizes, list_dataset
 from uda.data.training import open_labeled_split, open_training_data
 from uda.labels.spaces import CITYSCAPES
 from uda.utilities import reading
 from uda.utilities.errors import InputError
+from uda.utilities.user_cache import cache_folder
 
 IMAGES = 40
 

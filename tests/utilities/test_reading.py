@@ -14,7 +14,7 @@ from uda.data.described.file import read_description
 from uda.data.described.mapping import read_mapping
 from uda.data.file_tree import files_below
 from uda.data.files import read_header, read_image
-from uda.data.known_files import FileCache, KnownFiles, cache_file
+from uda.data.known_files import FileCache, KnownFiles
 from uda.data.list_files import entries_of
 from uda.data.polygons import read_outlines
 from uda.data.preparation.densepose import read_people
@@ -31,6 +31,7 @@ from uda.reports.run_log import NAME as LOG
 from uda.reports.run_log import read_log
 from uda.utilities.errors import InputError
 from uda.utilities.reading import expanded, opened, parsed_json, read_bytes
+from uda.utilities.user_cache import cache_file
 from uda.utilities.weight_files import read_weights
 
 Reader = Callable[[Path], object]

@@ -130,7 +130,7 @@ _Parser = argparse.ArgumentParser | argparse._ArgumentGroup
 def add_device(parser: _Parser) -> None:
     """The option --device."""
     parser.add_argument(
-        "--device", default=default_device(), help="cpu, cuda or cuda:N (default: %(default)s)"
+        "--device", default=default_device(), help="cpu, cuda or cuda:N (default: cuda, if any)"
     )
 
 

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
@@ -20,8 +20,9 @@ from uda.data.files import Header
 from uda.data.label_files import label_header
 from uda.utilities.annotations import matches
 from uda.utilities.errors import InputError
-from uda.utilities.reading import expanded, opened, read_bytes, why
+from uda.utilities.reading import opened, read_bytes, why
 from uda.utilities.sealed_json import sealed, unsealed
+from uda.utilities.user_cache import cache_file
 
 _FORMAT = "uda-files-2"
 _OLDER = ("uda-files-1",)  # without a digest
@@ -67,21 +68,6 @@ def stamp_of(path: Path) -> FileStamp:
 def has_settled(stamp: FileStamp) -> bool:
     """Whether a file was changed so long ago that another change would show in its stamp."""
     return stamp.modified < time.time_ns() - _SETTLED
-
-
-def cache_folder() -> Path:
-    """The user's cache: UDA_CACHE, else uda/ in XDG_CACHE_HOME or ~/.cache."""
-    own = os.environ.get("UDA_CACHE", "")
-    base = os.environ.get("XDG_CACHE_HOME", "") or "~/.cache"
-    return expanded(Path(own or Path(base) / "uda"), "the cache folder (UDA_CACHE)")
-
-
-def cache_file(name: str) -> Path:
-    """A file in the user's cache folder, which is created if possible."""
-    folder = cache_folder()
-    with suppress(OSError):  # what is not remembered is read again
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder / name
 
 
 class FileCache:

@@ -15,13 +15,13 @@ from uda.data.doctor.check import check_data
 from uda.data.doctor.file_facts import FactsCache
 from uda.data.doctor.plan import Plan, plan_of_datasets, plan_of_preset, plan_of_root
 from uda.data.doctor.report_text import format_json, format_report
-from uda.data.known_files import cache_file
 from uda.data.registry import data_root, datasets_of, refuse_unused_root, root_of
 from uda.experiment import validate
 from uda.experiments import load_preset
 from uda.experiments.overrides import change
 from uda.training.tracking import progress_bar
 from uda.utilities.errors import require
+from uda.utilities.user_cache import cache_file
 
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:

@@ -17,11 +17,11 @@ from uda.commands.options import at_least, new_parser
 from uda.data.doctor.check import check_data
 from uda.data.doctor.file_facts import FactsCache
 from uda.data.doctor.plan import plan_of_datasets
-from uda.data.known_files import cache_file
 from uda.data.registry import refuse_unused_root, root_of
 from uda.reports.data_page import data_page, default_name
 from uda.training.tracking import progress_bar
 from uda.utilities.errors import require
+from uda.utilities.user_cache import cache_file
 
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
