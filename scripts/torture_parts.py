@@ -13,12 +13,25 @@ from typing import Any
 
 import numpy as np
 
-from torture_runs import ENDED, KILLED, REFUSED, Kill, differing_bits, left_behind, outcome, run, start
+from torture_runs import (
+    ENDED,
+    KILLED,
+    REFUSED,
+    Kill,
+    differing_bits,
+    left_behind,
+    outcome,
+    run,
+    start,
+)
 from torture_tasks import TASKS
 from torture_traps import ACTS, Act, Trap, install
+from uda.utilities.errors import InputError
 
 _NEVER = 10**9
-_LATEST = 0.9  # of the length of an undisturbed call: what ends before its kill comes was not killed
+_LATEST = (
+    0.9  # of the length of an undisturbed call: what ends before its kill comes was not killed
+)
 _LONGEST = 60.0  # seconds that a frozen process may take to end
 Rng = np.random.Generator
 
@@ -110,10 +123,10 @@ def _log(output: Path) -> Path:
 
 
 def _count(done: Trials, status: int, output: Path, how: str) -> None:
-    """Notes how a call ended; AssertionError when it did otherwise than it may."""
+    """Notes how a call ended; InputError when it did otherwise than it may."""
     words = _log(output).read_text()
     if status not in (ENDED, REFUSED, KILLED) or "Traceback" in words:
-        raise AssertionError(f"{output.parent.name}, {how}: status {status}\n{words[-3000:]}")
+        raise InputError(f"{output.parent.name}, {how}: status {status}\n{words[-3000:]}")
     done.trials += 1
     done.killed += status == KILLED
     done.refused += status == REFUSED
@@ -150,7 +163,7 @@ def two_writers(command: Command, pairs: int, rng: Rng) -> dict[str, int]:
         endings = [os.waitstatus_to_exitcode(os.waitpid(p, 0)[1]) for p in (first, second)]
         words = [log.read_text() for log in logs]
         if not set(endings) <= {ENDED, REFUSED} or any("Traceback" in text for text in words):
-            raise AssertionError(f"{output.parent.name}: {endings}\n" + "\n".join(words))
+            raise InputError(f"{output.parent.name}: {endings}\n" + "\n".join(words))
         ended = endings.count(ENDED)
         done[("both_refused", "one_refused", "both_ended")[ended]] += 1
         if ended:
@@ -171,16 +184,16 @@ def frozen(command: Command, trials: int, rng: Rng) -> dict[str, Any]:
         os.kill(process, signal.SIGTERM)
         os.kill(process, signal.SIGCONT)
         began = time.monotonic()
-        status = _ended(process)
+        status = ended_soon(process)
         longest = max(longest, time.monotonic() - began)
-        # Where a command does not listen, the signal itself ends it.
-        _count(done, KILLED if status == -signal.SIGTERM else status, output, "frozen")
+        stopped = status in (-signal.SIGTERM, 128 + signal.SIGTERM)
+        _count(done, KILLED if stopped else status, output, "frozen")
         done.differing_bits += command.differing(output)
     return vars(done) | {"longest_seconds": round(longest, 1)}
 
 
-def _ended(process: int) -> int:
-    """The status of a process that has to end soon; AssertionError when it does not."""
+def ended_soon(process: int) -> int:
+    """The status of a process that has to end soon; InputError when it does not."""
     until = time.monotonic() + _LONGEST
     while time.monotonic() < until:
         found, status = os.waitpid(process, os.WNOHANG)
@@ -188,4 +201,4 @@ def _ended(process: int) -> int:
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.01)
     os.kill(process, signal.SIGKILL)
-    raise AssertionError(f"a process that was asked to end had not ended after {_LONGEST:.0f} s")
+    raise InputError(f"a process that was asked to end had not ended after {_LONGEST:.0f} s")

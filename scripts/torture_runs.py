@@ -172,18 +172,20 @@ def left_behind(path: Path) -> dict[str, Any]:
             leaves[name] = file.resolve().name
         elif file.suffix == ".pth":
             content = read_weights(file, expected="weights", instead="train again")
-            _flatten(content, name, leaves)
+            flattened(content, name, leaves)
         elif file.suffix == ".jsonl":
             for number, line in enumerate(file.read_text().splitlines()):
-                _flatten(line_values(line), f"{name}.{number}", leaves)
+                flattened(line_values(line), f"{name}.{number}", leaves)
         elif file.suffix == ".json":
-            _flatten(unsealed(file.read_bytes()), name, leaves)
+            flattened(unsealed(file.read_bytes()), name, leaves)
         elif file.suffix != ".html":  # the pages tell of times
             leaves[name] = file.read_bytes()
-    return leaves
+    own = str(path)
+    return {n: v.replace(own, "") if isinstance(v, str) else v for n, v in leaves.items()}
 
 
-def _flatten(value: object, place: str, leaves: dict[str, Any]) -> None:
+def flattened(value: object, place: str, leaves: dict[str, Any]) -> None:
+    """Adds every leaf of plain values to `leaves`, by its place below `place`."""
     if isinstance(value, dict):
         pairs = [(str(key), member) for key, member in value.items() if key not in _TIMES]
     elif isinstance(value, list | tuple):
@@ -192,7 +194,7 @@ def _flatten(value: object, place: str, leaves: dict[str, Any]) -> None:
         leaves[place] = value
         return
     for key, member in pairs:
-        _flatten(member, f"{place}.{key}", leaves)
+        flattened(member, f"{place}.{key}", leaves)
 
 
 def differing_bits(one: dict[str, Any], two: dict[str, Any]) -> int:
@@ -212,4 +214,3 @@ def _as_bits(value: object) -> np.ndarray[Any, np.dtype[np.uint8]]:
         plain = np.ascontiguousarray(value.detach().cpu().contiguous().numpy())
         return np.unpackbits(np.frombuffer(plain.tobytes(), np.uint8))
     return np.unpackbits(np.frombuffer(repr(value).encode(), np.uint8))
-

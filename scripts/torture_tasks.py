@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from torture_runs import SIZE, run, train_shrunk
 from trials import write_random_pseudo_labels
 from uda.commands import adapt, label, predict, train_translation, translate
 from uda.data.registry import list_dataset
 from uda.data.toy_city.city import write_toy_city
 from uda.labels.spaces import CITYSCAPES
+from uda.utilities.distributed import process_group
 
 Task = Callable[[Path, Path], object]  # from the folder with the data, into an output folder
 _TRAINED = "trained"  # a finished run
@@ -79,6 +82,14 @@ def _train_translation(folder: Path, output: Path) -> None:
          *(word for setting in settings for word in ("--set", setting)),
          *(["--resume"] if resume else [])]
     )  # fmt: skip
+
+
+def train_rank(rank: int, port: int, folder: Path, output: Path) -> None:
+    """One of two processes of a run."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
+                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # fmt: skip
+    with process_group(torch.device("cpu")):
+        train_shrunk("ClassMix", folder, output)
 
 
 TASKS: Mapping[str, Task] = {

@@ -75,9 +75,12 @@ def install(trap: Trap) -> None:
     for name in _OF_NAMES:
         setattr(os, name, _wrapped(trap, name, getattr(os, name)))
     fsync = os.fsync
-    os.fsync = lambda file: trap.around(
-        "fsync", file if isinstance(file, int) else file.fileno(), lambda: fsync(file)
-    )
+
+    def synced(file: Any) -> None:  # noqa: ANN401
+        number = file if isinstance(file, int) else file.fileno()
+        trap.around("fsync", number, lambda: fsync(file))
+
+    setattr(os, "fsync", synced)  # noqa: B010  # its parameter has another name
     os_open = os.open
 
     def low_level(path: Any, flags: int, *rest: Any, **named: Any) -> int:  # noqa: ANN401
@@ -103,7 +106,7 @@ def install(trap: Trap) -> None:
 
         return trap.around("open", file, call)
 
-    builtins.open = io.open = opened  # type: ignore[assignment]
+    builtins.open = io.open = opened
 
 
 def _wrapped(trap: Trap, name: str, real: Callable[..., Any]) -> Callable[..., Any]:

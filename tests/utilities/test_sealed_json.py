@@ -17,11 +17,8 @@ def test_no_flipped_bit_passes(indent: int | None) -> None:
     for place in range(8 * len(content)):
         damaged = bytearray(content)
         damaged[place // 8] ^= 1 << place % 8
-        try:
-            found = unsealed(bytes(damaged))
-        except ValueError:
-            continue
-        assert {name: found.get(name) for name in VALUES} == VALUES, "only the key was damaged"
+        with pytest.raises(ValueError, match="."):
+            unsealed(bytes(damaged))
 
 
 def test_no_flipped_bit_of_a_log_passes() -> None:

@@ -160,7 +160,7 @@ class Adaptation:
                 self._counted(best, images, file)
             else:
                 self._learned(number, stage, best, images, record, noted, file)
-            noted["seconds"] = round(time.monotonic() - began, 1)
+        noted.setdefault("seconds", round(time.monotonic() - began, 1))  # or of a killed call
         snapshot = self._load(file)
         segmenter = snapshot.build().to(self.device)
         if stage[0].objectives is None:

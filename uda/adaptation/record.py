@@ -35,7 +35,8 @@ class Record:
         path = folder / RECORD
         new = cls(folder, {"format": FORMAT, "settings": settings, "stages": [], "warnings": []})
         if not path.exists():
-            others = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
+            names = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
+            others = [name for name in names if name != f"{RECORD}.partial"]  # of a killed call
             require(not others, f"{folder} holds other files, such as {others[:1]}: {_OTHER}")
             new.write()
             return new

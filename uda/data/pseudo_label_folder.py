@@ -20,6 +20,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from uda.data.label_files import read_raw_labels
+from uda.data.png_checks import check_png
 from uda.data.samples import is_left_by_mac
 from uda.labels.spaces import IGNORE_INDEX, LabelSpace
 from uda.utilities.config_tree import from_plain
@@ -136,6 +137,7 @@ class PseudoLabelFolder:
         neither a train id nor 255.
         """
         path = self.folder / file_name(stem)
+        check_png(path)
         labels = read_raw_labels(path, size)
         counts = labels.histogram()
         if any(counts[self._num_classes : IGNORE_INDEX]):

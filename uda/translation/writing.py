@@ -188,12 +188,16 @@ def _opened(output: Path, manifest: TranslationManifest) -> Iterator[None]:
         yield
 
 
+# What a call that was killed before it had written a manifest leaves behind.
+_OURS = (LOCK, OWNER, f"{MANIFEST}.partial")
+
+
 def _is_same(output: Path, manifest: TranslationManifest) -> bool:
     """Whether a finished or unfinished translation like this one is there, or nothing (False);
     InputError when there is something else."""
     found = find_manifest(output)
     if found is None:
-        others = [path for path in output.iterdir() if path.name not in (LOCK, OWNER)]
+        others = [path for path in output.iterdir() if path.name not in _OURS]
         require(
             not others,
             f"{output} holds files, but no {MANIFEST} of this command: {_ANOTHER}",

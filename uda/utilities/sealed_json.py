@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from uda.utilities.reading import parsed_json
 
 _KEY = "sha256"  # of all bytes before it; the last key
 _BEFORE, _AFTER = f',\n "{_KEY}": "'.encode(), b'"\n}\n'
+_SEALED = re.compile(rb'"[0-9a-f]{64}"\n\}\n\Z')  # a digest ends it, whatever it is called
 _CHECK = "check"  # CRC-32 of a line of a log; the last key
 
 
@@ -25,7 +27,7 @@ def unsealed(content: bytes) -> Any:  # noqa: ANN401  # what JSON can hold
     """What `sealed` was given or, of a file without a digest, such as an older one, what it says;
     ValueError when it is damaged or no JSON."""
     values = parsed_json(content)
-    if not isinstance(values, dict) or not isinstance(values.get(_KEY), str):
+    if not isinstance(values, dict) or (_KEY not in values and not _SEALED.search(content)):
         return values
     body, _, _ = content.rpartition(_BEFORE)
     if content != body + _BEFORE + hashlib.sha256(body).hexdigest().encode() + _AFTER:
