@@ -17,7 +17,7 @@ def test_no_flipped_bit_passes(indent: int | None) -> None:
     for place in range(8 * len(content)):
         damaged = bytearray(content)
         damaged[place // 8] ^= 1 << place % 8
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r"."):
             unsealed(bytes(damaged))
 
 
