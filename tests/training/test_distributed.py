@@ -130,6 +130,16 @@ def test_two_processes_compute_the_steps_of_one(toy_root: Path, tmp_path: Path) 
     assert_auxiliary_head_is_averaged(ones[entropy], twos[entropy])
 
 
+@pytest.mark.slow
+def test_a_sharded_optimizer_keeps_half_and_computes_the_same_bits(
+    toy_root: Path, tmp_path: Path
+) -> None:
+    """Also after a resume, with or without shards: the file is that of any run."""
+    presets = ["toy_class_mix", "gc_640x360_b2_adversarial"]
+    job = torchrun("tests/sharded_steps.py", str(toy_root), str(tmp_path), *presets)
+    assert finished(job) == "equal\n"
+
+
 # --- the commands
 
 

@@ -6,7 +6,9 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.optim import ZeroRedundancyOptimizer
 
+from uda.utilities.distributed import is_main
 from uda.utilities.errors import InputError, require, shown
 
 
@@ -72,26 +74,32 @@ class ParameterGroup(TypedDict):
 
 
 def build_optimizer(
-    config: OptimizerConfig, groups: Sequence[ParameterGroup]
+    config: OptimizerConfig, groups: Sequence[ParameterGroup], *, sharded: bool = False
 ) -> torch.optim.Optimizer:
-    """The optimizer of `groups`, each with its own multiple of `config.lr`."""
+    """The optimizer of `groups`, each with its own multiple of `config.lr`.
+
+    sharded: each process keeps what the optimizer remembers of its own share of the parameters
+        only, updates these, and sends them to the others (ZeRO's first stage, arXiv 1910.02054)
+    """
     settings = [{**group, "lr": config.lr * group["lr_factor"]} for group in groups]
-    match config.name:
-        case "sgd":
-            return torch.optim.SGD(
-                settings,
-                momentum=config.momentum,
-                nesterov=config.nesterov,
-                weight_decay=config.weight_decay,
-            )
-        case "adam":
-            return torch.optim.Adam(settings, betas=config.betas, weight_decay=config.weight_decay)
-        case "adamw":
-            return torch.optim.AdamW(settings, betas=config.betas, weight_decay=config.weight_decay)
-        case (
-            "radam"
-        ):  # Liu et al., ICLR 2020, arXiv 1908.03265; with Adam's weight decay, torch's default
-            return torch.optim.RAdam(settings, betas=config.betas, weight_decay=config.weight_decay)
+    kind = _KINDS[config.name]
+    options: dict[str, Any] = {"weight_decay": config.weight_decay}
+    if config.name == "sgd":
+        options |= {"momentum": config.momentum, "nesterov": config.nesterov}
+    else:
+        options |= {"betas": config.betas}
+    if sharded:
+        return ZeroRedundancyOptimizer(settings, kind, **options)
+    return kind(settings, **options)
+
+
+# RAdam: Liu et al., ICLR 2020, arXiv 1908.03265; with Adam's weight decay, torch's default.
+_KINDS: dict[str, Any] = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "radam": torch.optim.RAdam,
+}
 
 
 # The state of each per parameter: tensors of its shape, or a count of steps.
@@ -103,26 +111,38 @@ _KEPT = {
 }
 
 
+def state_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """What `load_state` restores; of a sharded optimizer on the first rank only, from all of them:
+    must be called on all ranks."""
+    if not isinstance(optimizer, ZeroRedundancyOptimizer):
+        return optimizer.state_dict()
+    optimizer.consolidate_state_dict(to=0)
+    return optimizer.state_dict() if is_main() else {}
+
+
 def load_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], *, origin: str) -> None:
     """Restores what `state_dict` of such an optimizer returned in another process.
 
     Raises InputError, naming `origin`, when it belongs to another optimizer. torch would notice
     this in the next update, if at all.
     """
-    own, groups = optimizer.state_dict()["param_groups"], state["param_groups"]
+    inner = optimizer.optim if isinstance(optimizer, ZeroRedundancyOptimizer) else optimizer
+    own = torch.optim.Optimizer.state_dict(optimizer)["param_groups"]
+    groups = state["param_groups"]
     require(
         len(own) == len(groups) and all(map(_same_settings, own, groups)),
         f"{origin}: the parameters or settings of its optimizer are not those of this run; {_FIX}",
     )
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    kept = _KEPT[type(optimizer)]
+    kept = _KEPT[type(inner)]
     for index, entries in state["state"].items():
         fitting = index < len(parameters) and entries.keys() == kept
         require(
             fitting and all(_fits(entries[n], parameters[index], n) for n in kept),
             f"{origin}: its optimizer's state of parameter {index} does not fit; {_FIX}",
         )
-    optimizer.load_state_dict(dict(state))
+    # A sharded one forgets, in what it is given, what is not its own.
+    optimizer.load_state_dict({"state": dict(state["state"]), "param_groups": groups})
 
 
 _FIX = "use the file that this run wrote"

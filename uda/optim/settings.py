@@ -7,6 +7,7 @@ from typing import Literal
 from uda.optim.optimizers import OptimizerConfig
 from uda.optim.plateau import PlateauConfig
 from uda.optim.schedules import CosineRestartsConfig, Warmup
+from uda.utilities.distributed import world_size
 from uda.utilities.errors import require, require_share
 
 
@@ -48,6 +49,9 @@ class TrainConfig:
     # bfloat16: losses are scaled, and every step synchronizes with the device.
     precision: Precision = "bfloat16"
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    # Each of several processes keeps what the student's optimizer remembers of a share of the
+    # parameters only, and sends what it has updated to the others: less memory, the same bits.
+    shard_optimizer: bool = False
     # Which of the student's parameters learn. "norms": weights and biases of normalization layers,
     # as in Tent (arXiv 2006.10726); "all_but_classifier": all but the last layers, which give the
     # scores of the classes, as in SHOT (arXiv 2002.08546). The others get no gradient.
@@ -140,6 +144,8 @@ class TrainConfig:
             found |= dict.fromkeys(("decay_norms", "undecayed"), reason)
         elif self.decay_norms:
             found["undecayed"] = "decay_norms is true"
+        if world_size() == 1:
+            found["shard_optimizer"] = "there is one process (torchrun starts several)"
         if self.warmup_steps == 0:
             found |= dict.fromkeys(("warmup_start", "warmup"), "warmup_steps is 0")
         if self.cosine_restarts is not None or self.plateau is not None:

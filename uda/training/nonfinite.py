@@ -25,7 +25,6 @@ from uda.utilities.tensor_values import counted, not_finite
 
 Losses = Mapping[str, Tensor]
 _GRADIENT = "gradient norm"  # beside the losses, whose names have slashes
-_WEIGHTS = ("student", "teacher", "optimizers")  # of a run's state; objectives may use infinity
 _ADVICE = (
     "nothing was saved since: resume from the last resume.pth with the same command and --resume, "
     "and add --skip-nonfinite 1 to skip such a step"
@@ -79,12 +78,21 @@ class FiniteCheck:
         for (step, _), values in zip(unchecked, found, strict=True):
             if not all(map(math.isfinite, values.values())):
                 raise FloatingPointError(f"{self._report(step, values)}; {_ADVICE}")
-        state = self._run.state() if weights else {}
-        if places := not_finite([state.get(part) for part in _WEIGHTS]):
+        if places := self._places() if weights else []:
             raise FloatingPointError(
                 f"after step {self._run.step}, {counted(places)} not finite, though all losses and "
                 f"gradients were: lower the learning rate, train.optimizer.lr; {_ADVICE}"
             )
+
+    def _places(self) -> list[str]:
+        """The weights that are not finite now, or what the optimizers keep for them. Objectives may
+        use infinity."""
+        run = self._run
+        networks = {"student": run.student.state_dict()}
+        if run.teacher is not None:
+            networks["teacher"] = run.teacher.network.state_dict()
+        kept = [list(optimizer.state.values()) for optimizer in run.optimizers.values()]
+        return not_finite([networks, kept])
 
     def _report(self, step: int, values: Mapping[str, float]) -> str:
         """All that is known about the update that led to `step`; its batch is saved."""

@@ -17,7 +17,7 @@ from uda.models.synchronized_batch_norm import synchronize_batch_norm
 from uda.objectives.base import Objective
 from uda.optim.groups import freeze_unlearned, student_groups
 from uda.optim.loss_scale import LossScale
-from uda.optim.optimizers import ParameterGroup, build_optimizer, load_state
+from uda.optim.optimizers import ParameterGroup, build_optimizer, load_state, state_of
 from uda.optim.plateau import Plateau
 from uda.optim.teacher import MeanTeacher
 from uda.utilities.distributed import GradientExchange, world_size
@@ -51,7 +51,8 @@ class Run:
         return min((config.start_step for config in users), default=None)
 
     def state(self) -> dict[str, Any]:
-        """What `load_state` needs, besides the snapshot, to continue exactly."""
+        """What `load_state` needs, besides the snapshot, to continue exactly; on the first rank.
+        Must be called on all ranks."""
         start = self.teacher_start
         # Before its first use, the teacher has no state of its own.
         teacher = self.teacher if start is not None and self.step > start else None
@@ -63,7 +64,7 @@ class Run:
             "student": self.student.state_dict(),
             "teacher": None if teacher is None else teacher.network.state_dict(),
             "objectives": {name: o.state_dict() for name, o in self.objectives.items()},
-            "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
+            "optimizers": {name: state_of(o) for name, o in self.optimizers.items()},
         }
 
     def load_state(self, state: Mapping[str, Any], *, origin: str = "resume.pth") -> None:
@@ -178,7 +179,8 @@ def _build_optimizers(
     """The student's optimizer, and one for each objective with networks of its own."""
     train = experiment.train
     groups = student_groups(student, train)
-    optimizers = {STUDENT: build_optimizer(train.optimizer, groups)}
+    sharded = train.shard_optimizer and world_size() > 1
+    optimizers = {STUDENT: build_optimizer(train.optimizer, groups, sharded=sharded)}
     for name, objective in objectives.items():
         if objective.optimizer is not None:
             trained = [p for p in objective.parameters() if p.requires_grad]
