@@ -192,7 +192,7 @@ def test_nothing_is_left_when_it_is_not_finished(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_is_no_obstacle(tmp_path: Path) -> None:
-    write_png(tmp_path / "labels.partial" / file_name("stale"), train_ids(0))
+    write_png(tmp_path / ".labels.uda-partial" / file_name("stale"), train_ids(0))
     opened(write_folder(tmp_path / "labels"))
     assert [path.name for path in tmp_path.iterdir()] == ["labels"]
 

@@ -8,9 +8,9 @@ second time trains on nonsense without a word (it once cost this project's forer
 """
 
 import os
-import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,11 +23,14 @@ from uda.data.label_files import read_raw_labels
 from uda.data.png_checks import check_png
 from uda.data.samples import is_left_by_mac
 from uda.labels.spaces import IGNORE_INDEX, LabelSpace
+from uda.utilities.atomic_files import clear_write_errors, replacing
 from uda.utilities.config_tree import from_plain
 from uda.utilities.distributed import is_main, wait_for_all
 from uda.utilities.errors import InputError, require, require_share, shown
+from uda.utilities.locks import holds_only_locks
 from uda.utilities.reading import LARGE, read_bytes, why
 from uda.utilities.sealed_json import sealed, unsealed
+from uda.utilities.unfinished import UnfinishedFolder
 
 MANIFEST = "manifest.json"
 ID_SPACE = "trainIds"
@@ -220,43 +223,40 @@ class PseudoLabelWriter:
 
     def __init__(self, folder: Path) -> None:
         """Raises InputError when `folder` exists and is not empty."""
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(
-                f"{folder} exists already: remove it or choose another with --output DIR"
-            )
-        self._folder = folder
-        self._partial = folder.with_name(folder.name + ".partial")
+        self._unfinished = UnfinishedFolder(folder, check=partial(_check_free, folder))
 
     def __enter__(self) -> Self:
-        if is_main():
-            shutil.rmtree(self._partial, ignore_errors=True)
-            self._partial.mkdir(parents=True)
-        wait_for_all()
+        self._unfinished.__enter__()
         return self
 
     def write(self, stem: str, labels: npt.NDArray[np.uint8]) -> None:
         """Stores train ids (H, W) uint8 of the image `stem`; InputError if it has some."""
-        path = self._partial / file_name(stem)
+        path = self._unfinished.path / file_name(stem)
         if path.exists():
             raise InputError(
                 f"two images are called {stem}: make a folder of pseudo-labels for each data set"
             )
-        Image.fromarray(labels).save(path, compress_level=1)
+        with clear_write_errors(path):
+            Image.fromarray(labels).save(path, compress_level=1)
 
     def finish(self, manifest: Manifest) -> None:
         """Adds the manifest and gives the folder its name, once all processes have come here."""
         wait_for_all()
         if is_main():
             said = {n: v for n, v in asdict(manifest).items() if v is not None and v != {}}
-            (self._partial / MANIFEST).write_bytes(sealed(said))
-            if self._folder.exists():
-                self._folder.rmdir()
-            self._partial.rename(self._folder)
-        wait_for_all()
+            with replacing(self._unfinished.path / MANIFEST) as file:
+                file.write(sealed(said))
+        self._unfinished.finish()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
-        if is_main():
-            shutil.rmtree(self._partial, ignore_errors=True)
+        self._unfinished.__exit__(kind, error, trace)
+
+
+def _check_free(folder: Path) -> None:
+    require(
+        not folder.exists() or (folder.is_dir() and holds_only_locks(folder)),
+        f"{folder} exists already: remove it or choose another with --output DIR",
+    )

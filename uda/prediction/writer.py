@@ -8,8 +8,8 @@
 <folder>/predictions.json      see `write_manifest`
 """
 
-import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
@@ -21,11 +21,13 @@ from PIL import Image
 from uda.labels.spaces import LabelSpace
 from uda.prediction.inputs import picture_name
 from uda.prediction.pictures import legend_of, overlaid
-from uda.utilities.atomic_files import clear_write_errors
+from uda.utilities.atomic_files import clear_write_errors, replacing
 from uda.utilities.distributed import is_main, wait_for_all
 from uda.utilities.errors import InputError, require
+from uda.utilities.locks import LOCK, OWNER, holds_only_locks
 from uda.utilities.reading import LARGE, read_bytes
 from uda.utilities.sealed_json import sealed, unsealed
+from uda.utilities.unfinished import UnfinishedFolder
 
 MANIFEST = "predictions.json"
 LEGEND = "legend.png"
@@ -60,24 +62,18 @@ class PredictionWriter:
 
     def __init__(self, folder: Path, *, label_space: LabelSpace, kinds: tuple[Kind, ...]) -> None:
         """Raises InputError when `folder` holds anything but predictions of such a writer."""
-        _check_own(folder)
         self.kinds = kinds
-        self._folder = folder
         self._space = label_space
-        self._partial = folder.with_name(f".{folder.name}.uda-partial")
+        self._unfinished = UnfinishedFolder(folder, check=partial(_check_own, folder))
 
     def __enter__(self) -> Self:
-        if is_main():
-            shutil.rmtree(self._partial, ignore_errors=True)
-            with clear_write_errors(self._folder):
-                self._partial.mkdir(parents=True)
-        wait_for_all()
+        self._unfinished.__enter__()
         return self
 
     def write(self, name: str, found: PixelClasses) -> None:
         """Stores every kind of picture of the image `name`, such as a/b.jpg."""
         for kind in self.kinds:
-            path = self._partial / kind / picture_name(name)
+            path = self._unfinished.path / kind / picture_name(name)
             with clear_write_errors(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(self._picture(kind, found)).save(path, compress_level=1)
@@ -100,12 +96,12 @@ class PredictionWriter:
         `images`: the names of all that were written, those of other processes among them."""
         wait_for_all()
         if is_main():
-            with clear_write_errors(self._folder):
-                legend_of(self._space, _LEGEND_WIDTH).save(self._partial / LEGEND)
-                content = sealed(self._manifest(facts, images))
-                (self._partial / MANIFEST).write_bytes(content)
-                self._take_place()
-        wait_for_all()
+            folder = self._unfinished.path
+            with replacing(folder / LEGEND) as file:
+                legend_of(self._space, _LEGEND_WIDTH).save(file, "PNG")
+            with replacing(folder / MANIFEST) as file:
+                file.write(sealed(self._manifest(facts, images)))
+        self._unfinished.finish()
 
     def _manifest(self, facts: Mapping[str, Any], images: list[str]) -> dict[str, Any]:
         space = self._space
@@ -120,20 +116,11 @@ class PredictionWriter:
             "images": sorted(images),
         }
 
-    def _take_place(self) -> None:
-        old = self._folder.with_name(f".{self._folder.name}.uda-old")
-        shutil.rmtree(old, ignore_errors=True)
-        if self._folder.exists():
-            self._folder.rename(old)
-        self._partial.rename(self._folder)
-        shutil.rmtree(old, ignore_errors=True)
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
-        if is_main():
-            shutil.rmtree(self._partial, ignore_errors=True)
+        self._unfinished.__exit__(kind, error, trace)
 
 
 def _check_own(folder: Path) -> None:
@@ -143,7 +130,7 @@ def _check_own(folder: Path) -> None:
         not folder.is_symlink() and (folder.is_dir() or not folder.exists()),
         f"{folder} is not a folder, or is a link to one: {another}",
     )
-    if not folder.exists() or not any(folder.iterdir()):
+    if holds_only_locks(folder):
         return
     own = _files_of(folder / MANIFEST)
     require(
@@ -152,7 +139,7 @@ def _check_own(folder: Path) -> None:
     )
     everything = {path.relative_to(folder).as_posix() for path in folder.rglob("*")
                   if not path.is_dir() or path.is_symlink()}  # fmt: skip
-    strangers = sorted(everything - (own or set()))
+    strangers = sorted(everything - (own or set()) - {LOCK, OWNER})
     if strangers:
         raise InputError(
             f"{folder} holds {strangers[0]} and {len(strangers) - 1} more files that are no "

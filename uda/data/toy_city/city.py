@@ -5,10 +5,10 @@ continuous integration train on it. Every image is a function of (seed, domain, 
 """
 
 import json
-import tempfile
 import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +19,10 @@ from PIL import Image
 from uda.data.toy_city.camera import photograph
 from uda.data.toy_city.scene import Domain, draw_scene
 from uda.labels.spaces import CITYSCAPES
-from uda.utilities.errors import InputError
+from uda.utilities.atomic_files import clear_write_errors, write_text_whole
+from uda.utilities.errors import InputError, require
 from uda.utilities.reading import SMALL, read_text
+from uda.utilities.unfinished import UnfinishedFolder
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -206,19 +208,22 @@ def write_toy_city(
     if root.exists():
         _check_same(root, arguments)
         return
-    root.parent.mkdir(parents=True, exist_ok=True)
-    # A sibling is on the same file system, so the final rename is one step; a run that fails or is
-    # interrupted leaves no partial data set.
-    with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as folder:
-        unfinished = Path(folder) / "city"
-        _write_city(unfinished, arguments, progress or (lambda count: None))
-        (unfinished / _RECORD).write_text(arguments.record(), encoding="utf-8")
-        unfinished.rename(root)
+    with UnfinishedFolder(root, check=partial(_check_free, root)) as unfinished:
+        with clear_write_errors(root):
+            _write_city(unfinished.path, arguments, progress or (lambda count: None))
+        write_text_whole(unfinished.path / _RECORD, arguments.record())
+        unfinished.finish()
 
 
 def is_toy_city(root: Path) -> bool:
     """Whether the data sets below `root` are synthetic, with any number of images."""
     return (root / _RECORD).is_file()
+
+
+def _check_free(root: Path) -> None:
+    require(
+        not root.exists(), f"{root} exists by now: give the command again, or another --output DIR"
+    )
 
 
 def _check_same(root: Path, arguments: _Arguments) -> None:
