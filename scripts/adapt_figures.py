@@ -24,6 +24,7 @@ from uda.evaluation.evaluate import EvaluationConfig
 from uda.experiment import Experiment
 from uda.experiments.toy_city import TOY_ROOT, toy_source_only
 from uda.training.loop import train
+from uda.utilities.atomic_files import replacing, write_text_whole
 
 FOLDER = Path("snapshots/adapt_figures")
 SIZE = (192, 288)  # width and height of the photographs of clothes
@@ -97,13 +98,15 @@ def prepare(data: Path, output: Path) -> None:
                               ("labels", labels)):  # fmt: skip
             path = output / part / kind / f"{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            picture.save(path)
+            with replacing(path) as file:
+                picture.save(file, "PNG")
     listed = "".join(f'[[classes]]\nname = "{name}"\nvalue = {i}\n' for i, name in enumerate(order))
     for part, split in (("changed", "train"), ("scored", "val")):
         domain = 'domain = "source"\n' if part == "changed" else ""
-        (output / f"{part}.toml").write_text(
+        write_text_whole(
+            output / f"{part}.toml",
             f'root = "{part}"\nimages = "images/{{name}}.png"\nlabels = "labels/{{name}}.png"\n'
-            f'splits = ["{split}"]\n{domain}{listed}'
+            f'splits = ["{split}"]\n{domain}{listed}',
         )
 
 

@@ -22,6 +22,7 @@ from benchmark_report import Figure, Row, machine, markdown, plain_values
 from benchmark_training import measure_processes, measure_training
 from uda.commands.endings import clear_errors
 from uda.commands.options import add_device, at_least
+from uda.utilities.atomic_files import write_text_whole
 from uda.utilities.distributed import device_named
 from uda.utilities.errors import InputError
 
@@ -65,12 +66,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = f"{_TITLE}{lead}{_HOW}\n{markdown(found, facts | {'rounds': rounds})}"
     print(text, end="")
     if options.markdown is not None:
-        options.markdown.write_text(text)
+        write_text_whole(options.markdown, text)
     if options.json is not None:
         values = plain_values(
             found, {"comparable": not options.quick, "machine": facts, "rounds": rounds}
         )
-        options.json.write_text(json.dumps(values, indent=1) + "\n")
+        write_text_whole(options.json, json.dumps(values, indent=1) + "\n")
 
 
 def measure(

@@ -30,6 +30,7 @@ from uda.models.decoders.base import decoder_configs
 from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.encoders.base import EncoderConfig
 from uda.models.hrda import HrdaConfig
+from uda.utilities.atomic_files import write_text_whole
 from uda.utilities.errors import InputError, require
 from uda.utilities.host_memory import keep_freed_memory
 
@@ -206,14 +207,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = markdown(found, facts, size=options.size)
     print(text, end="")
     if options.markdown is not None:
-        options.markdown.write_text(text)
+        write_text_whole(options.markdown, text)
     if options.json is not None:
         values = {
             name: {"without": asdict(plain), "checkpointing": saving and asdict(saving)}
             for name, (plain, saving) in found.items()
         }
         plain_values = {"machine": facts, "batch": _BATCH, "size": options.size, "pairs": values}
-        options.json.write_text(json.dumps(plain_values, indent=1) + "\n")
+        write_text_whole(options.json, json.dumps(plain_values, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from uda.experiments import PRESETS
 from uda.experiments.toy_city import TOY_ROOT
 from uda.labels.spaces import CITYSCAPES
 from uda.prediction.pictures import Picture, comparison
+from uda.utilities.atomic_files import replacing, write_text_whole
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FOLDER = Path("snapshots/demo")
@@ -48,7 +49,7 @@ def main() -> None:
     draw_comparison(results)
     minutes = (time.perf_counter() - started) / 60
     summary = results | {"minutes": round(minutes, 2), "seed": seed}
-    (FOLDER / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    write_text_whole(FOLDER / "summary.json", json.dumps(summary, indent=2) + "\n")
     print(f"\nIoU in percent on the target's validation images, seed {seed}:\n")
     print(markdown_table(results))
     print(f"\n{minutes:.1f} minutes. Figures: {FOLDER}/summary.json, picture: "
@@ -129,7 +130,8 @@ def draw_comparison(results: dict[str, dict[str, Any]]) -> None:
         titles.append(f"{name.replace('_', '-')}: mIoU {results[name]['miou']:.1f}")
         columns.append([CITYSCAPES.colorize(p.labels.numpy()) for _, p in found])
     rows: list[list[Picture]] = [list(row) for row in zip(*columns, strict=True)]
-    comparison(rows, titles, CITYSCAPES).save(FOLDER / "comparison.png")
+    with replacing(FOLDER / "comparison.png") as file:
+        comparison(rows, titles, CITYSCAPES).save(file, "PNG")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from uda.checkpoints import snapshots
 from uda.commands.endings import clear_errors
 from uda.commands.options import at_least
 from uda.experiments.toy_city import TOY_ROOT
+from uda.utilities.atomic_files import write_text_whole
 from uda.utilities.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -157,7 +158,7 @@ def climb(rung: Rung, seed: int) -> float:
         minutes = round(minutes + (time.perf_counter() - started) / 60, 2)
     command(f"{folder.name}_bn", "eval_single.py", *networks_of(rung, seed),
             *ADAPT, "--json", str(folder / "adapted.json"))  # fmt: skip
-    clock.write_text(json.dumps(minutes))
+    write_text_whole(clock, json.dumps(minutes))
     return minutes
 
 

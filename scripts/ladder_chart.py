@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from ladder_rungs import SOURCE_ONLY
+from uda.utilities.atomic_files import replacing
 from uda.utilities.errors import InputError
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def draw(found: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         figure.savefig(picture, format="png")
     # 256 colors, and nothing on who has drawn it: a third of the size, and the same bytes again.
     few = Image.open(picture).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
-    few.save(path, optimize=True)
+    with replacing(path) as file:
+        few.save(file, "PNG", optimize=True)
 
 
 def supervision_of(values: Mapping[str, Any]) -> str:

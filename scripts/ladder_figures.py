@@ -13,6 +13,7 @@ from ladder_digests import digest_of
 from ladder_page import write_page
 from ladder_report import report
 from ladder_rungs import RUNGS, THRESHOLD, Rung
+from uda.utilities.atomic_files import write_text_whole
 
 Figures = dict[str, Any]  # of one method, as in toy_ladder.json
 
@@ -76,8 +77,8 @@ def write_results(figures: Mapping[str, Figures], path: Path) -> None:
     }
     found = dict(sorted(described.items(), key=lambda item: mean(item[1]["miou"])))
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
-    path.with_suffix(".md").write_text(report(found))
+    write_text_whole(path.with_suffix(".json"), json.dumps(found, indent=1) + "\n")
+    write_text_whole(path.with_suffix(".md"), report(found))
     write_page(found, path.with_suffix(".html"))
     draw(found, path.with_suffix(".png"))
     print(f"{path}.json, .md, .png")

@@ -11,6 +11,7 @@ from ladder_digests import translation_digest
 from ladder_rungs import FOLDER, Rung
 from uda.experiments.toy_city import TOY_ROOT
 from uda.experiments.translations import TRANSLATIONS
+from uda.utilities.atomic_files import write_text_whole
 from uda.utilities.errors import InputError
 
 _translating: dict[Path, threading.Lock] = {}  # two rungs may need the same images at once
@@ -52,7 +53,7 @@ def translate(
         command(f"{log}_translate", "uda", "translate", *how, "--dataset", "gta5",
                 "--data-root", str(root), "--output", str(root / "CycleGTA5"))  # fmt: skip
         minutes = round((time.perf_counter() - started) / 60, 2)
-        clock.write_text(json.dumps(minutes))
+        write_text_whole(clock, json.dumps(minutes))
     return minutes
 
 

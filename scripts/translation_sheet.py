@@ -15,6 +15,7 @@ from uda.commands.endings import clear_errors
 from uda.data.files import read_image
 from uda.data.registry import list_dataset
 from uda.data.samples import evenly_spaced
+from uda.utilities.atomic_files import replacing
 
 ROWS = 6
 WIDTH = 256  # pixels of a picture
@@ -55,7 +56,9 @@ def main() -> None:
         for row, image in enumerate(images):
             shown = image.resize((WIDTH, height), Image.Resampling.BICUBIC)
             sheet.paste(shown, (left, _TITLE + row * (height + _MARGIN)))
-    sheet.save(arguments.output, optimize=True, quality=85)
+    kind = "JPEG" if arguments.output.suffix.lower() in (".jpg", ".jpeg") else "PNG"
+    with replacing(arguments.output) as file:
+        sheet.save(file, kind, optimize=True, quality=85)
 
 
 if __name__ == "__main__":

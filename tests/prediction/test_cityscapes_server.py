@@ -170,7 +170,8 @@ def test_an_incomplete_export_is_refused_and_leaves_nothing(tmp_path: Path) -> N
 
 
 def test_what_a_killed_process_left_is_no_obstacle(tmp_path: Path) -> None:
-    (tmp_path / "test.zip.partial").write_bytes(b"half a zip")
+    (tmp_path / ".test.zip.uda-partial").mkdir()
+    (tmp_path / ".test.zip.uda-partial" / "test.zip").write_bytes(b"half a zip")
     write_zip(tmp_path / "test.zip")
     assert [file.name for file in tmp_path.iterdir()] == ["test.zip"]
     check_server_zip(tmp_path / "test.zip", STEMS, size=SIZE)
@@ -193,9 +194,9 @@ def test_a_place_without_a_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "test.zip.partial").mkdir()  # stands for a folder without permission: root has all
+    (tmp_path / ".test.zip.uda-partial").touch()  # stands for a folder without permission
     with (
-        pytest.raises(InputError, match=r"test\.zip cannot be written \(Is a directory\): choose"),
+        pytest.raises(InputError, match=r"test\.zip\.uda-partial/\.lock cannot be written"),
         writer(tmp_path / "test.zip"),
     ):
         pass

@@ -9,7 +9,8 @@ from uda.adaptation.criteria import CRITERIA, Look
 from uda.adaptation.stage import Images
 from uda.adaptation.verdict import Verdict
 from uda.prediction.opened import OpenedNetwork
-from uda.utilities.atomic_files import clear_write_errors, replacing
+from uda.prediction.side_by_side import FOLDER as PICTURES
+from uda.utilities.atomic_files import PARTIAL, remove_partial, replacing
 from uda.utilities.errors import InputError, require
 from uda.utilities.reading import LARGE, read_bytes, why
 from uda.utilities.sealed_json import sealed, unsealed
@@ -36,7 +37,7 @@ class Record:
         new = cls(folder, {"format": FORMAT, "settings": settings, "stages": [], "warnings": []})
         if not path.exists():
             names = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
-            others = [name for name in names if name != f"{RECORD}.partial"]  # of a killed call
+            others = [name for name in names if not name.endswith(PARTIAL)]  # of a killed call
             require(not others, f"{folder} holds other files, such as {others[:1]}: {_OTHER}")
             new.write()
             return new
@@ -60,12 +61,14 @@ class Record:
             f"same command to continue it, or {_OTHER}",
         )
         new.values["stages"] = values["stages"]
+        for place in (folder, folder / PICTURES):
+            remove_partial(place)
         return new
 
     def write(self) -> None:
         """Replaces the file."""
         content = sealed(self.values)
-        with clear_write_errors(self.folder / RECORD), replacing(self.folder / RECORD) as file:
+        with replacing(self.folder / RECORD) as file:
             file.write(content)
 
     def stage(self, number: int, name: str) -> dict[str, Any]:

@@ -28,7 +28,6 @@ from uda.data.registry import layout_named
 from uda.prediction.opened import open_network
 from uda.reports.adaptation import adapt_report
 from uda.training.tracking import progress_bar
-from uda.utilities.atomic_files import clear_write_errors
 from uda.utilities.distributed import device_named, process_group, world_size
 from uda.utilities.errors import require
 from uda.utilities.locks import sole_writer
@@ -127,8 +126,6 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
             workers=arguments.workers,
             even_if_worse=arguments.even_if_worse,
         )
-        with clear_write_errors(output):
-            output.mkdir(parents=True, exist_ok=True)
         with sole_writer(output, another="--output DIR"):
             record = Adaptation(
                 network=network,

@@ -11,6 +11,7 @@ from uda.evaluation.report_formats import HOLDS_FACTS, format_scores
 from uda.evaluation.reports import fact_lines, unscored_fact
 from uda.labels.spaces import LabelSpace
 from uda.training.signals import Stopped
+from uda.utilities.atomic_files import write_text_whole
 from uda.utilities.distributed import is_main, leave_group
 from uda.utilities.errors import InputError
 from uda.utilities.interrupts import Interrupted, listening
@@ -97,4 +98,4 @@ def publish(
         print(aside, end="")
     print(format_scores(options.format, scores, label_space, all_facts))
     if options.json is not None and is_main():
-        options.json.write_text(format_scores("json", scores, label_space, all_facts) + "\n")
+        write_text_whole(options.json, format_scores("json", scores, label_space, all_facts) + "\n")

@@ -15,6 +15,7 @@ from uda.prediction.export import EXPORTS, export_predictions
 from uda.prediction.opened import OpenedNetwork
 from uda.prediction.scoring import score_network
 from uda.training.tracking import progress_bar
+from uda.utilities.atomic_files import write_text_whole
 from uda.utilities.distributed import device_named, is_main, process_group
 from uda.utilities.errors import require
 
@@ -109,4 +110,4 @@ def _publish_each(network: OpenedNetwork, arguments: argparse.Namespace) -> None
     )
     print(FORMATS[arguments.format](found))
     if arguments.json is not None and is_main():
-        arguments.json.write_text(FORMATS["json"](found) + "\n")
+        write_text_whole(arguments.json, FORMATS["json"](found) + "\n")

@@ -29,6 +29,7 @@ from uda.reports.run_files import FoundRun, Run, find_run
 from uda.reports.run_page import run_page
 from uda.reports.table_formats import comma_separated, latex
 from uda.training.tracking import progress_bar
+from uda.utilities.atomic_files import write_text_whole
 from uda.utilities.distributed import device_named
 from uda.utilities.errors import require
 
@@ -90,7 +91,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> 
     print(_printed(found, groups, options.format))
     if options.json is not None:
         plain = [asdict(each.run) for each in found]
-        options.json.write_text(json.dumps(plain, indent=2) + "\n")
+        write_text_whole(options.json, json.dumps(plain, indent=2) + "\n")
     if len(found) == 1:
         path = _write_page(found[0], given[0], options, looked[0])
     else:

@@ -13,6 +13,7 @@ from uda.commands.endings import printable
 from uda.commands.options import check_json, new_parser
 from uda.commands.tables import markdown_table, text_table
 from uda.reports.run_list import ListedRun, listed_runs
+from uda.utilities.atomic_files import write_text_whole
 from uda.utilities.errors import require
 
 
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> 
     text = table([head, *map(_row, found)]) if found else f"there is no run below {options.folder}"
     print("\n".join(map(printable, text.split("\n"))))
     if options.json is not None:
-        options.json.write_text(json.dumps([asdict(run) for run in found], indent=2) + "\n")
+        write_text_whole(options.json, json.dumps([asdict(run) for run in found], indent=2) + "\n")
 
 
 def _row(run: ListedRun) -> list[str]:

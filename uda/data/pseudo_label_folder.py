@@ -27,7 +27,7 @@ from uda.utilities.atomic_files import clear_write_errors, replacing
 from uda.utilities.config_tree import from_plain
 from uda.utilities.distributed import is_main, wait_for_all
 from uda.utilities.errors import InputError, require, require_share, shown
-from uda.utilities.locks import holds_only_locks
+from uda.utilities.locks import holds_nothing
 from uda.utilities.reading import LARGE, read_bytes, why
 from uda.utilities.sealed_json import sealed, unsealed
 from uda.utilities.unfinished import UnfinishedFolder
@@ -257,6 +257,6 @@ class PseudoLabelWriter:
 
 def _check_free(folder: Path) -> None:
     require(
-        not folder.exists() or (folder.is_dir() and holds_only_locks(folder)),
+        not folder.exists() or (folder.is_dir() and holds_nothing(folder)),
         f"{folder} exists already: remove it or choose another with --output DIR",
     )

@@ -1,9 +1,8 @@
 """A zip of PNGs for a test server, written completely or not at all."""
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +15,9 @@ from PIL import Image
 
 from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX
 from uda.prediction.cityscapes_check import in_words
-from uda.utilities.errors import InputError, require
+from uda.utilities.atomic_files import clear_write_errors, move_whole
+from uda.utilities.errors import require
+from uda.utilities.unfinished import workplace
 
 Labels = npt.NDArray[np.uint8]
 Confidence = npt.NDArray[np.floating]
@@ -44,7 +45,6 @@ class PngZip(ABC):
         self._path, self._size = path, size
         self._stems = tuple(stems)
         self._expected = set(stems)
-        self._partial = path.with_name(path.name + ".partial")
 
     @abstractmethod
     def check_names(self, stems: Sequence[str]) -> None:
@@ -64,12 +64,11 @@ class PngZip(ABC):
         """What was written, in one line."""
 
     def __enter__(self) -> Self:
-        try:
+        self._held = ExitStack()
+        place = self._held.enter_context(workplace(self._path, another="a copy of the snapshot"))
+        self._partial = place / self._path.name
+        with clear_write_errors(self._path):
             self._zip = ZipFile(self._partial, "w", ZIP_STORED)  # PNGs are compressed already
-        except OSError as error:
-            raise InputError(
-                f"{self._path} cannot be written ({error.strerror}): choose another file"
-            ) from None
         return self
 
     def write(self, stem: str, train_ids: Labels, confidence: Confidence | None = None) -> None:
@@ -100,18 +99,19 @@ class PngZip(ABC):
 
     def put(self, name: str, values: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> None:
         """Adds a gray PNG (H, W) called `name`."""
-        self._zip.writestr(_member(name), _png(values))
+        with clear_write_errors(self._path):
+            self._zip.writestr(_member(name), _png(values))
 
     def finish(self) -> str:
         """Checks the zip, gives it its name and says in one line what it is.
 
         Raises InputError, leaving nothing behind, when `check` does.
         """
-        self._zip.close()
+        with clear_write_errors(self._path):
+            self._zip.close()
         self.check(self._partial, self._path)
-        with self._partial.open("rb") as file:
-            os.fsync(file.fileno())
-        self._partial.rename(self._path)
+        with clear_write_errors(self._path):
+            move_whole(self._partial, self._path)
         return self.report(self._path, self._stems, self._size)
 
     def __exit__(
@@ -120,7 +120,7 @@ class PngZip(ABC):
     ) -> None:  # fmt: skip
         with suppress(OSError):  # a full disk, say: the first error is the one to report
             self._zip.close()
-        self._partial.unlink(missing_ok=True)
+        self._held.close()
 
 
 def _member(name: str) -> ZipInfo:

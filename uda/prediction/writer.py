@@ -24,7 +24,7 @@ from uda.prediction.pictures import legend_of, overlaid
 from uda.utilities.atomic_files import clear_write_errors, replacing
 from uda.utilities.distributed import is_main, wait_for_all
 from uda.utilities.errors import InputError, require
-from uda.utilities.locks import LOCK, OWNER, holds_only_locks
+from uda.utilities.locks import holds_nothing
 from uda.utilities.reading import LARGE, read_bytes
 from uda.utilities.sealed_json import sealed, unsealed
 from uda.utilities.unfinished import UnfinishedFolder
@@ -130,7 +130,7 @@ def _check_own(folder: Path) -> None:
         not folder.is_symlink() and (folder.is_dir() or not folder.exists()),
         f"{folder} is not a folder, or is a link to one: {another}",
     )
-    if holds_only_locks(folder):
+    if holds_nothing(folder):
         return
     own = _files_of(folder / MANIFEST)
     require(
@@ -139,7 +139,7 @@ def _check_own(folder: Path) -> None:
     )
     everything = {path.relative_to(folder).as_posix() for path in folder.rglob("*")
                   if not path.is_dir() or path.is_symlink()}  # fmt: skip
-    strangers = sorted(everything - (own or set()) - {LOCK, OWNER})
+    strangers = sorted(everything - (own or set()))
     if strangers:
         raise InputError(
             f"{folder} holds {strangers[0]} and {len(strangers) - 1} more files that are no "

@@ -27,10 +27,10 @@ from uda.data.translated_folder import (
 )
 from uda.translation.originals import Originals, read_originals
 from uda.translation.translators import Translator
-from uda.utilities.atomic_files import clear_write_errors, replacing
+from uda.utilities.atomic_files import clear_write_errors, remove_partial, replacing
 from uda.utilities.distributed import any_of, is_main, own_share, sum_over_ranks, wait_for_all
 from uda.utilities.errors import InputError, require, require_size
-from uda.utilities.locks import LOCK, OWNER, sole_writer
+from uda.utilities.locks import holds_nothing, sole_writer
 from uda.utilities.version import __version__
 
 _THREADS = 4  # that compress pictures while the next ones are translated
@@ -103,7 +103,7 @@ def translate_dataset(
         quality=wanted.quality if wanted.picture_format == "jpeg" else None,
         library_version=__version__,
     )
-    with _opened(output, manifest):
+    with _opened(output, manifest, places):
         own = own_share(list(zip(samples, places, strict=True)))
         missing = [(sample, place) for sample, place in own if not place.is_file()]
         _link_labels([sample for sample, _ in own], folder, output)
@@ -169,18 +169,18 @@ def _places(samples: Sequence[Sample], folder: Path, output: Path, wanted: Wante
 
 
 @contextmanager
-def _opened(output: Path, manifest: TranslationManifest) -> Iterator[None]:
+def _opened(output: Path, manifest: TranslationManifest, places: Sequence[Path]) -> Iterator[None]:
     """Locks `output` and leaves the manifest of an unfinished translation in it, unless it has
     that of a finished one; InputError on every rank when it is of something else, or in use."""
     with ExitStack() as held:
         refusal = ""
         if is_main():
             try:
-                with clear_write_errors(output):
-                    output.mkdir(parents=True, exist_ok=True)
                 held.enter_context(sole_writer(output, another="--output DIR"))
                 if not _is_same(output, manifest):
                     manifest.write(output)
+                for folder in {output, *(place.parent for place in places)}:
+                    remove_partial(folder)  # what a killed process had begun
             except InputError as error:
                 refusal = str(error)
         refusal = any_of(refusal)
@@ -188,18 +188,13 @@ def _opened(output: Path, manifest: TranslationManifest) -> Iterator[None]:
         yield
 
 
-# What a call that was killed before it had written a manifest leaves behind.
-_OURS = (LOCK, OWNER, f"{MANIFEST}.partial")
-
-
 def _is_same(output: Path, manifest: TranslationManifest) -> bool:
     """Whether a finished or unfinished translation like this one is there, or nothing (False);
     InputError when there is something else."""
     found = find_manifest(output)
     if found is None:
-        others = [path for path in output.iterdir() if path.name not in _OURS]
         require(
-            not others,
+            holds_nothing(output),
             f"{output} holds files, but no {MANIFEST} of this command: {_ANOTHER}",
         )
         return False

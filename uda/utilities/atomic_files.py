@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from uda.utilities.errors import WriteError
 
-_PARTIAL = ".partial"
+PARTIAL = ".partial"
 _LONGEST = 200  # bytes of a name that is still followed by others: a file system takes 255
 # What file systems answer that cannot synchronize such a file, or let nobody open a folder for it.
 _NO_FSYNC = (
@@ -66,7 +66,15 @@ def beginning(path: Path) -> Path:
     name = path.name
     if len(os.fsencode(name)) > _LONGEST:
         name = ""  # a cut might leave half a character
-    return path.with_name(f"{name}.{secrets.token_hex(4)}{_PARTIAL}")
+    return path.with_name(f"{name}.{secrets.token_hex(4)}{PARTIAL}")
+
+
+def move_whole(file: Path, path: Path) -> None:
+    """Gives a file that is complete its name `path`, once its content is on the disk."""
+    with file.open("rb") as opened:
+        synchronize(opened.fileno())
+    file.replace(path)
+    synchronize_folder(path.parent)
 
 
 def synchronize(descriptor: int) -> None:
@@ -132,7 +140,7 @@ def remove_partial(folder: Path) -> None:
 
     A folder called so stays: it is another command's, which removes it itself when it starts over.
     """
-    for path in folder.glob(f"*{_PARTIAL}"):
+    for path in folder.glob(f"*{PARTIAL}"):
         if path.is_dir() and not path.is_symlink():
             continue
         with clear_write_errors(path):

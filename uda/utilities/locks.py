@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
-from uda.utilities.atomic_files import clear_write_errors
+from uda.utilities.atomic_files import PARTIAL, clear_write_errors
 from uda.utilities.errors import InputError
 
 LOCK = ".lock"
@@ -27,17 +27,24 @@ _held = set[tuple[int, int]]()  # devices and inodes of the locks of this proces
 
 
 @contextmanager
-def sole_writer(folder: Path, *, another: str = "--run NAME") -> Iterator[str]:
+def sole_writer(
+    folder: Path,
+    *,
+    another: str = "--run NAME",
+    result: Path | None = None,
+    leave: bool = True,
+) -> Iterator[str]:
     """Makes `folder` unless it exists, holds its lock and yields a remark, mostly empty, on how it
     is locked.
 
-    The system releases the lock however the process ends; the file `.lock` stays. It is a record
-    lock, not flock: loader processes, which may outlive a killed run by seconds, do not inherit it.
-    On a file system without locks, the file `.lock.owner` takes its place. A killed process leaves
-    it behind; the next one on the same machine notices and removes it. Raises InputError when
-    another process, or this one, holds the lock; `another`: the option that chooses another folder.
+    The system releases the lock however the process ends; `leave`: whether the file `.lock` stays.
+    It is a record lock, not flock: loader processes, which may outlive a killed run by seconds, do
+    not inherit it. On a file system without locks, the file `.lock.owner` takes its place. A killed
+    process leaves it behind; the next one on the same machine notices and removes it. Raises
+    InputError when another process, or this one, holds the lock; `another`: the option that chooses
+    another folder; `result`: what is said to be written, if it is not the folder itself.
     """
-    with _locked(folder, another) as (file, has_locks):
+    with _locked(folder, _Said(result or folder, another)) as (file, has_locks):
         status = os.fstat(file.fileno())
         key = (status.st_dev, status.st_ino)
         _held.add(key)
@@ -45,7 +52,7 @@ def sole_writer(folder: Path, *, another: str = "--run NAME") -> Iterator[str]:
             if has_locks:
                 yield ""
                 return
-            text = _own(folder, another)
+            text = _own(folder, _Said(result or folder, another))
             try:
                 yield f"the file system of {folder} has no locks (tried .lock): {OWNER} replaces it"
             finally:
@@ -54,11 +61,15 @@ def sole_writer(folder: Path, *, another: str = "--run NAME") -> Iterator[str]:
                     if _text_of(owner) == text:
                         owner.unlink()
         finally:
+            if not leave:
+                with suppress(OSError):  # while it is held: who waits for it sees that it is gone
+                    if os.path.samestat((folder / LOCK).stat(), status):
+                        (folder / LOCK).unlink()
             _held.discard(key)
 
 
 @contextmanager
-def _locked(folder: Path, another: str) -> Iterator[tuple[TextIO, bool]]:
+def _locked(folder: Path, said: "_Said") -> Iterator[tuple[TextIO, bool]]:
     """The file `.lock`, and whether it is locked: not where the file system has no locks."""
     path = folder / LOCK
     while True:
@@ -68,8 +79,8 @@ def _locked(folder: Path, another: str) -> Iterator[tuple[TextIO, bool]]:
         with file:
             # Closing another descriptor of a file that this process has locked would unlock it.
             if (os.fstat(file.fileno()).st_dev, os.fstat(file.fileno()).st_ino) in _held:
-                raise _in_use(folder, _this_process(), another)
-            has_locks = _lock(file, folder, another)
+                raise said.in_use(_this_process())
+            has_locks = _lock(file, folder, said)
             try:
                 same = os.path.samestat(path.stat(), os.fstat(file.fileno()))
             except OSError:
@@ -112,18 +123,22 @@ def _of_whole_file() -> list[int]:
     return [values.get(name, 0) for name in _FLOCK]
 
 
-def holds_only_locks(folder: Path) -> bool:
-    """Whether nothing but what a lock leaves is in `folder`; True if there is no such folder."""
-    return not folder.exists() or all(path.name in (LOCK, OWNER) for path in folder.iterdir())
+def holds_nothing(folder: Path) -> bool:
+    """Whether `folder` is not there, or holds nothing but what a lock and a killed process leave:
+    another may take it."""
+    return not folder.exists() or all(
+        path.name in (LOCK, OWNER) or (path.name.endswith(PARTIAL) and path.is_file())
+        for path in folder.iterdir()
+    )
 
 
-def _lock(file: TextIO, folder: Path, another: str) -> bool:
+def _lock(file: TextIO, folder: Path, said: "_Said") -> bool:
     """Takes the lock; False where the file system has no locks."""
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         file.seek(0)
-        raise _in_use(folder, file.read(_LONGEST), another) from None
+        raise said.in_use(file.read(_LONGEST)) from None
     except OSError as error:
         if error.errno in _NO_LOCKS:
             return False
@@ -139,7 +154,7 @@ def _write_owner(file: TextIO, folder: Path) -> None:
         file.flush()
 
 
-def _own(folder: Path, another: str) -> str:
+def _own(folder: Path, said: "_Said") -> str:
     """Creates the owner file, which fails while another process has it; its text."""
     path = folder / OWNER
     text = f"{_this_process()}\n{os.getpid()} {socket.gethostname()} {_started()}\n"
@@ -150,7 +165,7 @@ def _own(folder: Path, another: str) -> str:
         except InputError as error:
             if not isinstance(error.__cause__, FileExistsError):
                 raise
-            _remove_if_stale(path, folder, another)
+            _remove_if_stale(path, said)
             continue
         with os.fdopen(descriptor, "w") as file, clear_write_errors(path):
             file.write(text)
@@ -162,7 +177,7 @@ def _text_of(owner: Path) -> str:
         return file.read(_LONGEST)
 
 
-def _remove_if_stale(path: Path, folder: Path, another: str) -> None:
+def _remove_if_stale(path: Path, said: "_Said") -> None:
     """Removes an owner file whose process has ended; InputError while that cannot be told."""
     try:
         text = _text_of(path)
@@ -176,8 +191,7 @@ def _remove_if_stale(path: Path, folder: Path, another: str) -> None:
     fields = text.splitlines()[1].split() if text.count("\n") == 2 else []
     own = len(fields) == 3 and fields[0].isdecimal() and fields[1] == socket.gethostname()
     if text and (not own or _runs(int(fields[0]), fields[2])):
-        another += f"; if it has ended, remove {path}"
-        raise _in_use(folder, text.partition("\n")[0], another)
+        raise said.in_use(text.partition("\n")[0], f"; if it has ended, remove {path}")
     # Another process may have removed it and made its own since: only the stale one may go.
     aside = path.with_name(f"{path.name}.{os.getpid()}")
     with clear_write_errors(path):
@@ -216,8 +230,14 @@ def _this_process() -> str:
     return f"process {os.getpid()} on {socket.gethostname()} since {now}"
 
 
-def _in_use(folder: Path, owner: str, another: str) -> InputError:
-    return InputError(
-        f"{folder} is being written by another process ({owner.strip() or 'unknown'}): wait until "
-        f"it ends, stop it, or choose another folder with {another}"
-    )
+class _Said(NamedTuple):
+    """What a refusal speaks of."""
+
+    result: Path
+    another: str
+
+    def in_use(self, owner: str, addition: str = "") -> InputError:
+        return InputError(
+            f"{self.result} is being written by another process ({owner.strip() or 'unknown'}): "
+            f"wait until it ends, stop it, or choose another folder with {self.another}{addition}"
+        )

@@ -20,6 +20,7 @@ from uda.experiment import validate
 from uda.experiments import load_preset
 from uda.experiments.overrides import change
 from uda.training.tracking import progress_bar
+from uda.utilities.atomic_files import write_text_whole
 from uda.utilities.errors import require
 from uda.utilities.user_cache import cache_file
 
@@ -90,5 +91,5 @@ def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> 
             file=sys.stderr,
         )
     if options.json is not None:
-        options.json.write_text(format_json(report) + "\n")
+        write_text_whole(options.json, format_json(report) + "\n")
     return 1 if report.problems else 0

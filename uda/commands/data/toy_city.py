@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from uda.commands.options import new_parser, size_from
 from uda.data.toy_city.city import contact_sheet, write_toy_city
+from uda.utilities.atomic_files import clear_write_errors, replacing
 
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
@@ -83,6 +84,8 @@ def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> 
         )
     if options.sheet is not None:
         sheet = contact_sheet(seed=options.seed, size=options.size, gap=options.gap)
-        options.sheet.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(options.sheet)
+        with clear_write_errors(options.sheet):
+            options.sheet.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(options.sheet) as file:
+            sheet.save(file, "PNG")
     print(f"{options.output}: toy city of {scenes} scenes")

@@ -20,8 +20,9 @@ from uda.data.datasets.body_parts import BODY_PARTS
 from uda.data.files import read_header
 from uda.data.preparation.coco_masks import decode_rle, segmentation_mask
 from uda.labels.spaces import IGNORE_INDEX
-from uda.utilities.atomic_files import clear_write_errors, replacing
+from uda.utilities.atomic_files import clear_write_errors, remove_partial, replacing
 from uda.utilities.errors import InputError, require, shown
+from uda.utilities.locks import sole_writer
 from uda.utilities.reading import parsed_json, read_bytes
 from uda.utilities.weight_files import reason
 
@@ -210,17 +211,19 @@ def prepare(
         "train2014 or val2014 of COCO 2014, complete",
     )
     counts: dict[str, int] = defaultdict(int)
-    for folder in (output / "images" / split, output / "labels" / split):
-        with clear_write_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-    for name, found in used.items():
-        image = images / Path(name).name
-        labels = label_map(found, read_header(image).size)
-        _write_png(output / "labels" / split / f"{image.stem}.png", labels)
-        _take_over(image, output / "images" / split / f"{image.stem}.jpg")
-        counts["people"] += sum(bool(p.masks) for p in found)
-        counts["ignored"] += sum(not p.masks for p in found)
-        progress(1)
+    with sole_writer(output, another="--output DIR", leave=False):
+        for folder in (output / "images" / split, output / "labels" / split):
+            with clear_write_errors(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                remove_partial(folder)
+        for name, found in used.items():
+            image = images / Path(name).name
+            labels = label_map(found, read_header(image).size)
+            _write_png(output / "labels" / split / f"{image.stem}.png", labels)
+            _take_over(image, output / "images" / split / f"{image.stem}.jpg")
+            counts["people"] += sum(bool(p.masks) for p in found)
+            counts["ignored"] += sum(not p.masks for p in found)
+            progress(1)
     return Prepared(len(used), len(people) - len(used), counts["people"], counts["ignored"])
 
 

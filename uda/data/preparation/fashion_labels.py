@@ -25,6 +25,7 @@ from uda.data.preparation.fashion_annotations import (
 )
 from uda.utilities.atomic_files import clear_write_errors, remove_partial, replacing
 from uda.utilities.errors import InputError, require
+from uda.utilities.locks import holds_nothing, sole_writer
 from uda.utilities.reading import LARGE, read_bytes
 from uda.utilities.weight_files import sha256
 
@@ -85,9 +86,12 @@ def prepare(
     )
     require(bool(jobs), "none of the annotations' images is in the image folders: nothing to do")
     record = _record(annotation_files, len(jobs), len(missing))
-    done = _begin(output, record)
     converted = 0
-    with ThreadPoolExecutor(threads) as pool:
+    with (
+        sole_writer(output, another="--output DIR", leave=False),
+        ThreadPoolExecutor(threads) as pool,
+    ):
+        done = _begin(output, record)
         write = partial(_write, output, done)
         try:
             for number, was_converted in enumerate(pool.map(write, jobs), start=1):
@@ -96,9 +100,10 @@ def prepare(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    with replacing(output / MANIFEST) as file:
-        file.write(_text(record))
-    (output / _BEGUN).unlink(missing_ok=True)
+        with replacing(output / MANIFEST) as file:
+            file.write(_text(record))
+        with clear_write_errors(output / _BEGUN):
+            (output / _BEGUN).unlink(missing_ok=True)
     return Prepared(len(jobs), len(missing), converted)
 
 
@@ -154,10 +159,11 @@ def _begin(output: Path, record: dict[str, object]) -> set[str]:
             break
     else:
         require(
-            not output.exists() or not any(output.iterdir()),
+            holds_nothing(output),
             f"{output} exists, and nothing says of what it was made: choose another folder",
         )
     with clear_write_errors(output):
+        remove_partial(output)
         for folder in ("images", "labels"):
             (output / folder).mkdir(parents=True, exist_ok=True)
             remove_partial(output / folder)

@@ -19,6 +19,7 @@ from uda.data.datasets.isprs_areas import AREAS, Area, Channels, IsprsName
 from uda.data.files import MAX_PIXELS, read_tiff, tiff_size
 from uda.utilities.atomic_files import clear_write_errors, remove_partial, replacing
 from uda.utilities.errors import InputError, require, shown
+from uda.utilities.locks import holds_nothing, sole_writer
 from uda.utilities.reading import SMALL, parsed_json, read_bytes, why
 
 _LABEL_COLORS = (  # by raw id: nothing, then the classes of uda/data/datasets/isprs.py; RGB
@@ -134,11 +135,12 @@ def write_tiles(
     """
     settings.check()
     found = _find(raw, settings)
-    _claim(output, settings)
     counts = {"train": 0, "val": 0}
-    for area, (image, labels) in found.items():
-        counts[area.split] += _tile_area(area, image, labels, output, settings)
-        progress(1)
+    with sole_writer(output, another="--output DIR", leave=False):
+        _claim(output, settings)
+        for area, (image, labels) in found.items():
+            counts[area.split] += _tile_area(area, image, labels, output, settings)
+            progress(1)
     return TileCount(**counts)
 
 
@@ -200,11 +202,12 @@ def _claim(output: Path, settings: TileSettings) -> None:
         )
     else:
         require(
-            not output.exists() or (output.is_dir() and not any(output.iterdir())),
+            holds_nothing(output),
             f"{output} has files but no {SETTINGS} that says how they were made: give another "
             "--output, or remove them",
         )
     with clear_write_errors(output):
+        remove_partial(output)
         for kind, split in product(("img_dir", "ann_dir"), ("train", "val")):
             (output / kind / split).mkdir(parents=True, exist_ok=True)
             remove_partial(output / kind / split)
