@@ -30,7 +30,8 @@ from uda.reports.per_image import read_per_image
 from uda.reports.run_log import NAME as LOG
 from uda.reports.run_log import read_log
 from uda.utilities.errors import InputError
-from uda.utilities.reading import expanded, opened, parsed_json, read_bytes
+from uda.utilities.reading import expanded, opened, parsed_json, read_bytes, real
+from uda.utilities.unfinished import UnfinishedFolder
 from uda.utilities.user_cache import cache_file
 from uda.utilities.weight_files import read_weights
 
@@ -165,3 +166,14 @@ def test_a_cache_of_odd_facts_is_made_anew(tmp_path: Path, monkeypatch: pytest.M
     odd.put(f"sha256:{path}", files.stamps([path])[0].state, ["odd"])
     odd.save()
     assert KnownFiles().digests([path]) == [digest]
+
+
+def test_links_that_lead_to_each_other_lead_somewhere(tmp_path: Path) -> None:
+    """An output folder that is such a link is a line; it was a traceback."""
+    (tmp_path / "one").symlink_to("two")
+    (tmp_path / "two").symlink_to("one")
+    assert real(tmp_path / "one").parent == real(tmp_path)
+    with pytest.raises(InputError, match="cannot be written"):
+        with UnfinishedFolder(tmp_path / "one", check=lambda: None) as unfinished:
+            unfinished.finish()
+    assert (tmp_path / "one").is_symlink()

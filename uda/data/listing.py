@@ -114,7 +114,7 @@ def _present_forms(
         for text in dict.fromkeys(map(part, forms))
     }
     there = {text: path for text, path in folders.items() if path.is_dir()}
-    distinct = {path.resolve().stat().st_ino: path for path in there.values()}
+    distinct = {path.stat().st_ino: path for path in there.values()}
     require(
         len(distinct) < 2,
         f"{root} has two forms of {layout.name}, {' and '.join(map(str, distinct.values()))}: move "

@@ -28,7 +28,7 @@ from uda.utilities.config_tree import from_plain
 from uda.utilities.distributed import is_main, wait_for_all
 from uda.utilities.errors import InputError, require, require_share, shown
 from uda.utilities.locks import holds_nothing
-from uda.utilities.reading import LARGE, read_bytes, why
+from uda.utilities.reading import LARGE, read_bytes, real, why
 from uda.utilities.sealed_json import sealed, unsealed
 from uda.utilities.unfinished import UnfinishedFolder
 
@@ -190,10 +190,10 @@ def _label_files(folder: Path) -> list[Path]:
     """The label files; InputError when one is a link that leads out of the folder."""
     names = [entry.name for entry in os.scandir(folder) if entry.name.endswith(_SUFFIX)]
     found = [folder / name for name in names if not is_left_by_mac(name)]
-    home = folder.resolve()
+    home = real(folder)
     for path in found:
         require(
-            not path.is_symlink() or path.resolve().parent == home,
+            not path.is_symlink() or real(path).parent == home,
             f"{path} is a link that leads out of the folder: put the file in its place",
         )
     return found

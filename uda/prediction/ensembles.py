@@ -13,6 +13,7 @@ from uda.evaluation.inference import check_average
 from uda.evaluation.protocols import protocol_fields
 from uda.prediction.opened import OpenedNetwork, open_network
 from uda.utilities.errors import InputError, require
+from uda.utilities.reading import real
 
 
 def join(
@@ -37,7 +38,7 @@ def join(
     found = [first]
     known = [path]
     for other in others:
-        twice = any(other.resolve() == one.resolve() for one in known)
+        twice = any(real(other) == real(one) for one in known)
         require(not twice, f"--with names {other} a second time: name each network once")
         known.append(other)
         try:

@@ -9,7 +9,7 @@ from uda.data.files import Header, read_header
 from uda.data.list_files import list_lines
 from uda.data.picture_kinds import kinds_of_files
 from uda.utilities.errors import InputError, require
-from uda.utilities.reading import expanded, why
+from uda.utilities.reading import expanded, real, why
 
 _LISTS = (".txt", ".lst")
 _VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".gif")
@@ -59,7 +59,7 @@ def _images_of(given: Path, output: Path, *, alone: bool) -> dict[str, Path]:
     _refuse_video(given)
     if given.is_dir():
         require(
-            not output.resolve().is_relative_to(given.resolve()),
+            not real(output).is_relative_to(real(given)),
             f"{output} is inside {given}, so its pictures would be read as images: choose another "
             "folder with --output DIR",
         )
@@ -70,7 +70,7 @@ def _images_of(given: Path, output: Path, *, alone: bool) -> dict[str, Path]:
         require(
             bool(names), f"there are no images ({_FORMATS}) below {given}: give another --images"
         )
-        before = "" if alone else f"{given.resolve().name}/"
+        before = "" if alone else f"{real(given).name}/"
         return {f"{before}{name}": given / name for name in names}
     require(
         given.is_file(),

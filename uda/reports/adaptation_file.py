@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from uda.utilities.errors import InputError, require, shown
-from uda.utilities.reading import read_bytes, why
+from uda.utilities.reading import read_bytes, real, why
 from uda.utilities.schema import fault
 from uda.utilities.sealed_json import unsealed
 
@@ -158,7 +158,7 @@ def _inconsistency(values: dict[str, Any]) -> str:
 def _is_below(folder: Path, name: str) -> bool:
     """Whether `name` is that of a place in `folder`, links followed."""
     try:
-        return (folder / name).resolve().is_relative_to(folder.resolve())
+        return real(folder / name).is_relative_to(real(folder))
     except (OSError, ValueError, RuntimeError):  # a NUL, a link to itself
         return False
 

@@ -31,6 +31,7 @@ from uda.utilities.atomic_files import clear_write_errors, remove_partial, repla
 from uda.utilities.distributed import any_of, is_main, own_share, sum_over_ranks, wait_for_all
 from uda.utilities.errors import InputError, require, require_size
 from uda.utilities.locks import holds_nothing, sole_writer
+from uda.utilities.reading import real
 from uda.utilities.version import __version__
 
 _THREADS = 4  # that compress pictures while the next ones are translated
@@ -87,7 +88,7 @@ def translate_dataset(
     samples = _samples(wanted, root)
     _check_format(wanted, root)
     require(
-        not output.resolve().is_relative_to(folder.resolve()),
+        not real(output).is_relative_to(real(folder)),
         f"{output} is in the folder of the originals: {_ANOTHER}",
     )
     places = _places(samples, folder, output, wanted)
@@ -217,18 +218,18 @@ def _link_labels(samples: Sequence[Sample], folder: Path, output: Path) -> None:
             continue
         link = output / sample.labels.relative_to(folder)
         # Parts of either path may be links themselves: what `..` means is known of real ones only.
-        real = sample.labels.parent.resolve() / sample.labels.name
-        if link.is_symlink() and link.exists() and link.samefile(real):
+        labels = real(sample.labels.parent) / sample.labels.name
+        if link.is_symlink() and link.exists() and link.samefile(labels):
             continue
         with clear_write_errors(link):
             link.parent.mkdir(parents=True, exist_ok=True)
             link.unlink(missing_ok=True)
-            target = os.path.relpath(real, link.parent.resolve())
+            target = os.path.relpath(labels, real(link.parent))
         try:
             link.symlink_to(target)
         except OSError as error:
             raise InputError(
-                f"{link} cannot be made a link to {real} ({error.strerror}): choose an --output "
+                f"{link} cannot be made a link to {labels} ({error.strerror}): choose an --output "
                 "DIR on a disk that has symbolic links, or give --labels none and copy the labels "
                 f"to {link.parent} yourself"
             ) from None

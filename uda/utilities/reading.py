@@ -120,6 +120,12 @@ def why(error: Exception) -> str:
     return shortened(" ".join(text.split()), 200)
 
 
+def real(path: Path) -> Path:
+    """Where `path` leads, links followed, whether or not it exists; of links that lead to each
+    other, one of them. `Path.resolve` raises RuntimeError for these before Python 3.13."""
+    return Path(os.path.realpath(path))
+
+
 def expanded(path: Path, where: str = "a path") -> Path:
     """`path` with the home folder that a leading ~ stands for; InputError, naming `where` it was
     given, when there is no such user."""

@@ -11,6 +11,7 @@ from uda.utilities.atomic_files import clear_write_errors, synchronize_folder
 from uda.utilities.distributed import any_of, is_main, wait_for_all
 from uda.utilities.errors import InputError, require
 from uda.utilities.locks import LOCK, OWNER, sole_writer
+from uda.utilities.reading import real
 
 _OLD = "old"  # in the workplace: the folder that is being replaced, between two renames
 
@@ -53,7 +54,7 @@ class UnfinishedFolder:
         check()
         self._check, self._another = check, another
         if folder.name in ("", "..") or folder.is_symlink():  # `.` has its name in the one above
-            folder = folder.resolve()
+            folder = real(folder)
         self._folder = folder
         self._place = folder.parent / f".{folder.name}.uda-partial"
         self.path = self._place / "new"  # where files are written

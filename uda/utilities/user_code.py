@@ -17,6 +17,7 @@ from types import CodeType, ModuleType
 from typing import TypedDict, TypeVar
 
 from uda.utilities.errors import InputError, require, shortened, shown
+from uda.utilities.reading import real
 
 T = TypeVar("T")
 
@@ -38,11 +39,11 @@ class UserCode:
     def __init__(self, path: Path) -> None:
         """Use `run_file`."""
         self.path = path
-        self.folder = path.resolve().parent
+        self.folder = real(path).parent
         self.files: dict[str, str] = {}
         self.modules: list[ModuleType] = []
         content = path.read_bytes()
-        key = f"{path.resolve()}\n{hashlib.sha256(content).hexdigest()}"
+        key = f"{real(path)}\n{hashlib.sha256(content).hexdigest()}"
         # One name for one content of one file: annotations are looked up by it.
         self.name = f"uda_user_code_{hashlib.sha256(key.encode()).hexdigest()[:_DIGITS]}"
         module = ModuleType(f"{self.name}_{path.stem}")
@@ -113,7 +114,7 @@ class UserCode:
 
     def _relative(self, filename: str) -> str:
         try:
-            return Path(filename).resolve().relative_to(self.folder).as_posix()
+            return real(Path(filename)).relative_to(self.folder).as_posix()
         except (OSError, ValueError):
             return ""
 
@@ -193,9 +194,9 @@ def run_file(path: Path) -> UserCode:
     Raises InputError when it is not a file or fails, naming the line.
     """
     try:
-        known = _RUN.get(path.resolve())
+        known = _RUN.get(real(path))
         if known is None or not known.unchanged():
-            known = _RUN[path.resolve()] = UserCode(path)
+            known = _RUN[real(path)] = UserCode(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}: give a Python file") from error
     return known

@@ -26,7 +26,7 @@ from uda.data.preparation.fashion_annotations import (
 from uda.utilities.atomic_files import clear_write_errors, remove_partial, replacing
 from uda.utilities.errors import InputError, require
 from uda.utilities.locks import holds_nothing, sole_writer
-from uda.utilities.reading import LARGE, read_bytes
+from uda.utilities.reading import LARGE, read_bytes, real
 from uda.utilities.weight_files import sha256
 
 _BEGUN = "begun.json"  # there until then
@@ -196,7 +196,7 @@ def _write(output: Path, done: set[str], job: _Job) -> bool:
         _convert(job.file, target)
         return True
     with clear_write_errors(target):
-        _link(job.file.resolve(), target)
+        _link(real(job.file), target)
     return False
 
 
