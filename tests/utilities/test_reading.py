@@ -173,7 +173,9 @@ def test_links_that_lead_to_each_other_lead_somewhere(tmp_path: Path) -> None:
     (tmp_path / "one").symlink_to("two")
     (tmp_path / "two").symlink_to("one")
     assert real(tmp_path / "one").parent == real(tmp_path)
-    with pytest.raises(InputError, match="cannot be written"):
-        with UnfinishedFolder(tmp_path / "one", check=lambda: None) as unfinished:
-            unfinished.finish()
+    with (
+        pytest.raises(InputError, match="cannot be written"),
+        UnfinishedFolder(tmp_path / "one", check=lambda: None) as unfinished,
+    ):
+        unfinished.finish()
     assert (tmp_path / "one").is_symlink()
