@@ -15,6 +15,7 @@ from uda.utilities.atomic_files import write_text_whole
 from uda.utilities.distributed import is_main, leave_group
 from uda.utilities.errors import InputError
 from uda.utilities.interrupts import Interrupted, listening
+from uda.utilities.terminal import plain_streams, printable
 
 _OF_SYSTEM = "give a path that exists and that you may use, then repeat the command"
 
@@ -23,36 +24,37 @@ _OF_SYSTEM = "give a path that exists and that you may use, then repeat the comm
 def clear_errors() -> Iterator[None]:
     """What the user can fix ends the program with one line and status 2, without a traceback. A
     run that a signal has stopped in good order ends with a line on how to resume and status 0; any
-    other program with one line and the status of the signal."""
-    try:
-        with listening() as listener:
-            try:
-                yield
-            except Exception as error:
-                if listener.heard is not None:  # a library has made another error of it
-                    raise listener.heard from error
-                raise
-    except Stopped as stopped:
-        if is_main():
-            print(stopped, flush=True)
-        leave_group()
-        sys.exit(0)
-    except InputError as error:
-        sys.exit(_fail(*error.problems, status=2))
-    except FloatingPointError as error:
-        sys.exit(_fail(str(error), status=1))
-    except BrokenPipeError:  # the reader of our output, e.g. `head`, has ended
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:
-        if error.filename is None:
-            raise
-        # A path that the system refused: too long, without permission, on a broken disk.
-        sys.exit(_fail(f"{error.filename}: {error.strerror}: {_OF_SYSTEM}", status=2))
-    except Interrupted as interrupted:  # where training does not listen itself
-        sys.exit(_fail(str(interrupted), status=interrupted.status))
-    except KeyboardInterrupt:  # in a thread that cannot listen
-        sys.exit(_fail("interrupted", status=130))
+    other program with one line and the status of the signal. What is printed meanwhile is harmless
+    text; see `uda/utilities/terminal.py`."""
+    with plain_streams():
+        try:
+            with listening() as listener:
+                try:
+                    yield
+                except Exception as error:
+                    if listener.heard is not None:  # a library has made another error of it
+                        raise listener.heard from error
+                    raise
+            sys.stdout.flush()  # what cannot be printed is told, too
+        except Stopped as stopped:
+            if is_main():
+                print(stopped, flush=True)
+            leave_group()
+            sys.exit(0)
+        except InputError as error:
+            sys.exit(_fail(*error.problems, status=2))
+        except FloatingPointError as error:
+            sys.exit(_fail(str(error), status=1))
+        except BrokenPipeError:  # the reader of our output, e.g. `head`, has ended
+            sys.exit(1)
+        except OSError as error:
+            # A path that the system refused: too long, without permission, on a broken disk.
+            path = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+            sys.exit(_fail(f"{path}{error.strerror or error}: {_OF_SYSTEM}", status=2))
+        except Interrupted as interrupted:  # where training does not listen itself
+            sys.exit(_fail(str(interrupted), status=interrupted.status))
+        except KeyboardInterrupt:  # in a thread that cannot listen
+            sys.exit(_fail("interrupted", status=130))
 
 
 def _fail(*problems: str, status: int) -> int:
@@ -65,15 +67,9 @@ def _fail(*problems: str, status: int) -> int:
     return status
 
 
-def printable(text: str) -> str:
-    """`text` with everything escaped that a terminal would obey or could not show: file names can
-    hold anything."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
 def print_facts(facts: Mapping[str, object]) -> None:
     """One line for each, so that no score is printed without them."""
-    print("\n".join(fact_lines(facts)))
+    print("\n".join(map(printable, fact_lines(facts))))
 
 
 def publish(

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from uda.commands.endings import clear_errors, print_facts, printable
+from uda.commands.endings import clear_errors, print_facts
 from uda.commands.options import add_network_options, network_from, new_parser
 from uda.data.deep_images import Range
 from uda.prediction.folder import Predicted, predict_folder
@@ -19,6 +19,7 @@ from uda.reports.prediction_page import prediction_page
 from uda.training.tracking import progress_bar
 from uda.utilities.distributed import device_named, is_main, process_group
 from uda.utilities.errors import require
+from uda.utilities.terminal import printable
 
 _SHOWN = 10  # names of images in a note
 

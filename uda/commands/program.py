@@ -5,6 +5,7 @@ from importlib import import_module
 
 from uda.commands.remembered import with_memory
 from uda.utilities.interrupts import ending_at_once
+from uda.utilities.terminal import plain_streams
 
 
 def run(module: str, arguments: Sequence[str] | None = None, *, prog: str | None = None) -> int:
@@ -18,5 +19,5 @@ def run(module: str, arguments: Sequence[str] | None = None, *, prog: str | None
         with clear_errors():
             return command(arguments, prog=prog) or 0
 
-    with ending_at_once():
+    with plain_streams(), ending_at_once():
         return with_memory(main, module, arguments, prog)

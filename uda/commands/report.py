@@ -16,7 +16,6 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from uda.commands.endings import printable
 from uda.commands.options import add_device, add_json, at_least, check_json, new_parser
 from uda.commands.tables import Rows, markdown_table, text_table
 from uda.prediction.opened import open_network
@@ -32,6 +31,7 @@ from uda.training.tracking import progress_bar
 from uda.utilities.atomic_files import write_text_whole
 from uda.utilities.distributed import device_named
 from uda.utilities.errors import require
+from uda.utilities.terminal import printable
 
 FORMATS = ("text", "markdown", "latex", "csv")
 

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from uda.commands.endings import printable
 from uda.commands.options import check_json, new_parser
 from uda.commands.tables import markdown_table, text_table
 from uda.reports.run_list import ListedRun, listed_runs
 from uda.utilities.atomic_files import write_text_whole
 from uda.utilities.errors import require
+from uda.utilities.terminal import printable
 
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:

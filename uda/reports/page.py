@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from uda.utilities.atomic_files import replacing
 from uda.utilities.errors import require, shortened
+from uda.utilities.terminal import printable_lines
 from uda.utilities.version import __version__
 
 LARGEST = 20 * 10**6  # bytes of a page
@@ -68,9 +69,10 @@ def _environment() -> Environment:
 
 
 def _bounded(value: object) -> object:
-    """A value as a page holds it: texts that are not ours cannot be longer than _LONGEST."""
+    """A value as a page holds it: texts that are not ours cannot be longer than _LONGEST,
+    nor turn the direction of what follows."""
     if isinstance(value, str) and not isinstance(value, Markup):
-        return shortened(value, _LONGEST)
+        return printable_lines(shortened(value, _LONGEST))
     return value
 
 

@@ -4,11 +4,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from uda.commands.endings import print_facts, printable
+from uda.commands.endings import print_facts
 from uda.commands.options import new_parser
 from uda.data.drafts.draft import draft_description, draw_values
 from uda.utilities.atomic_files import replacing
 from uda.utilities.errors import require
+from uda.utilities.terminal import printable
 
 _DEFAULT = "dataset.toml"
 

@@ -12,7 +12,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from uda.commands.endings import printable
 from uda.commands.options import new_parser
 from uda.data.described.layouts import is_described
 from uda.data.doctor.findings import Finding, listed
@@ -22,6 +21,7 @@ from uda.data.registry import LAYOUTS, data_root, layout_named
 from uda.data.samples import Layout
 from uda.data.toy_city.city import is_toy_city
 from uda.utilities.errors import require
+from uda.utilities.terminal import printable
 
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:

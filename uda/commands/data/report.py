@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from uda.commands.data.check import bar
-from uda.commands.endings import printable
 from uda.commands.options import at_least, new_parser
 from uda.data.doctor.check import check_data
 from uda.data.doctor.file_facts import FactsCache
@@ -21,6 +20,7 @@ from uda.data.registry import refuse_unused_root, root_of
 from uda.reports.data_page import data_page, default_name
 from uda.training.tracking import progress_bar
 from uda.utilities.errors import require
+from uda.utilities.terminal import printable
 from uda.utilities.user_cache import cache_file
 
 
