@@ -200,6 +200,14 @@ def slow_unless(name: str, fast: Collection[str]) -> ParameterSet:
     return pytest.param(name, marks=() if name in fast else pytest.mark.slow)
 
 
+def thinned(values: Iterable[Any], *, one_in: int) -> list[ParameterSet]:
+    """Values as parameters of a test; the fast suite has every so many of them, evenly spread."""
+    return [
+        pytest.param(value, marks=() if place % one_in == 0 else pytest.mark.slow)
+        for place, value in enumerate(values)
+    ]
+
+
 def tiny_model(
     batch_norm: BatchNormMode = "train",
     head_norm: HeadNorm = "batch",

@@ -46,17 +46,19 @@ def shape_of(segmenter: Segmenter, name: str) -> tuple[int, ...]:
     ("format_name", "file", "entries", "heads"),
     [
         ("VainF DeepLabV3+ ResNet-101", "vainf_65x97", 674, {"main"}),
-        (
+        pytest.param(
             "torchvision DeepLabV3 ResNet-101",
             "torchvision_deeplabv3_65x97",
             676,
             {"main", "auxiliary"},
+            marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             "torchvision DeepLabV3 ResNet-101 without auxiliary head",
             "torchvision_deeplabv3_65x97",
             668,
             {"main"},
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -103,6 +103,7 @@ def test_a_teacher_beside_the_student() -> None:
     assert opened({"model": student, "ema": 0.99}, project="adaptsegnet").networks == ""
 
 
+@pytest.mark.slow
 def test_weights_of_the_teacher(tmp_path: Path) -> None:
     student, teacher = file_of(TORCHVISION), file_of(TORCHVISION)
     teacher["classifier.4.bias"] = torch.ones(19)
@@ -118,6 +119,7 @@ def test_weights_of_the_teacher(tmp_path: Path) -> None:
 # --- classes
 
 
+@pytest.mark.slow
 def test_voc_files_open_for_prediction(tmp_path: Path) -> None:
     """audit B.11"""
     state = file_of(TORCHVISION, num_classes=21)

@@ -64,6 +64,7 @@ def test_logits_of_a_file_are_the_originals() -> None:
     assert np.abs(kept - expected).max() / np.abs(expected).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_a_training_has_a_student_and_a_teacher() -> None:
     students = network_of("dinov2_vits14", 1, "network.")
     teachers = network_of("dinov2_vits14", 2, "network_ema.")

@@ -100,7 +100,8 @@ def test_what_is_damaged_or_not_ours_is_refused(snapshot: Path, tmp_path: Path) 
     header = json.loads(data[8 : 8 + length])
 
     def written(**metadata: str) -> Path:
-        changed = json.dumps(header | {"__metadata__": header["__metadata__"] | metadata}).encode()
+        stored = {n: text for n, text in header["__metadata__"].items() if n != "uda_digest"}
+        changed = json.dumps(header | {"__metadata__": stored | metadata}).encode()
         broken.write_bytes(len(changed).to_bytes(8, "little") + changed + data[8 + length :])
         return broken
 

@@ -320,6 +320,7 @@ def test_a_package_next_to_the_file(tmp_path: Path) -> None:
         assert run_file(tmp_path / "main.py").module.value == 2 + init
 
 
+@pytest.mark.slow
 def test_a_class_of_a_script_is_stored_with_the_script(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

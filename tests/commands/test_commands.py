@@ -171,6 +171,7 @@ def city(toy_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_bad_arguments_in_a_real_process(tmp_path: Path) -> None:
     """An unknown preset, as a user meets it: status 2, one line, the nearest name."""
     failed = start_process(tmp_path, "train_uda.py", "--preset", "aagc_640x360_b2_studnet")

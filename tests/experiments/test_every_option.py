@@ -33,7 +33,7 @@ from PIL import Image
 from torch import Tensor
 
 from networks import small_network
-from tiny_runs import CPU, tiny_model, write_pseudo_labels
+from tiny_runs import CPU, thinned, tiny_model, write_pseudo_labels
 from uda.data.config import DataConfig
 from uda.data.samples import Sample
 from uda.evaluation.evaluate import EvaluationConfig, evaluate
@@ -89,7 +89,9 @@ def test_a_case_is_accepted_before_an_option_changes(case: str, root: Path) -> N
     validate(CASES[case].build(root))
 
 
-@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: f"{option.case}-{option.path}")
+@pytest.mark.parametrize(
+    "option", thinned(OPTIONS, one_in=4), ids=lambda option: f"{option.case}-{option.path}"
+)
 def test_every_option_matters_or_is_refused(option: Option, root: Path, tmp_path: Path) -> None:
     if option.path in SAME_BITS:
         assert ignored(option, root, tmp_path), "it may change nothing"
