@@ -79,7 +79,8 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
         folder = arguments[-1]  # of os.remove and the like: where a name without one belongs
         at = f"/proc/self/fd/{folder}" if isinstance(folder, int) and folder >= 0 else ""
         for path in arguments[: 2 if event in _OF_TWO else 1]:
-            _refuse_outside(event, os.path.join(at, path))  # noqa: PTH118
+            if not isinstance(path, int):  # an open file, whose opening was looked at
+                _refuse_outside(event, os.path.join(at, path))  # noqa: PTH118
 
 
 def _refuse_outside(event: str, path: str | bytes | os.PathLike[str]) -> None:

@@ -109,6 +109,25 @@ def mutated_archive(archive: bytes, random: Random) -> bytes:
     return target.getvalue()
 
 
+def mutated_archive_of_arrays(archive: bytes, random: Random) -> bytes:
+    """A file of numpy.savez with one member changed, dropped or renamed; the archive is whole."""
+    with zipfile.ZipFile(io.BytesIO(archive)) as source:
+        members = {info.filename: source.read(info) for info in source.infolist()}
+    name = random.choice(list(members))
+    match random.randrange(4):
+        case 0:
+            del members[name]
+        case 1:
+            members[random.choice(("../../x", "/x", "a" * 300))] = members.pop(name)
+        case _:
+            members[name] = mutated_bytes(members[name], random)
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as z:
+        for member, content in members.items():
+            z.writestr(member, content)
+    return target.getvalue()
+
+
 def mutated_pickle(content: bytes, random: Random) -> bytes:
     """One operation dropped, doubled, exchanged with another or given another argument."""
     try:

@@ -115,6 +115,10 @@ def foreign_generator(entries: Mapping[str, object], path: Path) -> ResnetGenera
     config = GeneratorConfig(blocks=len(found), width=len(first), dropout=dropout == {"6"})
     try:
         config.check("its generator")
+        with torch.device("meta"):  # a file may ask for a network that no memory holds
+            wanted = sum(value.numel() for value in config.build().state_dict().values())
+        held = sum(value.numel() for value in state.values() if isinstance(value, Tensor))
+        require(wanted <= 2 * held, f"it needs {wanted} numbers, and {held} are there")
         network = config.build()
         tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
         load_weights(network, tensors, origin=str(path))
