@@ -1,6 +1,7 @@
 """Patterns of every shape, on a tree of files with odd names, links in circles and pipes."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
@@ -18,15 +19,19 @@ NAMES = ("a.png", "b.png", "a" * 200 + ".png", "a b.png", "é.png", "a\nb.png", 
          "-.png", "a:b.png", ".hidden.png")  # fmt: skip
 
 
-def tree(root: Path) -> Path:
+def tree(root: Path, names: Sequence[str]) -> Path:
     for folder in ("images/train", "images/train/deep/a/a", "labels/train", "train"):
         (root / folder).mkdir(parents=True)
-        for name in NAMES:
+        for name in names:
             write_png(root / folder / name, noise(0)[..., 0])
-    (root / os.fsdecode(b"images/train/\xff.png")).write_bytes(b"")
     (root / "images/up").symlink_to(root)
     (root / "images/itself").symlink_to("itself")
-    (root / "images/out").symlink_to("/proc")
+    return root
+
+
+def odd_tree(root: Path) -> Path:
+    tree(root, NAMES)
+    (root / os.fsdecode(b"images/train/\xff.png")).write_bytes(b"")
     os.mkfifo(root / "images/train/pipe.png")
     return root
 
@@ -48,11 +53,15 @@ def use(root: Path, images: str, labels: str) -> None:
 
 @both_runs
 def test_patterns(total: int, tmp_path: Path) -> None:
-    tally, root = Tally("patterns"), tree(tmp_path / "data")
-    (root / "images/out").unlink()  # millions of files are for another test
+    tally, odd = Tally("patterns"), odd_tree(tmp_path / "odd")
+    plain = tree(tmp_path / "plain", NAMES[:2])
     for number in range(total // 4):
         random = Random(number)
-        images = "".join(random.choices(PIECES, k=random.randint(1, 7)))
-        labels = images.replace("images/", "labels/") if random.random() < 0.5 else "labels/*.png"
-        attempt(tally, root, lambda: use(root, images, labels))  # noqa: B023
+        root = plain if random.random() < 0.7 else odd
+        images = "".join(random.choices(PIECES[: random.choice((11, len(PIECES)))], k=5))
+        if random.random() < 0.5:
+            images = "images/" + "/".join(random.choices(("{split}", "*", "**", "{name}"), k=2))
+            images += random.choice(("", "*", "?.png", ".png", "*a*a*a*.png"))
+        labels = images.replace("images/", "labels/")
+        attempt(tally, tmp_path, lambda: use(root, images, labels))  # noqa: B023
     print(tally)

@@ -20,7 +20,7 @@ SIZE = (24, 16)  # width, height
 
 def saved(image: Image.Image, kind: str, **options: object) -> bytes:
     target = io.BytesIO()
-    image.save(target, kind, **options)  # type: ignore[arg-type]
+    image.save(target, kind, **options)
     return target.getvalue()
 
 

@@ -11,7 +11,7 @@ from uda.adaptation.verdict import Verdict
 from uda.prediction.opened import OpenedNetwork
 from uda.prediction.side_by_side import FOLDER as PICTURES
 from uda.utilities.atomic_files import PARTIAL, remove_partial, replacing
-from uda.utilities.errors import InputError, require
+from uda.utilities.errors import InputError, require, shown
 from uda.utilities.reading import LARGE, read_bytes, why
 from uda.utilities.sealed_json import sealed, unsealed
 
@@ -79,8 +79,8 @@ class Record:
         found = stages[number - 1]
         require(
             found["name"] == name,
-            f"{self.folder} holds an adaptation whose stage {number} is {found['name']}, not "
-            f"{name}: {_OTHER}",
+            f"{self.folder} holds an adaptation whose stage {number} is {shown(found['name'])}, "
+            f"not {name}: {_OTHER}",
         )
         return found
 
