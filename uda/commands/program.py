@@ -1,9 +1,12 @@
 """A command as a program: from its first import to its end, a signal is one line."""
 
+import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 from uda.commands.remembered import with_memory
+from uda.utilities.errors import InputError
 from uda.utilities.interrupts import ending_at_once
 from uda.utilities.terminal import plain_streams
 
@@ -20,4 +23,17 @@ def run(module: str, arguments: Sequence[str] | None = None, *, prog: str | None
             return command(arguments, prog=prog) or 0
 
     with plain_streams(), ending_at_once():
-        return with_memory(main, module, arguments, prog)
+        try:
+            _check_current_folder()
+            return with_memory(main, module, arguments, prog)
+        except InputError as error:  # others are told by `clear_errors`
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+
+
+def _check_current_folder() -> None:
+    """Without one, libraries end the program in words of their own."""
+    try:
+        Path.cwd()
+    except OSError:
+        raise InputError("the current folder has been removed: change to one, then repeat") from None

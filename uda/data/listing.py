@@ -1,6 +1,7 @@
 """The samples of a data set, listed by the patterns of its `Layout`."""
 
 import difflib
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -262,18 +263,27 @@ def _file_stem(path: str, split: Split) -> str:
     """An image's file name without what all of its kind end with."""
     file = path.rpartition("/")[2]
     suffixes = (pattern.suffix for pattern in split.images)
-    return file.removesuffix(next(suffix for suffix in suffixes if file.endswith(suffix)))
+    return _plain(file.removesuffix(next(end for end in suffixes if file.endswith(end))))
 
 
 def _stem(name: str, split: Split) -> str:
-    """The name of a sample, unique in all splits, which can be a part of a file name; InputError
-    when it is too long."""
+    """The name of a sample, unique in all splits, which can be a part of a file name."""
     shared = any(pattern.has_split for pattern in split.images)
     full = f"{split.name}/{name}" if shared else name
-    stem = full.replace("/", _SLASH)
-    require(
-        stem.isprintable() and ":" not in stem and len(stem.encode()) <= _LONGEST_NAME,
-        f"image {shown(name)}: its name becomes one of a file, {_LONGEST_NAME} bytes at most and "
-        "without a colon: rename it",
-    )
+    return _plain(full.replace("/", _SLASH))
+
+
+def _plain(stem: str) -> str:
+    """`stem`, or what stands for it where it could not be a part of a file name on every system:
+    what is not printable as %XX, the end of a long name as a digest of it."""
+    odd = [not c.isprintable() or c in "\\:" or (c == "." and i == 0) for i, c in enumerate(stem)]
+    if any(odd):
+        stem = "".join(_percent(c) if is_odd else c for c, is_odd in zip(stem, odd, strict=True))
+    if len(content := stem.encode()) > _LONGEST_NAME:
+        digest = hashlib.sha256(content).hexdigest()[:16]
+        stem = f"{content[: _LONGEST_NAME - 17].decode(errors='ignore')}~{digest}"
     return stem
+
+
+def _percent(character: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogateescape"))

@@ -90,7 +90,7 @@ class Pattern:
             return _matched(path, parts, self.wildcards)
         meanings = [*(_MEANING[token] for token in self.wildcards), ""]
         expression = "".join(re.escape(p) + m for p, m in zip(parts, meanings, strict=True))
-        found = re.fullmatch(expression, path)
+        found = re.fullmatch(expression, path, re.DOTALL)
         return None if found is None else found.groups()
 
     def write(self, values: Sequence[str], split: str) -> str:

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from uda.utilities.terminal import printable
+
 Severity = Literal["problem", "note"]
 
 
@@ -31,7 +33,7 @@ class Finding:
 
 def listed(items: tuple[Item, ...], most: int = 3) -> str:
     """The first few of `items`, and how many more there are."""
-    shown = "; ".join(str(item) for item in items[:most])
+    shown = "; ".join(printable(str(item)) for item in items[:most])
     return shown if len(items) <= most else f"{shown}; and {len(items) - most} more"
 
 
