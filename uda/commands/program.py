@@ -36,4 +36,6 @@ def _check_current_folder() -> None:
     try:
         Path.cwd()
     except OSError:
-        raise InputError("the current folder has been removed: change to one, then repeat") from None
+        raise InputError(
+            "the current folder has been removed: change to one, then repeat"
+        ) from None
