@@ -131,17 +131,17 @@ def _before(path: str, behind: bytearray, wildcard: str) -> bytearray:
         return bytearray([*(path[n] != "/" and behind[n + 1] for n in range(size)), False])
     if wildcard == "**/":  # folders, or nothing
         ends = bytearray(behind[n] and n > 0 and path[n - 1] == "/" for n in range(size + 1))
-        some = _through(path, ends, "\n")
-        more = [path[n] != "\n" and path[n + 1] != "\n" and some[n + 2] for n in range(size - 1)]
+        some = _through(path, ends, "")
+        more = [some[n + 2] for n in range(size - 1)]
         return bytearray(a or b for a, b in zip(behind, [*more, False, False], strict=False))
-    reached = _through(path, behind, "/" if wildcard == "*" else "\n")
+    reached = _through(path, behind, "/" if wildcard == "*" else "")
     if wildcard != "{name}":
         return reached
-    return bytearray([*(path[n] != "\n" and reached[n + 1] for n in range(size)), False])
+    return bytearray([*reached[1:], False])
 
 
 def _through(path: str, behind: bytearray, stop: str) -> bytearray:
-    """From where one of the places `behind` is reached without a character `stop`."""
+    """From where one of the places `behind` is reached without a character `stop`, if any."""
     found = bytearray(behind)
     for place in range(len(path) - 1, -1, -1):
         found[place] |= path[place] != stop and found[place + 1]
@@ -152,7 +152,7 @@ def _longest(path: str, begin: int, behind: bytearray, wildcard: str) -> int:
     """The last of the places `behind` a wildcard that it may reach from `begin`."""
     if wildcard == "?":
         return begin + 1
-    stop = path.find("/" if wildcard == "*" else "\n", begin)
+    stop = path.find("/", begin) if wildcard == "*" else -1
     last = len(path) if stop < 0 else stop
     place = behind.rfind(1, begin + (wildcard == "{name}"), last + 1)
     while wildcard == "**/" and place > begin and (place < begin + 2 or path[place - 1] != "/"):
