@@ -1,4 +1,4 @@
-"""Every name that a file system can hold is listed, and becomes a name that every system can hold."""
+"""Every name that a file system can hold is listed, under one that every system can hold."""
 
 import os
 from pathlib import Path
