@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import TYPE_CHECKING
 
-from uda.evaluation.evaluate import EvaluationConfig
-from uda.evaluation.protocols import protocol_name
+if TYPE_CHECKING:
+    from uda.evaluation.evaluate import EvaluationConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,8 +52,10 @@ class Number:
         words = "selection not said" if self.selection == "not said" else self.selection
         return f"{words}{step}"
 
-    def differences(self, step: int, evaluation: EvaluationConfig) -> list[str]:
+    def differences(self, step: int, evaluation: "EvaluationConfig") -> list[str]:
         """What is known to be different in a score of ours after `step` updates."""
+        from uda.evaluation.protocols import protocol_name  # a list of presets needs no torch
+
         found = []
         ours = protocol_name(evaluation)
         if self.protocol != ours:
@@ -96,7 +99,7 @@ class Paper:
         return ", ".join([*(f"{n.miou:.1f} mIoU" for n in self.numbers[:1]), *(machine or used)])
 
 
-def compared(paper: Paper, step: int, evaluation: EvaluationConfig) -> list[str]:
+def compared(paper: Paper, step: int, evaluation: "EvaluationConfig") -> list[str]:
     """The lines above a table that has our score and the paper's first number side by side."""
     first, *others = paper.numbers
     where = f"{first.dataset} {first.split}, {first.classes} classes"

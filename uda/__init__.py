@@ -299,6 +299,6 @@ def _path(path: _Path | None) -> Path | None:
 
 
 def _device(device: "str | torch.device | None") -> "torch.device":
-    from uda.utilities.distributed import default_device, device_named
+    from uda.utilities.distributed import device_named
 
-    return device_named(default_device() if device is None else str(device))
+    return device_named(None if device is None else str(device))

@@ -11,7 +11,6 @@ import pytest
 from uda import experiments
 from uda.experiment import Experiment, Validated, validate
 from uda.experiments import PRESETS, list_presets, load_preset
-from uda.experiments.by_path import presets_of
 from uda.experiments.overrides import change
 from uda.experiments.published import note_on_name, published
 from uda.objectives.base import Objective, ObjectiveConfig
@@ -461,5 +460,5 @@ def test_a_new_study_is_found_by_its_file(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(experiments, "__path__", [*experiments.__path__, str(tmp_path)])
     found = experiments._studies()
     assert list(found)[-2:] == ["toy_city", "toy_methods"]
-    assert [*presets_of(found["new_study"])] == ["found_by_itself"]
+    assert [preset.name for preset in found["new_study"].presets] == ["found_by_itself"]
     monkeypatch.delitem(sys.modules, "uda.experiments.new_study")

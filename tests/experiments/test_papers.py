@@ -1,8 +1,9 @@
 """The numbers of papers: complete, beside ours with what is different, and listed by year."""
 
 import json
-import types
+import sys
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +12,7 @@ from uda import experiments
 from uda.evaluation.evaluate import EvaluationConfig
 from uda.evaluation.metrics import Scores
 from uda.evaluation.protocols import PROTOCOLS
-from uda.experiment import Experiment
-from uda.experiments import PRESETS, list_presets, load_preset, toy_city
+from uda.experiments import PRESETS, list_presets, listed
 from uda.experiments.paper_numbers import Number, Paper, paper_of
 from uda.experiments.published import compare
 
@@ -47,7 +47,9 @@ def test_rows_are_complete(name: str) -> None:
 
 def test_presets_of_papers_and_rows_belong_together() -> None:
     """So that --list can show the year of each, and no row is forgotten."""
-    without_row = [name for name in experiments._OF_PAPERS if name not in ROWS]
+    studies = (s for name, s in experiments._STUDIES.items() if name.startswith("papers_"))
+    of_papers = [preset.name for study in studies for preset in study.presets]
+    without_row = [name for name in of_papers if name not in ROWS]
     without_preset = [name for name in ROWS if name not in PRESETS]
     assert (without_row, without_preset) == ([], [])
 
@@ -114,30 +116,38 @@ def test_theirs_in_words() -> None:
     assert paper("vfm_uda_gta5_b").theirs == "77.1 mIoU"
 
 
+STUDY = '''"""Papers."""
+
+from uda.experiments import load_preset
+
+
+def proda_gta5_distill():
+    """ProDA's stages 2 and 3, and a description that is longer than what fits into a line."""
+    return load_preset("toy_class_mix_student")
+
+
+def unknown_gta5():
+    """Without a row."""
+    return load_preset("toy_oracle")
+
+
+def adaptsegnet_gta5():
+    """AdaptSegNet on two levels."""
+    return load_preset("toy_class_mix")
+'''
+
+
 def test_the_list_shows_papers_by_year_between_the_log_and_the_others(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def student() -> Experiment:
-        """ProDA's stages 2 and 3, and a description that is longer than what fits into a line."""
-        return load_preset("toy_class_mix_student")
-
-    def oracle() -> Experiment:
-        """Without a row."""
-        return toy_city.toy_oracle()
-
-    def mixed() -> Experiment:
-        """AdaptSegNet on two levels."""
-        return toy_city.toy_class_mix()
-
-    module = types.ModuleType("uda.experiments.papers_test", "Papers.")
-    made = {"proda_gta5_distill": student, "unknown_gta5": oracle, "adaptsegnet_gta5": mixed}
-    for name, function in made.items():
-        function.__module__ = module.__name__
-        setattr(module, name, function)
-        monkeypatch.setitem(experiments.PRESETS, name, function)
-    monkeypatch.setattr(experiments, "_OF_PAPERS", tuple(made))
-    studies = {n: m for n, m in experiments._STUDIES.items() if not n.startswith("papers_")}
-    monkeypatch.setattr(experiments, "_STUDIES", studies | {"papers_test": module})
+    (tmp_path / "papers_test.py").write_text(STUDY)
+    monkeypatch.setattr(experiments, "__path__", [*experiments.__path__, str(tmp_path)])
+    studies = experiments._studies()
+    own = {n: s for n, s in studies.items() if n == "papers_test" or not n.startswith("papers_")}
+    monkeypatch.setattr(experiments, "_STUDIES", own)
+    monkeypatch.setattr(listed, "stored", dict)
+    monkeypatch.setitem(sys.modules, "uda.experiments.papers_test", None)
+    del sys.modules["uda.experiments.papers_test"]  # imported here, and gone afterwards
 
     blocks = list_presets().split("\n\n")
     place = next(i for i, block in enumerate(blocks) if block.startswith("Methods as their papers"))

@@ -9,10 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from uda.adaptation.adapt import Adaptation
-from uda.adaptation.method import methods
-from uda.adaptation.record import ADAPTED
-from uda.adaptation.request import AUTO, AUTOMATIC, Request
+from uda.commands import choices
 from uda.commands.endings import clear_errors, print_facts
 from uda.commands.options import (
     add_device,
@@ -23,18 +20,12 @@ from uda.commands.options import (
     positive,
 )
 from uda.commands.train import resume_command
-from uda.data.described.layouts import plain_name
-from uda.data.registry import layout_named
-from uda.prediction.opened import open_network
-from uda.reports.adaptation import adapt_report
-from uda.training.tracking import progress_bar
-from uda.utilities.distributed import device_named, process_group, world_size
 from uda.utilities.errors import require
 from uda.utilities.locks import sole_writer
 
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
-    own = [name for name, method in methods().items() if not method.needs_source]
+    own = choices.adaptation_methods()
     parser = new_parser(
         __doc__,
         prog=prog,
@@ -59,10 +50,10 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     )  # fmt: skip
     how = parser.add_argument_group("how")
     how.add_argument(
-        "--method", nargs="+", default=[AUTO], metavar="M",
+        "--method", nargs="+", default=[choices.AUTO], metavar="M",
         help=f"stages in this order, such as: batch-norm self-training; a+b learn together. Known: "
-        f"{', '.join(own)}; with --source also the ladder's. {AUTO}: those of "
-        f"{', '.join(AUTOMATIC)} that fit and that the criteria call better (default)",
+        f"{', '.join(own)}; with --source also the ladder's. {choices.AUTO}: those of "
+        f"{', '.join(choices.AUTOMATIC)} that fit and that the criteria call better (default)",
     )  # fmt: skip
     how.add_argument(
         "--minutes", type=positive, default=10.0, metavar="N",
@@ -92,11 +83,21 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
 
 def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None:
     arguments = parse_arguments(given, prog)
+    from uda.adaptation.adapt import Adaptation
+    from uda.adaptation.request import Request
+    from uda.data.described.layouts import plain_name
+    from uda.data.registry import layout_named
+    from uda.prediction.opened import open_network
+    from uda.reports.adaptation import adapt_report
+    from uda.training.tracking import progress_bar
+    from uda.utilities.distributed import device_named, process_group, world_size
+
     with clear_errors(), process_group(device_named(arguments.device)) as device:
         require(world_size() == 1, "uda adapt works in one process: start it without torchrun")
         require(
-            AUTO not in arguments.method or len(arguments.method) == 1,
-            f"--method {' '.join(arguments.method)}: {AUTO} chooses the stages: give it alone",
+            choices.AUTO not in arguments.method or len(arguments.method) == 1,
+            f"--method {' '.join(arguments.method)}: {choices.AUTO} chooses the "
+            "stages: give it alone",
         )
         images = str(arguments.images)
         images = images if "/" in images else f"./{images}"
@@ -142,6 +143,8 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
 
 def _tell(found: Mapping[str, Any], output: Path) -> None:
     """What came of it, in a few lines."""
+    from uda.adaptation.record import ADAPTED
+
     for warning in found["warnings"]:
         print(f"warning: {warning}")
     kept = [stage["name"] for stage in found["stages"] if stage["kept"]]

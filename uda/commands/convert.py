@@ -10,19 +10,16 @@ An OUT that ends in .safetensors is a file of safetensors, for one network and i
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from torch import Tensor
-
-from uda.checkpoints.foreign import ForeignOptions
-from uda.checkpoints.recovery import recover_tensors
-from uda.checkpoints.snapshots import load, save, snapshot_values
+from uda.commands import choices
 from uda.commands.endings import print_facts
 from uda.commands.options import add_foreign_options, foreign_options, new_parser
 from uda.utilities.atomic_files import replacing
 from uda.utilities.errors import require
-from uda.utilities.safetensors_files import SUFFIX, write_safetensors
-from uda.utilities.weight_files import listed, unwrapped
+
+if TYPE_CHECKING:
+    from uda.checkpoints.foreign import ForeignOptions
 
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
@@ -39,13 +36,20 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     given = foreign_options(options).given
     if options.tensors and given:
         parser.error(f"{', '.join(given)} is for networks: omit it with --tensors")
-    if options.weights and (options.tensors or options.output.suffix != SUFFIX):
+    if options.weights and (options.tensors or options.output.suffix != choices.SAFETENSORS):
         parser.error("--weights is for a network as OUT.safetensors: other files hold all: omit it")
     return options
 
 
 def convert_tensors(source: Path, output: Path) -> dict[str, object]:
     """Writes the tensors of the state dict in `source`; says what there was."""
+    from torch import Tensor
+
+    from uda.checkpoints.recovery import recover_tensors
+    from uda.checkpoints.snapshots import save
+    from uda.utilities.safetensors_files import SUFFIX, write_safetensors
+    from uda.utilities.weight_files import listed, unwrapped
+
     content, dropped = recover_tensors(source)
     entries = unwrapped(content, prefixes=())
     tensors = {name: value for name, value in entries.items() if isinstance(value, Tensor)}
@@ -60,10 +64,13 @@ def convert_tensors(source: Path, output: Path) -> dict[str, object]:
 
 
 def convert_network(
-    source: Path, output: Path, foreign: ForeignOptions, weights: Literal["student", "teacher"]
+    source: Path, output: Path, foreign: "ForeignOptions", weights: Literal["student", "teacher"]
 ) -> dict[str, object]:
     """Writes a snapshot of the network in `source`, or of its `weights` alone as a file of
     safetensors; says what there was."""
+    from uda.checkpoints.snapshots import load, save, snapshot_values
+    from uda.utilities.safetensors_files import SUFFIX, write_safetensors
+
     snapshot = load(source, foreign=foreign, recover=True)
     snapshot.build(weights)  # refuses what would be refused when the snapshot is used
     facts: dict[str, object] = {"network": snapshot.preset}

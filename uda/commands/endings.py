@@ -5,17 +5,16 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from uda.evaluation.metrics import Scores
-from uda.evaluation.report_formats import HOLDS_FACTS, format_scores
-from uda.evaluation.reports import fact_lines, unscored_fact
 from uda.labels.spaces import LabelSpace
-from uda.training.signals import Stopped
 from uda.utilities.atomic_files import write_text_whole
-from uda.utilities.distributed import is_main, leave_group
 from uda.utilities.errors import InputError
-from uda.utilities.interrupts import Interrupted, listening
+from uda.utilities.interrupts import Interrupted, Stopped, listening
 from uda.utilities.terminal import plain_streams, printable
+
+if TYPE_CHECKING:
+    from uda.evaluation.metrics import Scores
 
 _OF_SYSTEM = "give a path that exists and that you may use, then repeat the command"
 
@@ -37,6 +36,8 @@ def clear_errors() -> Iterator[None]:
                     raise
             sys.stdout.flush()  # what cannot be printed is told, too
         except Stopped as stopped:
+            from uda.utilities.distributed import is_main, leave_group
+
             if is_main():
                 print(stopped, flush=True)
             leave_group()
@@ -69,11 +70,13 @@ def _fail(*problems: str, status: int) -> int:
 
 def print_facts(facts: Mapping[str, object]) -> None:
     """One line for each, so that no score is printed without them."""
+    from uda.evaluation.reports import fact_lines
+
     print("\n".join(map(printable, fact_lines(facts))))
 
 
 def publish(
-    scores: Scores,
+    scores: "Scores",
     label_space: LabelSpace,
     facts: Mapping[str, object],
     options: argparse.Namespace,
@@ -86,6 +89,10 @@ def publish(
     `aside`: whole lines to print before the scores, in formats made for reading; `aside_facts`:
     the same for formats made for programs.
     """
+    from uda.evaluation.report_formats import HOLDS_FACTS, format_scores
+    from uda.evaluation.reports import unscored_fact
+    from uda.utilities.distributed import is_main
+
     absent = {"absent": ", ".join(scores.absent)} if scores.absent else {}
     absent |= unscored_fact(scores, label_space.report_names)
     all_facts = {**facts, **absent, **(aside_facts or {})}

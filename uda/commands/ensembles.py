@@ -2,15 +2,16 @@
 
 import argparse
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING
 
-import torch
-
+from uda.commands import choices
 from uda.commands.options import foreign_options, network_from
-from uda.evaluation.ensembles import Average
-from uda.prediction.ensembles import join
-from uda.prediction.opened import OpenedNetwork
 from uda.utilities.errors import require
+
+if TYPE_CHECKING:
+    import torch
+
+    from uda.prediction.opened import OpenedNetwork
 
 
 def add_ensemble_options(parser: argparse.ArgumentParser) -> None:
@@ -21,14 +22,16 @@ def add_ensemble_options(parser: argparse.ArgumentParser) -> None:
         help="further networks: what counts is the mean prediction of all",
     )  # fmt: skip
     ensemble.add_argument(
-        "--average", choices=get_args(Average), help="what the mean is of (default: probabilities)"
+        "--average", choices=choices.AVERAGES, help="what the mean is of (default: probabilities)"
     )
 
 
 def networks_from(
-    arguments: argparse.Namespace, device: torch.device, *, target: bool = False
-) -> OpenedNetwork:
+    arguments: argparse.Namespace, device: "torch.device", *, target: bool = False
+) -> "OpenedNetwork":
     """What `network_from` opens, with the networks of --with as an ensemble, see `join`."""
+    from uda.prediction.ensembles import join
+
     others, average = arguments.others, arguments.average
     require(
         bool(others) or average is None,

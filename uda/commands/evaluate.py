@@ -3,21 +3,18 @@
 import argparse
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
+from uda.commands import choices
 from uda.commands.endings import clear_errors, print_facts, publish
 from uda.commands.ensembles import add_ensemble_options, networks_from
 from uda.commands.options import add_network_options, new_parser
 from uda.commands.score_options import add_score_options, check_score_options
-from uda.evaluation.evaluate import protocol_line
-from uda.experiments.published import compare
-from uda.prediction.cross_domain import FORMATS, score_on_each
-from uda.prediction.export import EXPORTS, export_predictions
-from uda.prediction.opened import OpenedNetwork
-from uda.prediction.scoring import score_network
-from uda.training.tracking import progress_bar
 from uda.utilities.atomic_files import write_text_whole
-from uda.utilities.distributed import device_named, is_main, process_group
 from uda.utilities.errors import require
+
+if TYPE_CHECKING:
+    from uda.prediction.opened import OpenedNetwork
 
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
@@ -31,13 +28,22 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     )  # fmt: skip
     add_score_options(parser)
     parser.add_argument(
-        "--export", choices=EXPORTS, help="write predictions for a test server instead of scores"
+        "--export",
+        choices=choices.SERVERS,
+        help="write predictions for a test server instead of scores",
     )
     return parser.parse_args(arguments)
 
 
 def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None:
     arguments = parse_arguments(given, prog)
+    from uda.evaluation.evaluate import protocol_line
+    from uda.experiments.published import compare
+    from uda.prediction.export import export_predictions
+    from uda.prediction.scoring import score_network
+    from uda.training.tracking import progress_bar
+    from uda.utilities.distributed import device_named, process_group
+
     with clear_errors(), process_group(device_named(arguments.device)) as device:
         check_score_options(arguments)
         _check_several(arguments)
@@ -91,15 +97,19 @@ def _check_several(arguments: argparse.Namespace) -> None:
         return
     require(arguments.export is None, "--export writes one data set: name one with --dataset")
     require(
-        arguments.format in FORMATS,
+        arguments.format in choices.CROSS_DOMAIN_FORMATS,
         f"--format {arguments.format} has no place for several data sets; allowed with them: "
-        + ", ".join(FORMATS),
+        + ", ".join(choices.CROSS_DOMAIN_FORMATS),
     )
 
 
-def _publish_each(network: OpenedNetwork, arguments: argparse.Namespace) -> None:
+def _publish_each(network: "OpenedNetwork", arguments: argparse.Namespace) -> None:
     """Scores the network on each data set, prints all in the format asked for, and writes the JSON
     file."""
+    from uda.prediction.cross_domain import FORMATS, score_on_each
+    from uda.training.tracking import progress_bar
+    from uda.utilities.distributed import is_main
+
     found = score_on_each(
         network,
         arguments.dataset,

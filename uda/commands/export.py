@@ -8,14 +8,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
+from uda.commands import choices
 from uda.commands.endings import print_facts
 from uda.commands.options import add_network_file, foreign_options, new_parser, size_from
-from uda.prediction.opened import open_network
-from uda.prediction.portable import ExportOptions, export_network
-from uda.prediction.portable_formats import FORMATS
-from uda.prediction.portable_network import INPUTS, OUTPUTS
 
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
@@ -27,7 +22,9 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     )
     add_network_file(parser.add_argument_group("network"))
     file = parser.add_argument_group("file")
-    file.add_argument("--format", choices=FORMATS, default="onnx", help="default: onnx")
+    file.add_argument(
+        "--format", choices=choices.FILE_FORMATS, default="onnx", help="default: onnx"
+    )
     file.add_argument(
         "--output", metavar="OUT", type=Path, help="default: FILE with .onnx or .pt2 (torch)"
     )
@@ -36,18 +33,24 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         help="size of all images (default: any, where the network can)",
     )  # fmt: skip
     file.add_argument(
-        "--pixels", choices=INPUTS, default="uint8",
+        "--pixels", choices=choices.PIXELS, default="uint8",
         help="uint8: (N, H, W, 3) from 0 to 255; float: (N, 3, H, W) from 0 to 1; both RGB "
         "(default: uint8)",
     )  # fmt: skip
     file.add_argument(
-        "--outputs", choices=OUTPUTS, nargs="+", default=("labels",), help="default: labels"
+        "--outputs", choices=choices.OUTPUTS, nargs="+", default=("labels",), help="default: labels"
     )
     return parser.parse_args(arguments)
 
 
 def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None:
     arguments = parse_arguments(given, prog)
+    import torch
+
+    from uda.prediction.opened import open_network
+    from uda.prediction.portable import ExportOptions, export_network
+    from uda.prediction.portable_formats import FORMATS
+
     options = ExportOptions(
         format=arguments.format,
         size=arguments.size,

@@ -2,42 +2,29 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import MISSING, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from uda.commands import choices
 from uda.commands.endings import clear_errors, print_facts
 from uda.commands.ensembles import add_ensemble_options, networks_from
 from uda.commands.options import add_network_options, at_least, new_parser
-from uda.prediction.labeling_rules import (
-    ClassBalanced,
-    FixedThreshold,
-    InstanceAdaptive,
-    Quantile,
-    Rule,
-)
-from uda.prediction.pseudo_labeling import label_images, labeling_report, list_target
-from uda.training.tracking import progress_bar
-from uda.utilities.distributed import device_named, own_share, process_group
 
-RULES: dict[str, type[Rule]] = {
-    "fixed": FixedThreshold,
-    "cbst": ClassBalanced,
-    "quantile": Quantile,
-    "iast": InstanceAdaptive,
-}
+if TYPE_CHECKING:
+    from uda.prediction.labeling_rules import Rule
 
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
     parser = new_parser(__doc__, prog=prog)
     labels = parser.add_argument_group("pseudo-labels")
     labels.add_argument(
-        "--rule", choices=RULES, default="fixed",
+        "--rule", choices=choices.RULES, default="fixed",
         help="which pixels get a label: fixed: those from --threshold on; cbst, quantile: each "
         "class has a threshold from its probabilities in all images, which are predicted twice; "
         "iast: each class has one that follows the images in their order (default: fixed)",
     )  # fmt: skip
+    defaults = {name: value for rule in choices.RULES.values() for name, value in rule.items()}
     for name, metavar, kind, text in (
         ("threshold", "P", float, "fixed: leave pixels below this softmax probability unlabeled "
          "(0 labels all)"),
@@ -50,7 +37,7 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         ("gamma", "G", float, "iast: see --alpha"),
         ("images", "N", at_least(1), "iast: images that move the thresholds together"),
     ):  # fmt: skip
-        default = _defaults().get(name)
+        default = defaults[name]
         shown = "" if default is None else f" (default: {default})"
         labels.add_argument(f"--{name}", metavar=metavar, type=kind, help=text + shown)
     labels.add_argument(
@@ -66,7 +53,7 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     add_network_options(parser)
     add_ensemble_options(parser)
     parsed = parser.parse_args(arguments)
-    own = [field.name for field in fields(RULES[parsed.rule])]
+    own = choices.RULES[parsed.rule]
     given = [n for n in _settings() if getattr(parsed, n) is not None]
     for name in given:
         if name not in own:
@@ -79,23 +66,38 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
             "--rule fixed needs --threshold P, the lowest probability that gives a label: "
             "--threshold 0.5"
         )
-    settings = {name: getattr(parsed, name) for name in given}
-    parsed.labeled_by = RULES[parsed.rule](**settings)
+    parsed.settings = {name: getattr(parsed, name) for name in given}
     return parsed
 
 
 def _settings() -> dict[str, str]:
     """The rule of each option that only one rule has."""
-    return {field.name: name for name, rule in RULES.items() for field in fields(rule)}
+    return {setting: name for name, rule in choices.RULES.items() for setting in rule}
 
 
-def _defaults() -> dict[str, Any]:
-    every = (field for rule in RULES.values() for field in fields(rule))
-    return {field.name: field.default for field in every if field.default is not MISSING}
+def rules() -> "dict[str, type[Rule]]":
+    """The rules by name."""
+    from uda.prediction.labeling_rules import (
+        ClassBalanced,
+        FixedThreshold,
+        InstanceAdaptive,
+        Quantile,
+    )
+
+    return {
+        "fixed": FixedThreshold,
+        "cbst": ClassBalanced,
+        "quantile": Quantile,
+        "iast": InstanceAdaptive,
+    }
 
 
 def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None:
     arguments = parse_arguments(given, prog)
+    from uda.prediction.pseudo_labeling import label_images, labeling_report, list_target
+    from uda.training.tracking import progress_bar
+    from uda.utilities.distributed import device_named, own_share, process_group
+
     with clear_errors(), process_group(device_named(arguments.device)) as device:
         folder = arguments.output or arguments.restore_from.parent / "pseudo_labels"
         network = networks_from(arguments, device, target=True)
@@ -110,7 +112,7 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
             network.network,
             samples,
             folder,
-            rule=arguments.labeled_by,
+            rule=rules()[arguments.rule](**arguments.settings),
             config=network.config,
             label_space=network.snapshot.label_space,
             snapshot=[arguments.restore_from, *arguments.others],

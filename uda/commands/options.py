@@ -4,17 +4,16 @@ import argparse
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from uda.checkpoints.foreign import ForeignOptions
-from uda.data.described.layouts import is_described
-from uda.data.transforms import Interpolation
-from uda.evaluation.protocols import PROTOCOLS
-from uda.prediction.opened import OpenedNetwork, open_network
-from uda.utilities.distributed import default_device
+from uda.commands import choices
 from uda.utilities.errors import require, shown
+
+if TYPE_CHECKING:
+    import torch
+
+    from uda.checkpoints.foreign import ForeignOptions
+    from uda.prediction.opened import OpenedNetwork
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -130,7 +129,7 @@ _Parser = argparse.ArgumentParser | argparse._ArgumentGroup
 def add_device(parser: _Parser) -> None:
     """The option --device."""
     parser.add_argument(
-        "--device", default=default_device(), help="cpu, cuda or cuda:N (default: cuda, if any)"
+        "--device", help="cpu, cuda or cuda:N (default: cuda where there is one, else cpu)"
     )
 
 
@@ -154,8 +153,10 @@ def add_foreign_options(parser: _Parser) -> None:
     )  # fmt: skip
 
 
-def foreign_options(arguments: argparse.Namespace) -> ForeignOptions:
+def foreign_options(arguments: argparse.Namespace) -> "ForeignOptions":
     """The values of `add_foreign_options`."""
+    from uda.checkpoints.foreign import ForeignOptions
+
     return ForeignOptions(
         partial=arguments.partial,
         ignore=arguments.ignore,
@@ -210,10 +211,10 @@ def add_network_options(
 
 def _add_protocol(parser: _Parser) -> None:
     """The options that say what a network sees of an image; the others change the first."""
-    parser.add_argument("--protocol", choices=PROTOCOLS, help="default: the snapshot's")
+    parser.add_argument("--protocol", choices=choices.PROTOCOLS, help="default: the snapshot's")
     parser.add_argument("--input-size", metavar="WxH", type=size_from, help="resize images to this")
     parser.add_argument(
-        "--interpolation", choices=get_args(Interpolation), help="by which images are resized"
+        "--interpolation", choices=choices.INTERPOLATIONS, help="by which images are resized"
     )
     parser.add_argument(
         "--scales", metavar="S", type=positive, nargs="+", help="average over these input scales"
@@ -228,9 +229,11 @@ def _add_protocol(parser: _Parser) -> None:
 
 
 def network_from(
-    arguments: argparse.Namespace, device: torch.device, *, target: bool = False
-) -> OpenedNetwork:
+    arguments: argparse.Namespace, device: "torch.device", *, target: bool = False
+) -> "OpenedNetwork":
     """The network that the options of `add_network_options` ask for, see `open_network`."""
+    from uda.prediction.opened import open_network
+
     changes: dict[str, Any] = {
         name: value
         for name in ("input_size", "interpolation", "window", "overlap")
@@ -258,6 +261,8 @@ def network_from(
 
 def _first_dataset(given: str | Sequence[str] | None) -> str | None:
     """The data set that the network is opened for: of several, one below the data root, if any."""
+    from uda.data.described.layouts import is_described
+
     if given is None or isinstance(given, str):
         return given
     return next((name for name in given if not is_described(name)), given[0])

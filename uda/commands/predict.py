@@ -5,21 +5,21 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING
 
+from uda.commands import choices
 from uda.commands.endings import clear_errors, print_facts
 from uda.commands.options import add_network_options, network_from, new_parser
 from uda.data.deep_images import Range
-from uda.prediction.folder import Predicted, predict_folder
 from uda.prediction.inputs import listed_images
-from uda.prediction.opened import OpenedNetwork
-from uda.prediction.test_time import RATE, Method, Mode, TestTimeAdapter
-from uda.prediction.writer import KINDS, MANIFEST
 from uda.reports.prediction_page import prediction_page
-from uda.training.tracking import progress_bar
-from uda.utilities.distributed import device_named, is_main, process_group
 from uda.utilities.errors import require
 from uda.utilities.terminal import printable
+
+if TYPE_CHECKING:
+    from uda.prediction.folder import Predicted
+    from uda.prediction.opened import OpenedNetwork
+    from uda.prediction.test_time import TestTimeAdapter
 
 _SHOWN = 10  # names of images in a note
 
@@ -44,7 +44,11 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         "--output", metavar="DIR", type=Path, help="default: predictions/ next to FILE"
     )
     pictures.add_argument(
-        "--kinds", choices=KINDS, nargs="+", default=tuple(KINDS), help="default: all"
+        "--kinds",
+        choices=choices.PICTURES,
+        nargs="+",
+        default=choices.PICTURES,
+        help="default: all",
     )
     pictures.add_argument(
         "--image-range", nargs=2, type=float, metavar=("LOW", "HIGH"),
@@ -58,12 +62,12 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     add_network_options(parser, data_sets=False)
     adapt = parser.add_argument_group("adaptation to the images themselves")
     adapt.add_argument(
-        "--adapt", choices=get_args(Method),
+        "--adapt", choices=choices.TEST_TIME_METHODS,
         help="batch-norm: with each image's own statistics; tent: and normalization layers learn "
         "from it",
     )  # fmt: skip
     adapt.add_argument(
-        "--adapt-mode", choices=get_args(Mode),
+        "--adapt-mode", choices=choices.TEST_TIME_MODES,
         help="episodic (default): every image meets the trained network; continual: what was "
         "learned stays for the next image of the folder",
     )  # fmt: skip
@@ -72,7 +76,10 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         help="the trained statistics count as so many images (default: 16)",
     )  # fmt: skip
     adapt.add_argument(
-        "--adapt-rate", metavar="RATE", type=float, help=f"of --adapt tent (default: {RATE:g})"
+        "--adapt-rate",
+        metavar="RATE",
+        type=float,
+        help=f"of --adapt tent (default: {choices.TEST_TIME_RATE:g})",
     )
     return parser.parse_args(arguments)
 
@@ -85,7 +92,9 @@ def _image_range(given: Sequence[float] | None) -> Range | None:
     return low, high
 
 
-def _adapter(arguments: argparse.Namespace, network: OpenedNetwork) -> TestTimeAdapter | None:
+def _adapter(arguments: argparse.Namespace, network: "OpenedNetwork") -> "TestTimeAdapter | None":
+    from uda.prediction.test_time import TestTimeAdapter
+
     options = {name: getattr(arguments, f"adapt_{name}") for name in ("mode", "prior", "rate")}
     given = {name: value for name, value in options.items() if value is not None}
     if arguments.adapt is None:
@@ -96,6 +105,8 @@ def _adapter(arguments: argparse.Namespace, network: OpenedNetwork) -> TestTimeA
 
 
 def _returns(names: Sequence[str], images: int) -> str:
+    from uda.prediction.writer import MANIFEST
+
     shown, more = names[:_SHOWN], len(names) - _SHOWN
     others = f" and {more} more, which {MANIFEST} lists" if more > 0 else ""
     return (
@@ -106,10 +117,10 @@ def _returns(names: Sequence[str], images: int) -> str:
 
 def _page(
     arguments: argparse.Namespace,
-    network: OpenedNetwork,
+    network: "OpenedNetwork",
     output: Path,
     facts: dict[str, object],
-    result: Predicted,
+    result: "Predicted",
 ) -> Path:
     """The page of what was predicted."""
     paths = listed_images(arguments.images, output)
@@ -125,6 +136,10 @@ def _page(
 
 def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     arguments = parse_arguments(given, prog)
+    from uda.prediction.folder import predict_folder
+    from uda.training.tracking import progress_bar
+    from uda.utilities.distributed import device_named, is_main, process_group
+
     with clear_errors(), process_group(device_named(arguments.device)) as device:
         output = arguments.output or arguments.restore_from.parent / "predictions"
         require(

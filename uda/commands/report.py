@@ -15,23 +15,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from uda.commands.options import add_device, add_json, at_least, check_json, new_parser
 from uda.commands.tables import Rows, markdown_table, text_table
-from uda.prediction.opened import open_network
-from uda.reports.bootstrap import Difference, differences
-from uda.reports.comparison import Group, grouped, overview
-from uda.reports.comparison_page import comparison_page
-from uda.reports.looking import Looked, look_at
-from uda.reports.per_image import save_per_image
-from uda.reports.run_files import FoundRun, Run, find_run
-from uda.reports.run_page import run_page
-from uda.reports.table_formats import comma_separated, latex
-from uda.training.tracking import progress_bar
 from uda.utilities.atomic_files import write_text_whole
-from uda.utilities.distributed import device_named
 from uda.utilities.errors import require
 from uda.utilities.terminal import printable
+
+if TYPE_CHECKING:
+    from uda.reports.bootstrap import Difference
+    from uda.reports.comparison import Group
+    from uda.reports.looking import Looked
+    from uda.reports.run_files import FoundRun, Run
 
 FORMATS = ("text", "markdown", "latex", "csv")
 
@@ -82,6 +78,10 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
 
 def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> None:
     options = parse_arguments(arguments, prog)
+    from uda.reports.comparison import grouped
+    from uda.reports.comparison_page import comparison_page
+    from uda.reports.run_files import find_run
+
     check_json(options.json)
     given = list(dict.fromkeys(options.runs))
     _check_page(options, len(given))
@@ -103,8 +103,12 @@ def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> 
     print(f"page: {printable(os.path.relpath(path))}", file=sys.stderr)
 
 
-def _printed(found: Sequence[FoundRun], groups: Sequence[Group], how: str) -> str:
+def _printed(found: "Sequence[FoundRun]", groups: "Sequence[Group]", how: str) -> str:
     """The tables in the format `how`."""
+    from uda.reports.bootstrap import differences
+    from uda.reports.comparison import overview
+    from uda.reports.table_formats import comma_separated, latex
+
     if how == "latex":
         return latex(groups)
     if how == "csv":
@@ -122,7 +126,7 @@ def _printed(found: Sequence[FoundRun], groups: Sequence[Group], how: str) -> st
     return "\n".join(map(printable, "\n\n".join(blocks).split("\n")))
 
 
-def _sentence(found: Difference) -> str:
+def _sentence(found: "Difference") -> str:
     """Whether one method is better than another, or why that is not known."""
     if found.missing:
         return f"{found.first} minus {found.second}: not known: {found.missing}"
@@ -148,8 +152,14 @@ def _check_page(options: argparse.Namespace, count: int) -> None:
     )
 
 
-def _look(found: FoundRun, options: argparse.Namespace) -> Looked:
+def _look(found: "FoundRun", options: argparse.Namespace) -> "Looked":
     """What the run's network sees; its counts are kept beside the run."""
+    from uda.prediction.opened import open_network
+    from uda.reports.looking import look_at
+    from uda.reports.per_image import save_per_image
+    from uda.training.tracking import progress_bar
+    from uda.utilities.distributed import device_named
+
     require(
         found.snapshot is not None,
         f"{found.run.name} has no snapshot whose network could see images: omit --images",
@@ -170,8 +180,10 @@ def _look(found: FoundRun, options: argparse.Namespace) -> Looked:
 
 
 def _write_page(
-    found: FoundRun, given: Path, options: argparse.Namespace, looked: Looked | None
+    found: "FoundRun", given: Path, options: argparse.Namespace, looked: "Looked | None"
 ) -> Path:
+    from uda.reports.run_page import run_page
+
     against = ""
     if options.against is not None:
         against = f"{options.against.parent.name}/{options.against.name}".removeprefix("/")
@@ -187,7 +199,7 @@ def _write_page(
 # --- writing
 
 
-def report(runs: Sequence[Run], *, table: Callable[[Rows], str]) -> str:
+def report(runs: "Sequence[Run]", *, table: Callable[[Rows], str]) -> str:
     """All tables, those of runs that do not compare under headings that say why.
 
     What a terminal would obey is escaped: facts come from files.
@@ -206,7 +218,7 @@ def report(runs: Sequence[Run], *, table: Callable[[Rows], str]) -> str:
     return "\n".join(map(printable, lines))
 
 
-def _groups(runs: Sequence[Run]) -> Iterator[list[Run]]:
+def _groups(runs: "Sequence[Run]") -> "Iterator[list[Run]]":
     """The runs whose numbers compare, in the order of their first."""
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
@@ -214,13 +226,13 @@ def _groups(runs: Sequence[Run]) -> Iterator[list[Run]]:
     yield from groups.values()
 
 
-def _difference(run: Run, other: Run) -> str:
+def _difference(run: "Run", other: "Run") -> str:
     if run.protocol != other.protocol:
         return f"the protocol there is {other.protocol}"
     return f"{len(run.per_class)} classes here, {len(other.per_class)} there, or other names"
 
 
-def _facts(runs: Sequence[Run]) -> Rows:
+def _facts(runs: "Sequence[Run]") -> Rows:
     names = dict.fromkeys(name for run in runs for name in run.facts)
     return [
         ["", *(run.name for run in runs)],
@@ -228,7 +240,7 @@ def _facts(runs: Sequence[Run]) -> Rows:
     ]
 
 
-def _scores(group: Sequence[Run]) -> Rows:
+def _scores(group: "Sequence[Run]") -> Rows:
     """mIoU and each class: a column per run, and one for its published number."""
     columns: list[tuple[str, Mapping[str, float | None]]] = []
     for run in group:
@@ -245,7 +257,7 @@ def _scores(group: Sequence[Run]) -> Rows:
     ]
 
 
-def _notes(group: Sequence[Run]) -> Iterator[str]:
+def _notes(group: "Sequence[Run]") -> Iterator[str]:
     """What has to be known of each published number."""
     for run in group:
         if (entry := run.published) is not None:
@@ -257,7 +269,7 @@ def _notes(group: Sequence[Run]) -> Iterator[str]:
             )
 
 
-def _selection_rows(run: Run) -> Rows:
+def _selection_rows(run: "Run") -> Rows:
     rows = [["selection", "step", "mIoU", "criterion", "snapshot"]]
     for way, step, miou, criterion, snapshot in (row.values() for row in run.selections):
         shown_criterion = "-" if criterion is None else f"{criterion:.4f}"

@@ -8,13 +8,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from uda.commands.options import check_json, new_parser
 from uda.commands.tables import markdown_table, text_table
-from uda.reports.run_list import ListedRun, listed_runs
 from uda.utilities.atomic_files import write_text_whole
 from uda.utilities.errors import require
 from uda.utilities.terminal import printable
+
+if TYPE_CHECKING:
+    from uda.reports.run_list import ListedRun
 
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
@@ -32,6 +35,8 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
 
 def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> None:
     options = parse_arguments(arguments, prog)
+    from uda.reports.run_list import listed_runs
+
     check_json(options.json)
     require(
         options.folder.is_dir(),
@@ -47,7 +52,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> 
         write_text_whole(options.json, json.dumps([asdict(run) for run in found], indent=2) + "\n")
 
 
-def _row(run: ListedRun) -> list[str]:
+def _row(run: "ListedRun") -> list[str]:
     miou = None if run.miou is None else f"{run.miou:.2f}"
     cells = (run.step, run.steps, miou, run.supervision, run.preset, run.seed)
     return [run.name, run.state, *("-" if cell is None else str(cell) for cell in cells)]

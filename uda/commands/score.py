@@ -14,11 +14,7 @@ from uda.commands.endings import publish
 from uda.commands.options import new_parser
 from uda.commands.score_options import add_score_options, check_score_options
 from uda.data.prediction_folder import Pair, pair_files, pair_samples
-from uda.data.registry import layout_named, refuse_unused_root, root_of
-from uda.data.training import open_labeled_split
-from uda.evaluation.folder_scoring import score_pairs, sets_of_maps
 from uda.labels.spaces import CITYSCAPES, LabelSpace
-from uda.training.tracking import progress_bar
 from uda.utilities.errors import require
 
 
@@ -38,6 +34,9 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
 
 def paired(options: argparse.Namespace) -> tuple[list[Pair], list[Path], LabelSpace]:
     """Predictions with their labels, those that are left over, and the classes of both."""
+    from uda.data.registry import layout_named, refuse_unused_root, root_of
+    from uda.data.training import open_labeled_split
+
     require(
         (options.labels is None) != (options.dataset is None),
         "nothing to score the predictions on: give LABELS or --dataset NAME, one of them",
@@ -57,6 +56,9 @@ def paired(options: argparse.Namespace) -> tuple[list[Pair], list[Path], LabelSp
 
 def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> None:
     options = parse_arguments(arguments, prog)
+    from uda.evaluation.folder_scoring import score_pairs, sets_of_maps
+    from uda.training.tracking import progress_bar
+
     check_score_options(options)
     pairs, strays, space = paired(options)
     sets = sets_of_maps(options.sets, space=space)

@@ -2,10 +2,8 @@
 
 import argparse
 
+from uda.commands import choices
 from uda.commands.options import add_json, check_json, positive
-from uda.evaluation.boundaries import DEFAULT_RATIO
-from uda.evaluation.named_measures import MEASURES
-from uda.evaluation.report_formats import FORMATS
 from uda.utilities.errors import require
 
 
@@ -13,18 +11,21 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
     """The options --format, --sets, --boundary, --measures and --json."""
     scores = parser.add_argument_group("scores")
     scores.add_argument(
-        "--format", choices=FORMATS, default="log", help="of what is printed (default: log)"
+        "--format",
+        choices=choices.SCORE_FORMATS,
+        default="log",
+        help="of what is printed (default: log)",
     )
     scores.add_argument(
         "--sets", metavar="NAME", nargs="+", default=(),
         help="also average over these classes: miou16_subset, miou16_restricted, ...",
     )  # fmt: skip
     scores.add_argument(
-        "--boundary", metavar="RATIO", nargs="?", type=positive, const=DEFAULT_RATIO,
+        "--boundary", metavar="RATIO", nargs="?", type=positive, const=choices.BOUNDARY_RATIO,
         help="also boundary IoU; RATIO of the image's diagonal (default: %(const)s)",
     )  # fmt: skip
     scores.add_argument(
-        "--measures", choices=MEASURES, nargs="+", default=(),
+        "--measures", choices=choices.MEASURES, nargs="+", default=(),
         help="also these numbers, each with its definition",
     )  # fmt: skip
     add_json(scores)

@@ -1,7 +1,5 @@
 """Tables as text for a terminal and for a document."""
 
-from uda.evaluation.reports import markdown_rows
-
 Rows = list[list[str]]  # of a table, the first one being its head
 
 
@@ -24,6 +22,8 @@ def _is_number(cell: str) -> bool:
 
 def markdown_table(rows: Rows) -> str:
     """The same for a document."""
+    from uda.evaluation.reports import markdown_rows
+
     head, *others = rows
     cells = [head, ["---"] * len(head), *others]
     return markdown_rows([[cell.replace("|", "\\|") for cell in row] for row in cells])

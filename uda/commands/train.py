@@ -7,21 +7,15 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from uda.commands.endings import clear_errors
 from uda.commands.options import add_device, add_overrides, folder_of_run, new_parser, root_among
-from uda.data.registry import datasets_of, layout_named, refuse_unused_root
-from uda.evaluation.report_formats import format_scores
-from uda.experiment import validate
 from uda.experiments import list_presets, load_preset
-from uda.experiments.overrides import change
-from uda.experiments.published import compare, note_on_name
-from uda.training.loop import train
-from uda.training.preflight import preflight
-from uda.utilities.distributed import device_named, process_group
 from uda.utilities.errors import require
+
+if TYPE_CHECKING:
+    import torch
 
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
@@ -64,10 +58,19 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
 
 def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None:
     arguments = parse_arguments(given, prog)
-    with clear_errors(), process_group(device_named(arguments.device)) as device:
-        if arguments.list:
+    if arguments.list:
+        if os.environ.get("RANK", "0") == "0":
             print(list_presets())
-            return
+        return
+    from uda.data.registry import datasets_of, layout_named, refuse_unused_root
+    from uda.evaluation.report_formats import format_scores
+    from uda.experiment import validate
+    from uda.experiments.overrides import change
+    from uda.experiments.published import compare, note_on_name
+    from uda.training.loop import train
+    from uda.utilities.distributed import device_named, process_group
+
+    with clear_errors(), process_group(device_named(arguments.device)) as device:
         if arguments.preflight:
             print(_preflight(arguments, device))
             return
@@ -105,8 +108,12 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
         print(format_scores("log", scores, space, {}))
 
 
-def _preflight(arguments: argparse.Namespace, device: torch.device) -> str:
+def _preflight(arguments: argparse.Namespace, device: "torch.device") -> str:
     """What a few steps of the preset take; InputError with an option that asks for a run."""
+    from uda.experiment import validate
+    from uda.experiments.overrides import change
+    from uda.training.preflight import preflight
+
     for option in ("resume", "run", "code_changed", "data_changed", "smoke", "sanity_check"):
         require(
             not getattr(arguments, option),

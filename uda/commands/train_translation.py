@@ -4,16 +4,16 @@ import argparse
 import inspect
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from uda.commands.endings import clear_errors
 from uda.commands.options import add_device, folder_of_run, new_parser
 from uda.commands.train import resume_command
-from uda.experiments.translations import TRANSLATIONS
-from uda.translation.config import Translation
-from uda.translation.trainer import train_translation
 from uda.utilities.config_tree import apply_override, suggest
-from uda.utilities.distributed import device_named, process_group
 from uda.utilities.errors import Problems, require, shown
+
+if TYPE_CHECKING:
+    from uda.translation.config import Translation
 
 _SMOKE = 10  # steps
 
@@ -45,6 +45,10 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
 
 def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None:
     arguments = parse_arguments(given, prog)
+    from uda.experiments.translations import TRANSLATIONS
+    from uda.translation.trainer import train_translation
+    from uda.utilities.distributed import device_named, process_group
+
     with clear_errors(), process_group(device_named(arguments.device)) as device:
         if arguments.list:
             print("\n".join(f"{n:<34}{_first_line(f)}" for n, f in TRANSLATIONS.items()))
@@ -74,7 +78,7 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
         print(f"written: {path}; translate with: uda translate --restore-from {path}")
 
 
-def _change(translation: Translation, overrides: Sequence[str]) -> None:
+def _change(translation: "Translation", overrides: Sequence[str]) -> None:
     problems = Problems()
     for override in overrides:
         with problems.part():

@@ -9,23 +9,16 @@ import argparse
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING
 
-import torch
-
-from uda.augmentation.fourier import Window
+from uda.commands import choices
 from uda.commands.endings import clear_errors, print_facts
 from uda.commands.options import add_device, at_least, new_parser
-from uda.data.registry import list_dataset, refuse_unused_root, root_of
-from uda.data.translated_folder import PictureFormat
-from uda.training.tracking import progress_bar
-from uda.translation.amplitudes import AmplitudeTranslator
-from uda.translation.color_statistics import ColorTranslator, Match, color_statistics
-from uda.translation.originals import images_of
-from uda.translation.trained import open_generator
-from uda.translation.translators import Partners, Translator
-from uda.translation.writing import Wanted, read_as, translate_dataset
-from uda.utilities.distributed import device_named, is_main, process_group
+
+if TYPE_CHECKING:
+    import torch
+
+    from uda.translation.translators import Translator
 
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
@@ -47,7 +40,7 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         "and no label of it is looked for",
     )  # fmt: skip
     how.add_argument(
-        "--match", choices=get_args(Match), default="image",
+        "--match", choices=choices.MATCHES, default="image",
         help="color: to the statistics of one target image, drawn for each image, or of the whole "
         "set (default: %(default)s)",
     )  # fmt: skip
@@ -56,7 +49,7 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         help="fourier: of the shorter side (default: %(default)s)",
     )  # fmt: skip
     how.add_argument(
-        "--window", choices=get_args(Window), default="asymmetric",
+        "--window", choices=choices.WINDOWS, default="asymmetric",
         help="fourier: frequencies -b to b - 1, or -b to b (default: %(default)s)",
     )  # fmt: skip
     how.add_argument(
@@ -91,7 +84,7 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         help="new folder, or one that the same command has begun: it is continued",
     )  # fmt: skip
     written.add_argument(
-        "--format", choices=get_args(PictureFormat), default="png", help="default: png"
+        "--format", choices=choices.PICTURE_FORMATS, default="png", help="default: png"
     )
     written.add_argument(
         "--quality", type=at_least(1), metavar="N", default=95,
@@ -134,6 +127,12 @@ def _unused(parsed: argparse.Namespace) -> dict[str, str]:
 
 def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None:
     arguments = parse_arguments(given, prog)
+    from uda.data.registry import refuse_unused_root, root_of
+    from uda.training.tracking import progress_bar
+    from uda.translation.trained import open_generator
+    from uda.translation.writing import Wanted, read_as, translate_dataset
+    from uda.utilities.distributed import device_named, is_main, process_group
+
     with clear_errors(), process_group(device_named(arguments.device)) as device:
         used = [*filter(None, [arguments.dataset, arguments.target])]
         refuse_unused_root(arguments.data_root, used)
@@ -177,7 +176,14 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
             )
 
 
-def _untrained(arguments: argparse.Namespace, root: Path, device: torch.device) -> Translator:
+def _untrained(arguments: argparse.Namespace, root: Path, device: "torch.device") -> "Translator":
+    from uda.data.registry import list_dataset
+    from uda.training.tracking import progress_bar
+    from uda.translation.amplitudes import AmplitudeTranslator
+    from uda.translation.color_statistics import ColorTranslator, color_statistics
+    from uda.translation.originals import images_of
+    from uda.translation.translators import Partners
+
     target = list_dataset(root, arguments.target, "train", labeled=False)
     if arguments.method == "color" and arguments.match == "set":
         images = images_of(target, arguments.width, device=device, workers=arguments.workers)

@@ -17,17 +17,12 @@ from typing import TypeVar
 from uda.utilities.distributed import HostVote, any_of
 from uda.utilities.errors import InputError
 from uda.utilities.interrupts import ONE_REQUEST, handled, name_of
+from uda.utilities.interrupts import Stopped as Stopped
 from uda.utilities.loading import LoaderLostError, is_waiting
 
 T = TypeVar("T")
 
 FROM_PYTHON = "uda.train(..., resume=True)"  # what resumes a run that no command has started
-
-
-class Stopped(BaseException):
-    """A signal has ended the run in good order. The message says when, and what resumes it."""
-
-    number = 0  # of the signal, where its handler raises this
 
 
 class EvaluationCutOff(Exception):  # noqa: N818

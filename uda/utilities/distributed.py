@@ -70,12 +70,13 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def device_named(name: str) -> torch.device:
-    """The device called `name`, or this process's own GPU where torchrun started several.
+def device_named(name: str | None) -> torch.device:
+    """The device called `name`, by default `default_device`, or this process's own GPU where
+    torchrun started several.
 
     Raises InputError when torch does not know it or it is not there.
     """
-    name = local_device(name)
+    name = local_device(name or default_device())
     try:
         device = torch.device(name)
         torch.empty(1, device=device).item()  # "meta" has no numbers

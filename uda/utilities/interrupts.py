@@ -38,6 +38,12 @@ class Interrupted(KeyboardInterrupt):
         return 128 + self.number
 
 
+class Stopped(BaseException):
+    """A signal has ended the run in good order. The message says when, and what resumes it."""
+
+    number = 0  # of the signal, where its handler raises this
+
+
 def said(number: int) -> str:
     """What the last line of a program says of the signal that has ended it."""
     return "interrupted" if number == signal.SIGINT else f"stopped by {name_of(number)}"

@@ -8,21 +8,17 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from uda.commands.options import at_least, check_json, new_parser, root_among
-from uda.data.doctor.check import check_data
 from uda.data.doctor.file_facts import FactsCache
-from uda.data.doctor.plan import Plan, plan_of_datasets, plan_of_preset, plan_of_root
-from uda.data.doctor.report_text import format_json, format_report
-from uda.data.registry import data_root, datasets_of, refuse_unused_root, root_of
-from uda.experiment import validate
 from uda.experiments import load_preset
-from uda.experiments.overrides import change
-from uda.training.tracking import progress_bar
 from uda.utilities.atomic_files import write_text_whole
 from uda.utilities.errors import require
 from uda.utilities.user_cache import cache_file
+
+if TYPE_CHECKING:
+    from uda.data.doctor.plan import Plan
 
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
@@ -45,8 +41,13 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     return parser.parse_args(arguments)
 
 
-def plan_and_root(options: argparse.Namespace) -> tuple[Plan, Path]:
+def plan_and_root(options: argparse.Namespace) -> "tuple[Plan, Path]":
     """What is to be checked, and the folder that the data sets are in."""
+    from uda.data.doctor.plan import plan_of_datasets, plan_of_preset, plan_of_root
+    from uda.data.registry import data_root, datasets_of, refuse_unused_root, root_of
+    from uda.experiment import validate
+    from uda.experiments.overrides import change
+
     if options.preset is None:
         require(not options.set, "--set changes a preset: give --preset NAME as well")
         if options.dataset:
@@ -73,11 +74,16 @@ def plan_and_root(options: argparse.Namespace) -> tuple[Plan, Path]:
 
 
 def bar(files: Iterator[Any], total: int) -> Iterable[Any]:
+    from uda.training.tracking import progress_bar
+
     return progress_bar(files, total=total, description="check")
 
 
 def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     options = parse_arguments(arguments, prog)
+    from uda.data.doctor.check import check_data
+    from uda.data.doctor.report_text import format_json, format_report
+
     plan, root = plan_and_root(options)
     check_json(options.json)
     cache = FactsCache(options.cache or cache_file("check.json"))

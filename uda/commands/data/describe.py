@@ -6,7 +6,6 @@ from pathlib import Path
 
 from uda.commands.endings import print_facts
 from uda.commands.options import new_parser
-from uda.data.drafts.draft import draft_description, draw_values
 from uda.utilities.atomic_files import replacing
 from uda.utilities.errors import require
 from uda.utilities.terminal import printable
@@ -28,6 +27,8 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
 
 def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> None:
     options = parse_arguments(arguments, prog)
+    from uda.data.drafts.draft import draft_description, draw_values
+
     output = options.output or options.folder / _DEFAULT
     require(output.suffix == ".toml", f"--output {output}: give a name that ends in .toml")
     require(

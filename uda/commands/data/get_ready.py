@@ -13,11 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from uda.commands.options import new_parser
-from uda.data.described.layouts import is_described
 from uda.data.doctor.findings import Finding, listed
-from uda.data.doctor.listing import Wish, list_files_of
-from uda.data.listing import is_there
-from uda.data.registry import LAYOUTS, data_root, layout_named
 from uda.data.samples import Layout
 from uda.data.toy_city.city import is_toy_city
 from uda.utilities.errors import require
@@ -35,6 +31,9 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
 
 def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     options = parse_arguments(arguments, prog)
+    from uda.data.described.layouts import is_described
+    from uda.data.registry import data_root, layout_named
+
     root = None
     if options.data_root or os.environ.get("UDA_DATA", ""):
         root = data_root(options.data_root)
@@ -58,6 +57,8 @@ def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> 
 
 def _list(root: Path | None) -> str:
     """A line for each data set: its folder, whether that is there, and its classes."""
+    from uda.data.registry import LAYOUTS
+
     rows = [("name", "folder", "there", "label space")]
     for layout in LAYOUTS.values():
         there = "?" if root is None else "yes" if _splits_there(layout, root) else "no"
@@ -95,12 +96,16 @@ def _without_pixels(layout: Layout) -> list[int]:
 
 
 def _splits_there(layout: Layout, root: Path) -> list[str]:
+    from uda.data.listing import is_there
+
     folder = root / layout.folder
     return [split for split in layout.splits if is_there(layout, folder, split)]
 
 
 def _state(layout: Layout, root: Path) -> tuple[str, int]:
     """What of the data set is below `root`, and the exit status."""
+    from uda.data.doctor.listing import Wish, list_files_of
+
     there = _splits_there(layout, root)
     if not there:
         return f"nothing of it is in {root / layout.folder}", 1

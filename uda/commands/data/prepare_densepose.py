@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from uda.commands.options import new_parser
 from uda.data.datasets.body_parts import NOONBODY
-from uda.data.preparation.densepose import prepare
 
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
@@ -30,6 +29,8 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
 
 def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> None:
     options = parse_arguments(arguments, prog)
+    from uda.data.preparation.densepose import prepare
+
     with tqdm(unit="img", leave=False, delay=1) as bar:
 
         def advance(count: int) -> None:

@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from uda.commands.endings import print_facts
 from uda.commands.options import at_least, new_parser
-from uda.data.preparation.fashion_labels import prepare
 
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
@@ -36,6 +35,8 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
 
 def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> None:
     options = parse_arguments(arguments, prog)
+    from uda.data.preparation.fashion_labels import prepare
+
     with tqdm(unit="image", leave=False) as bar:
 
         def advance(done: int, total: int) -> None:

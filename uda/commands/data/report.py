@@ -13,12 +13,7 @@ from pathlib import Path
 
 from uda.commands.data.check import bar
 from uda.commands.options import at_least, new_parser
-from uda.data.doctor.check import check_data
 from uda.data.doctor.file_facts import FactsCache
-from uda.data.doctor.plan import plan_of_datasets
-from uda.data.registry import refuse_unused_root, root_of
-from uda.reports.data_page import data_page, default_name
-from uda.training.tracking import progress_bar
 from uda.utilities.errors import require
 from uda.utilities.terminal import printable
 from uda.utilities.user_cache import cache_file
@@ -41,6 +36,12 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
 
 def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     options = parse_arguments(arguments, prog)
+    from uda.data.doctor.check import check_data
+    from uda.data.doctor.plan import plan_of_datasets
+    from uda.data.registry import refuse_unused_root, root_of
+    from uda.reports.data_page import data_page, default_name
+    from uda.training.tracking import progress_bar
+
     names = list(dict.fromkeys(options.datasets))
     output = options.output or Path(default_name(names))
     require(output.parent.is_dir(), f"--output {output}: give a file in a folder that exists")
