@@ -19,8 +19,9 @@ from uda.evaluation.boundaries import DEFAULT_RATIO
 from uda.evaluation.ensembles import Average
 from uda.evaluation.named_measures import MEASURES
 from uda.evaluation.protocols import PROTOCOLS
-from uda.experiments import _STUDIES, PRESETS, Preset, list_presets, listed
+from uda.experiments import PRESETS, STUDIES, Preset, listed
 from uda.experiments.by_path import presets_of
+from uda.experiments.listed import list_presets
 from uda.prediction import cross_domain, portable_formats
 from uda.prediction.export import EXPORTS
 from uda.prediction.portable_network import INPUTS, OUTPUTS
@@ -38,7 +39,7 @@ import sys
 from contextlib import redirect_stdout, suppress
 from importlib import import_module
 from io import StringIO
-from uda.experiments import list_presets
+from uda.experiments.listed import list_presets
 with redirect_stdout(StringIO()):
     list_presets()
     for name in sys.argv[1:]:
@@ -81,7 +82,7 @@ def test_options_of_pseudo_labels_are_the_settings_of_the_rules() -> None:
 
 
 def test_presets_read_from_the_text_are_those_of_the_modules() -> None:
-    for name, study in _STUDIES.items():
+    for name, study in STUDIES.items():
         module = import_module(f"uda.experiments.{name}")
         assert [preset.name for preset in study.presets] == list(presets_of(module))
 

@@ -10,7 +10,8 @@ import pytest
 
 from uda import experiments
 from uda.experiment import Experiment, Validated, validate
-from uda.experiments import PRESETS, list_presets, load_preset
+from uda.experiments import PRESETS, load_preset
+from uda.experiments.listed import list_presets
 from uda.experiments.overrides import change
 from uda.experiments.published import note_on_name, published
 from uda.objectives.base import Objective, ObjectiveConfig
@@ -461,4 +462,4 @@ def test_a_new_study_is_found_by_its_file(tmp_path: Path, monkeypatch: pytest.Mo
     found = experiments._studies()
     assert list(found)[-2:] == ["toy_city", "toy_methods"]
     assert [preset.name for preset in found["new_study"].presets] == ["found_by_itself"]
-    monkeypatch.delitem(sys.modules, "uda.experiments.new_study")
+    monkeypatch.delitem(sys.modules, "uda.experiments.new_study", raising=False)

@@ -12,7 +12,8 @@ from uda import experiments
 from uda.evaluation.evaluate import EvaluationConfig
 from uda.evaluation.metrics import Scores
 from uda.evaluation.protocols import PROTOCOLS
-from uda.experiments import PRESETS, list_presets, listed
+from uda.experiments import PRESETS, listed
+from uda.experiments.listed import list_presets
 from uda.experiments.paper_numbers import Number, Paper, paper_of
 from uda.experiments.published import compare
 
@@ -47,7 +48,7 @@ def test_rows_are_complete(name: str) -> None:
 
 def test_presets_of_papers_and_rows_belong_together() -> None:
     """So that --list can show the year of each, and no row is forgotten."""
-    studies = (s for name, s in experiments._STUDIES.items() if name.startswith("papers_"))
+    studies = (s for name, s in experiments.STUDIES.items() if name.startswith("papers_"))
     of_papers = [preset.name for study in studies for preset in study.presets]
     without_row = [name for name in of_papers if name not in ROWS]
     without_preset = [name for name in ROWS if name not in PRESETS]
@@ -144,7 +145,7 @@ def test_the_list_shows_papers_by_year_between_the_log_and_the_others(
     monkeypatch.setattr(experiments, "__path__", [*experiments.__path__, str(tmp_path)])
     studies = experiments._studies()
     own = {n: s for n, s in studies.items() if n == "papers_test" or not n.startswith("papers_")}
-    monkeypatch.setattr(experiments, "_STUDIES", own)
+    monkeypatch.setattr(listed, "STUDIES", own)
     monkeypatch.setattr(listed, "stored", dict)
     monkeypatch.setitem(sys.modules, "uda.experiments.papers_test", None)
     del sys.modules["uda.experiments.papers_test"]  # imported here, and gone afterwards

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from uda.commands.remembered import with_memory
 from uda.utilities.errors import InputError
 from uda.utilities.interrupts import ending_at_once
 from uda.utilities.terminal import plain_streams
@@ -25,7 +24,7 @@ def run(module: str, arguments: Sequence[str] | None = None, *, prog: str | None
     with plain_streams(), ending_at_once():
         try:
             _check_current_folder()
-            return with_memory(main, module, arguments, prog)
+            return main()
         except InputError as error:  # others are told by `clear_errors`
             print(f"error: {error}", file=sys.stderr)
             return 2

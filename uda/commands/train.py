@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from uda.commands.endings import clear_errors
 from uda.commands.options import add_device, add_overrides, folder_of_run, new_parser, root_among
-from uda.experiments import list_presets, load_preset
+from uda.experiments import load_preset
+from uda.experiments.listed import list_presets
 from uda.utilities.errors import require
 
 if TYPE_CHECKING:

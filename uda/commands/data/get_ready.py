@@ -15,7 +15,6 @@ from pathlib import Path
 from uda.commands.options import new_parser
 from uda.data.doctor.findings import Finding, listed
 from uda.data.samples import Layout
-from uda.data.toy_city.city import is_toy_city
 from uda.utilities.errors import require
 from uda.utilities.terminal import printable
 
@@ -105,6 +104,7 @@ def _splits_there(layout: Layout, root: Path) -> list[str]:
 def _state(layout: Layout, root: Path) -> tuple[str, int]:
     """What of the data set is below `root`, and the exit status."""
     from uda.data.doctor.listing import Wish, list_files_of
+    from uda.data.toy_city.city import is_toy_city
 
     there = _splits_there(layout, root)
     if not there:

@@ -12,7 +12,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from uda.commands.options import new_parser, size_from
-from uda.data.toy_city.city import contact_sheet, write_toy_city
 from uda.utilities.atomic_files import clear_write_errors, replacing
 
 
@@ -66,6 +65,8 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
 
 def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> None:
     options = parse_arguments(arguments, prog)
+    from uda.data.toy_city.city import contact_sheet, write_toy_city
+
     scenes = options.source + options.target + options.validation
     with tqdm(total=scenes, unit="scene", leave=False) as bar:
 
