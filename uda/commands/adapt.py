@@ -20,7 +20,7 @@ from uda.commands.options import (
     positive,
 )
 from uda.commands.train import resume_command
-from uda.utilities.errors import require
+from uda.utilities.errors import MOST_WORKERS, require
 from uda.utilities.locks import sole_writer
 
 
@@ -75,7 +75,11 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         "snapshots/adapted/FOLDER)",
     )  # fmt: skip
     result.add_argument(
-        "--workers", metavar="N", type=at_least(0), default=2, help="loader processes (default: 2)"
+        "--workers",
+        metavar="N",
+        type=at_least(0, MOST_WORKERS),
+        default=2,
+        help="loader processes (default: 2)",
     )
     add_device(result)
     return parser.parse_args(arguments)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uda.commands import choices
-from uda.utilities.errors import require, shown
+from uda.utilities.errors import MOST_WORKERS, require, shown
 
 if TYPE_CHECKING:
     import torch
@@ -47,8 +47,8 @@ def size_from(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def at_least(smallest: int) -> Callable[[str], int]:
-    """A function that reads a whole number, `smallest` or more, from text."""
+def at_least(smallest: int, most: int = 2**63 - 1) -> Callable[[str], int]:
+    """A function that reads a whole number, from `smallest` to `most`, from text."""
 
     def number(text: str) -> int:
         digits = text.isascii() and text.isdecimal() and len(text) < 19  # 64 bits
@@ -56,6 +56,8 @@ def at_least(smallest: int) -> Callable[[str], int]:
             raise argparse.ArgumentTypeError(
                 f"{shown(text)} is not a whole number of {smallest} or more"
             )
+        if int(text) > most:
+            raise argparse.ArgumentTypeError(f"{text} is too many; allowed: up to {most}")
         return int(text)
 
     return number
@@ -194,7 +196,11 @@ def add_network_options(
     )  # fmt: skip
     add_device(network)
     network.add_argument(
-        "--workers", metavar="N", type=at_least(0), default=2, help="loader processes (default: 2)"
+        "--workers",
+        metavar="N",
+        type=at_least(0, MOST_WORKERS),
+        default=2,
+        help="loader processes (default: 2)",
     )
     if data_sets:
         data = parser.add_argument_group("data set")

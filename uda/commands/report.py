@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from uda.commands.options import add_device, add_json, at_least, check_json, new_parser
 from uda.commands.tables import Rows, markdown_table, text_table
 from uda.utilities.atomic_files import write_text_whole
-from uda.utilities.errors import require
+from uda.utilities.errors import MOST_WORKERS, require
 from uda.utilities.terminal import printable
 
 if TYPE_CHECKING:
@@ -70,7 +70,11 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         help="your Python file that defines the network; it is run",
     )  # fmt: skip
     page.add_argument(
-        "--workers", metavar="N", type=at_least(0), default=2, help="loader processes (default: 2)"
+        "--workers",
+        metavar="N",
+        type=at_least(0, MOST_WORKERS),
+        default=2,
+        help="loader processes (default: 2)",
     )
     add_device(page)
     return parser.parse_args(arguments)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from uda.commands import choices
 from uda.commands.endings import clear_errors, print_facts
 from uda.commands.options import add_device, at_least, new_parser
+from uda.utilities.errors import MOST_WORKERS
 
 if TYPE_CHECKING:
     import torch
@@ -96,7 +97,7 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         "(default: link)",
     )  # fmt: skip
     written.add_argument(
-        "--workers", metavar="N", type=at_least(0), default=2,
+        "--workers", metavar="N", type=at_least(0, MOST_WORKERS), default=2,
         help="processes that read images; they change no byte (default: 2)",
     )  # fmt: skip
     add_device(written)

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from uda.augmentation.policies import PolicyName
-from uda.utilities.errors import require, require_share, require_size
+from uda.utilities.errors import MOST_WORKERS, require, require_share, require_size
 
 MAX_SCALE = 100  # of an image's sides
-_MAX_WORKERS = 1024  # processes
 _MOST_TRIES = 1000
 _LOWEST_TEMPERATURE = 1e-6  # below, one class would be chosen always
 
@@ -258,6 +257,6 @@ class DataConfig:
 def require_workers(name: str, workers: int) -> None:
     """Raises InputError unless so many loader processes can be started."""
     require(
-        0 <= workers <= _MAX_WORKERS,
-        f"{name} is {workers}; it must not be negative, nor above {_MAX_WORKERS}",
+        0 <= workers <= MOST_WORKERS,
+        f"{name} is {workers}; it must not be negative, nor above {MOST_WORKERS}",
     )

@@ -170,8 +170,18 @@ def opened(path: Path, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Ima
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(path, str(error).split(" exceeds")[0]) from None
+    except MemoryError:
+        raise no_memory_to_read(path) from None
     except Exception as error:  # every decoder of Pillow's has its own for what it stumbles over
         raise _undecodable(path, error) from error
+
+
+def no_memory_to_read(path: Path) -> InputError:
+    """What to say when there is no room for what is in a file, which is not at fault."""
+    return InputError(
+        f"there is no memory left to read {path}: use fewer loader processes, --workers 0 or --set "
+        "data.workers=0, or smaller images"
+    )
 
 
 def _too_large(path: Path, reason: str) -> InputError:

@@ -9,7 +9,7 @@ the number of loader processes nor an interruption changes a bit.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -193,6 +193,19 @@ def collate(samples: Sequence[TrainingSample | InputError]) -> Batch | InputErro
     )
 
 
+class _Batches(Sequence[list[int]]):
+    """The samples of each step, told when they are asked for: a run may have many steps."""
+
+    def __init__(self, firsts: range, own: range) -> None:
+        self._firsts, self._own = firsts, own
+
+    def __len__(self) -> int:
+        return len(self._firsts)
+
+    def __getitem__(self, place: Any) -> Any:  # noqa: ANN401 - a slice is not asked for
+        return [self._firsts[place] + own for own in self._own]
+
+
 def batches(
     dataset: TrainingDataset, *, batch_size: int, first_step: int, steps: int, workers: int
 ) -> Iterator[Batch]:
@@ -202,7 +215,7 @@ def batches(
     firsts = range(first_step * batch_size, steps * batch_size, batch_size)
     loader = read_ahead(
         dataset,
-        [[first + place for place in own] for first in firsts],
+        _Batches(firsts, own),
         collate=collate,
         workers=workers,
         pin_memory=torch.cuda.is_available(),

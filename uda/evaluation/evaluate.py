@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from uda.data.files import read_image
+from uda.data.files import no_memory_to_read, read_image
 from uda.data.label_files import read_train_ids
 from uda.data.samples import Sample
 from uda.data.transforms import resize_image, resize_train_ids
@@ -29,7 +29,8 @@ from uda.evaluation.protocols import (
 from uda.labels.class_sets import ClassSet, class_set_named
 from uda.labels.spaces import LabelSpace
 from uda.utilities.distributed import own_share
-from uda.utilities.errors import InputError, require
+from uda.utilities.errors import InputError, require, shown
+from uda.utilities.host_memory import is_out_of_memory, saying_what_to_lower
 from uda.utilities.loading import read_ahead
 
 
@@ -106,6 +107,15 @@ class Views(NamedTuple):
     labels: Tensor | None  # (H, W) uint8 train ids
     size: Size  # (H, W) of the labels: the stored image's, unless the protocol says otherwise
 
+    def too_large(self) -> str:
+        """What is said when the network finds no room for this image."""
+        seen = ", ".join(f"{image.shape[2]}x{image.shape[1]}" for image in self.images)
+        return (
+            f"image {shown(self.stem)}, which the network reads at {seen}, does not fit into "
+            "memory; use one of these: --window 512x512, a smaller --input-size, fewer --scales; "
+            "in training --set evaluation.window=512,512"
+        )
+
 
 def view_sizes(stored: Size, config: EvaluationConfig) -> list[Size]:
     """What the network sees an image of size `stored` at: one (height, width) per scale.
@@ -154,6 +164,10 @@ class EvaluationDataset(Dataset[Views | InputError]):
                 labels = torch.from_numpy(train_ids)
         except InputError as error:
             return error
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return no_memory_to_read(sample.image)
         return Views(sample.stem, images, labels, self.config.label_size or size)
 
 
@@ -208,18 +222,19 @@ def predictions(
     for segmenter in members_of(network):
         segmenter.eval()
     for views in read_views(samples, config, label_space, workers=workers):
-        found = predict(
-            network,
-            views.images,
-            size=views.size,
-            protocol=config,
-            confidence=confidence,
-            among=among,
-            mirrored=label_space.mirrored,
-            soft_labels=views.labels if soft else None,
-            num_classes=label_space.num_classes,
-            divisors=divisors,
-        )
+        with saying_what_to_lower(views.too_large):
+            found = predict(
+                network,
+                views.images,
+                size=views.size,
+                protocol=config,
+                confidence=confidence,
+                among=among,
+                mirrored=label_space.mirrored,
+                soft_labels=views.labels if soft else None,
+                num_classes=label_space.num_classes,
+                divisors=divisors,
+            )
         yield views, found
 
 

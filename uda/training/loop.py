@@ -24,6 +24,7 @@ from uda.data.training import (
 from uda.evaluation.metrics import Scores, nothing_scored
 from uda.experiment import Experiment, validate
 from uda.labels.spaces import IGNORE_INDEX
+from uda.training.preflight import too_large
 from uda.training.records import (
     describe,
     evaluate_student,
@@ -31,6 +32,7 @@ from uda.training.records import (
     keep_records,
     summarize,
 )
+from uda.training.run import Run
 from uda.training.run_plan import RunPlan
 from uda.training.scale_remarks import scale_remarks
 from uda.training.session import Session, open_session
@@ -40,7 +42,7 @@ from uda.training.step import train_step
 from uda.training.tracking import progress_bar
 from uda.utilities.distributed import check_batch_size
 from uda.utilities.errors import InputError, require
-from uda.utilities.host_memory import keep_freed_memory
+from uda.utilities.host_memory import keep_freed_memory, saying_what_to_lower
 
 _WATCHED = 10  # steps
 
@@ -168,10 +170,23 @@ def _make_steps(session: Session, *, unfinished: bool) -> Scores | None:
                 raise _stopped(session)
             if warning := unlabeled.warning(batch, run.step):
                 session.tracker.say(warning)
-            scores = keep_records(session, train_step(run, batch))
+            with saying_what_to_lower(partial(_too_large, run, batch)):
+                result = train_step(run, batch)
+            scores = keep_records(session, result)
     except EvaluationCutOff:
         raise _stopped(session, unfinished=True) from None
     return scores
+
+
+def _too_large(run: Run, batch: Batch) -> str:
+    """What is said of a batch that does not fit into memory."""
+    height, width = batch.source_images.shape[-2:]
+    names = ", ".join(filter(None, (*batch.source_names, *batch.target_names)))
+    images = f" with {len(batch.indices)} images of each domain at {width}x{height} ({names})"
+    return (
+        f"{too_large(run.experiment, run.device, images)}. What was saved before step {run.step} "
+        "is intact"
+    )
 
 
 class UnlabeledSteps:

@@ -3,8 +3,8 @@
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkable
@@ -21,8 +21,8 @@ from uda.training.run import Run, start_run
 from uda.training.step import train_step
 from uda.utilities.config_tree import differences, to_plain
 from uda.utilities.distributed import check_batch_size, own_batch, world_size
-from uda.utilities.errors import InputError, require
-from uda.utilities.host_memory import is_out_of_memory, keep_freed_memory
+from uda.utilities.errors import require
+from uda.utilities.host_memory import keep_freed_memory, saying_what_to_lower
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -75,7 +75,7 @@ def preflight(experiment: Experiment, *, device: torch.device, measured: int = _
         keep_freed_memory()
     else:
         torch.cuda.reset_peak_memory_stats(device)
-    with _memory_errors(experiment, device):
+    with saying_what_to_lower(partial(too_large, experiment, device)):
         num_classes = layout_named(experiment.evaluation.dataset).label_space.num_classes
         found = measure_steps(reduced, num_classes=num_classes, device=device, measured=measured)
     return "\n".join(_lines(experiment, device, found, left_out))
@@ -271,22 +271,15 @@ def _name(device: torch.device) -> str:
     return f"{device.type}, threads of torch: {torch.get_num_threads()}"
 
 
-@contextmanager
-def _memory_errors(experiment: Experiment, device: torch.device) -> Iterator[None]:
-    """Says what to lower where the steps do not fit into the device's memory."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        if not is_out_of_memory(error):
-            raise
-    else:
-        return
+def too_large(experiment: Experiment, device: torch.device, batch: str = "") -> str:
+    """That a step, with a `batch` of these images, does not fit into the device's memory, and what
+    to lower."""
     size = ""
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
         size = f" of {total / GIB:.1f} GiB"
-    raise InputError(
-        f"a step does not fit into the memory of {_name(device)}{size}; lower one of these: "
+    return (
+        f"a step{batch} does not fit into the memory of {_name(device)}{size}; lower one of these: "
         + "; ".join(_to_lower(experiment))
     )
 

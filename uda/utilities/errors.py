@@ -78,6 +78,7 @@ def require_share(name: str, value: float) -> None:
     require(0 <= value <= 1, f"{name} is {value}; allowed: 0 to 1")
 
 
+MOST_WORKERS = 1024  # loader processes
 _LONGEST_SIDE = 32768  # pixels: four times that of the largest images in use
 
 

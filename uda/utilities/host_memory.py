@@ -2,8 +2,12 @@
 
 import ctypes
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
+
+from uda.utilities.errors import InputError
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # parameters of mallopt, from glibc's malloc.h
 
@@ -30,3 +34,18 @@ def is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+@contextmanager
+def saying_what_to_lower(what: Callable[[], str]) -> Iterator[None]:
+    """Where a tensor finds no room inside, raises InputError with what did not fit and what to
+    lower: `what` is called then only."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if not is_out_of_memory(error):
+            raise
+    else:
+        return
+    # Outside of the handler: what the error holds, such as a graph, is free by now.
+    raise InputError(what())

@@ -26,6 +26,7 @@ from uda.utilities.interrupts import SIGNALS, name_of
 
 _PATIENCE = 5.0  # seconds that processes and threads are given to end
 _PARENT_DEATH = 1  # PR_SET_PDEATHSIG of Linux's prctl
+_PER_CORE = 32  # processes; more would only wait for each other
 _FEWER = "--set data.workers=N or --workers N"
 _waits = False  # whether the main thread waits for a loader process
 
@@ -54,8 +55,11 @@ def read_ahead(
 ) -> Iterator[Any]:
     """The result of `collate` for the samples of `dataset` with the indices in `batches`, in order;
     without `batches`, for each sample alone. `workers`: loader processes, 0 for none. Where these
-    have no shared memory to hand a result over in, it is the InputError that says so. Raises
+    have no shared memory to hand a result over in, it is the InputError that says so. There are no
+    more processes than results, nor than a machine can take. Raises
     LoaderLostError when one of them has ended, InputError when they cannot be started."""
+    results: Any = dataset if batches is None else batches
+    workers = min(workers, len(results), _PER_CORE * (os.cpu_count() or 1))
     loader = DataLoader(
         dataset,
         batch_sampler=batches,

@@ -14,7 +14,7 @@ from uda.commands.options import at_least, check_json, new_parser, root_among
 from uda.data.doctor.file_facts import FactsCache
 from uda.experiments import load_preset
 from uda.utilities.atomic_files import write_text_whole
-from uda.utilities.errors import require
+from uda.utilities.errors import MOST_WORKERS, require
 from uda.utilities.user_cache import cache_file
 
 if TYPE_CHECKING:
@@ -34,7 +34,12 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     add(
         "--fast", action="store_true", help="read only the headers of images; labels are read whole"
     )
-    add("--workers", type=at_least(1), metavar="N", help="processes (default: one for each core)")
+    add(
+        "--workers",
+        type=at_least(1, MOST_WORKERS),
+        metavar="N",
+        help="processes (default: one for each core)",
+    )
     add("--json", type=Path, metavar="FILE", help="write everything found to FILE")
     add("--cache", type=Path, metavar="FILE",
         help="facts about unchanged files (default: in the user's cache folder)")  # fmt: skip

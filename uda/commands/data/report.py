@@ -14,7 +14,7 @@ from pathlib import Path
 from uda.commands.data.check import bar
 from uda.commands.options import at_least, new_parser
 from uda.data.doctor.file_facts import FactsCache
-from uda.utilities.errors import require
+from uda.utilities.errors import MOST_WORKERS, require
 from uda.utilities.terminal import printable
 from uda.utilities.user_cache import cache_file
 
@@ -28,7 +28,12 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     add("--images", metavar="N", type=at_least(0), default=24,
         help="pictures of each split, evenly spaced; 0: none (default: %(default)s)")  # fmt: skip
     add("--fast", action="store_true", help="check only the headers of images")
-    add("--workers", type=at_least(1), metavar="N", help="processes (default: one for each core)")
+    add(
+        "--workers",
+        type=at_least(1, MOST_WORKERS),
+        metavar="N",
+        help="processes (default: one for each core)",
+    )
     add("--cache", type=Path, metavar="FILE",
         help="facts about unchanged files (default: in the user's cache folder)")  # fmt: skip
     return parser.parse_args(arguments)
