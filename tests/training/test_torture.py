@@ -69,4 +69,5 @@ def test_commands_survive_chosen_operations_and_flipped_bits(tmp_path: Path) -> 
     assert figures["flipped_bits"] >= 1000
     for name in ("label", "predict", "translate"):
         assert figures["operations"][name]["ENOSPC"]["refused"] > 0
-        assert figures["writers"][name]["both_ended"] == 0
+        # The second may come when the first has ended: then it writes, too, and what it finds.
+        assert figures["writers"][name]["both_refused"] == 0
