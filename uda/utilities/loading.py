@@ -147,7 +147,7 @@ class _Loaders:
             process.join(_PATIENCE)
         # In a thread: a process may have had a lock that is now never released.
         shutdown = getattr(self._batches, "_shutdown_workers", None)
-        if shutdown is not None:
+        if shutdown is not None and not sys.is_finalizing():  # no thread starts when Python ends
             thread = threading.Thread(target=shutdown, daemon=True)
             thread.start()
             thread.join(_PATIENCE)
