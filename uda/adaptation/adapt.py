@@ -223,6 +223,7 @@ class Adaptation:
             preset=f"uda adapt, {name}",
             device=self.device,
             resume=any(folder.glob("*.pth")),
+            data_changed=request.data_changed,
             resume_with=self.command,
         )
         (path,) = folder.glob(f"*_{noted['steps']}.pth")

@@ -30,6 +30,7 @@ class Request:
     seed: int = 0
     workers: int = 0
     even_if_worse: bool = False  # keep what the criteria call worse
+    data_changed: bool = False  # continue a stage although images or labels have changed
 
     @property
     def is_automatic(self) -> bool:

@@ -81,6 +81,10 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         default=2,
         help="loader processes (default: 2)",
     )
+    result.add_argument(
+        "--data-changed", action="store_true",
+        help="continue a stage that was begun although images or labels have changed",
+    )  # fmt: skip
     add_device(result)
     return parser.parse_args(arguments)
 
@@ -130,6 +134,7 @@ def main(given: Sequence[str] | None = None, *, prog: str | None = None) -> None
             seed=arguments.seed,
             workers=arguments.workers,
             even_if_worse=arguments.even_if_worse,
+            data_changed=arguments.data_changed,
         )
         with sole_writer(output, another="--output DIR"):
             record = Adaptation(

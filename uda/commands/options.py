@@ -63,6 +63,13 @@ def at_least(smallest: int, most: int = 2**63 - 1) -> Callable[[str], int]:
     return number
 
 
+def own_cores() -> int:
+    """The cores that this process may use; where the system does not tell, those of the machine."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def positive(text: str) -> float:
     """The number above 0 that `text` spells."""
     value = float(text)

@@ -4,13 +4,12 @@ Exit status: 0 when nothing is wrong, 1 when there are problems, 2 when nothing 
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uda.commands.options import at_least, check_json, new_parser, root_among
+from uda.commands.options import at_least, check_json, new_parser, own_cores, root_among
 from uda.data.doctor.file_facts import FactsCache
 from uda.experiments import load_preset
 from uda.utilities.atomic_files import write_text_whole
@@ -92,7 +91,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> 
     plan, root = plan_and_root(options)
     check_json(options.json)
     cache = FactsCache(options.cache or cache_file("check.json"))
-    workers = options.workers or len(os.sched_getaffinity(0))
+    workers = options.workers or own_cores()
     report = check_data(plan, root, cache, workers=workers, header_only=options.fast, progress=bar)
     # A file name may hold bytes that are not text.
     print(format_report(report).encode("utf-8", "backslashreplace").decode())

@@ -5,14 +5,13 @@ sets, such as a source and a target, stand side by side. The labels of all that 
 """
 
 import argparse
-import os
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from uda.commands.data.check import bar
-from uda.commands.options import at_least, new_parser
+from uda.commands.options import at_least, new_parser, own_cores
 from uda.data.doctor.file_facts import FactsCache
 from uda.utilities.errors import MOST_WORKERS, require
 from uda.utilities.terminal import printable
@@ -56,7 +55,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> 
         plan_of_datasets(names, root=root),
         root,
         FactsCache(options.cache or cache_file("check.json")),
-        workers=options.workers or len(os.sched_getaffinity(0)),
+        workers=options.workers or own_cores(),
         header_only=options.fast,
         progress=bar,
     )
