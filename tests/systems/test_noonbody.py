@@ -25,7 +25,7 @@ from uda.data.transforms import load_cropped
 from uda.evaluation.evaluate import EvaluationConfig
 from uda.experiment import Experiment, TrainConfig, validate
 from uda.experiments import PRESETS as PRESET_FUNCTIONS
-from uda.experiments import load_preset
+from uda.experiments import Preset, load_preset
 from uda.models.smp import SmpConfig
 from uda.objectives.supervised import SupervisedConfig
 from uda.optim.plateau import PlateauConfig
@@ -108,7 +108,9 @@ def cells_of(name: str) -> list[str]:
     """The row of `RECORDS` that a preset stands for, read from the preset."""
     experiment = load_preset(name)
     validate(experiment)
-    (summary,) = re.findall(r"\(004: (0\.\d+)\)\.$", (PRESET_FUNCTIONS[name].__doc__ or ""))
+    preset = PRESET_FUNCTIONS[name]
+    assert isinstance(preset, Preset)
+    (summary,) = re.findall(r"\(004: (0\.\d+)\)\.$", preset.summary)
     data, settings, model = experiment.data, experiment.train, experiment.model
     assert isinstance(model, SmpConfig)
     assert data.source is not None

@@ -76,7 +76,7 @@ def device_named(name: str | None) -> torch.device:
 
     Raises InputError when torch does not know it or it is not there.
     """
-    name = local_device(name or default_device())
+    name = local_device(default_device() if name is None else name)
     try:
         device = torch.device(name)
         torch.empty(1, device=device).item()  # "meta" has no numbers
