@@ -31,7 +31,8 @@ STEPS = 12
 MASKS = "vaihingen_mask2former_r50"  # what classifies masks needs a network that makes some
 ENDED, REFUSED, KILLED = 0, 2, -signal.SIGKILL  # as subprocess says it
 # What tells of the clock, and what a digest is made of that.
-_TIMES = ("images_per_second", "seconds", "command", "sha256")
+# Times, and what has a path of its own: the files that a preset names, see uda/data/used_files.py.
+_TIMES = ("images_per_second", "seconds", "command", "sha256", "named")
 _OF_THE_WAY = (".lock", ".lock.owner", "resume.previous.pth")
 
 
