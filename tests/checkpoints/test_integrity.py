@@ -1,6 +1,7 @@
 """Files of weights are whole, and cost no more than they are long: or they are refused by name."""
 
 import io
+import os
 import pickle
 import struct
 import time
@@ -23,6 +24,7 @@ from uda.checkpoints.snapshots import load, read, save, snapshot_values
 from uda.experiments import load_preset
 from uda.models.encoders.base import EncoderConfig
 from uda.models.encoders.registry import build_encoder
+from uda.reports.run_list import listed_runs
 from uda.utilities.errors import InputError
 from uda.utilities.torch_archives import values_without_tensors
 from uda.utilities.weight_files import read_weights
@@ -320,3 +322,14 @@ def test_a_backbone_that_is_not_finite(tmp_path: Path) -> None:
     said = refusal(lambda: build_encoder(replace(config, weights=str(path))))
     assert said.startswith(f"{path}: 1 tensor is (")
     assert "not finite" in said
+
+
+def test_pipes_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "GTA5_1.pth")
+    refusals(tmp_path / "GTA5_1.pth")
+    with pytest.raises(OSError, match="pipe"):
+        values_without_tensors(tmp_path / "GTA5_1.pth")
+    (tmp_path / "run").mkdir()
+    os.mkfifo(tmp_path / "run/GTA5_5.pth")
+    (tmp_path / "run/.lock").touch()
+    assert [run.step for run in listed_runs(tmp_path)] == [None]

@@ -22,6 +22,7 @@ from torch import Tensor
 from uda.utilities.errors import InputError
 from uda.utilities.extras import MissingPackageError
 from uda.utilities.pickled_records import DICTS, Record, RecordUnpickler, entries_of
+from uda.utilities.reading import opened
 from uda.utilities.safetensors_files import is_safetensors, read_safetensors
 from uda.utilities.torch_archives import ZIP, check_torch_file, checked_entries, pickle_of
 from uda.utilities.weight_files import reason
@@ -60,7 +61,7 @@ def recover_tensors(path: Path) -> tuple[object, list[str]]:
     try:
         if is_safetensors(path):  # holds nothing else
             return read_safetensors(path), []
-        with path.open("rb") as file:
+        with opened(path) as file:
             check_torch_file(file)
             archived = file.read(len(ZIP)) == ZIP
             file.seek(0)

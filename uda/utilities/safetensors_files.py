@@ -10,6 +10,7 @@ from torch import Tensor
 
 from uda.utilities.errors import InputError
 from uda.utilities.extras import require_extra
+from uda.utilities.reading import opened
 from uda.utilities.sealed_files import DamagedFileError
 from uda.utilities.tensor_values import weights_digest
 
@@ -23,7 +24,7 @@ _MARKS = ({"list"}, {"pairs"})  # keys of dicts that stand for what JSON does no
 
 def is_safetensors(path: Path) -> bool:
     """Whether the file begins as one of safetensors: the length of a JSON object, then that."""
-    with path.open("rb") as file:
+    with opened(path) as file:
         beginning = file.read(9)
     length = int.from_bytes(beginning[:8], "little")
     return beginning[8:] == b"{" and length <= _LONGEST_HEADER

@@ -23,6 +23,7 @@ from uda.utilities.pickled_records import (
     check_key,
     check_size,
 )
+from uda.utilities.reading import opened
 from uda.utilities.sealed_files import DamagedFileError, check_seal, is_seal
 
 ZIP = b"PK\x03\x04"
@@ -75,7 +76,7 @@ def check_torch_file(file: BinaryIO) -> None:
 def values_without_tensors(path: Path) -> object:
     """The plain values in an archive of torch.save, with records in the place of tensors, which are
     not read: of a large file, a moment's work. Raises what the readers of damaged files raise."""
-    with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+    with opened(path) as file, zipfile.ZipFile(file) as archive:
         return _check_pickle(archive, checked_entries(archive, _length(file)))
 
 
