@@ -70,6 +70,12 @@ def mutated_png(png: bytes, random: Random) -> bytes:
     return png[:_SIGNATURE] + b"".join(_chunk(kind, content) for kind, content in chunks)
 
 
+def mutated_picture(content: bytes, random: Random) -> bytes:
+    """Of a PNG, mostly by its chunks; of other files, by bytes."""
+    by_chunks = content.startswith(b"\x89PNG") and random.random() < 0.7
+    return (mutated_png if by_chunks else mutated_bytes)(content, random)
+
+
 def _header(random: Random) -> bytes:
     """Sizes up to two billion, and depths and kinds that there are or are not."""
     sides = [random.choice((1, 8, 16, 100, 5000, 100_000, *_SIZES)) for _ in range(2)]

@@ -6,7 +6,7 @@ from random import Random
 
 import numpy as np
 from fuzz_guard import Tally, attempt, both_runs
-from fuzz_mutations import mutated_bytes, mutated_png
+from fuzz_mutations import mutated_picture
 from PIL import Image
 
 from factories import raw_labels
@@ -40,9 +40,7 @@ def test_label_files(total: int, tmp_path: Path) -> None:
     tally, path, wholes = Tally("label files"), tmp_path / "labels.png", whole_files()
     for number in range(total // 4):
         random = Random(number)
-        whole = random.choice(wholes)
-        mutate = mutated_png if whole.startswith(b"\x89PNG") and random.random() < 0.7 else None
-        path.write_bytes((mutate or mutated_bytes)(whole, random))
+        path.write_bytes(mutated_picture(random.choice(wholes), random))
         attempt(
             tally,
             tmp_path,

@@ -9,7 +9,7 @@ from random import Random
 import numpy as np
 import pytest
 from fuzz_guard import Tally, attempt, both_runs
-from fuzz_mutations import mutated_bytes, mutated_png
+from fuzz_mutations import mutated_picture
 from PIL import Image, ImageCms
 
 from uda.data.files import range_of, read_header, read_image, read_tiff
@@ -54,9 +54,7 @@ def test_photographs(total: int, tmp_path: Path) -> None:
     tally, path, wholes = Tally("photographs"), tmp_path / "photo.png", whole_files()
     for number in range(total // 4):
         random = Random(number)
-        whole = random.choice(wholes)
-        mutate = mutated_png if whole.startswith(b"\x89PNG") and random.random() < 0.7 else None
-        path.write_bytes((mutate or mutated_bytes)(whole, random))
+        path.write_bytes(mutated_picture(random.choice(wholes), random))
         attempt(
             tally, tmp_path, lambda: read_header(path),
             lambda: read_image(path, upright=True, image_range=(0, 4095)),

@@ -95,14 +95,20 @@ RECORDS: dict[str, tuple[str, Callable[[], dict[str, Any]], Callable[[Path], obj
 }
 
 
+def folder_for(name: str, root: Path) -> Path:
+    """A run's folder with what a record of that name stands beside."""
+    folder = root / "runs" / "a"
+    folder.mkdir(parents=True)
+    if name == "summary.json":
+        (folder / "scores.json").write_text(json.dumps(scores()))
+    return folder
+
+
 @both_runs
 @pytest.mark.parametrize("kind", RECORDS)
 def test_records_of_every_shape(kind: str, total: int, tmp_path: Path) -> None:
     name, make, use = RECORDS[kind]
-    tally, folder = Tally(f"{kind}, values"), tmp_path / "runs" / "a"
-    folder.mkdir(parents=True)
-    if name == "summary.json":
-        (folder / "scores.json").write_text(json.dumps(scores()))
+    tally, folder = Tally(f"{kind}, values"), folder_for(name, tmp_path)
 
     def check(values: object) -> None:
         (folder / name).write_text(json.dumps(values))
@@ -116,10 +122,7 @@ def test_records_of_every_shape(kind: str, total: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", RECORDS)
 def test_damaged_records(kind: str, total: int, tmp_path: Path) -> None:
     name, make, use = RECORDS[kind]
-    tally, folder = Tally(f"{kind}, bytes"), tmp_path / "runs" / "a"
-    folder.mkdir(parents=True)
-    if name == "summary.json":
-        (folder / "scores.json").write_text(json.dumps(scores()))
+    tally, folder = Tally(f"{kind}, bytes"), folder_for(name, tmp_path)
     odd = [
         b"[" * 10**5,
         b'{"a":' * 10**5,

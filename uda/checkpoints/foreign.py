@@ -23,6 +23,7 @@ from uda.checkpoints.matching import (
 from uda.labels.spaces import LabelSpace
 from uda.models.config import ModelConfig
 from uda.utilities.errors import InputError, require, tally
+from uda.utilities.tensor_values import not_finite
 from uda.utilities.weight_files import PREFIXES, Comparison, listed, unwrapped
 
 FOREIGN_OPTIONS = ("--partial", "--ignore", "--project", "--output-stride")
@@ -217,7 +218,7 @@ def _state(
     best: Candidate, found: Comparison, lacking: Sequence[str], origin: str
 ) -> dict[str, Tensor]:
     """The state dict of the network, under our names; InputError for values that are not finite."""
-    odd = [name for name, tensor in found.fitting.items() if not tensor.isfinite().all()]
+    odd = not_finite(found.fitting)
     require(
         not odd,
         f"{origin}: {tally(odd)} of its tensors hold values that are not finite: use an earlier "

@@ -21,7 +21,8 @@ from uda.models.config import ModelConfig
 from uda.models.encoders.base import Normalization
 from uda.models.from_files.hugging_face import HuggingFaceConfig, kind_of, with_tensors
 from uda.utilities.errors import InputError, require, shown, tally
-from uda.utilities.weight_files import identity, is_array, read_weights
+from uda.utilities.tensor_values import not_finite
+from uda.utilities.weight_files import identity, read_weights
 
 _SETTINGS, _IMAGES = "config.json", "preprocessor_config.json"
 _WHOLE = ("model.safetensors", "pytorch_model.bin")
@@ -184,7 +185,7 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
         )
         assert isinstance(content, Mapping)
         found |= content
-    odd = [n for n, t in found.items() if is_array(t) and not t.isfinite().all()]
+    odd = not_finite(found)
     require(
         not odd,
         f"{tally(odd)} of its tensors hold values that are not finite: use an earlier folder of "

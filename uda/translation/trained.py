@@ -13,7 +13,7 @@ from uda.translation.generators import GeneratorConfig, ResnetGenerator
 from uda.translation.strips import check_strip, translated_in_strips
 from uda.translation.translators import Partners
 from uda.utilities.errors import InputError, require
-from uda.utilities.host_memory import is_out_of_memory
+from uda.utilities.host_memory import saying_what_to_lower
 from uda.utilities.weight_files import is_array, read_weights, sha256, unwrapped
 
 _EXPECTED = (
@@ -44,16 +44,12 @@ class GeneratorTranslator:
         """Raises InputError when the image, as a whole, does not fit into memory."""
         if self.tile is not None and image.shape[1] > self.tile:
             return translated_in_strips(self._network, image[None], self.tile)[0].clamp(0, 1)
-        try:
-            with torch.no_grad():
-                made: Tensor = self._network(image[None])[0]
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise InputError(
-                f"an image of {image.shape[2]}x{image.shape[1]} pixels does not fit into memory as "
-                "a whole: add --tile 128, or a smaller --width"
-            ) from None
+        advice = (
+            f"an image of {image.shape[2]}x{image.shape[1]} pixels does not fit into memory as a "
+            "whole: add --tile 128, or a smaller --width"
+        )
+        with saying_what_to_lower(lambda: advice), torch.no_grad():
+            made: Tensor = self._network(image[None])[0]
         return made.clamp(0, 1)
 
     def facts(self) -> dict[str, str]:

@@ -18,11 +18,12 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(map(_escaped, text))
 
 
-def printable_lines(text: str) -> str:
-    """The same for a text of several lines, which stay lines; tabs stay, too."""
+def printable_lines(text: str, kept: str = "\n\t") -> str:
+    """The same for a text of several lines, which stay lines; tabs, or what else is `kept`, stay,
+    too."""
     if text.isprintable():
         return text
-    return "".join(c if c in "\n\t" else _escaped(c) for c in text)
+    return "".join(c if c in kept else _escaped(c) for c in text)
 
 
 def _escaped(character: str) -> str:
@@ -78,10 +79,7 @@ class _Plain:
 
     def write(self, text: str) -> int:
         """Returns the number of characters, as they were given."""
-        shown = text
-        if not text.isprintable():
-            kept = "\n\t\r" if self._is_error else "\n\t"
-            shown = "".join(c if c in kept else _escaped(c) for c in text)
+        shown = printable_lines(text, "\n\t\r" if self._is_error else "\n\t")
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
         if not shown.isascii():
             shown = shown.encode(encoding, "backslashreplace").decode(encoding)

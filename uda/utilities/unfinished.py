@@ -16,6 +16,10 @@ from uda.utilities.reading import real
 _OLD = "old"  # in the workplace: the folder that is being replaced, between two renames
 
 
+def _place_of(path: Path) -> Path:
+    return path.parent / f".{path.name}.uda-partial"
+
+
 @contextmanager
 def workplace(path: Path, *, another: str = "--output DIR") -> Iterator[Path]:
     """A folder beside `path` for what is to become `path`, which no other process has meanwhile.
@@ -24,7 +28,7 @@ def workplace(path: Path, *, another: str = "--output DIR") -> Iterator[Path]:
     Raises InputError when another process has it; `another`: the option that chooses another path.
     """
     require(path.name not in ("", ".."), f"{path} is not a name to write to: choose {another}")
-    place = path.parent / f".{path.name}.uda-partial"
+    place = _place_of(path)
     with sole_writer(place, another=another, result=path):
         try:
             with clear_write_errors(path):
@@ -56,7 +60,7 @@ class UnfinishedFolder:
         if folder.name in ("", "..") or folder.is_symlink():  # `.` has its name in the one above
             folder = real(folder)
         self._folder = folder
-        self._place = folder.parent / f".{folder.name}.uda-partial"
+        self._place = _place_of(folder)
         self.path = self._place / "new"  # where files are written
 
     def __enter__(self) -> Self:
