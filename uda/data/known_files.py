@@ -32,6 +32,7 @@ _THREADS = 8  # a file system answers several questions at once
 _TOGETHER = 256  # files that one thread looks up before it takes more
 _SETTLED = 2 * 10**9  # ns; a file changed later could change again without another time
 _END = 4096  # bytes at each end of a file: those of two pictures differ
+_OF_HEADER = tuple(get_type_hints(Header).values())  # once: a run looks at every file's
 
 
 class FileStamp(NamedTuple):
@@ -181,9 +182,8 @@ def _tupled(field: Any) -> Any:  # noqa: ANN401  # what JSON can hold
 
 def _is_header(fact: object) -> bool:
     """Whether it is what a `Header` is kept as; a cache is a file like any other."""
-    hints = get_type_hints(Header).values()
     fields = list(map(_tupled, fact)) if isinstance(fact, list | tuple) else []
-    return len(fields) == len(hints) and all(map(matches, fields, hints))
+    return len(fields) == len(_OF_HEADER) and all(map(matches, fields, _OF_HEADER))
 
 
 def _is_text(fact: object) -> bool:
