@@ -5,7 +5,7 @@ pictures are converted; of more than 8 bits per channel, `uda/data/deep_images.p
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from uda.data.deep_images import DEEP_GRAY, Range, bits_of, deep_values, shown_levels
+from uda.data.first_rows import keep_first_rows
 from uda.utilities.errors import InputError, require
 from uda.utilities.reading import opened as open_file
 from uda.utilities.reading import why
@@ -54,6 +55,53 @@ class Header(NamedTuple):
         return self.size[::-1] if upright and self.orientation > 4 else self.size
 
 
+class StoredImage:
+    """An image file that is open: its size is known, its pixels are decoded when asked for."""
+
+    def __init__(
+        self, image: Image.Image, path: Path, *, upright: bool, image_range: Range | None
+    ) -> None:
+        self._image, self._path = image, path
+        self._upright, self._range = upright, image_range
+        turned = upright and _orientation(image) > 4
+        size = (image.height, image.width)
+        self.size = size[::-1] if turned else size  # (height, width) of what `rgb` gives
+
+    def rgb(self, rows: int | None = None) -> Image.Image:
+        """The picture, or at least its first `rows` rows: no more need be decoded. To be called
+        once. Raises InputError as `read_image`."""
+        with _clear_errors(self._path):
+            image = self._image
+            if bits_of(image) > 8:
+                require(
+                    self._range is not None,
+                    f"{self._path} has more than 8 bits per channel, as none of those have that "
+                    "were looked at: say which values become black and white, image_range = "
+                    "[0, 4095] in the TOML file of the data set, or convert it to 8 bits",
+                )
+                assert self._range is not None
+                picture = Image.fromarray(shown_levels(deep_values(image), self._range))
+                picture.getexif()[_ORIENTATION] = _orientation(image)
+            else:
+                if rows is not None and not self._upright:
+                    keep_first_rows(image, rows)
+                image.load()
+                picture = image
+            return _rgb(ImageOps.exif_transpose(picture) if self._upright else picture)
+
+
+@contextmanager
+def stored_image(
+    path: Path, *, upright: bool = False, image_range: Range | None = None
+) -> Iterator[StoredImage]:
+    """An image file, open within; see `read_image`, also for what is raised."""
+    with ExitStack() as stack:
+        with _clear_errors(path):
+            image = stack.enter_context(_open(path, FORMATS))
+            stored = StoredImage(image, path, upright=upright, image_range=image_range)
+        yield stored
+
+
 def read_image(
     path: Path, *, upright: bool = False, image_range: Range | None = None
 ) -> Image.Image:
@@ -63,21 +111,8 @@ def read_image(
     image_range: the values of more than 8 bits that become 0 and 255, one for a whole data set.
     Raises InputError, naming the file, when it cannot be decoded, or its values need such a range.
     """
-    with opened(path) as image:
-        if bits_of(image) > 8:
-            require(
-                image_range is not None,
-                f"{path} has more than 8 bits per channel, as none of those have that were looked "
-                "at: say which values become black and white, image_range = [0, 4095] in the TOML "
-                "file of the data set, or convert it to 8 bits",
-            )
-            assert image_range is not None
-            picture = Image.fromarray(shown_levels(deep_values(image), image_range))
-            picture.getexif()[_ORIENTATION] = _orientation(image)
-        else:
-            image.load()
-            picture = image
-        return _rgb(ImageOps.exif_transpose(picture) if upright else picture)
+    with stored_image(path, upright=upright, image_range=image_range) as stored:
+        return stored.rgb()
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -160,12 +195,24 @@ def loaded(image: Image.Image, path: Path) -> Image.Image:
 @contextmanager
 def opened(path: Path, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
     """The picture in a file, no larger than can be decoded; InputError for all that is wrong."""
+    with _clear_errors(path), _open(path, formats) as image:
+        yield image
+
+
+@contextmanager
+def _open(path: Path, formats: tuple[str, ...]) -> Iterator[Image.Image]:
+    with open_file(path) as file, Image.open(file, formats=formats) as image:
+        image.filename = str(path)  # as Pillow has it of files that it opens itself
+        if image.width * image.height > MAX_PIXELS:
+            raise _too_large(path, f"{image.width}x{image.height} pixels")
+        yield image
+
+
+@contextmanager
+def _clear_errors(path: Path) -> Iterator[None]:
+    """Makes an InputError that names the file of whatever is raised within."""
     try:
-        with open_file(path) as file, Image.open(file, formats=formats) as image:
-            image.filename = str(path)  # as Pillow has it of files that it opens itself
-            if image.width * image.height > MAX_PIXELS:
-                raise _too_large(path, f"{image.width}x{image.height} pixels")
-            yield image
+        yield
     except InputError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

@@ -25,10 +25,15 @@ _ALL = slice(None)
 
 
 def resize_fixed_point(
-    pixels: npt.NDArray[np.uint8], size: tuple[int, int], part: tuple[slice, slice] = (_ALL, _ALL)
+    pixels: npt.NDArray[np.uint8],
+    size: tuple[int, int],
+    part: tuple[slice, slice] = (_ALL, _ALL),
+    height: int | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """(h, w, 3) resized to (*size, 3), of which only `part`, rows and columns, is made."""
-    above, below, *weights = (found[part[0]] for found in _neighbors(pixels.shape[0], size[0]))
+    """(h, w, 3) resized to (*size, 3), of which only `part`, rows and columns, is made. `height`:
+    that of the image, where `pixels` are no more than the first rows of it that are needed."""
+    height = pixels.shape[0] if height is None else height
+    above, below, *weights = (found[part[0]] for found in _neighbors(height, size[0]))
     first = above[0]  # the rows before it are not needed
     pixels, above, below = pixels[first : below[-1] + 1], above - first, below - first
     columns = (found[part[1]] for found in _neighbors(pixels.shape[1], size[1]))

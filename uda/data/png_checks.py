@@ -20,6 +20,14 @@ def check_png(path: Path) -> None:
         raise InputError(f"{path} does not exist") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({why(error)})") from None
+    if not is_whole_png(content):
+        raise InputError(
+            f"{path} cannot be decoded (a part of it does not have its checksum): write it again"
+        )
+
+
+def is_whole_png(content: memoryview) -> bool:
+    """Whether a PNG file of this content ends with its last part, and each has its checksum."""
     place, name = len(_SIGNATURE), b""
     whole = content[:place] == _SIGNATURE
     while whole and place < len(content):
@@ -29,10 +37,7 @@ def check_png(path: Path) -> None:
         stored = bytes(content[end - 4 : end])
         whole = end <= len(content) and stored == _crc(content[place + 4 : end - 4])
         place = end
-    if not whole or name != b"IEND":
-        raise InputError(
-            f"{path} cannot be decoded (a part of it does not have its checksum): write it again"
-        )
+    return whole and name == b"IEND"
 
 
 def _crc(content: memoryview) -> bytes:

@@ -5,6 +5,7 @@ up to ten tries for a crop with enough label values. Images that keep their shap
 smaller than the crop; they are padded below and to the right, labels with 255.
 """
 
+import math
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 from uda.augmentation.policies import PIXELWISE, apply_policy
 from uda.data.config import DomainConfig
 from uda.data.crops import Place, ShownClass, TrainIds, choose_place
-from uda.data.files import read_image
+from uda.data.files import stored_image
 from uda.data.fixed_point import resize_fixed_point
 from uda.data.label_files import read_raw_labels
 from uda.data.pseudo_label_folder import PseudoLabelFolder
@@ -60,21 +61,25 @@ def load_cropped(
     `shown`, if its rules give up no earlier. Raises InputError, naming the file, for
     anything that cannot be read.
     """
-    image = read_image(sample.image, upright=bool(sample.upright), image_range=sample.image_range)
-    stored_size = (image.height, image.width)
-    factor = rng.uniform(*domain.scale)
-    size = (round(domain.size[0] * factor), round(domain.size[1] * factor))
-    if domain.keep_ratio:
-        size = fitted_size(stored_size, domain.size, factor)
-    labels = _read_labels(sample, stored_size, size, label_space, pseudo_labels)
-    place = choose_place(labels, size, crop, domain, rng, shown)
-    top, left, mirrored = place
-    inside = (min(crop[0], size[0]), min(crop[1], size[1]))
-    image = _distorted_crop(image, domain, size, top, left, inside, rng)
+    with stored_image(
+        sample.image, upright=bool(sample.upright), image_range=sample.image_range
+    ) as stored:
+        factor = rng.uniform(*domain.scale)
+        size = (round(domain.size[0] * factor), round(domain.size[1] * factor))
+        if domain.keep_ratio:
+            size = fitted_size(stored.size, domain.size, factor)
+        labels = _read_labels(sample, stored.size, size, label_space, pseudo_labels)
+        place = choose_place(labels, size, crop, domain, rng, shown)
+        top, left, mirrored = place
+        inside = (min(crop[0], size[0]), min(crop[1], size[1]))
+        whole = domain.policy is not None and domain.policy not in PIXELWISE
+        last = size[0] if whole else top + inside[0]
+        image = stored.rgb(_rows_for(last, size[0], stored.size[0], domain.interpolation))
+    image = _distorted_crop(image, stored.size, domain, size, top, left, inside, rng)
     pixels = _padded(np.asarray(image), crop, _MEAN_COLOR)
     across = slice(None, None, -1 if mirrored else 1)
     pixels = np.ascontiguousarray(pixels[:, across].transpose(2, 0, 1))
-    valid = _valid_crop(domain.ignored_borders, stored_size, size, crop, place)
+    valid = _valid_crop(domain.ignored_borders, stored.size, size, crop, place)
     if labels is None:
         return CroppedSample(pixels, None, None, valid)
     labels = labels[top : top + crop[0], left : left + crop[1]]
@@ -87,6 +92,7 @@ def load_cropped(
 
 def _distorted_crop(
     image: Image.Image,
+    stored: tuple[int, int],
     domain: DomainConfig,
     size: tuple[int, int],
     top: int,
@@ -94,15 +100,17 @@ def _distorted_crop(
     crop: tuple[int, int],
     rng: np.random.Generator,
 ) -> Image.Image:
-    """The crop of the image at `size`, after a sampled change of the policy, if there is one."""
+    """The crop of the image of `stored` size at `size`, after a sampled change of the policy, if
+    there is one."""
     policy, how = domain.policy, domain.interpolation
     if policy is None:
-        return _resize_crop(image, size, top, left, crop, how)
+        return _resize_crop(image, stored, size, top, left, crop, how)
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     if policy in PIXELWISE:
-        return apply_policy(_resize_crop(image, size, top, left, crop, how), policy, generator)
+        resized = _resize_crop(image, stored, size, top, left, crop, how)
+        return apply_policy(resized, policy, generator)
     # Before the crop, as in the log: equalize and its like look at the whole picture.
-    image = apply_policy(_resize_crop(image, size, 0, 0, size, how), policy, generator)
+    image = apply_policy(_resize_crop(image, stored, size, 0, 0, size, how), policy, generator)
     return image.crop((left, top, left + crop[1], top + crop[0]))
 
 
@@ -170,21 +178,34 @@ def resize_train_ids(train_ids: TrainIds, size: tuple[int, int]) -> TrainIds:
     return resize_labels(Image.fromarray(train_ids), size).copy()  # Pillow's memory is read-only
 
 
+def _rows_for(last: int, height: int, stored: int, interpolation: Interpolation) -> int:
+    """How many of an image's `stored` rows the first `last` ones are made of when it is resized to
+    `height`."""
+    if height == stored:
+        return last
+    down = stored / height
+    # Each filter of Pillow's reaches so far, in new rows where the image shrinks, else in old ones.
+    reach = 2 if interpolation == "bicubic" else 1
+    return min(stored, math.ceil(last * down + reach * max(down, 1)) + 1)
+
+
 def _resize_crop(
     image: Image.Image,
+    stored: tuple[int, int],
     size: tuple[int, int],
     top: int,
     left: int,
     crop: tuple[int, int],
     interpolation: Interpolation,
 ) -> Image.Image:
-    """The crop of the resized image, without computing the rest of it."""
-    if (image.height, image.width) == size:
+    """The crop of the resized image, without computing the rest of it; of the image of `stored`
+    size, only those rows are needed that `_rows_for` counts."""
+    if stored == size:
         return image.crop((left, top, left + crop[1], top + crop[0]))
     if interpolation == "bilinear_no_antialias":
         part = (slice(top, top + crop[0]), slice(left, left + crop[1]))
-        return Image.fromarray(resize_fixed_point(np.asarray(image), size, part))
-    down, across = image.height / size[0], image.width / size[1]
+        return Image.fromarray(resize_fixed_point(np.asarray(image), size, part, stored[0]))
+    down, across = stored[0] / size[0], stored[1] / size[1]
     box = (left * across, top * down, (left + crop[1]) * across, (top + crop[0]) * down)
     return image.resize((crop[1], crop[0]), _OF_PILLOW[interpolation], box=box)
 
