@@ -109,7 +109,7 @@ def test_the_pixels_are_those_of_the_whole_image(tmp_path: Path, kind: str, upri
     path = tmp_path / "a.png"
     path.write_bytes(kinds()[kind])
     whole = read_image(path, upright=upright, image_range=(0, 4095))
-    for rows in {1, 2, 5, 8, 20, whole.height - 2, whole.height}:
+    for rows in sorted({1, 2, 5, min(20, whole.height), whole.height - 2, whole.height}):
         with stored_image(path, upright=upright, image_range=(0, 4095)) as stored:
             assert stored.size == (whole.height, whole.width)
             first = stored.rgb(rows)

@@ -1,6 +1,7 @@
 """Resize, crop and mirror: images and labels stay aligned, and the log's rules hold."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 from factories import Bytes, colors_of, noise, written_sample
 from uda.augmentation.policies import PolicyName
 from uda.data.config import DomainConfig
-from uda.data.files import read_image
+from uda.data.files import StoredImage, read_image
 from uda.data.fixed_point import resize_fixed_point
 from uda.data.samples import Sample
 from uda.data.transforms import (
@@ -432,7 +433,8 @@ def borders_of(
         domain = replace(domain_of(stored, ignored_borders=borders), **fields)  # type: ignore[arg-type]
         with pytest.MonkeyPatch.context() as patch:
             blank = Image.new("RGB", (stored[1], stored[0]))
-            patch.setattr("uda.data.transforms.read_image", lambda _, **__: blank)
+            opened = StoredImage(blank, image.image, upright=False, image_range=None)
+            patch.setattr("uda.data.transforms.stored_image", lambda *_, **__: nullcontext(opened))
             valid = load(image, domain, crop or domain.size, seed=seed).valid
         assert valid is not None
         assert valid.dtype == np.bool_
