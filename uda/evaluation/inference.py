@@ -69,16 +69,20 @@ def predict(
     each network sees every view of the image. Raises InputError when the network has not
     `num_classes` classes, or lacks a head of the protocol.
     """
-    sums: Tensor | None = None
-    first_row = 0
-    labels, confidences = [], []
-    restricted: list[list[Tensor]] = [[] for _ in among]
     views = _views(network, images, size, protocol, mirrored)
     require(
         num_classes in (None, views[0].classes),
         f"the network has {views[0].classes} classes, but the data set has {num_classes}: choose a "
         "data set with the network's classes",
     )
+    if len(views) == 1 and not (confidence or among or soft_labels is not None):
+        # The order of a single view's logits is that of its probabilities.
+        strips = [views[0].highest(first, last) for first, last in _strip_rows(views[0])]
+        return Prediction(torch.cat(strips), None, ())
+    sums: Tensor | None = None
+    first_row = 0
+    labels, confidences = [], []
+    restricted: list[list[Tensor]] = [[] for _ in among]
     are_logits = len(views) == 1 and _views_are_logits(protocol) and not confidence
     for strip in _strips(views, protocol, probabilities=confidence):
         if divisors is not None:
@@ -125,11 +129,8 @@ def probability_strips(
 def _strips(views: Sequence[Rows], protocol: Protocol, *, probabilities: bool) -> Iterator[Tensor]:
     """(1, C, rows, W) of every pixel: the mean probability over all views. Of a single view logits
     will do unless probabilities are requested: their order is the same."""
-    height, width = views[0].size
-    step = max(1, _STRIP_VALUES // (views[0].classes * width))
     are_logits = _views_are_logits(protocol)
-    for first in range(0, height, step):
-        last = min(first + step, height)
+    for first, last in _strip_rows(views[0]):
         total: Tensor | None = None
         for view in views:
             rows = view.rows(first, last)
@@ -138,6 +139,14 @@ def _strips(views: Sequence[Rows], protocol: Protocol, *, probabilities: bool) -
             total = rows if total is None else total + rows
         assert total is not None, "a protocol has at least one scale"
         yield total if len(views) == 1 else total / len(views)
+
+
+def _strip_rows(view: Rows) -> Iterator[tuple[int, int]]:
+    """The first row of each strip, and the one after its last."""
+    height, width = view.size
+    step = max(1, _STRIP_VALUES // (view.classes * width))
+    for first in range(0, height, step):
+        yield first, min(first + step, height)
 
 
 def _views_are_logits(protocol: Protocol) -> bool:

@@ -35,8 +35,8 @@ class ConfusionMatrix:
             self._device = predictions.device
             self.counts = self.counts.to(predictions.device)
         # Ignored pixels go to an extra row, which is cheaper than gathering the others.
-        rows = labels.long().clamp(max=self.num_classes)
-        cells = (rows * self.num_classes + predictions).flatten()
+        rows = labels.clamp(max=self.num_classes).long()
+        cells = rows.mul_(self.num_classes).add_(predictions).flatten()
         size = (self.num_classes + 1, self.num_classes)
         counts = torch.bincount(cells, minlength=size[0] * size[1]).view(size)
         self.counts += counts[: self.num_classes].to(self._device)
@@ -51,18 +51,15 @@ class ConfusionMatrix:
             if values.is_floating_point():
                 raise InputError(f"{name} must be integer train ids, got {values.dtype}")
         last = self.num_classes - 1
-        _refuse(predictions, _outside(predictions, last), f"predictions outside 0..{last}")
-        unknown = _outside(labels, last) & (labels != IGNORE_INDEX)
-        _refuse(labels, unknown, f"labels outside 0..{last} that are not {IGNORE_INDEX}")
+        _refuse(predictions, f"predictions outside 0..{last}", last)
+        wanted = f"labels outside 0..{last} that are not {IGNORE_INDEX}"
+        _refuse(labels.where(labels != IGNORE_INDEX, 0), wanted, last)
 
 
-def _outside(values: Tensor, last: int) -> Tensor:
-    return (values < 0) | (values > last)
-
-
-def _refuse(values: Tensor, wrong: Tensor, what: str) -> None:
-    if wrong.any():
-        strangers = values[wrong].unique().tolist()
+def _refuse(values: Tensor, what: str, last: int) -> None:
+    """Raises InputError when a value is outside 0..last."""
+    if values.numel() and (values.amin() < 0 or values.amax() > last):
+        strangers = values[(values < 0) | (values > last)].unique().tolist()
         shown = ", ".join(str(value) for value in strangers[:5])
         raise InputError(
             f"{what}: {shown}{', ...' if len(strangers) > 5 else ''}; both must be train ids of "

@@ -113,9 +113,9 @@ def label_images(
         divisors = thresholds if isinstance(rule, ClassBalanced) else None
         decided = judged(rule, predicted(divisors), thresholds)
         for sample, (stem, labels, sure) in zip(own, decided, strict=True):
-            counts.add(sample, labels, sure)
-            labels[~sure] = IGNORE_INDEX
-            writer.write(stem, labels.to(torch.uint8).cpu().numpy())
+            kept = torch.where(sure, labels.to(torch.uint8), IGNORE_INDEX)
+            counts.add(sample, labels, sure, kept)
+            writer.write(stem, kept.cpu().numpy())
         counts.gather()
         by_class = None
         if thresholds is not None:
@@ -155,11 +155,12 @@ class _Counts:
         self.matrix = ConfusionMatrix(label_space.num_classes)
         self.why_unscored = ""
 
-    def add(self, sample: Sample, labels: Tensor, sure: Tensor) -> None:
-        """Counts one image: labels (H, W) int64, and sure (H, W) bool where they are kept."""
+    def add(self, sample: Sample, labels: Tensor, sure: Tensor, kept: Tensor) -> None:
+        """Counts one image: labels (H, W) int64, sure (H, W) bool where they are kept, and what is
+        kept, (H, W) uint8 with 255 elsewhere."""
         count = self.label_space.num_classes
         self.predicted += torch.bincount(labels.flatten(), minlength=count).cpu()
-        self.kept += torch.bincount(labels[sure], minlength=count).cpu()
+        self.kept += torch.bincount(kept.flatten(), minlength=IGNORE_INDEX + 1)[:count].cpu()
         if self.why_unscored:
             return
         height, width = labels.shape
@@ -183,10 +184,10 @@ class _Counts:
 
 
 def _truth(sample: Sample, size: tuple[int, int], label_space: LabelSpace) -> Tensor:
-    """Train ids (H, W) int64 of a sample; InputError when it has none that can be read."""
+    """Train ids (H, W) uint8 of a sample; InputError when it has none that can be read."""
     if sample.labels is None:
         raise InputError("no label file was opened; add --score to compare with ground truth")
-    return torch.from_numpy(read_train_ids(sample.labels, size, sample.space or label_space)).long()
+    return torch.from_numpy(read_train_ids(sample.labels, size, sample.space or label_space))
 
 
 def labeling_report(result: LabelingResult, names: Sequence[str]) -> str:

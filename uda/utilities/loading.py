@@ -22,6 +22,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from uda.utilities.errors import InputError
+from uda.utilities.host_memory import give_back_freed_memory
 from uda.utilities.interrupts import SIGNALS, name_of
 
 _PATIENCE = 5.0  # seconds that processes and threads are given to end
@@ -88,6 +89,7 @@ class _Loaders:
         self._processes: list[Any] = []
         self._batches: Any = None
         try:
+            give_back_freed_memory()
             with _no_signals():
                 self._batches = iter(loader)
         except (OSError, RuntimeError) as error:
