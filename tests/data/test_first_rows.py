@@ -112,7 +112,7 @@ def test_the_pixels_are_those_of_the_whole_image(tmp_path: Path, kind: str, upri
     for rows in sorted({1, 2, 5, min(20, whole.height), whole.height - 2, whole.height}):
         with stored_image(path, upright=upright, image_range=(0, 4095)) as stored:
             assert stored.size == (whole.height, whole.width)
-            first = stored.rgb(rows)
+            first = stored.picture(rows)
         assert first.mode == "RGB"
         assert first.width == whole.width
         assert rows <= first.height <= whole.height
@@ -124,13 +124,13 @@ def test_no_more_is_decoded_than_asked_for(tmp_path: Path) -> None:
     for kind in ("RGB", "gray", "palette", "small parts"):
         path.write_bytes(kinds()[kind])
         with stored_image(path) as stored:
-            assert stored.rgb(5).height == 5
+            assert stored.picture(5).height == 5
 
 
 def outcome(path: Path, rows: int | None) -> bytes | str:
     try:
         with stored_image(path) as stored:
-            return np.asarray(stored.rgb(rows))[:5].tobytes()
+            return np.asarray(stored.picture(rows))[:5].tobytes()
     except InputError as error:
         return str(error)
 

@@ -43,6 +43,7 @@ OTHERS: dict[tuple[type, str], tuple[Any, ...]] = {
     (DataConfig, "source"): (None, DomainConfig(datasets=("gta5",))),
     (DataConfig, "target"): (None, DomainConfig(datasets=("cityscapes",))),
     (DataConfig, "pseudo_labels"): (None, Beside(OTHER_LABELS), "nowhere"),
+    (DataConfig, "cache"): (Beside("kept"),),
     (DataConfig, "exclude"): (("gta5/00001",), ("cityscapes/nobody",)),
     (DomainConfig, "datasets"): (("cyclegta5",), ("gta5", "cyclegta5"), ("nothing",), ()),
     (DomainConfig, "weights"): (None, (1.0, 9.0), (1.0, 0.0)),

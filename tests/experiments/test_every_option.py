@@ -73,6 +73,8 @@ def root(toy_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # Options that leave every bit as it is.
 SAME_BITS = {
+    "data.cache": "the same bits from there: tests/data/test_pixel_cache.py",
+    "data.cache_gib": "what it does: tests/data/test_pixel_cache.py",
     "data.rare_classes.statistics": "only where counts are kept: tests/data/test_rare_classes.py",
     "data.workers": "promise 2: the number of loader processes changes nothing",
     "model.encoder.checkpointing": "less memory for more time: tests/models/test_checkpointing.py",

@@ -104,6 +104,7 @@ def test_every_preset_is_described() -> None:
         ("train.optimizer.weight_decay=-1", "train.optimizer.weight_decay is -1"),
         ("objectives.adversarial.optimizer.lr=0", "objectives.adversarial.optimizer.lr is 0"),
         ("data.workers=-1", "data.workers is -1; it must not be negative"),
+        ("data.cache_gib=5", "data.cache_gib is set, but is not used, as data.cache is empty"),
         ("data.source.crop_label_values=-1", "data.source.crop_label_values is -1"),
         ("train.optimizer.momentum=1", "train.optimizer.momentum is 1.0"),
         ("train.optimizer.momentum=-0.1", "train.optimizer.momentum is -0.1"),

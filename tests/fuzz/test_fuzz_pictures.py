@@ -50,7 +50,7 @@ def whole_files() -> list[bytes]:
 
 def first_rows(path: Path) -> None:
     with stored_image(path) as stored:
-        stored.rgb(5)
+        stored.picture(5)
 
 
 @both_runs

@@ -192,11 +192,18 @@ class DataConfig:
     crop: tuple[int, int] = (360, 640)
     exclude: tuple[str, ...] = ()  # samples to leave out, as dataset/name, e.g. gta5/00042
     workers: int = 2  # loader processes; any number gives the same run
+    # Folder that keeps decoded images and labels for later epochs and other runs; empty: none.
+    cache: str = ""
+    cache_gib: float = 100.0  # it takes no more than so many GiB; see uda/data/pixel_cache.py
 
     def check(self, path: str) -> None:
         """Raises InputError, naming the field below `path`, when a value is out of its range."""
         require_size(f"{path}.crop", self.crop)
         require_workers(f"{path}.workers", self.workers)
+        require(
+            0 < self.cache_gib < float("inf"),
+            f"{path}.cache_gib is {self.cache_gib}; allowed: GiB, above 0",
+        )
         require(
             self.source is not None or self.target is not None,
             f"{path}.source and {path}.target are both none: there is nothing to train on",
@@ -224,6 +231,8 @@ class DataConfig:
         domains = [domain for domain in (self.source, self.target) if domain is not None]
         if domains and all(domain.crop is not None for domain in domains):
             found["crop"] = "source and target have crops of their own"
+        if not self.cache:
+            found["cache_gib"] = "data.cache is empty: there is no cache"
         if self.pseudo_labels is None:
             found["pseudo_labels_mapped_twice"] = "there are no pseudo-labels"
         if self.source is not None:

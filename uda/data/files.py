@@ -65,11 +65,12 @@ class StoredImage:
         self._upright, self._range = upright, image_range
         turned = upright and _orientation(image) > 4
         size = (image.height, image.width)
-        self.size = size[::-1] if turned else size  # (height, width) of what `rgb` gives
+        self.size = size[::-1] if turned else size  # (height, width) of what `picture` gives
+        self.held = self.size
 
-    def rgb(self, rows: int | None = None) -> Image.Image:
-        """The picture, or at least its first `rows` rows: no more need be decoded. To be called
-        once. Raises InputError as `read_image`."""
+    def picture(self, rows: int | None = None) -> Image.Image:
+        """8-bit RGB: the picture, or at least its first `rows` rows, and no more need be decoded.
+        To be called once. Raises InputError as `read_image`."""
         with _clear_errors(self._path):
             image = self._image
             if bits_of(image) > 8:
@@ -112,7 +113,7 @@ def read_image(
     Raises InputError, naming the file, when it cannot be decoded, or its values need such a range.
     """
     with stored_image(path, upright=upright, image_range=image_range) as stored:
-        return stored.rgb()
+        return stored.picture()
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -42,22 +42,32 @@ def read_raw_labels(
     others than it should, or is of another size; the labels of a `translated` image need only have
     about its shape.
     """
+    labels = _raw_labels(path, coding)
+    if size is not None:
+        require_fit(labels, path, size, translated=translated)
+    return labels
+
+
+def _raw_labels(path: Path, coding: Coding) -> Image.Image:
     if coding.names:
-        labels = draw_labels(path, dict(coding.names))
-    elif coding.channel or coding.values:
-        labels = _ids_of(_stored_values(path, coding), coding.values, path)
-    elif coding.colors:
-        labels = _places_of(decode(path), coding.colors, path)
-    else:
-        labels = _plain(path, coding)
-    if size is not None and not sizes_fit(
-        size, (labels.height, labels.width), translated=translated
-    ):
+        return draw_labels(path, dict(coding.names))
+    if coding.channel or coding.values:
+        return _ids_of(_stored_values(path, coding), coding.values, path)
+    if coding.colors:
+        return _places_of(decode(path), coding.colors, path)
+    return _plain(path, coding)
+
+
+def require_fit(
+    labels: Image.Image, path: Path, size: tuple[int, int], *, translated: bool
+) -> None:
+    """Raises InputError unless the labels of a file belong to an image of `size` (height, width);
+    those of a `translated` one need only have about its shape."""
+    if not sizes_fit(size, (labels.height, labels.width), translated=translated):
         raise InputError(
             f"{path}: labels are {labels.width}x{labels.height}, the image is {size[1]}x{size[0]}; "
             "replace the file or, for training, leave the sample out with --set data.exclude=NAME"
         )
-    return labels
 
 
 def _plain(path: Path, coding: Coding) -> Image.Image:

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from uda.data.batch import Batch
 from uda.data.config import DataConfig, DomainConfig
 from uda.data.crops import ShownClass
+from uda.data.pixel_cache import PixelCache
 from uda.data.pseudo_label_folder import PseudoLabelFolder
 from uda.data.rare_classes import RareClasses
 from uda.data.samples import Sample
@@ -78,6 +79,7 @@ class TrainingDataset(Dataset["TrainingSample | InputError"]):
         self.label_space = label_space
         self.pseudo_labels = pseudo_labels
         self.seed = seed
+        self.cache = PixelCache.of(data)
         self.rare_classes = rare_classes  # of all source images, or of each data set's
         self.sets = tuple(  # of source and target, where they have weights
             set_choice(domain, samples, seed=seed, stream=stream)
@@ -159,6 +161,7 @@ class TrainingDataset(Dataset["TrainingSample | InputError"]):
             pseudo_labels=self.pseudo_labels if stream == _TARGET else None,
             rng=np.random.default_rng((self.seed, stream, _AUGMENTATION, k)),
             shown=shown,
+            cache=self.cache,
         )
 
 

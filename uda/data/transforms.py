@@ -6,6 +6,8 @@ smaller than the crop; they are padded below and to the right, labels with 255.
 """
 
 import math
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -16,12 +18,13 @@ from PIL import Image
 from uda.augmentation.policies import PIXELWISE, apply_policy
 from uda.data.config import DomainConfig
 from uda.data.crops import Place, ShownClass, TrainIds, choose_place
-from uda.data.files import stored_image
+from uda.data.files import StoredImage, read_image, stored_image
 from uda.data.fixed_point import resize_fixed_point
-from uda.data.label_files import read_raw_labels
+from uda.data.label_files import read_raw_labels, require_fit
+from uda.data.pixel_cache import HeldPicture, PixelCache, held_picture
 from uda.data.pseudo_label_folder import PseudoLabelFolder
 from uda.data.samples import Sample
-from uda.labels.spaces import IGNORE_INDEX, LabelSpace
+from uda.labels.spaces import IGNORE_INDEX, Coding, LabelSpace
 
 _MEAN_COLOR = (124, 116, 104)  # RGB: what an ImageNet network's normalization makes about 0
 
@@ -53,29 +56,26 @@ def load_cropped(
     pseudo_labels: PseudoLabelFolder | None,
     rng: np.random.Generator,
     shown: ShownClass | None = None,
+    cache: PixelCache | None = None,
 ) -> CroppedSample:
     """Decodes and augments one sample, every random choice sampled from `rng` in a fixed order.
 
     Labels come from the sample's label file or, for a sample without one, from the folder of
     `pseudo_labels` if there is one. Crop and mirror image are sampled until they show the class
-    `shown`, if its rules give up no earlier. Raises InputError, naming the file, for
-    anything that cannot be read.
+    `shown`, if its rules give up no earlier. `cache`: where pixels are kept that were decoded
+    once, which changes no bit. Raises InputError, naming the file, for anything that cannot be
+    read.
     """
-    with stored_image(
-        sample.image, upright=bool(sample.upright), image_range=sample.image_range
-    ) as stored:
-        factor = rng.uniform(*domain.scale)
-        size = (round(domain.size[0] * factor), round(domain.size[1] * factor))
-        if domain.keep_ratio:
-            size = fitted_size(stored.size, domain.size, factor)
-        labels = _read_labels(sample, stored.size, size, label_space, pseudo_labels)
+    with _opened(sample, domain, cache) as stored:
+        size = _size_in(stored.size, domain, rng.uniform(*domain.scale))
+        labels = _read_labels(sample, stored.size, size, label_space, pseudo_labels, cache)
         place = choose_place(labels, size, crop, domain, rng, shown)
         top, left, mirrored = place
         inside = (min(crop[0], size[0]), min(crop[1], size[1]))
         whole = domain.policy is not None and domain.policy not in PIXELWISE
         last = size[0] if whole else top + inside[0]
-        image = stored.rgb(_rows_for(last, size[0], stored.size[0], domain.interpolation))
-    image = _distorted_crop(image, stored.size, domain, size, top, left, inside, rng)
+        image = stored.picture(_rows_for(last, size[0], stored.held[0], domain.interpolation))
+    image = _distorted_crop(image, stored.held, domain, size, top, left, inside, rng)
     pixels = _padded(np.asarray(image), crop, _MEAN_COLOR)
     across = slice(None, None, -1 if mirrored else 1)
     pixels = np.ascontiguousarray(pixels[:, across].transpose(2, 0, 1))
@@ -88,6 +88,46 @@ def load_cropped(
     if sample.labels is None:
         return CroppedSample(pixels, None, labels, valid)
     return CroppedSample(pixels, labels, None, valid)
+
+
+def _opened(
+    sample: Sample, domain: DomainConfig, cache: PixelCache | None
+) -> AbstractContextManager[StoredImage | HeldPicture]:
+    """The image of a sample, decoded when asked for; a cache may hold it resized."""
+    upright, image_range = bool(sample.upright), sample.image_range
+    if cache is None:
+        return stored_image(sample.image, upright=upright, image_range=image_range)
+    low, high = domain.scale
+    how = [domain.size, low, domain.keep_ratio, domain.interpolation] if low == high else None
+
+    def decoded() -> tuple[Image.Image, tuple[int, int]]:
+        image = read_image(sample.image, upright=upright, image_range=image_range)
+        stored = (image.height, image.width)
+        return (image if how is None else _shrunk(image, stored, domain)), stored
+
+    settings: list[object] = ["image", upright, image_range, how]
+    return nullcontext(held_picture(cache, sample.image, settings, decoded))
+
+
+def _shrunk(image: Image.Image, stored: tuple[int, int], domain: DomainConfig) -> Image.Image:
+    """The image at the one size that all samples of it have, if it is smaller then and a crop of
+    it has the bits of `_resize_crop`; else as it is."""
+    size = _size_in(stored, domain, domain.scale[0])
+    # Pillow is told a crop's borders in numbers of 24 bits: here they are exact.
+    exact = all(
+        2**8 * old % new == 0 and old < 2**15 for old, new in zip(stored, size, strict=True)
+    )
+    exact |= domain.interpolation == "bilinear_no_antialias"
+    if not exact or size[0] * size[1] >= stored[0] * stored[1]:
+        return image
+    return _resize_crop(image, stored, size, 0, 0, size, domain.interpolation)
+
+
+def _size_in(stored: tuple[int, int], domain: DomainConfig, factor: float) -> tuple[int, int]:
+    """(height, width) at which a domain shows an image of `stored` size, for one random factor."""
+    if domain.keep_ratio:
+        return fitted_size(stored, domain.size, factor)
+    return round(domain.size[0] * factor), round(domain.size[1] * factor)
 
 
 def _distorted_crop(
@@ -120,17 +160,29 @@ def _read_labels(
     size: tuple[int, int],
     label_space: LabelSpace,
     pseudo_labels: PseudoLabelFolder | None,
+    cache: PixelCache | None,
 ) -> TrainIds | None:
     """Train ids at `size` of a sample whose image is stored at `stored_size`, if it has any."""
     if sample.labels is not None:
         space = sample.space or label_space
-        raw = read_raw_labels(
-            sample.labels, stored_size, translated=sample.translated, coding=space.coding
-        )
+        raw = _raw_labels(sample.labels, space.coding, cache)
+        require_fit(raw, sample.labels, stored_size, translated=sample.translated)
         return space.to_train_ids(resize_labels(raw, size), str(sample.labels))
     if pseudo_labels is not None:
         return resize_labels(pseudo_labels.read(sample.stem, stored_size), size)
     return None
+
+
+def _raw_labels(path: Path, coding: Coding, cache: PixelCache | None) -> Image.Image:
+    """Raw label ids at the size of their file."""
+    if cache is None:
+        return read_raw_labels(path, coding=coding)
+
+    def decoded() -> tuple[Image.Image, tuple[int, int]]:
+        labels = read_raw_labels(path, coding=coding)
+        return labels, (labels.height, labels.width)
+
+    return held_picture(cache, path, ["labels", repr(coding)], decoded).picture()
 
 
 def fitted_size(

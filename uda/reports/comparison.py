@@ -10,7 +10,7 @@ from uda.reports.run_files import FoundRun
 from uda.training.summary import ORACLE
 
 # What a seed, a place on disk or the machine changes is not part of a method.
-_NOT_THE_METHOD = {"train": ("seed",), "data": ("root", "workers")}
+_NOT_THE_METHOD = {"train": ("seed",), "data": ("root", "workers", "cache", "cache_gib")}
 
 
 @dataclass(frozen=True, slots=True)

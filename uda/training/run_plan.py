@@ -22,7 +22,8 @@ from uda.utilities.locks import sole_writer
 from uda.utilities.user_code import StoredCode, code_changes, stored_code
 
 # A resumed run may differ in these: they do not change the updates.
-_FREE = ("data.root", "data.workers", "data.rare_classes.statistics", "train.log_every",
+_FREE = ("data.root", "data.workers", "data.cache", "data.cache_gib",
+         "data.rare_classes.statistics", "train.log_every",
          "train.snapshot_every", "train.resume_every", "train.skip_nonfinite",
          "train.unlabeled_images", "train.shard_optimizer", "evaluation.")  # fmt: skip
 

@@ -21,8 +21,8 @@ from uda.utilities.weight_files import read_weights
 _FORMAT = "uda translation, to resume"
 _FIELDS = {"translation", "samples", "state"}
 # A resumed run may differ in these: they do not change the updates.
-_FREE = ("data.root", "data.workers", "train.log_every", "train.picture_every",
-         "train.snapshot_every", "train.resume_every")  # fmt: skip
+_FREE = ("data.root", "data.workers", "data.cache", "data.cache_gib", "train.log_every",
+         "train.picture_every", "train.snapshot_every", "train.resume_every")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
