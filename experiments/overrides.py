@@ -3,13 +3,12 @@
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
 from typing import NamedTuple, TypeVar
 
 from uda.augmentation.jitter import JitterConfig, jitter_named
 from uda.data.config import DomainConfig
 from uda.data.described.layouts import is_described
-from uda.evaluation.protocols import Protocol
+from uda.evaluation.protocols import protocol_fields
 from uda.experiment import Experiment
 from uda.models.config import ModelConfig
 from uda.models.decoders.base import DecoderConfig, decoder_configs
@@ -223,7 +222,7 @@ def _score_as_trained(experiment: Experiment, typed: Sequence[str]) -> Iterator[
     data, evaluation = experiment.data, experiment.evaluation
     domain = data.target or data.source
     path = "data.target" if data.target else "data.source"
-    scoring = {f"evaluation.{field.name}" for field in fields(Protocol)}
+    scoring = {f"evaluation.{name}" for name in protocol_fields(evaluation)}
     if domain is None or f"{path}.size" not in typed or scoring & set(typed):
         return
     own = all(map(is_described, (*domain.datasets, evaluation.dataset)))

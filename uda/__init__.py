@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from uda.checkpoints.foreign import ForeignOptions
     from uda.evaluation.ensembles import Network
+    from uda.evaluation.protocols import Precision
     from uda.experiment import Experiment
     from uda.models.segmenter import Segmenter
     from uda.prediction.folder import Predicted
@@ -75,6 +76,7 @@ def evaluate(
     *,
     split: str | None = None,
     protocol: str | None = None,
+    precision: "Precision | None" = None,
     data_root: _Path | None = None,
     device: "str | torch.device | None" = None,
     workers: int = 2,
@@ -87,6 +89,7 @@ def evaluate(
     protocol are the defaults; or a network or `Ensemble`, which needs a `dataset` and is scored on
     "val" by the protocol "native" unless told otherwise. `dataset`: the name of a data set below
     `data_root` (default: the snapshot's, then the variable UDA_DATA), or the path of a TOML file.
+    `precision`: of the network's forward pass, the snapshot's or float32 unless told otherwise.
     `code`: as in `load`.
     Raises InputError when the data or the file cannot be used, or the classes differ.
     """
@@ -100,6 +103,7 @@ def evaluate(
             Path(network),
             device=_device(device),
             protocol=protocol,
+            changes=_changes(precision),
             data_root=root,
             dataset=dataset,
             code=_path(code),
@@ -118,7 +122,9 @@ def evaluate(
     refuse_unused_root(root, [dataset])
     return score_network(
         network_on(network, None if device is None else _device(device)),
-        config=config_without_file(network, dataset, split or "val", protocol),
+        config=config_without_file(
+            network, dataset, split or "val", protocol=protocol, precision=precision
+        ),
         label_space=layout_named(dataset).label_space,
         root=root_of(root or "", [dataset]),
         facts={"network": title_of(network)},
@@ -133,6 +139,7 @@ def predict(
     *,
     output: None = None,
     protocol: str | None = None,
+    precision: "Precision | None" = None,
     device: "str | torch.device | None" = None,
     code: _Path | None = None,
 ) -> "list[PixelLabels]": ...
@@ -145,6 +152,7 @@ def predict(
     *,
     output: _Path,
     protocol: str | None = None,
+    precision: "Precision | None" = None,
     device: "str | torch.device | None" = None,
     code: _Path | None = None,
 ) -> "Predicted": ...
@@ -156,6 +164,7 @@ def predict(
     *,
     output: _Path | None = None,
     protocol: str | None = None,
+    precision: "Precision | None" = None,
     device: "str | torch.device | None" = None,
     code: _Path | None = None,
 ) -> "list[PixelLabels] | Predicted":
@@ -164,7 +173,8 @@ def predict(
 
     images: one or several pictures of Pillow, arrays (H, W, 3) uint8, tensors (3, H, W), paths; a
     batch (N, 3, H, W); or the path of a folder, whose images are taken in sorted order. Tensors are
-    uint8 or float in [0, 1]. `network`, `code`: as in `evaluate`; a path brings its protocol.
+    uint8 or float in [0, 1]. `network`, `precision`, `code`: as in `evaluate`; a path brings its
+    protocol.
 
     With `output`, the images of a folder are written there as ids, colors, overlays and confidence,
     as `uda predict` does, and what was written is returned: of a folder that does not fit into
@@ -178,7 +188,12 @@ def predict(
     if isinstance(network, (str, PathLike)):
         path = Path(network)
         opened = open_network(
-            path, device=_device(device), protocol=protocol, data=False, code=_path(code)
+            path,
+            device=_device(device),
+            protocol=protocol,
+            changes=_changes(precision),
+            data=False,
+            code=_path(code),
         )
         if output is None:
             mirrored = opened.snapshot.label_space.mirrored
@@ -191,7 +206,7 @@ def predict(
             "predict(..., output=): give the network as the path of its file, which knows the "
             "names and colors of its classes"
         )
-    config = config_without_file(network, "images", "", protocol)
+    config = config_without_file(network, "images", "", protocol=protocol, precision=precision)
     network = network_on(network, None if device is None else _device(device))
     return label_pictures(network, images, config=config)
 
@@ -296,6 +311,11 @@ def train(
 
 def _path(path: _Path | None) -> Path | None:
     return None if path is None else Path(path)
+
+
+def _changes(precision: "Precision | None") -> dict[str, str]:
+    """What is changed of a snapshot's own protocol."""
+    return {} if precision is None else {"precision": precision}
 
 
 def _device(device: "str | torch.device | None") -> "torch.device":

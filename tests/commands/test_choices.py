@@ -18,7 +18,7 @@ from uda.evaluation import report_formats
 from uda.evaluation.boundaries import DEFAULT_RATIO
 from uda.evaluation.ensembles import Average
 from uda.evaluation.named_measures import MEASURES
-from uda.evaluation.protocols import PROTOCOLS
+from uda.evaluation.protocols import PROTOCOLS, Precision
 from uda.experiments import PRESETS, STUDIES, Preset, listed
 from uda.experiments.by_path import presets_of
 from uda.experiments.listed import list_presets
@@ -52,6 +52,7 @@ print(*({"torch", "torchvision", "scipy", "tensorboard"} & sys.modules.keys()))
 def test_options_allow_what_the_library_knows() -> None:
     assert tuple(PROTOCOLS) == choices.PROTOCOLS
     assert get_args(Interpolation) == choices.INTERPOLATIONS
+    assert get_args(Precision) == choices.PRECISIONS
     assert get_args(Average) == choices.AVERAGES
     assert tuple(report_formats.FORMATS) == choices.SCORE_FORMATS
     assert tuple(cross_domain.FORMATS) == choices.CROSS_DOMAIN_FORMATS

@@ -170,3 +170,20 @@ def test_the_most_probable_of_some_classes_is_their_position() -> None:
     for group, restricted in zip(groups, found.among, strict=True):
         assert torch.equal(restricted, expected[list(group)].argmax(0))
     assert found.confidence is None
+
+
+def test_bfloat16_is_of_the_forward_pass_alone() -> None:
+    segmenter = tiny_model().build(19).eval()
+    images = [torch.randint(0, 256, (3, 32, 64), dtype=torch.uint8)]
+    protocol = Protocol(precision="bfloat16")
+    found = predict(segmenter, images, size=SIZE, protocol=protocol, confidence=True)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        coarse = segmenter.coarse(images[0][None] / 255).logits.float()
+    logits = F.interpolate(coarse, (32, 64), mode="bilinear", align_corners=segmenter.align_corners)
+    expected = F.interpolate(logits, SIZE, mode="bilinear").softmax(dim=1).amax(dim=1)[0]
+    assert found.confidence is not None
+    torch.testing.assert_close(found.confidence, expected)
+    exact = predict(segmenter, images, size=SIZE, protocol=Protocol(), confidence=True)
+    assert exact.confidence is not None
+    assert not torch.equal(found.confidence, exact.confidence)
+    torch.testing.assert_close(found.confidence, exact.confidence, atol=0.02, rtol=0)

@@ -82,6 +82,14 @@ def test_the_default_is_native() -> None:
     assert protocol_name(EvaluationConfig(dataset="x")) == "native"
 
 
+def test_the_precision_is_said_beside_the_name() -> None:
+    config = EvaluationConfig(dataset="cityscapes", precision="bfloat16")
+    assert protocol_name(config) == "native"
+    assert "no flip; network in bfloat16; labels" in protocol_line(config)
+    config.follow("mrnet")
+    assert config.precision == "bfloat16", "no protocol has one of its own"
+
+
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(InputError, match="there is no protocol 'adaptsegnett'; did you mean \"ad"):
         protocol_named("adaptsegnett")
@@ -97,6 +105,7 @@ def test_an_unknown_name_is_refused() -> None:
         (Protocol(keep_ratio=True), r"p\.keep_ratio is set, but there is no p\.input_size"),
         (Protocol(interpolation="nearest"), r"p\.interpolation is 'nearest', but images are read"),
         (Protocol(window_average="probabilities"), r"but there is no p\.window: set p\.window=H"),
+        (Protocol(precision="float16"), "float16'; allowed: float32, bfloat16"),  # type: ignore[arg-type]
         (Protocol(overlap=0.5), r"p\.overlap is 0\.5, but there is no p\.window"),
         (Protocol(window=(4, 4), upsample="logits"), r"supports neither a window nor padding"),
         (

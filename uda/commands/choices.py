@@ -10,6 +10,7 @@ PROTOCOLS = (
     "segformer", "vfm_uda", "clothing_segmentation", "segmentron", "mmsegmentation",
 )  # fmt: skip
 INTERPOLATIONS = ("bicubic", "bilinear", "bilinear_no_antialias", "nearest")
+PRECISIONS = ("float32", "bfloat16")
 AVERAGES = ("probabilities", "logits")
 
 SCORE_FORMATS = ("log", "segmentron", "mmseg", "markdown", "json", "csv")

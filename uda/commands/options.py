@@ -239,6 +239,10 @@ def _add_protocol(parser: _Parser) -> None:
     parser.add_argument(
         "--overlap", metavar="SHARE", type=share, help="of neighboring windows (default: 0)"
     )
+    parser.add_argument(
+        "--precision", choices=choices.PRECISIONS,
+        help="of the network's forward pass (default: the snapshot's, float32)",
+    )  # fmt: skip
 
 
 def network_from(
@@ -249,7 +253,7 @@ def network_from(
 
     changes: dict[str, Any] = {
         name: value
-        for name in ("input_size", "interpolation", "window", "overlap")
+        for name in ("input_size", "interpolation", "window", "overlap", "precision")
         if (value := getattr(arguments, name)) is not None
     }
     if arguments.scales is not None:

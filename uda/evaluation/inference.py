@@ -235,7 +235,9 @@ def _padded(segmenter: Segmenter, pixels: Tensor, below: int, right: int) -> Ten
 
 def coarse_logits(segmenter: Segmenter, pixels: Tensor, protocol: Protocol) -> Tensor:
     """(1, C, h, w) float32 at the network's stride, of the heads that the protocol wants."""
-    output = segmenter.coarse(pixels)
+    reduced = protocol.precision == "bfloat16"
+    with torch.autocast(pixels.device.type, torch.bfloat16, enabled=reduced):
+        output = segmenter.coarse(pixels)
     logits = output.logits.float()
     if protocol.heads == "main":
         return logits

@@ -4,7 +4,7 @@ Published numbers differ by points because these settings do.
 """
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from uda.data.config import MAX_SCALE
 from uda.data.transforms import Interpolation, fitted_size
@@ -12,6 +12,7 @@ from uda.utilities.config_tree import suggest
 from uda.utilities.errors import InputError, require, require_size
 
 Size = tuple[int, int]  # (height, width)
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -39,6 +40,8 @@ class Protocol:
     overlap: float = 0.0  # share of a window that the next one covers, too
     window_average: Literal["logits", "probabilities"] = "logits"  # where windows overlap
     label_size: Size | None = None  # labels are resized to this by nearest; none: as stored
+    # Of the network's forward pass, by autocast; what follows is float32. Of no named protocol.
+    precision: Precision = "float32"
 
     def check(self, path: str) -> None:
         """Raises InputError, naming the field below `path`, when a value is out of its range."""
@@ -59,6 +62,11 @@ class Protocol:
         require(
             self.input_size is None or round(side) > 0,
             f"{path}.scales {self.scales} of {self.input_size} leave no pixel; use larger scales",
+        )
+        allowed = get_args(Precision)
+        require(
+            self.precision in allowed,
+            f"{path}.precision is {self.precision!r}; allowed: {', '.join(allowed)}",
         )
         require(
             0 <= self.overlap < 1,
@@ -176,8 +184,9 @@ def protocol_name(protocol: Protocol) -> str:
 
 
 def protocol_fields(protocol: Protocol) -> dict[str, Any]:
-    """The settings of a protocol by name, without those that a subclass adds."""
-    return {field.name: getattr(protocol, field.name) for field in fields(Protocol)}
+    """The settings of a protocol by name, without the precision and those that a subclass adds."""
+    names = (field.name for field in fields(Protocol))
+    return {name: getattr(protocol, name) for name in names if name != "precision"}
 
 
 def input_size_of(stored: Size, protocol: Protocol) -> Size:
@@ -210,6 +219,8 @@ def input_line(protocol: Protocol) -> str:
         parts.append(f"{protocol.upsample} upsampled")
     if protocol.align_corners:
         parts.append("corners aligned")
+    if protocol.precision != "float32":
+        parts.append(f"network in {protocol.precision}")
     return "; ".join(parts)
 
 

@@ -18,6 +18,7 @@ from uda.evaluation.batch_norm import adapt_batch_norm
 from uda.evaluation.ensembles import Ensemble, Network, members_of
 from uda.evaluation.evaluate import EvaluationConfig
 from uda.evaluation.inference import check_heads
+from uda.evaluation.protocols import Precision
 from uda.models.segmenter import Segmenter
 from uda.utilities.errors import require
 from uda.utilities.host_memory import keep_freed_memory
@@ -143,11 +144,18 @@ def title_of(network: Network) -> str:
 
 
 def config_without_file(
-    network: Network, dataset: str, split: str, protocol: str | None
+    network: Network,
+    dataset: str,
+    split: str,
+    *,
+    protocol: str | None,
+    precision: Precision | None,
 ) -> EvaluationConfig:
     """The protocol for a network that comes without its file."""
     config = EvaluationConfig.following(protocol or "native", dataset=dataset)
     config.split = split
+    config.precision = precision or config.precision
+    config.check("protocol")
     for segmenter in members_of(network):
         check_heads(segmenter, config)
     return config
