@@ -39,6 +39,7 @@ from uda.data.doctor.listing import Listing, Wish, list_files_of
 from uda.data.doctor.plan import Plan, plan_of_preset, plan_of_root
 from uda.data.doctor.report_text import format_json, format_report
 from uda.data.files import MAX_PIXELS, image_size, read_image
+from uda.data.known_files import KnownFiles
 from uda.data.label_files import read_raw_labels
 from uda.data.prediction_folder import check_files, pair_files
 from uda.data.pseudo_label_folder import (
@@ -635,10 +636,10 @@ def test_a_run_looks_at_some_pseudo_labels(root: Path, tmp_path: Path) -> None:
     folder = write_pseudo_labels(tmp_path / "pseudo")
     samples = list_dataset(root, "cityscapes", "train", labeled=False)
     labels = PseudoLabelFolder(folder, label_space=CITYSCAPES, stems=CITYSCAPES_STEMS, subset=False)
-    check_some(samples, labels)
+    check_some(samples, labels, KnownFiles())
     write_png(folder / file_name(CITYSCAPES_STEMS[0]), np.full(SIZE, 26, np.uint8))
     with pytest.raises(InputError, match="value 26 is not a train id"):
-        check_some(samples, labels)
+        check_some(samples, labels, KnownFiles())
 
 
 # Pictures that would take all memory

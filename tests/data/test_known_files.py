@@ -6,13 +6,19 @@ from collections.abc import Callable
 from io import BufferedReader
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from factories import noise, raw_labels, write_cityscapes, write_gta5, write_png
 from uda.data.config import DataConfig, DomainConfig
 from uda.data.known_files import KnownFiles
+from uda.data.known_ranges import known_range
+from uda.data.overlap import copy_remarks
+from uda.data.picture_kinds import kind_remarks
 from uda.data.registry import check_sizes, list_dataset
 from uda.data.training import open_labeled_split, open_training_data
+from uda.data.used_files import used_files
 from uda.labels.spaces import CITYSCAPES
 from uda.utilities import reading
 from uda.utilities.errors import InputError
@@ -102,9 +108,78 @@ def test_a_second_start_of_a_run_opens_the_few_that_are_checked_anyway(
     opened.clear()
     looked_up.clear()
     start()
-    # Label files for their values, the first for whether all is ignored; headers of the target.
-    assert len(opened) == 16 + 1 + 1 + 4
+    # Label files for their values, the first for whether all is ignored.
+    assert len(opened) == 16 + 1 + 1
     assert len(opened) == len(set(opened)) + 1
+
+
+def test_a_second_start_on_a_large_set_opens_no_image(root: Path, opened: list[str]) -> None:
+    """5,000 images, and what a run asks of them: sizes, kinds, copies, a few target images."""
+    image = root / "GTA5/images/00001.png"
+    content, labels = image.read_bytes(), (root / "GTA5/labels/00001.png").read_bytes()
+    for number in range(IMAGES + 1, 5001):
+        for kind, copied in (("images", content), ("labels", labels)):
+            path = root / f"GTA5/{kind}/{number:05d}.png"
+            path.write_bytes(copied)
+            os.utime(path, ns=(10**18, 10**18))
+
+    def start() -> None:
+        data = DataConfig(
+            root=str(root),
+            source=DomainConfig(datasets=("gta5",)),
+            target=DomainConfig(datasets=("cityscapes",)),
+        )
+        found = open_training_data(data, seed=0, evaluated="cityscapes")
+        scored = open_labeled_split(
+            root, "cityscapes", "val", label_space=CITYSCAPES, files=found.files
+        )
+        read = [*found.dataset.source, *found.dataset.target, *scored]
+        assert len(read) == 5005
+        kind_remarks(read, found.files)
+        copy_remarks(found.dataset.source, found.dataset.target, scored, found.files)
+        used_files(found.dataset, [], found.files)
+        found.files.finish()
+
+    start()
+    assert len(opened) > 10_000
+    opened.clear()
+    start()
+    assert not [name for name in opened if "/images/" in name or "/leftImg8bit/" in name]
+    assert len(opened) == 16 + 1 + 1
+
+
+def test_a_second_start_opens_no_image_of_ones_own_data(
+    tmp_path: Path, opened: list[str], cache: Path
+) -> None:
+    """Some of more than 8 bits, whose range is that of all: it is known until one changes."""
+    for number in range(4):
+        path = tmp_path / f"images/train/{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        values = np.full((8, 16), 1000 * number + 5)
+        Image.fromarray(values.astype(np.uint16 if number else np.uint8)).save(path)
+        settle(path)
+    (tmp_path / "own.toml").write_text(
+        'name = "own"\nimages = "images/{split}/*.png"\nsplits = ["train"]\n'
+        'classes_of = "cityscapes"\n'
+    )
+
+    def found() -> object:
+        known_range.cache_clear()
+        opened.clear()
+        samples = list_dataset(Path(), str(tmp_path / "own.toml"), "train", labeled=False)
+        return samples[0].image_range
+
+    assert found() == (0.0, 4095.0)
+    assert opened
+    assert found() == (0.0, 4095.0)
+    assert opened == []
+    Image.fromarray(np.full((8, 16), 60_000, np.uint16)).save(path)
+    settle(path, days=2)
+    assert found() == (0.0, 65535.0)
+    assert opened == [str(path)]
+    (cache.parent / "ranges.json").write_text("damaged")
+    assert found() == (0.0, 65535.0)
+    assert len(opened) == 4
 
 
 def test_a_file_that_has_changed_is_read_again(root: Path, opened: list[str]) -> None:

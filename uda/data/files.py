@@ -4,7 +4,7 @@ An image is an 8-bit RGB picture when it is used, whatever its file holds. Gray,
 pictures are converted; of more than 8 bits per channel, `uda/data/deep_images.py` says how.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -257,13 +257,34 @@ def range_of(paths: tuple[Path, ...]) -> Range | None:
     values begin above a quarter of it and use less than half of it, as a thermal camera's do: then
     it is the lowest and the highest value.
     """
+    return joint_range(_values(looked_at(paths)))
+
+
+def looked_at(paths: Sequence[Path]) -> list[Path]:
+    """Those pictures whose values stand for all."""
     places = np.linspace(0, len(paths) - 1, min(len(paths), 64)).round().astype(int)
-    found: list[Range] = []
-    for place in places:
-        with suppress(InputError), opened(paths[place]) as image:  # it is named when it is read
-            if bits_of(image) > 8:
-                values = deep_values(image)
-                found.append((float(values.min()), float(values.max())))
+    return [paths[place] for place in places]
+
+
+def _values(paths: Iterable[Path]) -> Iterator[Range | None]:
+    for path in paths:
+        with suppress(InputError):  # it is named when it is read
+            yield values_in(path)
+
+
+def values_in(path: Path) -> Range | None:
+    """The lowest and the highest value of a picture with more than 8 bits per channel; None of one
+    with 8. InputError, naming the file, when it cannot be decoded."""
+    with opened(path) as image:
+        if bits_of(image) <= 8:
+            return None
+        values = deep_values(image)
+        return float(values.min()), float(values.max())
+
+
+def joint_range(values: Iterable[Range | None]) -> Range | None:
+    """What becomes 0 and 255 in pictures of these `values_in`; see `range_of`."""
+    found = [one for one in values if one is not None]
     if not found:
         return None
     low, high = min(low for low, _ in found), max(high for _, high in found)

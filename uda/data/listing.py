@@ -10,7 +10,7 @@ from pathlib import Path
 
 from uda.data.deep_images import Range
 from uda.data.file_tree import files_below
-from uda.data.files import range_of
+from uda.data.known_ranges import known_range
 from uda.data.list_files import Entry, listed_names, other_labels
 from uda.data.patterns import Pattern, name_of
 from uda.data.samples import Form, Layout, Sample, Split, seeded_split
@@ -64,13 +64,13 @@ def list_split(layout: Layout, root: Path, split: str, *, labeled: bool) -> list
 def _image_range(layout: Layout, root: Path, images: Sequence[Path]) -> Range | None:
     """The values of more than 8 bits that become 0 and 255 in all splits of a data set of the
     user's, if some of the split's `images` that are looked at have so many."""
-    if layout.image_range or not layout.description or range_of(tuple(images)) is None:
+    if layout.image_range or not layout.description or known_range(tuple(images)) is None:
         return layout.image_range
     every: list[str] = []
     for split in layout.splits:
         with suppress(InputError):  # a split that is not there says nothing
             every += [path for path, _ in _images(layout, root, layout.part(split)).values()]
-    return range_of(tuple(root / path for path in sorted(set(every))))
+    return known_range(tuple(root / path for path in sorted(set(every))))
 
 
 def on_disk(layout: Layout, root: Path, split: str, *, labeled: bool) -> Layout:

@@ -8,7 +8,7 @@ import numpy as np
 
 from uda.data.class_range import FILES_LOOKED_AT, range_warning
 from uda.data.config import DataConfig, DomainConfig
-from uda.data.files import read_header
+from uda.data.known_files import KnownFiles
 from uda.data.label_files import read_raw_labels
 from uda.data.pseudo_label_folder import PseudoLabelFolder
 from uda.data.registry import layout_named, list_dataset
@@ -21,13 +21,16 @@ from uda.utilities.errors import InputError
 _FILES_LOOKED_AT = 8  # of a domain
 
 
-def check_some(samples: Sequence[Sample], pseudo_labels: PseudoLabelFolder | None) -> None:
+def check_some(
+    samples: Sequence[Sample], pseudo_labels: PseudoLabelFolder | None, files: KnownFiles
+) -> None:
     """Raises InputError when the header of one of a few images, or the pseudo-labels of one, cannot
     be used; so a wrong folder is found before the first step."""
-    for sample in evenly_spaced(samples, _FILES_LOOKED_AT):
-        size = read_header(sample.image).size_when(upright=bool(sample.upright))
+    looked_at = evenly_spaced(samples, _FILES_LOOKED_AT)
+    headers = files.headers([sample.image for sample in looked_at])
+    for sample, header in zip(looked_at, headers, strict=True):
         if pseudo_labels is not None:
-            pseudo_labels.read(sample.stem, size)
+            pseudo_labels.read(sample.stem, header.size_when(upright=bool(sample.upright)))
 
 
 def refuse_all_ignored(samples: Sequence[Sample], name: str) -> None:

@@ -84,7 +84,7 @@ def open_training_data(
             subset=data.target.first is not None,
             mapped_twice=data.pseudo_labels_mapped_twice,
         )
-    check_some(target, pseudo_labels)
+    check_some(target, pseudo_labels, files)
     dataset = TrainingDataset(
         data,
         source=source,
