@@ -62,7 +62,7 @@ def stamp_of(path: Path) -> FileStamp:
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror})") from None
+        raise InputError(f"{path} cannot be read ({error.strerror}): replace the file") from None
     return FileStamp(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
