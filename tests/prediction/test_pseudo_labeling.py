@@ -24,7 +24,7 @@ from factories import (
 from uda.checkpoints.snapshots import Snapshot
 from uda.data.files import read_image
 from uda.data.label_files import read_raw_labels
-from uda.data.pseudo_label_folder import PseudoLabelFolder, read_manifest
+from uda.data.pseudo_label_folder import PseudoLabelFolder, PseudoLabelWriter, read_manifest
 from uda.data.samples import Sample
 from uda.evaluation.evaluate import EvaluationConfig
 from uda.experiments import load_preset
@@ -39,7 +39,7 @@ from uda.prediction.labeling_rules import (
     Rule,
 )
 from uda.prediction.pseudo_labeling import LabelingResult, label_images, list_target
-from uda.utilities.errors import InputError
+from uda.utilities.errors import InputError, WriteError
 
 # ColorSegmenter gives the class a logit of green / 16 and the 18 others 0.
 GREENS = (0, 16, 48, 64, 240)
@@ -407,3 +407,27 @@ def test_a_run_without_a_target_labels_the_data_set_it_is_scored_on(tmp_path: Pa
 def test_a_missing_target_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Cityscapes does not exist"):
         targets(snapshot_of("gc_640x360_b2_class_mix"), tmp_path)
+
+
+def test_a_label_that_cannot_be_written_ends_it_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although the thread that writes is behind."""
+    samples = [
+        written_sample(tmp_path, name, colors_of(PREDICTED, GREEN), None) for name in "abcdef"
+    ]
+    written: list[str] = []
+    whole = PseudoLabelWriter.write
+
+    def write(self: PseudoLabelWriter, stem: str, labels: Bytes) -> None:
+        if stem == "c":
+            raise WriteError("c cannot be written")
+        whole(self, stem, labels)
+        written.append(stem)
+
+    monkeypatch.setattr(PseudoLabelWriter, "write", write)
+    with pytest.raises(WriteError, match="c cannot be written"):
+        label(samples, tmp_path / "labels", threshold=0.5)
+    assert written == ["a", "b"]
+    assert not list(tmp_path.glob("labels*"))
+    assert not list(tmp_path.glob(".labels*"))

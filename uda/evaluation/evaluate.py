@@ -184,17 +184,20 @@ def read_views(
     *,
     workers: int,
     unreadable: dict[str, str] | None = None,
+    pinned: bool = False,
 ) -> Iterator[Views]:
-    """Each image of `samples`, at the protocol's sizes.
+    """Each image of `samples`, at the protocol's sizes; `pinned`: in memory that a GPU copies from
+    while others compute.
 
     A file that cannot be used raises its InputError or, if there is a dict of `unreadable` files,
     is left out and added to it: the message by the sample's stem.
     """
     dataset = EvaluationDataset(samples, config=config, label_space=label_space)
-    found = read_ahead(dataset, workers=workers, collate=_only)
+    found = read_ahead(dataset, workers=workers, collate=_only, pin_memory=pinned)
     for sample, views in zip(samples, found, strict=True):
         if not isinstance(views, InputError):
-            yield views
+            height, width = views.size  # some versions of torch make a list of it where they pin
+            yield views._replace(size=(height, width))
         elif unreadable is None:
             raise views
         else:
@@ -221,7 +224,8 @@ def predictions(
     """
     for segmenter in members_of(network):
         segmenter.eval()
-    for views in read_views(samples, config, label_space, workers=workers):
+    pinned = next(network.parameters()).device.type == "cuda"
+    for views in read_views(samples, config, label_space, workers=workers, pinned=pinned):
         with saying_what_to_lower(views.too_large):
             found = predict(
                 network,

@@ -188,7 +188,7 @@ def _views_of_one(
     device = next(segmenter.parameters()).device
     views = []
     for image in images:
-        pixels = image.to(device).float().div_(255)[None]
+        pixels = image.to(device, non_blocking=True).float().div_(255)[None]
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         for mirrored in (False, True) if protocol.flip else (False,):
             rows = _output_rows(segmenter, pixels.flip(3) if mirrored else pixels, protocol)

@@ -67,7 +67,7 @@ class Tally:
         """Counts one image's pixels: the classes predicted, the labels, and, for each of `groups`,
         the positions in it that are predicted; all (H, W) integers, labels on any device.
         `soft_sums`: of uda/evaluation/soft_scores.py, where `needs_probabilities` says so."""
-        labels = labels.to(predicted.device)[None]
+        labels = labels.to(predicted.device, non_blocking=True)[None]
         self.matrix.update(predicted[None], labels)
         for measure in self.named.values():
             measure.add(predicted, labels[0])

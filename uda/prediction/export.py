@@ -1,6 +1,7 @@
 """Predictions for a test server, whose labels are not public."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from uda.prediction.cityscapes_server import ServerZip
 from uda.prediction.opened import OpenedNetwork
 from uda.prediction.server_zip import PngZip
 from uda.prediction.train_id_servers import SERVERS, TrainIdZip
+from uda.utilities.behind import Behind
 from uda.utilities.distributed import world_size
 from uda.utilities.errors import require
 
@@ -65,12 +67,11 @@ def export_predictions(
             workers=workers,
             confidence=server in SERVERS,
         )
-        for views, prediction in progress(len(samples))(found):
-            sure = prediction.confidence
-            target.write(
-                views.stem,
-                prediction.labels.to(torch.uint8).cpu().numpy(),
-                None if sure is None else sure.cpu().numpy(),
-            )
+        with Behind() as behind:
+            for views, prediction in progress(len(samples))(found):
+                sure = prediction.confidence
+                labels = prediction.labels.to(torch.uint8).cpu().numpy()
+                confidence = None if sure is None else sure.cpu().numpy()
+                behind(partial(target.write, views.stem, labels, confidence))
         written = target.finish()
     return {"images": len(samples), "export": written}

@@ -21,6 +21,7 @@ from uda.prediction.inputs import conversions, listed_images
 from uda.prediction.opened import OpenedNetwork
 from uda.prediction.test_time import TestTimeAdapter
 from uda.prediction.writer import Kind, PixelClasses, PredictionWriter
+from uda.utilities.behind import Behind
 from uda.utilities.distributed import joined, own_share
 from uda.utilities.errors import require
 from uda.utilities.weight_files import sha256
@@ -88,20 +89,16 @@ def predict_folder(
     unreadable: dict[str, str] = {}
     with PredictionWriter(output, label_space=space, kinds=kinds) as writer:
         found = read_views(own, config, space, workers=workers, unreadable=unreadable)
-        for views in progress(len(own))(found):
-            sample = by_name[views.stem]
-            look = partial(_pixel_classes, network, sample, views, kinds)
-            writer.write(
-                views.stem,
-                look(network.segmenter)
-                if adapter is None
-                else adapter.predict(
-                    views.images[0].float().div(255)[None],
-                    look,
-                    name=views.stem,
-                    stream=_stream(sample),
-                ),
-            )
+        with Behind() as behind:
+            for views in progress(len(own))(found):
+                sample = by_name[views.stem]
+                look = partial(_pixel_classes, network, views, kinds)
+                if adapter is None:
+                    classes = look(network.segmenter)
+                else:
+                    pixels = views.images[0].float().div(255)[None]
+                    classes = adapter.predict(pixels, look, name=views.stem, stream=_stream(sample))
+                behind(partial(_write, writer, sample, classes))
         lost = dict(joined(list(unreadable.items())))
         written = [name for name in names if name not in lost]
         require(
@@ -122,9 +119,15 @@ def _stream(sample: Sample) -> Path:
     return sample.image.parent
 
 
+def _write(writer: PredictionWriter, sample: Sample, found: PixelClasses) -> None:
+    if "overlays" in writer.kinds and found.image is None:  # the network saw it resized only
+        image = read_image(sample.image, upright=True, image_range=sample.image_range)
+        found = found._replace(image=np.asarray(image))
+    writer.write(sample.stem, found)
+
+
 def _pixel_classes(
     network: OpenedNetwork,
-    sample: Sample,
     views: Views,
     kinds: tuple[Kind, ...],
     segmenter: Segmenter,
@@ -138,12 +141,9 @@ def _pixel_classes(
         mirrored=network.snapshot.label_space.mirrored,
     )
     probability = prediction.confidence
-    # The views are resized, and the overlay is as large as the file.
-    image = None
-    if "overlays" in kinds:
-        image = read_image(sample.image, upright=True, image_range=sample.image_range)
+    stored = next((image for image in views.images if image.shape[1:] == views.size), None)
     return PixelClasses(
-        None if image is None else np.asarray(image),
+        None if stored is None else stored.permute(1, 2, 0).numpy(),
         prediction.labels.to(torch.uint8).cpu().numpy(),
         None if probability is None else probability.float().cpu().numpy(),
     )

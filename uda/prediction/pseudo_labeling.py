@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +30,7 @@ from uda.prediction.labeling_rules import (
     judged,
     settings_of,
 )
+from uda.utilities.behind import Behind
 from uda.utilities.distributed import any_of, own_share, sum_over_ranks
 from uda.utilities.errors import InputError
 from uda.utilities.weight_files import sha256
@@ -112,10 +114,12 @@ def label_images(
         thresholds = first_thresholds(rule, predicted, label_space.num_classes)
         divisors = thresholds if isinstance(rule, ClassBalanced) else None
         decided = judged(rule, predicted(divisors), thresholds)
-        for sample, (stem, labels, sure) in zip(own, decided, strict=True):
-            kept = torch.where(sure, labels.to(torch.uint8), IGNORE_INDEX)
-            counts.add(sample, labels, sure, kept)
-            writer.write(stem, kept.cpu().numpy())
+        with Behind() as behind:
+            for sample, (stem, labels, sure) in zip(own, decided, strict=True):
+                ignored = sure.to(torch.uint8) - 1  # 255 where a pixel gets no label
+                kept = labels.to(torch.uint8) | ignored
+                behind(partial(writer.write, stem, kept.cpu().numpy()))
+                counts.add(sample, labels, kept, ignored)
         counts.gather()
         by_class = None
         if thresholds is not None:
@@ -155,9 +159,9 @@ class _Counts:
         self.matrix = ConfusionMatrix(label_space.num_classes)
         self.why_unscored = ""
 
-    def add(self, sample: Sample, labels: Tensor, sure: Tensor, kept: Tensor) -> None:
-        """Counts one image: labels (H, W) int64, sure (H, W) bool where they are kept, and what is
-        kept, (H, W) uint8 with 255 elsewhere."""
+    def add(self, sample: Sample, labels: Tensor, kept: Tensor, ignored: Tensor) -> None:
+        """Counts one image: labels (H, W) int64, those that are kept, (H, W) uint8 with 255
+        elsewhere, and (H, W) uint8 that is 0 where they are kept and 255 elsewhere."""
         count = self.label_space.num_classes
         self.predicted += torch.bincount(labels.flatten(), minlength=count).cpu()
         self.kept += torch.bincount(kept.flatten(), minlength=IGNORE_INDEX + 1)[:count].cpu()
@@ -166,7 +170,7 @@ class _Counts:
         height, width = labels.shape
         try:
             truth = _truth(sample, (height, width), self.label_space).to(labels.device)
-            self.matrix.update(labels[None], torch.where(sure, truth, IGNORE_INDEX)[None])
+            self.matrix.update(labels[None], (truth | ignored)[None])
         except InputError as error:
             self.why_unscored = str(error)
 

@@ -49,7 +49,7 @@ KINDS: Mapping[Kind, str] = {
 class PixelClasses(NamedTuple):
     """What is known of one image's pixels."""
 
-    image: Bytes | None  # (H, W, 3) RGB, where overlays are asked for
+    image: Bytes | None  # (H, W, 3) RGB, needed where overlays are asked for
     train_ids: Bytes  # (H, W)
     confidence: npt.NDArray[np.float32] | None  # (H, W) probability, where it was asked for
 
