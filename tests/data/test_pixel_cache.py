@@ -2,8 +2,10 @@
 
 import errno
 import os
+import struct
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +38,12 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 sys.addaudithook(_audit)  # cannot be taken away again; idle while nobody watches
+
+
+@pytest.fixture(autouse=True)
+def _a_disk_with_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is free where the tests run."""
+    monkeypatch.setattr("uda.data.pixel_cache._FREE", 0)
 
 
 def settle(folder: Path) -> None:
@@ -189,6 +197,25 @@ def test_a_damaged_entry_is_made_anew(tmp_path: Path) -> None:
     entry.unlink()
     entry.mkdir()  # whatever it is
     assert np.array_equal(held(PixelCache(folder, 1), path), expected)
+
+
+@pytest.mark.parametrize(
+    "sizes", [(6, 5, 0, 5, 3), (6, 5, 2**16, 2**16, 3), (6, 5, 6, 5, 0), (6, 5, 6, 5, 4)], ids=str
+)
+def test_a_header_with_its_checksum_is_not_believed_either(
+    tmp_path: Path, sizes: tuple[int, ...]
+) -> None:
+    path, folder = write_png(tmp_path / "data/a.png", noise(0, (6, 5))), tmp_path / "kept"
+    settle(tmp_path / "data")
+    expected = held(PixelCache(folder, 1), path)
+    (entry,) = entries(folder)
+    whole, length = entry.read_bytes(), sizes[2] * sizes[3] * sizes[4]
+    head = struct.pack("<12s6I", b"uda-pixels-1", *sizes, zlib.crc32(b"\0" * min(length, 99)))
+    with entry.open("wb") as file:
+        file.write(head + struct.pack("<I", zlib.crc32(head)))
+        file.truncate(file.tell() + length)
+    assert np.array_equal(held(PixelCache(folder, 1), path), expected)
+    assert entry.read_bytes() == whole
 
 
 def test_an_entry_that_goes_while_it_is_read(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from PIL import Image
 from torch.utils.data import get_worker_info
 
 from uda.data.config import DataConfig
+from uda.data.files import MAX_PIXELS
 from uda.data.known_files import FileStamp, has_settled, stamp_of
 from uda.utilities.atomic_files import PARTIAL, beginning
 from uda.utilities.distributed import is_main
@@ -258,6 +259,8 @@ def _read_head(path: Path) -> tuple[Entry, int]:
         raise ValueError("its header does not have its checksum")
     if found.st_size != _CHECKED_HEAD.size + height * width * channels:
         raise ValueError("it is not as long as its header says")
+    if channels not in (1, 3) or not 0 < height * width <= MAX_PIXELS:
+        raise ValueError("its header says what no picture is like")
     return Entry(path, (top, left), (height, width), channels), of_pixels
 
 
