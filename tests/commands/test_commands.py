@@ -22,7 +22,7 @@ NETWORK_OPTIONS = {
     "--restore-from", "--partial", "--ignore", "--project", "--output-stride", "--code",
     "--weights", "--data-root", "--dataset", "--protocol",
     "--input-size", "--interpolation", "--scales", "--flip", "--window", "--overlap", "--adapt-bn",
-    "--workers", "--device", "--precision",
+    "--workers", "--device", "--precision", "--batch",
 }  # fmt: skip
 OPTIONS = {
     "train_uda.py": {

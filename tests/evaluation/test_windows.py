@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from factories import ColorSegmenter, probabilities, shown
-from uda.evaluation import inference
+from uda.evaluation import inference, passes
 from uda.evaluation.inference import predict, probability_strips
 from uda.evaluation.protocols import Protocol
 from uda.models.encoders.base import FeatureMaps, Normalization
@@ -47,7 +47,7 @@ def test_equal_classes_are_won_by_the_first() -> None:
 def test_windows_begin_evenly_and_end_with_the_image(
     size: int, window: int, overlap: float, starts: list[int]
 ) -> None:
-    assert inference._window_starts(size, window, overlap) == starts
+    assert passes._window_starts(size, window, overlap) == starts
 
 
 def test_a_network_that_looks_at_single_pixels_needs_no_window() -> None:

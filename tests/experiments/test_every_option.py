@@ -77,6 +77,7 @@ SAME_BITS = {
     "data.cache_gib": "what it does: tests/data/test_pixel_cache.py",
     "data.rare_classes.statistics": "only where counts are kept: tests/data/test_rare_classes.py",
     "data.workers": "promise 2: the number of loader processes changes nothing",
+    "evaluation.batch": "the same passes, several at a time: tests/evaluation/test_batches.py",
     "model.encoder.checkpointing": "less memory for more time: tests/models/test_checkpointing.py",
     "train.skip_nonfinite": "all is finite here; what it does otherwise: test_survival.py",
 }

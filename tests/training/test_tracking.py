@@ -16,9 +16,9 @@ from tensorboard.backend.event_processing import (  # type: ignore[import-untype
 from tqdm import tqdm
 
 from uda.data.batch import View
-from uda.evaluation.evaluate import Views
 from uda.evaluation.inference import Prediction
 from uda.evaluation.metrics import Scores
+from uda.evaluation.views import Views
 from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX
 from uda.training.tracking import Tracker, prediction_panel, progress_bar, view_panel
 from uda.utilities.sealed_json import line_values

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uda.data.samples import Sample
-from uda.evaluation.evaluate import EvaluationConfig, Views, read_views
-from uda.evaluation.inference import coarse_logits
+from uda.evaluation.evaluate import EvaluationConfig
 from uda.evaluation.label_free import Criterion, criteria_of_image
+from uda.evaluation.passes import coarse_logits
+from uda.evaluation.views import Views, read_views
 from uda.labels.spaces import LabelSpace
 from uda.models.segmenter import Segmenter
 

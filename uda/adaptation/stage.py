@@ -19,7 +19,8 @@ from uda.data.registry import layout_named
 from uda.data.samples import Sample, evenly_spaced
 from uda.data.transforms import Interpolation, resize_image
 from uda.evaluation.batch_norm import BATCH_NORM_IMAGES, reestimate_batch_norm
-from uda.evaluation.evaluate import EvaluationConfig, view_sizes
+from uda.evaluation.evaluate import EvaluationConfig
+from uda.evaluation.views import view_sizes
 from uda.experiment import Experiment
 from uda.models.segmenter import Segmenter
 from uda.objectives.base import ObjectiveConfig

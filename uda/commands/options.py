@@ -243,6 +243,11 @@ def _add_protocol(parser: _Parser) -> None:
         "--precision", choices=choices.PRECISIONS,
         help="of the network's forward pass (default: the snapshot's, float32)",
     )  # fmt: skip
+    parser.add_argument(
+        "--batch", metavar="N", type=at_least(1),
+        help="images, windows and mirror images of one size that share a forward pass (default: "
+        "the snapshot's, 1)",
+    )  # fmt: skip
 
 
 def network_from(
@@ -253,7 +258,7 @@ def network_from(
 
     changes: dict[str, Any] = {
         name: value
-        for name in ("input_size", "interpolation", "window", "overlap", "precision")
+        for name in ("input_size", "interpolation", "window", "overlap", "precision", "batch")
         if (value := getattr(arguments, name)) is not None
     }
     if arguments.scales is not None:

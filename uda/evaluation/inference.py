@@ -7,12 +7,10 @@ a few rows at a time.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import product
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from uda.evaluation.ensembles import Ensemble, Network, members_of
 from uda.evaluation.lazy_maps import (
@@ -25,6 +23,7 @@ from uda.evaluation.lazy_maps import (
     Rows,
     resized,
 )
+from uda.evaluation.passes import outputs_of, padded_size, windows
 from uda.evaluation.protocols import Protocol, Size, protocol_name
 from uda.evaluation.soft_scores import soft_sums
 from uda.models.segmenter import Segmenter
@@ -58,6 +57,7 @@ def predict(
     soft_labels: Tensor | None = None,
     num_classes: int | None = None,
     divisors: Tensor | None = None,
+    outputs: Sequence[Iterator[Tensor]] | None = None,
 ) -> Prediction:
     """The classes of one image's pixels at `size` (H, W).
 
@@ -66,10 +66,12 @@ def predict(
     that each class becomes in a mirror image; see `LabelSpace.mirrored`. `soft_labels`: (H, W)
     train ids to sum up probabilities by. `divisors`: (C,) of the classes' probabilities; labels and
     confidence, which must be requested, are then those of the highest quotient. Of an ensemble,
-    each network sees every view of the image. Raises InputError when the network has not
-    `num_classes` classes, or lacks a head of the protocol.
+    each network sees every view of the image. `outputs`: what each network makes of several
+     images, of which this is the next (see `outputs_of`); by default, of this one alone.
+    Raises InputError when the network has not `num_classes` classes, or lacks a head of the
+    protocol.
     """
-    views = _views(network, images, size, protocol, mirrored)
+    views = _views(network, images, size, protocol, mirrored, outputs)
     require(
         num_classes in (None, views[0].classes),
         f"the network has {views[0].classes} classes, but the data set has {num_classes}: choose a "
@@ -160,12 +162,16 @@ def _views(
     size: Size,
     protocol: Protocol,
     mirrored_classes: Sequence[int] | None,
+    outputs: Sequence[Iterator[Tensor]] | None = None,
 ) -> list[Rows]:
     """What is averaged: the output at `size` for each scale and, if wanted, its mirror image, of
     each network unless an ensemble averages logits."""
+    members = members_of(network)
+    if outputs is None:
+        outputs = [outputs_of(segmenter, [images], protocol) for segmenter in members]
     found = [
-        _views_of_one(segmenter, images, size, protocol, mirrored_classes)
-        for segmenter in members_of(network)
+        _views_of_one(segmenter, own, images, size, protocol, mirrored_classes)
+        for segmenter, own in zip(members, outputs, strict=True)
     ]
     classes = {rows.classes for views in found for rows in views}
     require(
@@ -180,84 +186,38 @@ def _views(
 
 def _views_of_one(
     segmenter: Segmenter,
+    outputs: Iterator[Tensor],
     images: Sequence[Tensor],
     size: Size,
     protocol: Protocol,
     mirrored_classes: Sequence[int] | None,
 ) -> list[Rows]:
-    device = next(segmenter.parameters()).device
     views = []
     for image in images:
-        pixels = image.to(device, non_blocking=True).float().div_(255)[None]
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
         for mirrored in (False, True) if protocol.flip else (False,):
-            rows = _output_rows(segmenter, pixels.flip(3) if mirrored else pixels, protocol)
+            seen = (image.shape[1], image.shape[2])
+            rows = _output_rows(outputs, seen, protocol, align_corners=segmenter.align_corners)
             rows = Mirrored(rows, mirrored_classes) if mirrored else rows
             views.append(resized(rows, size, align_corners=protocol.align_corners))
     return views
 
 
-def _output_rows(segmenter: Segmenter, pixels: Tensor, protocol: Protocol) -> Rows:
-    """The network's output for an image (1, 3, h, w): at that size, or at the network's own stride
-    where the protocol resizes from there."""
+def _output_rows(
+    outputs: Iterator[Tensor], seen: Size, protocol: Protocol, *, align_corners: bool
+) -> Rows:
+    """The network's output for an image of size `seen`: at that size, or at the network's own
+    stride where the protocol resizes from there. `outputs`: from those of the image's first part
+    on; `align_corners`: the network's."""
     if protocol.upsample != "via_input":
-        coarse = coarse_logits(segmenter, pixels, protocol)
+        coarse = next(outputs)
         return Map(coarse if protocol.upsample == "logits" else coarse.softmax(dim=1))
-    height, width = pixels.shape[2:]
-    if protocol.pad_to is not None:
-        below, right = max(0, protocol.pad_to[0] - height), max(0, protocol.pad_to[1] - width)
-        pixels = _padded(segmenter, pixels, below, right)
-    padded = (pixels.shape[2], pixels.shape[3])
-    window = padded if protocol.window is None else protocol.window
-    tops = _window_starts(padded[0], window[0], protocol.overlap)
-    lefts = _window_starts(padded[1], window[1], protocol.overlap)
+    padded = padded_size(seen, protocol)
     parts: list[tuple[int, int, Rows]] = []
-    for top, left in product(tops, lefts):
-        part = pixels[:, :, top : top + window[0], left : left + window[1]]
-        logits = Map(coarse_logits(segmenter, part, protocol))
-        size = (part.shape[2], part.shape[3])
-        rows = resized(logits, size, align_corners=segmenter.align_corners)
+    for top, left, size in windows(padded, protocol):
+        rows = resized(Map(next(outputs)), size, align_corners=align_corners)
         parts.append((top, left, rows if _views_are_logits(protocol) else Probabilities(rows)))
     whole = Pasted(parts, padded) if len(parts) > 1 else parts[0][2]
-    return whole if padded == (height, width) else Cropped(whole, (height, width))
-
-
-def _padded(segmenter: Segmenter, pixels: Tensor, below: int, right: int) -> Tensor:
-    """An image (1, 3, h, w) with rows below and columns to the right that the network normalizes
-    to 0, as projects do that pad the normalized image."""
-    height, width = pixels.shape[2:]
-    zero = pixels.amin(dim=(2, 3), keepdim=True) if segmenter.min_max else segmenter.mean
-    padded = zero.to(pixels.dtype).expand(1, 3, height + below, width + right)
-    padded = padded.clone(memory_format=torch.channels_last)
-    padded[:, :, :height, :width] = pixels
-    return padded
-
-
-def coarse_logits(segmenter: Segmenter, pixels: Tensor, protocol: Protocol) -> Tensor:
-    """(1, C, h, w) float32 at the network's stride, of the heads that the protocol wants."""
-    reduced = protocol.precision == "bfloat16"
-    with torch.autocast(pixels.device.type, torch.bfloat16, enabled=reduced):
-        output = segmenter.coarse(pixels)
-    logits = output.logits.float()
-    if protocol.heads == "main":
-        return logits
-    check_heads(segmenter, protocol)
-    assert output.auxiliary_logits is not None
-    auxiliary = output.auxiliary_logits.float()
-    if auxiliary.shape != logits.shape:
-        auxiliary = F.interpolate(
-            auxiliary, logits.shape[2:], mode="bilinear", align_corners=segmenter.align_corners
-        )
-    return logits + 0.5 * auxiliary
-
-
-def check_heads(segmenter: Segmenter, protocol: Protocol) -> None:
-    """Raises InputError when the protocol reads a head that the network does not have."""
-    require(
-        segmenter.has_auxiliary_head or protocol.heads == "main",
-        f"protocol {protocol_name(protocol)} joins two heads, but this network has one: use "
-        "protocol adaptsegnet or native (--protocol NAME)",
-    )
+    return whole if padded == seen else Cropped(whole, seen)
 
 
 def check_average(network: Ensemble, protocol: Protocol) -> None:
@@ -267,10 +227,3 @@ def check_average(network: Ensemble, protocol: Protocol) -> None:
         f"protocol {protocol_name(protocol)} resizes or averages probabilities, so there are no "
         "logits to average: use --average probabilities, or another --protocol, such as native",
     )
-
-
-def _window_starts(size: int, window: int, overlap: float) -> list[int]:
-    """Where windows start along one side: evenly spaced, but the last one ends with the image."""
-    stride = max(1, round(window * (1 - overlap)))
-    last = max(0, size - window)
-    return [*range(0, last, stride), last]

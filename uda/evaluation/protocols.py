@@ -12,6 +12,7 @@ from uda.utilities.config_tree import suggest
 from uda.utilities.errors import InputError, require, require_size
 
 Size = tuple[int, int]  # (height, width)
+_COMPUTED = ("precision", "batch")
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -42,6 +43,9 @@ class Protocol:
     label_size: Size | None = None  # labels are resized to this by nearest; none: as stored
     # Of the network's forward pass, by autocast; what follows is float32. Of no named protocol.
     precision: Precision = "float32"
+    # Parts of one size (images, their windows, their mirror images) that share a forward pass. Of
+    # no named protocol, either.
+    batch: int = 1
 
     def check(self, path: str) -> None:
         """Raises InputError, naming the field below `path`, when a value is out of its range."""
@@ -63,6 +67,7 @@ class Protocol:
             self.input_size is None or round(side) > 0,
             f"{path}.scales {self.scales} of {self.input_size} leave no pixel; use larger scales",
         )
+        require(self.batch > 0, f"{path}.batch is {self.batch}; allowed: 1 or more")
         allowed = get_args(Precision)
         require(
             self.precision in allowed,
@@ -184,9 +189,10 @@ def protocol_name(protocol: Protocol) -> str:
 
 
 def protocol_fields(protocol: Protocol) -> dict[str, Any]:
-    """The settings of a protocol by name, without the precision and those that a subclass adds."""
+    """The settings of a protocol by name, without what says how they are computed, and those
+    that a subclass adds."""
     names = (field.name for field in fields(Protocol))
-    return {name: getattr(protocol, name) for name in names if name != "precision"}
+    return {name: getattr(protocol, name) for name in names if name not in _COMPUTED}
 
 
 def input_size_of(stored: Size, protocol: Protocol) -> Size:
@@ -221,6 +227,8 @@ def input_line(protocol: Protocol) -> str:
         parts.append("corners aligned")
     if protocol.precision != "float32":
         parts.append(f"network in {protocol.precision}")
+    if protocol.batch > 1:
+        parts.append(f"batches of {protocol.batch}")
     return "; ".join(parts)
 
 

@@ -8,8 +8,9 @@ import torch
 
 from uda.data.files import image_size
 from uda.data.registry import list_dataset
-from uda.evaluation.evaluate import Views, predictions
+from uda.evaluation.evaluate import predictions
 from uda.evaluation.inference import Prediction
+from uda.evaluation.views import Views
 from uda.labels.spaces import CITYSCAPES
 from uda.prediction.cityscapes_server import ServerZip
 from uda.prediction.opened import OpenedNetwork

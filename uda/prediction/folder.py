@@ -1,6 +1,6 @@
 """A network and a folder of images -> a folder of predictions."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
@@ -13,10 +13,10 @@ import torch
 from uda.data.deep_images import Range
 from uda.data.files import range_of, read_image
 from uda.data.samples import Sample
-from uda.evaluation.evaluate import Views, read_views
-from uda.evaluation.inference import predict
+from uda.evaluation.evaluate import Progress, predictions
+from uda.evaluation.inference import Prediction, predict
 from uda.evaluation.protocols import input_line, protocol_name
-from uda.models.segmenter import Segmenter
+from uda.evaluation.views import Views, read_views
 from uda.prediction.inputs import conversions, listed_images
 from uda.prediction.opened import OpenedNetwork
 from uda.prediction.test_time import TestTimeAdapter
@@ -24,11 +24,10 @@ from uda.prediction.writer import Kind, PixelClasses, PredictionWriter
 from uda.utilities.behind import Behind
 from uda.utilities.distributed import joined, own_share
 from uda.utilities.errors import require
+from uda.utilities.host_memory import saying_what_to_lower
 from uda.utilities.weight_files import sha256
 
 _DATASET = "images"  # what samples that are of no data set are said to be of
-
-Progress = Callable[[Iterable[Views]], Iterable[Views]]
 
 
 class Predicted(NamedTuple):
@@ -70,6 +69,11 @@ def predict_folder(
         "adaptation at test time is of one network, not of an ensemble: predict with each",
     )
     config, space = network.config, network.snapshot.label_space
+    require(
+        adapter is None or config.batch == 1,
+        f"--adapt adapts to each look at an image, and --batch {config.batch} takes several at "
+        "once: use --batch 1",
+    )
     protocol = f"{protocol_name(config)}: {input_line(config)}"
     config = replace(config, label_size=None)
     inputs = [images] if isinstance(images, Path) else images
@@ -88,17 +92,20 @@ def predict_folder(
     by_name = {sample.stem: sample for sample in own}
     unreadable: dict[str, str] = {}
     with PredictionWriter(output, label_space=space, kinds=kinds) as writer:
-        found = read_views(own, config, space, workers=workers, unreadable=unreadable)
+        sure = "confidence" in kinds
+        if adapter is None:
+            seen = predictions(
+                network.segmenter, own, config=config, label_space=space, workers=workers,
+                confidence=sure, unreadable=unreadable,
+            )  # fmt: skip
+        else:
+            look = partial(predict, protocol=config, confidence=sure, mirrored=space.mirrored)
+            read = read_views(own, config, space, workers=workers, unreadable=unreadable)
+            seen = _adapted(adapter, read, by_name, look)
         with Behind() as behind:
-            for views in progress(len(own))(found):
-                sample = by_name[views.stem]
-                look = partial(_pixel_classes, network, views, kinds)
-                if adapter is None:
-                    classes = look(network.segmenter)
-                else:
-                    pixels = views.images[0].float().div(255)[None]
-                    classes = adapter.predict(pixels, look, name=views.stem, stream=_stream(sample))
-                behind(partial(_write, writer, sample, classes))
+            for views, prediction in progress(len(own))(seen):
+                found = _pixel_classes(views, prediction)
+                behind(partial(_write, writer, by_name[views.stem], found))
         lost = dict(joined(list(unreadable.items())))
         written = [name for name in names if name not in lost]
         require(
@@ -119,6 +126,24 @@ def _stream(sample: Sample) -> Path:
     return sample.image.parent
 
 
+def _adapted(
+    adapter: TestTimeAdapter,
+    read: Iterable[Views],
+    samples: Mapping[str, Sample],
+    look: Callable[..., Prediction],
+) -> Iterator[tuple[Views, Prediction]]:
+    """Each image with the prediction of the network that has adapted to it."""
+    for views in read:
+        with saying_what_to_lower(views.too_large):
+            found = adapter.predict(
+                views.images[0].float().div(255)[None],
+                partial(look, images=views.images, size=views.size),
+                name=views.stem,
+                stream=_stream(samples[views.stem]),
+            )
+        yield views, found
+
+
 def _write(writer: PredictionWriter, sample: Sample, found: PixelClasses) -> None:
     if "overlays" in writer.kinds and found.image is None:  # the network saw it resized only
         image = read_image(sample.image, upright=True, image_range=sample.image_range)
@@ -126,20 +151,7 @@ def _write(writer: PredictionWriter, sample: Sample, found: PixelClasses) -> Non
     writer.write(sample.stem, found)
 
 
-def _pixel_classes(
-    network: OpenedNetwork,
-    views: Views,
-    kinds: tuple[Kind, ...],
-    segmenter: Segmenter,
-) -> PixelClasses:
-    prediction = predict(
-        segmenter,
-        views.images,
-        size=views.size,
-        protocol=network.config,
-        confidence="confidence" in kinds,
-        mirrored=network.snapshot.label_space.mirrored,
-    )
+def _pixel_classes(views: Views, prediction: Prediction) -> PixelClasses:
     probability = prediction.confidence
     stored = next((image for image in views.images if image.shape[1:] == views.size), None)
     return PixelClasses(

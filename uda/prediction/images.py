@@ -17,8 +17,8 @@ from uda.data.file_tree import pictures_below
 from uda.data.files import range_of, read_image
 from uda.data.transforms import resize_image
 from uda.evaluation.ensembles import Network
-from uda.evaluation.evaluate import EvaluationConfig, view_sizes
-from uda.evaluation.inference import predict
+from uda.evaluation.evaluate import EvaluationConfig, predictions_of
+from uda.evaluation.views import Views, view_sizes
 from uda.utilities.errors import InputError, require
 
 Picture = str | PathLike[str] | Image.Image | npt.NDArray[np.uint8] | Tensor
@@ -48,25 +48,24 @@ def label_pictures(
     when a file cannot be read.
     """
     config = replace(config, label_size=None)
-    network.eval()
+    read = (_views(name, image, config) for name, image in _pictures(images))
     found = []
-    for name, image in _pictures(images):
-        size = (image.height, image.width)
-        sizes = view_sizes(size, config)
-        prediction = predict(
-            network,
-            [torch.from_numpy(resize_image(image, s, config.interpolation)) for s in sizes],
-            size=size,
-            protocol=config,
-            confidence=True,
-            mirrored=mirrored,
-        )
+    for views, prediction in predictions_of(
+        network, read, config=config, confidence=True, mirrored=mirrored
+    ):
         assert prediction.confidence is not None, "it was asked for"
         found.append(
-            PixelLabels(name, prediction.labels.cpu(), prediction.confidence.float().cpu())
+            PixelLabels(views.stem, prediction.labels.cpu(), prediction.confidence.float().cpu())
         )
     require(bool(found), "there is no image to predict: give at least one")
     return found
+
+
+def _views(name: str, image: Image.Image, config: EvaluationConfig) -> Views:
+    size = (image.height, image.width)
+    sizes = view_sizes(size, config)
+    seen = [torch.from_numpy(resize_image(image, s, config.interpolation)) for s in sizes]
+    return Views(name, seen, None, size)
 
 
 def _pictures(images: Pictures) -> Iterator[tuple[str, Image.Image]]:

@@ -17,7 +17,7 @@ from uda.data.training import require_known_classes
 from uda.evaluation.batch_norm import adapt_batch_norm
 from uda.evaluation.ensembles import Ensemble, Network, members_of
 from uda.evaluation.evaluate import EvaluationConfig
-from uda.evaluation.inference import check_heads
+from uda.evaluation.passes import check_heads
 from uda.evaluation.protocols import Precision
 from uda.models.segmenter import Segmenter
 from uda.utilities.errors import require

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from uda.data.samples import Sample, evenly_spaced
 from uda.data.training import open_labeled_split
-from uda.evaluation.evaluate import Views, predictions, protocol_line
+from uda.evaluation.evaluate import predictions, protocol_line
 from uda.evaluation.inference import Prediction
+from uda.evaluation.views import Views
 from uda.labels.spaces import IGNORE_INDEX, LabelSpace
 from uda.prediction.opened import OpenedNetwork
 from uda.reports.pictures import PictureBudget

@@ -9,12 +9,13 @@ from uda.data.batch import View
 from uda.data.config import DataConfig
 from uda.data.samples import Sample
 from uda.data.sampling import TrainingDataset
-from uda.evaluation.evaluate import Views, evaluate, predictions, protocol_line
+from uda.evaluation.evaluate import evaluate, predictions, protocol_line
 from uda.evaluation.inference import Prediction
 from uda.evaluation.label_free import label_free_criteria
 from uda.evaluation.measures import Measured
 from uda.evaluation.metrics import Scores
 from uda.evaluation.reports import fact_lines, scores_json
+from uda.evaluation.views import Views
 from uda.experiment import Experiment
 from uda.labels.spaces import LabelSpace
 from uda.models.segmenter import Segmenter

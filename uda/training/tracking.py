@@ -17,9 +17,9 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from uda.data.batch import View
-from uda.evaluation.evaluate import Views
 from uda.evaluation.inference import Prediction
 from uda.evaluation.metrics import Scores
+from uda.evaluation.views import Views
 from uda.labels.spaces import IGNORE_INDEX, LabelSpace
 from uda.optim.plateau import Plateau
 from uda.training.metrics_file import drop_lines_after, entries_of
