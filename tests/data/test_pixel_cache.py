@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from factories import Bytes, noise, raw_labels, write_png
-from tiny_runs import CPU, assert_same, batch_tensors, interrupt, tiny_preset
+from tiny_runs import CPU, assert_same, batch_tensors, interrupt, tiny_preset, write_pseudo_labels
 from uda.data.config import DataConfig, DomainConfig, SecondViewConfig
 from uda.data.pixel_cache import PixelCache, held_picture
 from uda.data.samples import Sample
@@ -341,13 +341,16 @@ def city(toy_root: Path, tmp_path: Path) -> Path:
     return root
 
 
-def dataset(root: Path, cache: Path | None, *, labeled: bool = False) -> TrainingDataset:
+def dataset(
+    root: Path, cache: Path | None, *, labeled: bool = False, pseudo_labels: Path | None = None
+) -> TrainingDataset:
     data = DataConfig(
         root=str(root),
         source=DomainConfig(datasets=("gta5",), size=(48, 96), scale=(0.8, 1.2), mirror=True),
         target=DomainConfig(datasets=("cityscapes",), size=(32, 64)),
         second_target_view=SecondViewConfig(policy="photometric_distortion"),
         target_ground_truth=labeled,
+        pseudo_labels=None if pseudo_labels is None else str(pseudo_labels),
         crop=(24, 48),
         cache="" if cache is None else str(cache),
     )
@@ -379,6 +382,23 @@ def test_batches_are_the_same_and_no_image_is_opened_again(
     assert not [path for path in watched if path.suffix == ".png"]
     assert any(tmp_path / "kept" in path.parents for path in watched)
     assert_same(stream(dataset(city, tmp_path / "kept")), without)
+
+
+def test_pseudo_labels_are_kept_by_how_they_are_read(
+    city: Path, tmp_path: Path, watched: list[Path]
+) -> None:
+    write_pseudo_labels(tmp_path / "labels", city)
+    settle(tmp_path / "labels")
+    without = stream(dataset(city, None, pseudo_labels=tmp_path / "labels"))
+    kept = dataset(city, tmp_path / "kept", pseudo_labels=tmp_path / "labels")
+    for _ in range(2):
+        watched.clear()
+        assert_same(stream(kept), without)
+    assert not [path for path in watched if path.suffix == ".png"]
+    assert len(entries(tmp_path / "kept")) == 24
+    (stem,) = kept.pseudo_labels.manifest.images[:1]  # type: ignore[union-attr]
+    with pytest.raises(InputError, match="the image is 128x65"):
+        kept.pseudo_labels.read(stem, (65, 128), kept.cache)  # type: ignore[union-attr]
 
 
 def test_loader_processes_share_it(city: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from uda.data.label_files import read_raw_labels
+from uda.data.pixel_cache import PixelCache, held_picture
 from uda.data.png_checks import check_png
 from uda.data.samples import is_left_by_mac
 from uda.labels.spaces import IGNORE_INDEX, LabelSpace
@@ -133,13 +134,24 @@ class PseudoLabelFolder:
                     "pseudo_label.py"
                 )
 
-    def read(self, stem: str, size: tuple[int, int]) -> Image.Image:
-        """Train ids of one image of `size` (height, width) as an 8-bit gray picture.
+    def read(
+        self, stem: str, size: tuple[int, int], cache: PixelCache | None = None
+    ) -> Image.Image:
+        """Train ids of one image of `size` (height, width) as an 8-bit gray picture, from the
+        `cache` if it has them.
 
         Raises InputError when the file is corrupt, of another size, or has a value that is
         neither a train id nor 255.
         """
         path = self.folder / file_name(stem)
+        if cache is None:
+            return self._decode(path, size)
+        settings: list[object] = ["pseudo-labels", self._num_classes, self._second_mapping, size]
+        return held_picture(
+            cache, path, settings, lambda: (self._decode(path, size), size)
+        ).picture()
+
+    def _decode(self, path: Path, size: tuple[int, int]) -> Image.Image:
         check_png(path)
         labels = read_raw_labels(path, size)
         counts = labels.histogram()

@@ -169,7 +169,7 @@ def _read_labels(
         require_fit(raw, sample.labels, stored_size, translated=sample.translated)
         return space.to_train_ids(resize_labels(raw, size), str(sample.labels))
     if pseudo_labels is not None:
-        return resize_labels(pseudo_labels.read(sample.stem, stored_size), size)
+        return resize_labels(pseudo_labels.read(sample.stem, stored_size, cache), size)
     return None
 
 
