@@ -16,7 +16,8 @@ from pathlib import Path
 
 import torch
 
-from benchmark_data import FULL, QUICK, measure_evaluation, measure_loader, write_city
+from benchmark_data import FULL, QUICK, measure_loader, write_city
+from benchmark_evaluation import IMAGES, measure_evaluation
 from benchmark_limits import measure_limits
 from benchmark_report import Figure, Row, machine, markdown, plain_values
 from benchmark_training import measure_processes, measure_training
@@ -45,6 +46,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add_device(parser)
     add("--rounds", type=at_least(1), metavar="N", help="of each part (default: 3, 1 if --quick)")
     add("--only", nargs="+", choices=PARTS, default=PARTS, help="omit the other parts")
+    add("--images", type=at_least(1), metavar="N",
+        help=f"that are scored and labeled (default: {IMAGES}, 2 if --quick)")  # fmt: skip
     add("--quick", action="store_true", help="tiny network and images, to try the script itself")
     add("--json", type=Path, metavar="FILE", help="also write all figures there")
     add("--markdown", type=Path, metavar="FILE", help="also write the tables there")
@@ -60,7 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
     device = device_named(options.device)
     rounds = options.rounds or (1 if options.quick else 3)
-    found = measure(options.only, device=device, rounds=rounds, quick=options.quick)
+    found = measure(
+        options.only,
+        device=device,
+        rounds=rounds,
+        quick=options.quick,
+        images=options.images or (2 if options.quick else IMAGES),
+    )
     facts = machine(device)
     lead = _NOT_FOR_COMPARISON if options.quick else ""
     text = f"{_TITLE}{lead}{_HOW}\n{markdown(found, facts | {'rounds': rounds})}"
@@ -75,9 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measure(
-    parts: Sequence[str], *, device: torch.device, rounds: int, quick: bool
+    parts: Sequence[str], *, device: torch.device, rounds: int, quick: bool, images: int
 ) -> list[Row | Figure]:
-    """The rows of these parts, in the order of PARTS."""
+    """The rows of these parts, in the order of PARTS; `images`: that are scored and labeled."""
     found: list[Row | Figure] = []
     extent = QUICK if quick else FULL
     if "training" in parts:
@@ -86,13 +95,14 @@ def measure(
         found += measure_processes(device=device, rounds=rounds, quick=quick, say=_say)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        if "loader" in parts or "evaluation" in parts:
+        if "loader" in parts:
             _say("writing images")
             write_city(root, extent)
-        if "loader" in parts:
             found += measure_loader(root, extent, rounds=rounds, say=_say)
         if "evaluation" in parts:
-            found += measure_evaluation(root, extent, device=device, rounds=rounds, say=_say)
+            found += measure_evaluation(
+                root / "streets", device=device, images=images, rounds=rounds, quick=quick, say=_say
+            )
     if "limits" in parts:
         found += measure_limits(device=device, rounds=rounds, quick=quick, say=_say)
     return found

@@ -1,35 +1,23 @@
-"""Loader, evaluation and pseudo-labeling, compared with the work that none of them can avoid."""
+"""The loader, compared with the work that it cannot avoid."""
 
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from multiprocessing import Pool
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from benchmark_report import Figure, Row
-from benchmark_step import shrunk
 from uda.data.config import DataConfig
-from uda.data.files import read_image
-from uda.data.registry import list_dataset
-from uda.data.samples import Sample
 from uda.data.sampling import TrainingDataset, batches
 from uda.data.toy_city.city import ToyImage, toy_image
 from uda.data.training import open_training_data
-from uda.data.transforms import resize_image
-from uda.evaluation.evaluate import EvaluationConfig, evaluate
 from uda.experiments import load_preset
 from uda.labels.spaces import CITYSCAPES
-from uda.models.segmenter import Segmenter
-from uda.prediction.labeling_rules import FixedThreshold
-from uda.prediction.pseudo_labeling import label_images
-from uda.utilities.host_memory import keep_freed_memory
 
 PRESET = "aagc_640x360_b2"
 _WORKERS = DataConfig().workers  # what the commands take, too, unless told otherwise
@@ -45,11 +33,10 @@ class Extent:
     shrink: int  # divides the sizes to which the preset resizes, and its crop
     images: int  # written of each domain
     samples: int  # that the loader delivers, a multiple of the batch size
-    labeled: int  # images that the network labels
 
 
-FULL = Extent(source=(1052, 1914), target=(1024, 2048), shrink=1, images=24, samples=96, labeled=4)
-QUICK = Extent(source=(132, 240), target=(128, 256), shrink=8, images=4, samples=8, labeled=2)
+FULL = Extent(source=(1052, 1914), target=(1024, 2048), shrink=1, images=24, samples=96)
+QUICK = Extent(source=(132, 240), target=(128, 256), shrink=8, images=4, samples=8)
 
 
 def write_city(root: Path, extent: Extent) -> None:
@@ -60,15 +47,16 @@ def write_city(root: Path, extent: Extent) -> None:
     for index in range(extent.images):
         scene = toy_image("source", index, seed=0)
         folder, name = root / "CycleGTA5", f"{index + 1:05d}.png"
-        _write(scene, folder / "images" / name, folder / "labels" / name, extent.source, index)
+        write_scene(scene, folder / "images" / name, folder / "labels" / name, extent.source, index)
         scene = toy_image("target", index, seed=0)
         folder, stem = root / "Cityscapes", f"aachen_{index:06d}_000019"
         image = folder / "leftImg8bit/train/aachen" / f"{stem}_leftImg8bit.png"
         labels = folder / "gtFine/train/aachen" / f"{stem}_gtFine_labelIds.png"
-        _write(scene, image, labels, extent.target, index)
+        write_scene(scene, image, labels, extent.target, index)
 
 
-def _write(scene: ToyImage, image: Path, labels: Path, size: Size, seed: int) -> None:
+def write_scene(scene: ToyImage, image: Path, labels: Path, size: Size, seed: int) -> None:
+    """The files of an image and its raw labels, enlarged to `size`."""
     height, width = size
     picture = Image.fromarray(scene.image).resize((width, height), Image.Resampling.BICUBIC)
     grain = np.random.default_rng(seed).normal(0, 1, (height, width, 1))
@@ -188,89 +176,6 @@ def _load(dataset: TrainingDataset, data: DataConfig, samples: int) -> None:
     steps = samples // 2
     for _ in batches(dataset, batch_size=2, first_step=0, steps=steps, workers=data.workers):
         pass
-
-
-def measure_evaluation(
-    root: Path, extent: Extent, *, device: torch.device, rounds: int, say: Callable[[str], None]
-) -> list[Row | Figure]:
-    """Scoring and labeling whole images, compared with the network alone on the same images."""
-    if device.type == "cpu":
-        keep_freed_memory()  # as the commands do; it serves the network alone as well
-    count = extent.labeled if device.type == "cpu" else extent.images
-    samples = list_dataset(root, "cityscapes", "train", labeled=True)[:count]
-    segmenter = _segmenter(device, quick=extent is QUICK)
-    pixels = [_pixels(sample, device) for sample in samples]
-    _forward(segmenter, pixels[:1])
-    alone, scored, labeled = [], [], []
-    for number in range(rounds):
-        say(f"evaluation, round {number + 1}")
-        folder = root / f"pseudo_labels_{number}"
-        alone.append(count / _seconds(lambda: _forward(segmenter, pixels), device))
-        scored.append(count / _seconds(lambda: _score(segmenter, samples), device))
-        labeled.append(count / _seconds(partial(_label, segmenter, samples, folder), device))
-    size = f"{extent.target[1]}x{extent.target[0]}"
-    return [
-        Row(
-            name="evaluation",
-            unit="images/s",
-            reference=alone,
-            ours=scored,
-            target=0.9,
-            meaning=f"`uda.evaluation.evaluate.evaluate` on {count} images of {size} by the "
-            f"protocol native, {_WORKERS} loader processes: files in, scores out; and the "
-            "network's forward alone, to its own stride, on the same images in memory.",
-        ),
-        Row(
-            name="pseudo-labeling",
-            unit="images/s",
-            reference=alone,
-            ours=labeled,
-            target=0.9,
-            meaning="`uda.prediction.pseudo_labeling.label_images` on the same images, labels "
-            "written and scored, and the same forward.",
-        ),
-    ]
-
-
-def _segmenter(device: torch.device, *, quick: bool) -> Segmenter:
-    model = load_preset(PRESET).model.without_weights()
-    torch.manual_seed(0)
-    segmenter = (shrunk(model) if quick else model).build(CITYSCAPES.num_classes)
-    return segmenter.to(device).to(memory_format=torch.channels_last).eval()
-
-
-def _pixels(sample: Sample, device: torch.device) -> Tensor:
-    """The image (1, 3, H, W) as `uda.evaluation.inference.predict` shows it to the network."""
-    image = torch.from_numpy(resize_image(read_image(sample.image), None))
-    pixels = image.to(device).float().div_(255)[None]
-    return pixels.contiguous(memory_format=torch.channels_last)
-
-
-@torch.no_grad()
-def _forward(segmenter: Segmenter, images: Sequence[Tensor]) -> None:
-    for image in images:
-        segmenter.coarse(image)
-
-
-def _score(segmenter: Segmenter, samples: Sequence[Sample]) -> None:
-    config = EvaluationConfig(dataset="cityscapes")
-    evaluate(segmenter, samples, config=config, label_space=CITYSCAPES, workers=_WORKERS)
-
-
-def _label(segmenter: Segmenter, samples: Sequence[Sample], folder: Path) -> None:
-    label_images(
-        segmenter,
-        samples,
-        folder,
-        rule=FixedThreshold(
-            threshold=0.1
-        ),  # twice the chance of 19 classes: networks that know nothing pass it
-        config=EvaluationConfig(dataset="cityscapes"),
-        label_space=CITYSCAPES,
-        snapshot=samples[0].image,  # it is only read for its checksum
-        supervision="none",
-        workers=_WORKERS,
-    )
 
 
 def _seconds(work: Callable[[], object], device: torch.device | None = None) -> float:

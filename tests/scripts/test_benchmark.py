@@ -154,8 +154,10 @@ class TestQuickRun:
             ],
             ("two processes", None, "at least"),
             ("loader", 0.9, "at least"),
-            ("evaluation", 0.9, "at least"),
-            ("pseudo-labeling", 0.9, "at least"),
+            ("evaluation", 0.95, "at least"),
+            ("evaluation, work", None, "at least"),
+            ("pseudo-labeling", 0.95, "at least"),
+            ("pseudo-labeling, work", None, "at least"),
             ("matrix product", None, "at least"),
         ]  # fmt: skip
         for row in values["rows"]:
