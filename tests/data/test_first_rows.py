@@ -12,6 +12,7 @@ from PIL import Image, PngImagePlugin
 
 from uda.data.config import DomainConfig
 from uda.data.files import read_image, stored_image
+from uda.data.first_rows import keep_first_rows
 from uda.data.samples import Sample
 from uda.data.transforms import load_cropped
 from uda.labels.spaces import CITYSCAPES
@@ -125,6 +126,16 @@ def test_no_more_is_decoded_than_asked_for(tmp_path: Path) -> None:
         path.write_bytes(kinds()[kind])
         with stored_image(path) as stored:
             assert stored.picture(5).height == 5
+
+
+def test_tiles_of_older_versions_of_pillow(tmp_path: Path) -> None:
+    """Plain tuples, without names."""
+    path = tmp_path / "a.png"
+    path.write_bytes(kinds()["RGB"])
+    with Image.open(path) as image:
+        image.tile = [tuple(tile) for tile in image.tile]  # type: ignore[misc]
+        keep_first_rows(image, 7)
+        assert np.array_equal(np.asarray(image), np.asarray(color())[:7])
 
 
 def outcome(path: Path, rows: int | None) -> bytes | str:

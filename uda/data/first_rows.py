@@ -34,7 +34,12 @@ def keep_first_rows(image: Image.Image, rows: int) -> None:
     file.seek(place)
     if len(content) > _LARGEST or not is_whole_png(memoryview(content)):
         return
-    codec, _, *rest = tiles[0]
-    size = (image.width, rows)
-    image.tile = [type(tiles[0])(codec, (0, 0, *size), *rest)]  # type: ignore[attr-defined]
+    whole, size = tiles[0], (image.width, rows)
+    codec, _, *rest = whole
+    # A plain tuple in older versions of Pillow.
+    named = hasattr(whole, "_replace")
+    extents = (0, 0, *size)
+    image.tile = [  # type: ignore[attr-defined]
+        whole._replace(extents=extents) if named else (codec, extents, *rest)
+    ]
     image._size = size  # as its own `draft` does for a JPEG
