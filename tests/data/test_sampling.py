@@ -4,7 +4,7 @@ import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -15,6 +15,7 @@ from tiny_runs import batch_tensors, tiny_preset
 from uda.augmentation.policies import PolicyName
 from uda.data.batch import Batch
 from uda.data.config import DataConfig, DomainConfig, SecondViewConfig
+from uda.data.files import stored_image
 from uda.data.sampling import TrainingDataset, batches, position_in_data
 from uda.data.training import open_training_data
 from uda.training.preflight import generated_batch
@@ -270,6 +271,26 @@ def test_a_second_target_view_is_the_same_picture_in_another_crop(toy_root: Path
     for batch in stream(data):
         assert batch.target_second_images is not None
         assert torch.equal(batch.target_second_images, batch.target_images)
+
+
+def test_the_picture_of_two_views_is_decoded_once(
+    toy_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the bits of decoding what each crop needs of it."""
+    data = dataset(toy_root)
+    data.data.second_target_view = SecondViewConfig(policy="autoaugment")
+    opened: list[Path] = []
+
+    def counted(path: Path, **options: Any) -> Any:  # noqa: ANN401  # as they are
+        opened.append(path)
+        return stored_image(path, **options)
+
+    monkeypatch.setattr("uda.data.transforms.stored_image", counted)
+    once = stream(data)
+    assert not [path for path in opened if "leftImg8bit" in path.parts]
+    monkeypatch.setattr("uda.data.sampling.decoded_once", lambda sample: None)
+    assert_equal(stream(data), once)
+    assert [path for path in opened if "leftImg8bit" in path.parts]
 
 
 def test_the_second_view_has_a_policy_of_its_own(toy_root: Path) -> None:

@@ -19,12 +19,12 @@ from torch.utils.data import Dataset
 from uda.data.batch import Batch
 from uda.data.config import DataConfig, DomainConfig
 from uda.data.crops import ShownClass
-from uda.data.pixel_cache import PixelCache
+from uda.data.pixel_cache import HeldPicture, PixelCache
 from uda.data.pseudo_label_folder import PseudoLabelFolder
 from uda.data.rare_classes import RareClasses
 from uda.data.samples import Sample
 from uda.data.set_choice import set_choice
-from uda.data.transforms import CroppedSample, load_cropped
+from uda.data.transforms import CroppedSample, decoded_once, load_cropped
 from uda.labels.spaces import LabelSpace
 from uda.utilities.distributed import own_batch
 from uda.utilities.errors import InputError
@@ -102,7 +102,9 @@ class TrainingDataset(Dataset["TrainingSample | InputError"]):
             if self.data.target is not None:
                 sample, _ = self._choose(k, _TARGET, self.target)
                 target_name = sample.name
-                target = self._crop(k, _TARGET, sample, self.data.target)
+                twice = self.data.second_target_view is not None
+                decoded = decoded_once(sample) if twice and self.cache is None else None
+                target = self._crop(k, _TARGET, sample, self.data.target, decoded=decoded)
                 if self.data.second_target_view is not None:
                     policy = self.data.second_target_view.policy
                     domain = replace(
@@ -114,7 +116,7 @@ class TrainingDataset(Dataset["TrainingSample | InputError"]):
                         ignored_borders=None,
                     )
                     unlabeled = sample._replace(labels=None)
-                    second = self._crop(k, _SECOND, unlabeled, domain)
+                    second = self._crop(k, _SECOND, unlabeled, domain, decoded=decoded)
         except InputError as error:
             return error
         return TrainingSample(k, source, source_name, target, target_name, second)
@@ -152,6 +154,7 @@ class TrainingDataset(Dataset["TrainingSample | InputError"]):
         sample: Sample,
         domain: DomainConfig,
         shown: ShownClass | None = None,
+        decoded: HeldPicture | None = None,
     ) -> CroppedSample:
         return load_cropped(
             sample,
@@ -162,6 +165,7 @@ class TrainingDataset(Dataset["TrainingSample | InputError"]):
             rng=np.random.default_rng((self.seed, stream, _AUGMENTATION, k)),
             shown=shown,
             cache=self.cache,
+            decoded=decoded,
         )
 
 

@@ -57,16 +57,18 @@ def load_cropped(
     rng: np.random.Generator,
     shown: ShownClass | None = None,
     cache: PixelCache | None = None,
+    decoded: HeldPicture | None = None,
 ) -> CroppedSample:
     """Decodes and augments one sample, every random choice sampled from `rng` in a fixed order.
 
     Labels come from the sample's label file or, for a sample without one, from the folder of
     `pseudo_labels` if there is one. Crop and mirror image are sampled until they show the class
     `shown`, if its rules give up no earlier. `cache`: where pixels are kept that were decoded
-    once, which changes no bit. Raises InputError, naming the file, for anything that cannot be
-    read.
+    once, which changes no bit. `decoded`: its image, see `decoded_once`. Raises InputError,
+    naming the file, for anything that cannot be read.
     """
-    with _opened(sample, domain, cache) as stored:
+    opened = _opened(sample, domain, cache) if decoded is None else nullcontext(decoded)
+    with opened as stored:
         size = _size_in(stored.size, domain, rng.uniform(*domain.scale))
         labels = _read_labels(sample, stored.size, size, label_space, pseudo_labels, cache)
         place = choose_place(labels, size, crop, domain, rng, shown)
@@ -88,6 +90,13 @@ def load_cropped(
     if sample.labels is None:
         return CroppedSample(pixels, None, labels, valid)
     return CroppedSample(pixels, labels, None, valid)
+
+
+def decoded_once(sample: Sample) -> HeldPicture:
+    """The whole image of a sample, for several crops of it; InputError as `read_image`."""
+    image = read_image(sample.image, upright=bool(sample.upright), image_range=sample.image_range)
+    size = (image.height, image.width)
+    return HeldPicture(size, lambda: (image, size), image)
 
 
 def _opened(
