@@ -119,6 +119,17 @@ def test_windows_slide_over_the_image(shell: Shell, trained: Trained) -> None:
     assert windows["pixel_accuracy"] != whole["pixel_accuracy"]
 
 
+def test_precision_and_batches_are_published(shell: Shell, trained: Trained) -> None:
+    options = ("--flip", "--precision", "bfloat16", "--batch", "2")
+    found = written(shell, trained, *options)
+    assert "; flip; network in bfloat16; batches of 2; labels" in found["protocol"]
+    assert found["pixel_accuracy"] != written(shell, trained, "--flip")["pixel_accuracy"]
+    labeling = (*arguments(trained, *options), "--threshold", "0", "--output", "labels")
+    shell.run("pseudo_label.py", *labeling)
+    manifest = json.loads((shell.cwd / "labels/manifest.json").read_text())
+    assert manifest["protocol"].endswith("; flip; network in bfloat16; batches of 2")
+
+
 def test_sets_of_classes_and_boundaries_stand_beside_the_scores(
     shell: Shell, trained: Trained
 ) -> None:

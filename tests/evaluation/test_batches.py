@@ -1,5 +1,6 @@
 """Parts of images that share a forward pass: the same predictions, fewer passes."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from factories import ColorSegmenter, noise, written_sample
 from tiny_runs import tiny_model
 from uda.data.samples import Sample
 from uda.evaluation.ensembles import Ensemble, Network, members_of
-from uda.evaluation.evaluate import EvaluationConfig, predictions
+from uda.evaluation.evaluate import EvaluationConfig, one_ahead, predictions
 from uda.evaluation.inference import Prediction
 from uda.labels.spaces import CITYSCAPES
 from uda.models.segmenter import SegmentationOutput
@@ -113,3 +114,17 @@ def test_networks_of_an_ensemble_have_passes_of_their_own(samples: list[Sample])
     network = Ensemble([Counting(), Counting()])
     predicted(network, samples[:2], replace(WAYS["plain"], batch=2))
     assert [getattr(one, "shapes", None) for one in members_of(network)] == 2 * [[(2, 3, 32, 48)]]
+
+
+def test_one_ahead_keeps_the_order() -> None:
+    made: list[int] = []
+
+    def numbers(count: int) -> Iterator[int]:
+        for number in range(count):
+            made.append(number)
+            yield number
+
+    for count in (0, 1, 4):
+        made.clear()
+        seen = [(number, len(made)) for number in one_ahead(numbers(count))]
+        assert seen == [(number, min(number + 2, count)) for number in range(count)]

@@ -289,3 +289,14 @@ def test_folders_are_streams_whatever_the_loaders(trained: Trained, tmp_path: Pa
     assert manifest["returned"] == []
     after = network.segmenter.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_looks_of_an_adapting_network_share_no_pass(trained: Trained, tmp_path: Path) -> None:
+    snapshot = load(trained.snapshot)
+    config = EvaluationConfig(dataset="cityscapes", flip=True, batch=2)
+    network = OpenedNetwork(snapshot.build(), snapshot, config, "", {})
+    with pytest.raises(InputError, match="--batch 2 takes several at once: use --batch 1"):
+        predict_folder(
+            network, tmp_path / "in", tmp_path / "out", snapshot=trained.snapshot, kinds=("ids",),
+            adapter=TestTimeAdapter(network.segmenter),
+        )  # fmt: skip

@@ -1,10 +1,11 @@
 """A network and labeled images -> scores, at the labels' own resolution."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import tee
-from typing import Self
+from typing import Self, TypeVar
 
 from torch import Tensor
 
@@ -118,7 +119,7 @@ def predictions(
     read = read_views(
         samples, config, label_space, workers=workers, unreadable=unreadable, pinned=pinned
     )
-    yield from predictions_of(
+    found = predictions_of(
         network,
         read,
         config=config,
@@ -129,6 +130,21 @@ def predictions(
         num_classes=label_space.num_classes,
         divisors=divisors,
     )
+    # A GPU is given the next image before anybody waits for what it makes of this one.
+    yield from one_ahead(found) if pinned else found
+
+
+T = TypeVar("T")
+
+
+def one_ahead(items: Iterable[T]) -> Iterator[T]:
+    """The same, each once the next one has been made."""
+    waiting: deque[T] = deque()
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > 1:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def predictions_of(
