@@ -74,7 +74,6 @@ def root(toy_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 # Options that leave every bit as it is.
 SAME_BITS = {
     "data.cache": "the same bits from there: tests/data/test_pixel_cache.py",
-    "data.cache_gib": "what it does: tests/data/test_pixel_cache.py",
     "data.rare_classes.statistics": "only where counts are kept: tests/data/test_rare_classes.py",
     "data.workers": "promise 2: the number of loader processes changes nothing",
     "evaluation.batch": "the same passes, several at a time: tests/evaluation/test_batches.py",
