@@ -159,7 +159,7 @@ def test_terms_by_hand(
         assert terms[head].item() == pytest.approx(expected.item(), rel=1e-5)
         apart = tell_apart(network(real), fake_maps, loss, network.convention)
         assert own[f"discriminator_{head}"].item() == pytest.approx(apart.item(), rel=1e-5)
-        penalty = 0.01 * gradient_penalty(network(real), real)
+        penalty = 0.01 * gradient_penalty(network, network.score(real), real)
         assert own[f"gradient_penalty_{head}"].item() == pytest.approx(penalty.item(), rel=1e-5)
         assert penalty > 0
 

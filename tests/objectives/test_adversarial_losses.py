@@ -4,11 +4,13 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from uda.models.discriminators import (
     AdversarialConvention,
+    Discriminator,
     FullyConvolutionalDiscriminator,
+    Layers,
     MultiScaleDiscriminator,
 )
 from uda.objectives.functional.adversarial import (
@@ -93,41 +95,88 @@ def test_unknown_kinds_are_refused() -> None:
         fool([scores(0.0)], "wgan", ADAPTSEGNET)  # type: ignore[arg-type]
 
 
+class Linear(Discriminator):
+    """The sum of weighted channels; and, of a quarter of the pixels, three times the first."""
+
+    convention = MRNET
+    scales = 2
+
+    def __init__(self, *weights: float) -> None:
+        super().__init__()
+        self.full = nn.Conv2d(len(weights), 1, 1)
+        self.full.weight.data = torch.tensor(weights).view(1, -1, 1, 1)
+        self.coarse = nn.Conv2d(len(weights), 1, 1)
+        self.coarse.weight.data = torch.tensor([3.0, *[0.0] * (len(weights) - 1)]).view(1, -1, 1, 1)
+
+    def reduce(self, probabilities: Tensor) -> Tensor:
+        return probabilities[..., ::2, ::2]
+
+    def apply_layers(self, scale: int, inputs: Tensor, layers: Layers) -> Tensor:
+        return layers.convolve((self.full, self.coarse)[scale], inputs)
+
+
 def test_gradient_penalty_of_a_linear_discriminator() -> None:
+    network = Linear(1.0, -2.0, 0.5)
     inputs = torch.rand(2, 3, 4, 5, requires_grad=True)
-    weight = torch.tensor([1.0, -2.0, 0.5], requires_grad=True)
-    full = (inputs * weight.view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
-    coarse = 3.0 * inputs[:, :1, ::2, ::2]  # 2 x 3 of the 4 x 5 pixels
-    penalty = gradient_penalty([full, coarse], inputs)
-    # Gradient: `weight` at each of 20 pixels; 3 at 6 values of the first channel. Equal images.
+    penalty = gradient_penalty(network, network.score(inputs), inputs)
+    # Gradient: `weights` at each of 20 pixels; 3 at 6 values of the first channel. Equal images.
     assert penalty.item() == pytest.approx(20 * (1 + 4 + 0.25) + 6 * 9)
-    (of_weight,) = torch.autograd.grad(penalty, weight)
-    torch.testing.assert_close(of_weight, 2 * 20 * weight.detach())
+    penalty.backward()
+    found = network.full.weight.grad
+    assert found is not None
+    torch.testing.assert_close(found, 2 * 20 * network.full.weight.detach())
 
 
-def test_gradient_penalty_is_the_mean_over_images() -> None:
-    inputs = torch.tensor([1.0, 3.0]).view(2, 1, 1, 1).requires_grad_()
-    penalty = gradient_penalty([inputs.square()], inputs)  # gradient 2x: 4 and 36
-    assert penalty.item() == pytest.approx((4 + 36) / 2)
+def penalty_by_its_definition(maps: list[Tensor], inputs: Tensor) -> Tensor:
+    total = torch.zeros(())
+    for scores in maps:
+        (gradient,) = torch.autograd.grad(scores.sum(), inputs, create_graph=True)
+        total = total + gradient.square().sum(dim=(1, 2, 3)).mean()
+    return total
 
 
-def test_gradient_penalty_reaches_the_weights_and_leaves_the_graph_usable() -> None:
+@pytest.mark.parametrize("scale", [1.0, 1e-6, 0.0])
+@pytest.mark.parametrize("kind", [MultiScaleDiscriminator, FullyConvolutionalDiscriminator])
+def test_gradient_penalty_and_its_gradient_are_those_of_the_definition(
+    kind: type[MultiScaleDiscriminator | FullyConvolutionalDiscriminator], scale: float
+) -> None:
+    """The gradient of a gradient, which is computed in another way."""
     torch.manual_seed(0)
-    network = MultiScaleDiscriminator(4, width=2)
-    source = torch.rand(2, 4, 40, 48).softmax(dim=1).requires_grad_()
-    maps = network(source)
-    penalty = gradient_penalty(maps, source)
-    loss = tell_apart(maps, [m.detach() for m in maps], "least_squares", network.convention)
-    (loss + 0.01 * penalty).backward()
-    assert penalty.item() > 0
-    for name, parameter in network.named_parameters():
-        assert parameter.grad is not None, name
-        assert torch.isfinite(parameter.grad).all(), name
-    first = network.cnns[0][0].conv.weight  # type: ignore[index]
-    assert torch.autograd.grad(gradient_penalty(network(source), source), first)[0].any()
+    network = kind(4, width=2).double()
+    last = list(network.parameters())[-2]
+    last.data *= scale
+    source = torch.rand(3, 4, 40, 48, dtype=torch.float64).softmax(dim=1).requires_grad_()
+    scores = network.score(source)
+    found = gradient_penalty(network, scores, source)
+    expected = penalty_by_its_definition(network(source), source)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
+    weights = [p for n, p in network.named_parameters() if "weight" in n]
+    of_found = torch.autograd.grad(found, weights, retain_graph=True)
+    for one, other in zip(of_found, torch.autograd.grad(expected, weights), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9 * scale)
+    # Biases move no slope; and what the scores were computed by can still be learned from.
+    tell_apart(scores.maps, scores.maps, "least_squares", network.convention).backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_gradient_penalty_of_low_precision(dtype: torch.dtype) -> None:
+    """In 16 bits it is as close to the definition as that is to itself with other rounding."""
+    torch.manual_seed(0)
+    network = MultiScaleDiscriminator(4, width=8)
+    for parameter in network.parameters():
+        parameter.data *= 4  # float16 has no room for the slopes of a new network, 1e-7
+    source = torch.rand(1, 4, 40, 48).softmax(dim=1).requires_grad_()
+    weights = [p for n, p in network.named_parameters() if "weight" in n]
+    with torch.autocast("cpu", dtype):
+        expected = penalty_by_its_definition(network(source), source)
+        found = gradient_penalty(network, network.score(source), source)
+    assert found.item() == pytest.approx(expected.item(), rel=0.01)
+    wanted = torch.autograd.grad(4096 * expected, weights)  # as a run scales its losses
+    for one, other in zip(torch.autograd.grad(4096 * found, weights), wanted, strict=True):
+        assert (one - other).norm() < 0.05 * other.norm()
 
 
 def test_gradient_penalty_needs_inputs_with_gradients() -> None:
-    inputs = torch.rand(1, 1, 2, 2)
+    network, inputs = Linear(2.0), torch.rand(1, 1, 2, 2)
     with pytest.raises(ValueError, match=r"after probabilities.detach\(\).requires_grad_\(\)"):
-        gradient_penalty([inputs * 2], inputs)
+        gradient_penalty(network, network.score(inputs), inputs)

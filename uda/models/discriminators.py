@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -27,17 +28,86 @@ class AdversarialConvention(NamedTuple):
     tell_apart_factor: float  # of each of the discriminator's two terms
 
 
+class Scores(NamedTuple):
+    """What a discriminator makes of probabilities."""
+
+    maps: list[Tensor]  # raw scores (N, 1, h, w) float, one map per scale, finest first
+    activations: list[list[Tensor]]  # of each map: what its leaky ReLUs returned, without gradient
+
+
+class Layers:
+    """Applies layers, and keeps what leaky ReLUs return."""
+
+    def __init__(self) -> None:
+        self.activations: list[Tensor] = []
+
+    def convolve(self, layer: nn.Conv2d, inputs: Tensor) -> Tensor:
+        outputs: Tensor = layer(inputs)
+        return outputs
+
+    def rectify(self, inputs: Tensor) -> Tensor:
+        outputs = F.leaky_relu(inputs, _SLOPE, inplace=True)
+        self.activations.append(outputs.detach())
+        return outputs
+
+
+class _Derivative(Layers):
+    """Applies the derivative of layers where they have returned these `activations`: without the
+    biases, and with each leaky ReLU's slope."""
+
+    def __init__(self, activations: Iterable[Tensor]) -> None:
+        super().__init__()
+        self._slopes = iter(activations)
+
+    def convolve(self, layer: nn.Conv2d, inputs: Tensor) -> Tensor:
+        return F.conv2d(inputs, layer.weight, None, layer.stride, layer.padding)
+
+    def rectify(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = torch.ops.aten.leaky_relu_backward(
+            inputs, next(self._slopes).to(inputs.dtype), _SLOPE, True
+        )
+        return outputs
+
+
 class Discriminator(nn.Module, ABC):
-    """A network that scores class probabilities by domain, at one or more scales."""
+    """A network that scores class probabilities by domain, at one or more scales. Between its
+    convolutions are leaky ReLUs only, so that it is linear around almost all probabilities."""
 
     convention: ClassVar[AdversarialConvention]
+    scales: ClassVar[int] = 1
 
-    @abstractmethod
     def forward(self, probabilities: Tensor) -> list[Tensor]:
         """Raw scores (N, 1, h, w) float, one map per scale, finest first.
 
         probabilities: (N, C, H, W) float in [0, 1]
         """
+        return self.score(probabilities).maps
+
+    def score(self, probabilities: Tensor) -> Scores:
+        """As `forward`, for `slope`."""
+        maps, activations = [], []
+        for scale in range(self.scales):
+            layers = Layers()
+            probabilities = self.reduce(probabilities) if scale else probabilities
+            maps.append(self.apply_layers(scale, probabilities, layers))
+            activations.append(layers.activations)
+        return Scores(maps, activations)
+
+    def slope(self, scale: int, direction: Tensor, scores: Scores) -> Tensor:
+        """The derivative (N, 1, h, w) of a scale's map along a direction (N, C, H, W), at the
+        probabilities of `scores`. It is differentiable in the weights.
+        """
+        for _ in range(scale):
+            direction = self.reduce(direction)
+        return self.apply_layers(scale, direction, _Derivative(scores.activations[scale]))
+
+    def reduce(self, probabilities: Tensor) -> Tensor:
+        """What the next scale sees."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def apply_layers(self, scale: int, inputs: Tensor, layers: Layers) -> Tensor:
+        """The map of one scale by `layers`, of what that scale sees."""
 
 
 class FullyConvolutionalDiscriminator(Discriminator):
@@ -60,23 +130,18 @@ class FullyConvolutionalDiscriminator(Discriminator):
         self.conv4 = nn.Conv2d(4 * width, 8 * width, kernel_size=4, stride=2, padding=1)
         self.classifier = nn.Conv2d(8 * width, 1, kernel_size=4, stride=2, padding=1)
 
-    def forward(self, probabilities: Tensor) -> list[Tensor]:
-        """Raw scores, one map (N, 1, H // 32, W // 32) float.
-
-        probabilities: (N, C, H, W) float in [0, 1]
-
-        Raises InputError below 32 pixels, where the map would be empty.
-        """
-        height, width = probabilities.shape[-2:]
+    def apply_layers(self, scale: int, inputs: Tensor, layers: Layers) -> Tensor:
+        """The only map, (N, 1, H // 32, W // 32). Raises InputError below 32 pixels, where it would
+        be empty."""
+        height, width = inputs.shape[-2:]
         if min(height, width) < 32:
             raise InputError(
                 f"the discriminator has stride 32 and got {height}x{width} pixels; allowed: "
                 "32x32 or more: use a larger crop"
             )
-        hidden = probabilities
         for convolution in (self.conv1, self.conv2, self.conv3, self.conv4):
-            hidden = F.leaky_relu(convolution(hidden), _SLOPE, inplace=True)
-        return [self.classifier(hidden)]
+            inputs = layers.rectify(layers.convolve(convolution, inputs))
+        return layers.convolve(self.classifier, inputs)
 
 
 class MultiScaleDiscriminator(Discriminator):
@@ -91,11 +156,12 @@ class MultiScaleDiscriminator(Discriminator):
     """
 
     convention = AdversarialConvention(source_label=1.0, fool_factor=2.0, tell_apart_factor=1.0)
+    scales = 3  # maps at strides 8, 16 and 32; sizes are rounded up
 
     def __init__(self, num_classes: int, width: int = 32) -> None:
         """`width` channels in the first four convolutions, twice as many from there."""
         super().__init__()
-        self.cnns = nn.ModuleList(_patch_scorer(num_classes, width) for _ in range(3))
+        self.cnns = nn.ModuleList(_PatchScorer(num_classes, width) for _ in range(self.scales))
         # Without the border's padding in the mean, pooled probabilities still sum to 1.
         self.pool = nn.AvgPool2d(kernel_size=3, stride=2, padding=1, count_include_pad=False)
         for layer in self.modules():
@@ -104,17 +170,13 @@ class MultiScaleDiscriminator(Discriminator):
                 assert layer.bias is not None
                 nn.init.zeros_(layer.bias)
 
-    def forward(self, probabilities: Tensor) -> list[Tensor]:
-        """Raw scores, three maps (N, 1, h, w) float at strides 8, 16 and 32; sizes are rounded up.
+    def reduce(self, probabilities: Tensor) -> Tensor:
+        pooled: Tensor = self.pool(probabilities)
+        return pooled
 
-        probabilities: (N, C, H, W) float in [0, 1]
-        """
-        maps = []
-        for index, cnn in enumerate(self.cnns):
-            if index > 0:
-                probabilities = self.pool(probabilities)
-            maps.append(cnn(probabilities))
-        return maps
+    def apply_layers(self, scale: int, inputs: Tensor, layers: Layers) -> Tensor:
+        scores: Tensor = self.cnns[scale](inputs, layers)
+        return scores
 
 
 class HeadDiscriminators(nn.ModuleDict):
@@ -181,9 +243,10 @@ class _Convolution(nn.Module):
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1)
         self.activation = activation
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        outputs = self.conv(inputs)
-        return F.leaky_relu(outputs, _SLOPE, inplace=True) if self.activation else outputs
+    def forward(self, inputs: Tensor, layers: Layers | None = None) -> Tensor:
+        layers = layers or Layers()
+        outputs = layers.convolve(self.conv, inputs)
+        return layers.rectify(outputs) if self.activation else outputs
 
 
 class _Residual(nn.Module):
@@ -195,17 +258,32 @@ class _Residual(nn.Module):
             _Convolution(channels, channels), _Convolution(channels, channels, activation=False)
         )
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        return inputs + self.model(inputs)
+    def forward(self, inputs: Tensor, layers: Layers | None = None) -> Tensor:
+        outputs = inputs
+        for layer in self.model:
+            outputs = layer(outputs, layers)
+        return inputs + outputs
 
 
-def _patch_scorer(num_classes: int, width: int) -> nn.Sequential:
-    return nn.Sequential(
-        _Convolution(num_classes, width, stride=2),
-        _Convolution(width, width),
-        _Convolution(width, width, stride=2),
-        _Convolution(width, width),
-        _Convolution(width, 2 * width, stride=2),
-        *(_Residual(2 * width) for _ in range(4)),
-        nn.Conv2d(2 * width, 1, kernel_size=1),
-    )
+class _PatchScorer(nn.Sequential):
+    """One of the nets of `MultiScaleDiscriminator`."""
+
+    def __init__(self, num_classes: int, width: int) -> None:
+        super().__init__(
+            _Convolution(num_classes, width, stride=2),
+            _Convolution(width, width),
+            _Convolution(width, width, stride=2),
+            _Convolution(width, width),
+            _Convolution(width, 2 * width, stride=2),
+            *(_Residual(2 * width) for _ in range(4)),
+            nn.Conv2d(2 * width, 1, kernel_size=1),
+        )
+
+    def forward(self, inputs: Tensor, layers: Layers | None = None) -> Tensor:
+        layers = layers or Layers()
+        for layer in self:
+            if isinstance(layer, nn.Conv2d):
+                inputs = layers.convolve(layer, inputs)
+            else:
+                inputs = layer(inputs, layers)
+        return inputs

@@ -109,10 +109,12 @@ class Adversarial(Objective):
         for head in self.weights if self.optimizer is not None else ():
             network = self.discriminators[head]
             source = seen["source"][head].requires_grad_(weight > 0)
-            maps = network(source), network(seen["target"][head])
+            of_source = network.score(source)
+            maps = of_source.maps, network(seen["target"][head])
             terms[f"discriminator_{head}"] = game.tell_apart(*maps, loss, network.convention)
             if weight:
-                terms[f"gradient_penalty_{head}"] = weight * game.gradient_penalty(maps[0], source)
+                penalty = game.gradient_penalty(network, of_source, source)
+                terms[f"gradient_penalty_{head}"] = weight * penalty
             label = network.convention.source_label
             context.counts.discriminator(self, head, *maps, label, game.boundary(loss))
         return terms

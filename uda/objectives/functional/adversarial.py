@@ -21,7 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from uda.models.discriminators import AdversarialConvention, HeadDiscriminators
+from uda.models.discriminators import (
+    AdversarialConvention,
+    Discriminator,
+    HeadDiscriminators,
+    Scores,
+)
 from uda.models.segmenter import SegmentationOutput
 from uda.utilities.errors import InputError
 
@@ -130,14 +135,14 @@ def boundary(kind: AdversarialKind) -> float:
     return 0.0 if kind == "vanilla" else 0.5
 
 
-def gradient_penalty(maps: Sequence[Tensor], inputs: Tensor) -> Tensor:
+def gradient_penalty(network: Discriminator, scores: Scores, inputs: Tensor) -> Tensor:
     """Scalar: the squared gradient of the scores at `inputs`, to be weighted and added to
     `tell_apart`.
 
     The squared norm of the gradient of each scale's summed scores, summed over scales, mean over
     the batch. It is differentiable in the discriminator's weights.
 
-    maps: (N, 1, h, w) float each, raw scores of `inputs`, one per scale
+    scores: those of the discriminator `network` for `inputs`
     inputs: (N, C, H, W) float, the source's probabilities; must require gradients
 
     Raises ValueError when `inputs` does not require gradients.
@@ -146,16 +151,20 @@ def gradient_penalty(maps: Sequence[Tensor], inputs: Tensor) -> Tensor:
     """
     if not inputs.requires_grad:
         raise ValueError(
-            "inputs do not require gradients; allowed: the tensor the maps were computed from, "
+            "inputs do not require gradients; allowed: the tensor the scores were computed from, "
             "after probabilities.detach().requires_grad_()"
         )
     penalty = inputs.new_zeros((), dtype=torch.float32)
-    for scores in maps:
-        (gradient,) = torch.autograd.grad(scores.sum(), inputs, create_graph=True)
-        steepness = gradient.float()
-        # Not square(): its derivative holds another tensor of this size.
-        penalty = penalty + (steepness * steepness).sum(dim=(1, 2, 3)).mean()
-    return penalty
+    for scale, scores_of_scale in enumerate(scores.maps):
+        (gradient,) = torch.autograd.grad(scores_of_scale.sum(), inputs, retain_graph=True)
+        # With g the gradient and v its value, d(g.g) = 2 d(g.v), and g.v is the derivative of the
+        # scores along v: one forward pass more, whose own gradient costs what any pass costs. The
+        # gradient of a gradient takes several times as long. float16 has no room for small v.
+        largest = gradient.abs().amax().clamp_min(torch.finfo(gradient.dtype).tiny)
+        along = largest * network.slope(scale, gradient / largest, scores).float().sum()
+        value = gradient.float().square().sum()
+        penalty = penalty + value + 2 * (along - along.detach())
+    return penalty / len(inputs)
 
 
 def _distance(maps: Sequence[Tensor], label: float, kind: AdversarialKind) -> Tensor:
