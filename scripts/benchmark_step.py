@@ -175,8 +175,8 @@ class NetworkClock:
 
     def _forward_ends(self, _: nn.Module, inputs: object, output: SegmentationOutput) -> None:
         self._stop()
-        for logits in (output.logits, output.auxiliary_logits):
-            if logits is not None:
+        for name, logits in output.tensors().items():
+            if name in ("logits", "auxiliary_logits"):
                 logits.register_hook(self._backward_begins)
 
     def _backward_begins(self, gradient: Tensor) -> None:

@@ -97,11 +97,9 @@ class TestEveryNetwork:
         assert first.grad.any()
 
 
-def _equal(one: tuple[Tensor | None, ...], other: tuple[Tensor | None, ...]) -> bool:
-    return all(
-        a is b if a is None or b is None else torch.equal(a, b)
-        for a, b in zip(one, other, strict=True)
-    )
+def _equal(one: SegmentationOutput, other: SegmentationOutput) -> bool:
+    ours, theirs = one.tensors(), other.tensors()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[n], theirs[n]) for n in ours)
 
 
 def test_without_dropout_no_value_and_no_branch_is_dropped() -> None:

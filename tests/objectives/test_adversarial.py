@@ -114,7 +114,7 @@ def test_single_level_needs_no_auxiliary_head() -> None:
     assert AdversarialConfig(auxiliary_weight=0.1).needs() == {*domains, "auxiliary_head"}
     assert AdversarialConfig(source_prediction="fused").needs() == {*domains, "auxiliary_head"}
     adversarial = objective()
-    without = output(1)._replace(auxiliary_logits=None)
+    without = output(1).replace(auxiliary_logits=None)
     adversarial.terms(view("source"), without, CONTEXT)
     assert adversarial.terms(view("target"), without, CONTEXT)
     assert adversarial.after_backward(CONTEXT)
@@ -255,7 +255,7 @@ def test_fooling_moves_target_predictions_towards_the_source() -> None:
     before = adversarial.terms(view("target"), said, CONTEXT)["main"]
     before.backward()
     assert said.logits.grad is not None
-    moved = said._replace(logits=(said.logits - 100 * said.logits.grad).detach())
+    moved = said.replace(logits=(said.logits - 100 * said.logits.grad).detach())
     assert adversarial.terms(view("target"), moved, CONTEXT)["main"] < before
 
 

@@ -55,7 +55,7 @@ def test_a_gradient_step_makes_predictions_surer(heads: str, certainty: bool) ->
     before = objective.terms(VIEW, said, CONTEXT)["entropy"]
     before.backward()
     assert said.logits.grad is not None
-    moved = said._replace(logits=(said.logits - said.logits.grad).detach())
+    moved = said.replace(logits=(said.logits - said.logits.grad).detach())
     sure = EntropyConfig(heads=heads).build(2)  # type: ignore[arg-type]
     assert sure.terms(VIEW, moved, CONTEXT)["entropy"] < sure.terms(VIEW, said, CONTEXT)["entropy"]
     assert said.auxiliary_logits is not None
@@ -68,7 +68,7 @@ def test_the_main_head_alone_needs_no_other() -> None:
     assert EntropyConfig(heads="fused").needs() == {"target", "auxiliary_head"}
     objective = EntropyConfig().build(2)
     assert objective.reads == {"target"}
-    assert objective.terms(VIEW, output()._replace(auxiliary_logits=None), CONTEXT)
+    assert objective.terms(VIEW, output().replace(auxiliary_logits=None), CONTEXT)
 
 
 # --- as ADVENT and FDA have it
@@ -154,7 +154,7 @@ def test_the_resolution_of_features_is_that_before_logits_are_enlarged() -> None
     objective = config.build(19)
     objective.attach(small_network(DeepLabV2Config).build(19))
     value = objective.terms(VIEW, output, CONTEXT)["entropy"].item()
-    exact = terms(replace(config, resolution="input"), output._replace(logits=coarse))["entropy"]
+    exact = terms(replace(config, resolution="input"), output.replace(logits=coarse))["entropy"]
     at_input = terms(replace(config, resolution="input"), output)["entropy"]
     assert abs(at_input / exact - 1) > 0.01  # between two sure classes, enlarged logits are unsure
     assert abs(value / exact - 1) < 0.2 * abs(at_input / exact - 1)

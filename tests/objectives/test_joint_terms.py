@@ -176,7 +176,7 @@ def test_both_views_are_reached(toy_root: Path) -> None:
             detached: str | None = detached,
             joint_terms: Callable[..., dict[str, Tensor]] = joint_terms,
         ) -> dict[str, Tensor]:
-            cut = {n: o._replace(features=o.features.detach()) for n, o in outputs.items()}
+            cut = {n: o.replace(features=o.features.detach()) for n, o in outputs.items()}
             return joint_terms({n: cut[n] if n == detached else o for n, o in outputs.items()},
                                context)  # fmt: skip
 

@@ -128,7 +128,7 @@ def test_a_batch_is_the_mean_of_its_images_by_masks_and_by_queries(queries: int)
 
     def of(chosen: slice) -> dict[str, float]:
         classes, masks = (part[:, chosen] for part in queries_said)
-        output = said._replace(query_classes=classes, query_masks=masks)
+        output = said.replace(query_classes=classes, query_masks=masks)
         context = StepContext(step=0, seed=0, indices=CONTEXT.indices[chosen])
         return terms(output, labels[chosen], context=context)
 

@@ -78,4 +78,4 @@ def test_needs() -> None:
     terms = PseudoLabelConfig(auxiliary_weight=0.0).build(4)
     batch = device_batch()
     view = View("target", batch.target_images, batch.target_pseudo_labels)
-    assert list(terms.terms(view, output()._replace(auxiliary_logits=None), CONTEXT)) == ["main"]
+    assert list(terms.terms(view, output().replace(auxiliary_logits=None), CONTEXT)) == ["main"]

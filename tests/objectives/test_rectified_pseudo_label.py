@@ -78,7 +78,7 @@ def test_class_weights_are_factors_of_the_cross_entropy_alone() -> None:
 @pytest.mark.parametrize(("against", "share"), [(0.5, 1.0), (0.25, 0.877), (0.01, 0.529)])
 def test_disagreement_takes_the_labels_part_away(against: float, share: float) -> None:
     """What the label adds to the main head's loss, log 2, counts exp(-KL(other || (1, 1) / 2))."""
-    said = output()._replace(
+    said = output().replace(
         logits=logits((0.5, 0.5)), auxiliary_logits=logits((1 - against, against))
     )
     objective = RectifiedPseudoLabelConfig().build(2)

@@ -92,7 +92,7 @@ def test_without_auxiliary_weight_the_head_is_neither_needed_nor_read() -> None:
     config = SupervisedConfig(auxiliary_weight=0.0)
     assert config.needs() == {"source"}
     assert SupervisedConfig().needs() == {"source", "auxiliary_head"}
-    terms = config.build(CLASSES).terms(view, output._replace(auxiliary_logits=None), CONTEXT)
+    terms = config.build(CLASSES).terms(view, output.replace(auxiliary_logits=None), CONTEXT)
     assert list(terms) == ["main"]
 
 

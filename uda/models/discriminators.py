@@ -76,22 +76,26 @@ class Discriminator(nn.Module, ABC):
     convention: ClassVar[AdversarialConvention]
     scales: ClassVar[int] = 1
 
-    def forward(self, probabilities: Tensor) -> list[Tensor]:
+    def forward(
+        self, probabilities: Tensor, activations: list[list[Tensor]] | None = None
+    ) -> list[Tensor]:
         """Raw scores (N, 1, h, w) float, one map per scale, finest first.
 
-        probabilities: (N, C, H, W) float in [0, 1]
+        probabilities: (N, C, H, W) float in [0, 1]; `activations`: see `score`
         """
-        return self.score(probabilities).maps
-
-    def score(self, probabilities: Tensor) -> Scores:
-        """As `forward`, for `slope`."""
-        maps, activations = [], []
+        maps = []
         for scale in range(self.scales):
             layers = Layers()
             probabilities = self.reduce(probabilities) if scale else probabilities
             maps.append(self.apply_layers(scale, probabilities, layers))
-            activations.append(layers.activations)
-        return Scores(maps, activations)
+            if activations is not None:
+                activations.append(layers.activations)
+        return maps
+
+    def score(self, probabilities: Tensor) -> Scores:
+        """The raw scores, and what `slope` needs to know of them."""
+        activations: list[list[Tensor]] = []
+        return Scores(self(probabilities, activations), activations)
 
     def slope(self, scale: int, direction: Tensor, scores: Scores) -> Tensor:
         """The derivative (N, 1, h, w) of a scale's map along a direction (N, C, H, W), at the

@@ -143,13 +143,14 @@ class Hrda(nn.Module):
             detail = self.averaged(padded, lambda parts: head(encode(parts)))
         else:
             detail = learned = head(encode(box.of(padded)))
-        output = output._replace(logits=self.fused(output.logits, weights, detail, box))
+        output = output.replace(logits=self.fused(output.logits, weights, detail, box))
         if below or right:
-            output = output._replace(
+            names = ("logits", "auxiliary_logits")
+            output = output.replace(
                 **{
                     name: _enlarged(logits, size)[..., :height, :width]
-                    for name in ("logits", "auxiliary_logits")
-                    if (logits := getattr(output, name)) is not None
+                    for name, logits in output.tensors().items()
+                    if name in names
                 }
             )
         if learned is None:
@@ -157,7 +158,7 @@ class Hrda(nn.Module):
         inside = Box(box.top, min(box.bottom, height), box.left, min(box.right, width))
         if inside != box:
             learned = _enlarged(learned, box.size)[..., : inside.size[0], : inside.size[1]]
-        return output._replace(detail_logits=learned, detail_box=torch.tensor(inside))
+        return output.replace(detail_logits=learned, detail_box=torch.tensor(inside))
 
     def padded(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) with the height and width of whole units."""

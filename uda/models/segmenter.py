@@ -1,8 +1,8 @@
 """The contract between a network and everything else."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Literal, NamedTuple, Self, get_args
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Self, get_args
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from uda.models.encoders.base import IMAGENET, Encoder, FeatureMaps, HideTokens, Normalization
 from uda.models.input_range import check_images, may_look
+from uda.models.upsampled import Upsampled
 from uda.utilities.errors import InputError, require
 
 BatchNormMode = Literal["train", "frozen_affine", "frozen"]
@@ -18,27 +19,105 @@ InputScaling = Literal["statistics", "min_max"]
 Perturbation = Callable[[FeatureMaps], FeatureMaps]  # as many maps, of the same shapes
 
 
-class SegmentationOutput(NamedTuple):
-    """What a network predicts for images (N, 3, H, W)."""
+class SegmentationOutput:
+    """What a network predicts for images (N, 3, H, W).
 
-    logits: Tensor  # (N, C, H, W) float, at input size
-    auxiliary_logits: Tensor | None  # (N, C, H, W) of the auxiliary head; None without one
-    features: Tensor  # (N, D, h, w) deepest features of the backbone, at output stride
-    # Of a network that classifies masks: the class ("no object" is the last) and the mask of each
-    # of Q queries after each of L decoder layers. None for other networks and outside of training.
-    query_classes: Tensor | None = None  # (L, N, Q, C + 1) logits
-    query_masks: Tensor | None = None  # (L, N, Q, h, w) logits
-    # Of a network that looks at a detail, too (HRDA): the logits of that part of the images, and
-    # its place. None for other networks and outside of training.
-    detail_logits: Tensor | None = None  # (N, C, bottom - top, right - left) float
-    detail_box: Tensor | None = None  # (4,) int64 on the CPU: top, bottom, left, right in pixels
-    # What the last layer classifies, where a network names it (ProDA).
-    embeddings: Tensor | None = None  # (N, D, h, w) float
+    Logits at input size are made when they are asked for, and only then take the memory that they
+    need: `main`, `auxiliary` and `detail` are what losses take that do without (see upsampled.py).
+    """
+
+    def __init__(
+        self,
+        logits: Tensor,
+        auxiliary_logits: Tensor | None,
+        features: Tensor,
+        query_classes: Tensor | None = None,
+        query_masks: Tensor | None = None,
+        detail_logits: Tensor | None = None,
+        detail_box: Tensor | None = None,
+        embeddings: Tensor | None = None,
+        *,
+        size: tuple[int, int] | None = None,
+        align_corners: bool = False,
+    ) -> None:
+        """Logits as they are or, with a `size` (H, W), upsampled to it; those of the detail to the
+        size of its box."""
+        # (N, D, h, w) deepest features of the backbone, at output stride
+        self.features = features
+        # Of a network that classifies masks: the class ("no object" is the last) and the mask of
+        # each of Q queries after each of L decoder layers. None for other networks and outside of
+        # training. (L, N, Q, C + 1) and (L, N, Q, h, w) logits.
+        self.query_classes = query_classes
+        self.query_masks = query_masks
+        # (4,) int64 on the CPU: top, bottom, left, right in pixels
+        self.detail_box = detail_box
+        # What the last layer classifies, where a network names it (ProDA): (N, D, h, w) float
+        self.embeddings = embeddings
+
+        def upsampled(coarse: Tensor | None, size: tuple[int, int] | None) -> Upsampled | None:
+            return None if coarse is None else Upsampled(coarse, size, align_corners=align_corners)
+
+        self.size, self.align_corners = size, align_corners
+        self.main = Upsampled(logits, size, align_corners=align_corners)
+        self.auxiliary = upsampled(auxiliary_logits, size)
+        if size is not None and detail_box is not None:
+            top, bottom, left, right = detail_box.tolist()
+            size = (bottom - top, right - left)
+        self.detail = upsampled(detail_logits, size)
+
+    @property
+    def logits(self) -> Tensor:
+        """(N, C, H, W) float, at input size"""
+        return self.main.whole()
+
+    @property
+    def auxiliary_logits(self) -> Tensor | None:
+        """(N, C, H, W) of the auxiliary head; None without one"""
+        return None if self.auxiliary is None else self.auxiliary.whole()
+
+    @property
+    def detail_logits(self) -> Tensor | None:
+        """Of a network that looks at a detail, too (HRDA): the logits of that part of the images,
+        (N, C, bottom - top, right - left) float. None for other networks and outside of
+        training."""
+        return None if self.detail is None else self.detail.whole()
 
     @property
     def embedded(self) -> Tensor:
         """The `embeddings` (N, D, h, w) or, of a network that names none, its `features`."""
         return self.features if self.embeddings is None else self.embeddings
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What the network has computed: logits as they are in memory, before any upsampling."""
+        auxiliary, detail = self.auxiliary, self.detail
+        named = {
+            "logits": self.main.coarse,
+            "auxiliary_logits": None if auxiliary is None else auxiliary.coarse,
+            "detail_logits": None if detail is None else detail.coarse,
+            "features": self.features,
+            "query_classes": self.query_classes,
+            "query_masks": self.query_masks,
+            "detail_box": self.detail_box,
+            "embeddings": self.embeddings,
+        }
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
+
+    def replace(self, **tensors: Tensor | None) -> "SegmentationOutput":
+        """The same with other tensors, by the names of `tensors`."""
+        return self._made_of(tensors, self.size, self.align_corners)
+
+    def resized(self, size: tuple[int, int], *, align_corners: bool) -> "SegmentationOutput":
+        """The same with logits that are upsampled to `size` (H, W)."""
+        return self._made_of({}, size, align_corners)
+
+    def _made_of(
+        self,
+        tensors: Mapping[str, Tensor | None],
+        size: tuple[int, int] | None,
+        align_corners: bool,
+    ) -> "SegmentationOutput":
+        found: dict[str, Any] = {"auxiliary_logits": None} | self.tensors() | dict(tensors)
+        return SegmentationOutput(**found, size=size, align_corners=align_corners)
 
 
 def between_extremes(images: Tensor) -> Tensor:
@@ -154,17 +233,7 @@ class Segmenter(nn.Module, ABC):
         Raises ValueError as `coarse` does, and InputError when the network cannot hide tokens.
         """
         coarse = self.coarse(images, perturb=perturb, hide_tokens=hide_tokens)
-        auxiliary, detail, box = (
-            coarse.auxiliary_logits, coarse.detail_logits, coarse.detail_box
-        )  # fmt: skip
-        if detail is not None and box is not None:
-            top, bottom, left, right = box.tolist()
-            detail = self._to_size_of(images[..., top:bottom, left:right], detail)
-        return coarse._replace(
-            logits=self._to_size_of(images, coarse.logits),
-            auxiliary_logits=None if auxiliary is None else self._to_size_of(images, auxiliary),
-            detail_logits=detail,
-        )
+        return coarse.resized((images.shape[2], images.shape[3]), align_corners=self.align_corners)
 
     def coarse(
         self,
@@ -195,11 +264,9 @@ class Segmenter(nn.Module, ABC):
                 logits = self._to_size_of(normalized, logits)
             return logits[..., :height, :width]
 
-        auxiliary = output.auxiliary_logits
-        return output._replace(
-            logits=cut(output.logits),
-            auxiliary_logits=None if auxiliary is None else cut(auxiliary),
-        )
+        names = ("logits", "auxiliary_logits")
+        made = {n: cut(logits) for n, logits in output.tensors().items() if n in names}
+        return output.replace(**made)
 
     def deepest_features(self, images: Tensor) -> Tensor:
         """The `features` of the network's output on images, without decoding anything.

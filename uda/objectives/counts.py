@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from uda.labels.spaces import IGNORE_INDEX
+from uda.models.upsampled import Logits, per_pixel
 from uda.objectives.functional.losses import count_classes
 from uda.objectives.functional.pseudo_labels import PseudoLabels
 from uda.utilities.distributed import sum_over_ranks
@@ -49,15 +50,17 @@ class StepCounts:
             self._teachers = labels
 
     @torch.no_grad()
-    def student(self, domain: str, logits: Tensor) -> None:
+    def student(self, domain: str, logits: Logits) -> None:
         """logits: (N, C, H, W) float of the plain images of `domain`, "source" or "target"."""
         if not self.active:
             return
-        predictions = logits.max(dim=1).indices
+        predictions = _most_probable(logits)
         self.by_name[f"predicted/{domain}"] = count_classes(predictions, self._num_classes)
         if domain == "target" and self._teachers is not None:
             same = (predictions == self._teachers).sum()
-            self.by_name["agreement"] = torch.stack([same, torch.full_like(same, _pixels(logits))])
+            self.by_name["agreement"] = torch.stack(
+                [same, torch.full_like(same, predictions.numel())]
+            )
 
     @torch.no_grad()
     def sure(self, objective: nn.Module, pseudo: PseudoLabels, threshold: float) -> None:
@@ -67,12 +70,12 @@ class StepCounts:
             self._kept(objective, pseudo.labels, pseudo.confidence >= threshold)
 
     @torch.no_grad()
-    def labeled(self, objective: nn.Module, labels: Tensor, logits: Tensor) -> None:
+    def labeled(self, objective: nn.Module, labels: Tensor, logits: Logits) -> None:
         """For an objective that learns labels (N, H, W) int64, 255 where a pixel has none: the
         number of labeled pixels by the class that the student's logits (N, C, H, W) predict, since
         unlabeled pixels have no other class."""
         if self.active:
-            self._kept(objective, logits.max(dim=1).indices, labels != IGNORE_INDEX)
+            self._kept(objective, _most_probable(logits), labels != IGNORE_INDEX)
 
     @torch.no_grad()
     def discriminator(
@@ -99,9 +102,9 @@ class StepCounts:
         self.by_name[f"kept/{self._names[objective]}"] = torch.stack(rows)
 
 
-def _pixels(logits: Tensor) -> int:
-    """The number of pixels of logits (N, C, H, W)."""
-    return logits.numel() // logits.shape[1]
+def _most_probable(logits: Logits) -> Tensor:
+    """The most probable class (N, H, W) int64 of each pixel."""
+    return per_pixel(lambda rows: rows.max(dim=1).indices, logits)
 
 
 def of_all_processes(counts: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from uda.augmentation.policies import PolicyName
 from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput, Segmenter
 from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
-from uda.objectives.functional.losses import kl_to_reference, segmentation_loss
+from uda.objectives.functional.losses import kl_to_prediction, segmentation_loss
 from uda.objectives.functional.strong_views import strong_view
 from uda.utilities.errors import require, require_share
 
@@ -81,14 +81,14 @@ class Distillation(Objective):
         self, view: View, output: SegmentationOutput, context: StepContext
     ) -> dict[str, Tensor]:
         assert view.labels is not None, "checked by validate()"
-        context.counts.labeled(self, view.labels, output.logits)
+        context.counts.labeled(self, view.labels, output.main)
         self.frozen.eval()
         with torch.no_grad():
-            reference = self.frozen(view.images).logits.softmax(dim=1)
+            frozen = self.frozen(view.images)
         if self.config.divergence == "kl":
-            divergence = kl_to_reference(output.logits, reference)
+            divergence = kl_to_prediction(output.main, frozen.main)
         else:
-            own = output.logits.softmax(dim=1)
+            own, reference = output.logits.softmax(dim=1), frozen.logits.softmax(dim=1)
             divergence = (torch.special.xlogy(reference, reference) - reference * own).mean()
         return {
             "main": segmentation_loss(output, view.labels),

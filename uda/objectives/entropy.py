@@ -13,6 +13,7 @@ from torch import Tensor
 
 from uda.data.batch import View
 from uda.models.segmenter import SegmentationOutput, Segmenter
+from uda.models.upsampled import Logits, whole
 from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
 from uda.objectives.functional.losses import entropy
 from uda.utilities.errors import require
@@ -71,10 +72,11 @@ class Entropy(Objective):
     def terms(
         self, view: View, output: SegmentationOutput, context: StepContext
     ) -> dict[str, Tensor]:
-        logits, auxiliary = output.logits, output.auxiliary_logits
+        logits: Logits = output.main
+        auxiliary = output.auxiliary
         if self.config.heads == "fused":
             assert auxiliary is not None
-            logits = logits + 0.5 * auxiliary
+            logits = output.main.whole() + 0.5 * auxiliary.whole()
         terms = {"entropy": self._entropy(logits, output)}
         if self.config.auxiliary_weight:
             assert auxiliary is not None
@@ -82,10 +84,12 @@ class Entropy(Objective):
             terms["auxiliary"] = self.config.auxiliary_weight * own
         return terms
 
-    def _entropy(self, logits: Tensor, output: SegmentationOutput) -> Tensor:
+    def _entropy(self, logits: Logits, output: SegmentationOutput) -> Tensor:
         if self.config.resolution == "features":
             size = output.features.shape[-2:]
-            logits = F.interpolate(logits, size, mode="bilinear", align_corners=self.align_corners)
+            logits = F.interpolate(
+                whole(logits), size, mode="bilinear", align_corners=self.align_corners
+            )
         return entropy(
             logits,
             certainty=self.config.certainty,

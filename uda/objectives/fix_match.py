@@ -88,8 +88,8 @@ class FixMatch(TeacherLabels):
         main = segmentation_loss(output, view.labels, weights=view.weights, over=self.config.over)
         terms = {"main": main}
         if self.config.auxiliary_weight:
-            assert output.auxiliary_logits is not None
-            auxiliary = cross_entropy(output.auxiliary_logits, view.labels, weights=view.weights)
+            assert output.auxiliary is not None
+            auxiliary = cross_entropy(output.auxiliary, view.labels, weights=view.weights)
             terms["auxiliary"] = self.config.auxiliary_weight * auxiliary
         return terms
 

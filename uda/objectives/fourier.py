@@ -86,7 +86,7 @@ class Fourier(Objective):
         assert view.labels is not None, "this objective's own view is labeled"
         terms = {"main": segmentation_loss(output, view.labels)}
         if self.config.auxiliary_weight:
-            assert output.auxiliary_logits is not None
-            auxiliary = cross_entropy(output.auxiliary_logits, view.labels)
+            assert output.auxiliary is not None
+            auxiliary = cross_entropy(output.auxiliary, view.labels)
             terms["auxiliary"] = self.config.auxiliary_weight * auxiliary
         return terms

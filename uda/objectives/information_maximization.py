@@ -92,7 +92,7 @@ class InformationMaximization(Objective):
     def terms(
         self, view: View, output: SegmentationOutput, context: StepContext
     ) -> dict[str, Tensor]:
-        terms = {"entropy": entropy(output.logits)}
+        terms = {"entropy": entropy(output.main)}
         if self.config.diversity:
             now = _mean_prediction(output.logits)
             own, share = now.detach(), self.config.momentum

@@ -37,5 +37,5 @@ class MemoryRegularization(Objective):
     def terms(
         self, view: View, output: SegmentationOutput, context: StepContext
     ) -> dict[str, Tensor]:
-        assert output.auxiliary_logits is not None
-        return {"kl": memory_regularization(output.logits, output.auxiliary_logits)}
+        assert output.auxiliary is not None
+        return {"kl": memory_regularization(output.main, output.auxiliary)}

@@ -69,10 +69,10 @@ class PseudoLabel(Objective):
         self, view: View, output: SegmentationOutput, context: StepContext
     ) -> dict[str, Tensor]:
         assert view.labels is not None, "checked by validate()"
-        context.counts.labeled(self, view.labels, output.logits)
+        context.counts.labeled(self, view.labels, output.main)
         terms = {"main": segmentation_loss(output, view.labels)}
         if self.config.auxiliary_weight:
-            assert output.auxiliary_logits is not None
-            auxiliary = cross_entropy(output.auxiliary_logits, view.labels)
+            assert output.auxiliary is not None
+            auxiliary = cross_entropy(output.auxiliary, view.labels)
             terms["auxiliary"] = self.config.auxiliary_weight * auxiliary
         return terms

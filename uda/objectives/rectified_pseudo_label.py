@@ -11,6 +11,7 @@ from torch import Tensor
 from uda.augmentation.jitter import AnyJitter, jitter
 from uda.data.batch import Batch, View
 from uda.models.segmenter import SegmentationOutput
+from uda.models.upsampled import Logits
 from uda.objectives.base import Need, Objective, ObjectiveConfig, StepContext
 from uda.objectives.functional.losses import ClassBalance, rectified_cross_entropy
 from uda.utilities.errors import require
@@ -70,14 +71,14 @@ class RectifiedPseudoLabel(Objective):
     def terms(
         self, view: View, output: SegmentationOutput, context: StepContext
     ) -> dict[str, Tensor]:
-        main, auxiliary, labels = output.logits, output.auxiliary_logits, view.labels
+        main, auxiliary, labels = output.main, output.auxiliary, view.labels
         assert auxiliary is not None, "checked by validate()"
         assert labels is not None, "checked by validate()"
         context.counts.labeled(self, labels, main)
         # Once per step: both heads share the class weights.
         class_weights = None if self.balance is None else self.balance(labels)
 
-        def loss(logits: Tensor, other_logits: Tensor) -> Tensor:
+        def loss(logits: Logits, other_logits: Logits) -> Tensor:
             return rectified_cross_entropy(
                 logits, labels, other_logits=other_logits, class_weights=class_weights
             )

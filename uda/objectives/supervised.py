@@ -104,9 +104,9 @@ class Supervised(Objective):
             )
         }
         if self.config.auxiliary_weight:
-            assert output.auxiliary_logits is not None
+            assert output.auxiliary is not None
             auxiliary = cross_entropy(
-                output.auxiliary_logits,
+                output.auxiliary,
                 view.labels,
                 class_weights=class_weights,
                 hardest=hardest,

@@ -92,7 +92,7 @@ class Learning:
                 view.images, perturb=view.perturb, hide_tokens=view.hide_tokens
             )
         if view.name in ("source", "target"):
-            self._context.counts.student(view.name, output.logits)
+            self._context.counts.student(view.name, output.main)
         gate = _Gate(view.name)
         self._gates.append(gate)
         self._outputs[view.name] = _Output(output, gate)
@@ -127,21 +127,21 @@ class _Output:
     """
 
     def __init__(self, output: SegmentationOutput, gate: _Gate) -> None:
-        parts = {name: part for name, part in output._asdict().items() if part is not None}
-        ends = {n: part.detach().requires_grad_(part.requires_grad) for n, part in parts.items()}
-        for end in ends.values():
+        self._made = output.tensors()
+        self._ends = {
+            name: made.detach().requires_grad_(made.requires_grad)
+            for name, made in self._made.items()
+        }
+        for end in self._ends.values():
             if end.requires_grad:
                 end.register_hook(gate)
-        self.shown = output._replace(**ends)
-        self._output = output
+        self.shown = output.replace(**self._ends)
         self._gate = gate
 
     def backward(self) -> None:
         self._gate.closed = True
         arrived = [
-            (made, end.grad)
-            for made, end in zip(self._output, self.shown, strict=True)
-            if made is not None and end is not None and end.grad is not None
+            (self._made[name], end.grad) for name, end in self._ends.items() if end.grad is not None
         ]
         if arrived:
             torch.autograd.backward([made for made, _ in arrived], [grad for _, grad in arrived])

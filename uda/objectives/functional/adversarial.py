@@ -15,6 +15,7 @@ gradient penalty.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -28,6 +29,7 @@ from uda.models.discriminators import (
     Scores,
 )
 from uda.models.segmenter import SegmentationOutput
+from uda.models.upsampled import Logits, Upsampled, per_pixel
 from uda.utilities.errors import InputError
 
 AdversarialKind = Literal["vanilla", "least_squares"]
@@ -35,13 +37,17 @@ DiscriminatorInput = Literal["softmax", "self_information"]
 SourcePrediction = Literal["same_head", "fused"]
 
 
-def seen_by_discriminators(logits: Tensor, kind: DiscriminatorInput) -> Tensor:
+def seen_by_discriminators(logits: Logits, kind: DiscriminatorInput) -> Tensor:
     """What discriminators get of logits (N, C, H, W): as many channels.
 
     "softmax": probabilities p. "self_information": -p log p / log C of each class, 0 where p is 0
     or 1, at most 1 / (e log C); summed over the classes, it is the entropy as a share of log C.
     Source of the latter: Vu et al., "ADVENT", CVPR 2019, arXiv 1811.12833, section 3.2.
     """
+    return per_pixel(partial(_seen, kind), logits)
+
+
+def _seen(kind: DiscriminatorInput, logits: Tensor) -> Tensor:
     if kind == "softmax":
         return logits.softmax(dim=1)
     log_probabilities = F.log_softmax(logits.float(), dim=1)
@@ -66,14 +72,17 @@ def source_inputs(
     head's logits, or, "fused", of the logits main + 0.5 * auxiliary."""
     if prediction == "same_head":
         return target_inputs(output, heads, kind)
-    fused = _logits(output, "main") + 0.5 * _logits(output, "auxiliary")
-    seen = seen_by_discriminators(fused, kind)
+
+    def fused(main: Tensor, auxiliary: Tensor) -> Tensor:
+        return _seen(kind, main + 0.5 * auxiliary)
+
+    seen = per_pixel(fused, _logits(output, "main"), _logits(output, "auxiliary"))
     # One tensor object per head, because the gradient penalty sets its requires_grad.
     return {head: seen.detach() for head in heads}
 
 
-def _logits(output: SegmentationOutput, head: str) -> Tensor:
-    logits = output.logits if head == "main" else output.auxiliary_logits
+def _logits(output: SegmentationOutput, head: str) -> Upsampled:
+    logits = output.main if head == "main" else output.auxiliary
     assert logits is not None, "checked by validate()"
     return logits
 

@@ -1,5 +1,7 @@
 """Losses of logits (N, C, H, W) against labels (N, H, W), with weights of pixels and classes.
 
+Logits that are to be upsampled are never whole in memory: see `uda/models/upsampled.py`.
+
 With several processes, N is the batch of one process; means, shares and counts are over all.
 """
 
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 
 from uda.labels.spaces import IGNORE_INDEX
 from uda.models.segmenter import SegmentationOutput
+from uda.models.upsampled import Logits, per_pixel
 from uda.objectives.functional.hard_pixels import OhemConfig
 from uda.utilities.distributed import mean_over_ranks, of_all_ranks, sum_over_ranks, world_size
 from uda.utilities.errors import InputError
@@ -21,7 +24,7 @@ Denominator = Literal["labeled", "all"]  # the pixels that a loss is averaged ov
 
 
 def cross_entropy(
-    logits: Tensor,
+    logits: Logits,
     labels: Tensor,
     *,
     weights: Tensor | None = None,
@@ -80,19 +83,19 @@ def segmentation_loss(
     Source of the shares: Hoyer et al., arXiv 2204.13132, section 3.2.
     """
     loss = cross_entropy(
-        output.logits,
+        output.main,
         labels,
         weights=weights,
         class_weights=class_weights,
         hardest=hardest,
         over=over,
     )
-    if output.detail_logits is None or output.detail_box is None:
+    if output.detail is None or output.detail_box is None:
         return loss
     top, bottom, left, right = output.detail_box.tolist()
     inside = (..., slice(top, bottom), slice(left, right))
     detail = cross_entropy(
-        output.detail_logits,
+        output.detail,
         labels[inside],
         weights=None if weights is None else weights.expand_as(labels)[inside],
         class_weights=class_weights,
@@ -102,12 +105,20 @@ def segmentation_loss(
     return (1 - _DETAIL) * loss + _DETAIL * detail
 
 
-def _pixel_losses(logits: Tensor, labels: Tensor, class_weights: Tensor | None) -> Tensor:
+def _pixel_losses(logits: Logits, labels: Tensor, class_weights: Tensor | None) -> Tensor:
     """Cross-entropy (N, H, W) float32 of each pixel times its class weight, 0 where ignored."""
-    # No reduction here: on CUDA, the order of additions in torch's reduced loss is not fixed.
-    return F.cross_entropy(
-        logits.float(), labels, weight=class_weights, ignore_index=IGNORE_INDEX, reduction="none"
-    )
+
+    def losses(logits: Tensor, labels: Tensor) -> Tensor:
+        # No reduction here: on CUDA, the order of additions in torch's reduced loss is not fixed.
+        return F.cross_entropy(
+            logits.float(),
+            labels,
+            weight=class_weights,
+            ignore_index=IGNORE_INDEX,
+            reduction="none",
+        )
+
+    return per_pixel(losses, logits, along=[labels])
 
 
 def _label_mass(labels: Tensor, class_weights: Tensor | None) -> Tensor:
@@ -194,7 +205,23 @@ def kl_to_reference(logits: Tensor, reference: Tensor) -> Tensor:
     return divergence * (logits.shape[1] / logits.numel())
 
 
-def memory_regularization(main_logits: Tensor, auxiliary_logits: Tensor) -> Tensor:
+def kl_to_prediction(logits: Logits, reference_logits: Logits) -> Tensor:
+    """KL(softmax(reference_logits) || softmax(logits)) in nats, averaged over the pixels, without
+    gradient to the reference.
+
+    logits, reference_logits: (N, C, H, W) float.
+    """
+    return per_pixel(_divergence, logits, reference_logits).mean()
+
+
+def _divergence(logits: Tensor, reference_logits: Tensor) -> Tensor:
+    """KL(softmax(reference_logits) || softmax(logits)) of each pixel; classes are dimension 1."""
+    log_reference = F.log_softmax(reference_logits.detach().float(), dim=1)
+    log_probabilities = F.log_softmax(logits.float(), dim=1)
+    return (log_reference.exp() * (log_reference - log_probabilities)).sum(dim=1)
+
+
+def memory_regularization(main_logits: Logits, auxiliary_logits: Logits) -> Tensor:
     """KL(q || main) + KL(q || auxiliary) in nats, averaged over the pixels.
 
     main_logits, auxiliary_logits: (N, C, H, W) float. The reference q is the fused
@@ -202,13 +229,16 @@ def memory_regularization(main_logits: Tensor, auxiliary_logits: Tensor) -> Tens
     Source: Zheng and Yang, "Unsupervised scene adaptation with memory regularization in vivo",
     arXiv:1912.11164, there with weight 0.1.
     """
-    with torch.no_grad():
-        reference = torch.softmax(main_logits.float() + 0.5 * auxiliary_logits.float(), dim=1)
-    return kl_to_reference(main_logits, reference) + kl_to_reference(auxiliary_logits, reference)
+
+    def divergences(main: Tensor, auxiliary: Tensor) -> Tensor:
+        fused = main.detach().float() + 0.5 * auxiliary.detach().float()
+        return _divergence(main, fused) + _divergence(auxiliary, fused)
+
+    return per_pixel(divergences, main_logits, auxiliary_logits).mean()
 
 
 def entropy(
-    logits: Tensor,
+    logits: Logits,
     *,
     certainty: bool = False,
     share: bool = False,
@@ -223,23 +253,27 @@ def entropy(
     charbonnier: the exponent eta of FDA's penalty (e^2 + 1e-8)^eta of each pixel's entropy e, with
         the constant of its code; above 1/2, uncertain pixels count more than in a plain mean.
     """
-    log_probabilities = F.log_softmax(logits.float(), dim=1)
-    probabilities = log_probabilities.exp()
-    entropies = -(probabilities * log_probabilities).sum(dim=1)
-    if share:
-        entropies = entropies / math.log(logits.shape[1])
-    if charbonnier is not None:
-        entropies = (entropies.square() + 1e-8) ** charbonnier
-    if certainty:
-        entropies = entropies * probabilities.detach().square().sum(dim=1)
-    return entropies.mean()
+
+    def entropies(logits: Tensor) -> Tensor:
+        log_probabilities = F.log_softmax(logits.float(), dim=1)
+        probabilities = log_probabilities.exp()
+        found = -(probabilities * log_probabilities).sum(dim=1)
+        if share:
+            found = found / math.log(logits.shape[1])
+        if charbonnier is not None:
+            found = (found.square() + 1e-8) ** charbonnier
+        if certainty:
+            found = found * probabilities.detach().square().sum(dim=1)
+        return found
+
+    return per_pixel(entropies, logits).mean()
 
 
 def rectified_cross_entropy(
-    logits: Tensor,
+    logits: Logits,
     labels: Tensor,
     *,
-    other_logits: Tensor,
+    other_logits: Logits,
     class_weights: Tensor | None = None,
 ) -> Tensor:
     """mean(cross-entropy * exp(-V)) + mean(V), in nats, over all pixels, ignored ones included.
@@ -252,9 +286,13 @@ def rectified_cross_entropy(
     Source: Zheng and Yang, "Rectifying Pseudo Label Learning via Uncertainty Estimation", IJCV
     2021, arXiv:2003.03773.
     """
-    log_own = F.log_softmax(logits.float(), dim=1)
-    log_other = F.log_softmax(other_logits.float(), dim=1)
-    # Not F.kl_div: its gradient for the first argument of KL is NaN where a probability underflows.
-    disagreement = (log_other.exp() * (log_other - log_own)).sum(dim=1)
+
+    def disagreements(own: Tensor, other: Tensor) -> Tensor:
+        log_own, log_other = own.float().log_softmax(dim=1), other.float().log_softmax(dim=1)
+        # Not F.kl_div: its gradient for the first argument of KL is NaN where a probability
+        # underflows.
+        return (log_other.exp() * (log_other - log_own)).sum(dim=1)
+
+    disagreement = per_pixel(disagreements, logits, other_logits)
     losses = _pixel_losses(logits, labels, class_weights)
     return (losses * torch.exp(-disagreement)).mean() + disagreement.mean()
