@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 Size = tuple[int, int]
 
@@ -29,6 +30,7 @@ class Upsampled:
         """coarse: (N, C, h, w) float; `size`: (H, W), None where they are not to be resized"""
         self.coarse, self.size, self.align_corners = coarse, size, align_corners
         self._whole: Tensor | None = None
+        self._wide: Tensor | None = None
 
     def whole(self) -> Tensor:
         """All of them, (N, C, H, W) float32, or those of `coarse` where there is no `size`. They
@@ -45,6 +47,29 @@ class Upsampled:
                 )
         return self._whole
 
+    def wide(self) -> Tensor:
+        """(h, N, C, W) float32 without gradient, kept: rows are upsampled, columns are not. Rows
+        come first, so that a strip of the whole is a product of two matrices."""
+        if self._wide is None:
+            rows = self.coarse.detach().float().permute(2, 0, 1, 3)
+            self._wide = rows @ self._across().t()
+        return self._wide
+
+    def to_coarse(self, wide: Tensor) -> Tensor:
+        """The gradient (N, C, h, w) of `coarse` from that of `wide`."""
+        return (wide @ self._across()).permute(1, 2, 0, 3).to(self.coarse.dtype)
+
+    def rows(self, first: int, last: int) -> "_Rows":
+        """What rows `first` to `last` of the whole are made of."""
+        assert self.size is not None, "others are whole"
+        old, new, device = self.coarse.shape[2], self.size[0], self.coarse.device
+        return _rows(first, last, old, new, self.align_corners, device)
+
+    def _across(self) -> Tensor:
+        assert self.size is not None, "others are whole"
+        old, new, device = self.coarse.shape[3], self.size[1], self.coarse.device
+        return _across(old, new, self.align_corners, device)
+
 
 Logits = Tensor | Upsampled  # (N, C, H, W)
 
@@ -55,7 +80,10 @@ def whole(logits: Logits) -> Tensor:
 
 
 def per_pixel(
-    function: Callable[..., Tensor], *logits: Logits, along: Sequence[Tensor] = ()
+    function: Callable[..., Tensor],
+    *logits: Logits,
+    along: Sequence[Tensor] = (),
+    gradient: Callable[..., Sequence[Tensor]] | None = None,
 ) -> Tensor:
     """`function` of logits and of maps `along` them, pixel by pixel: (N, H, W) or (N, K, H, W),
     with gradients to the logits.
@@ -63,6 +91,8 @@ def per_pixel(
     function: of as many logits (M, C, ...) float and maps (M, ...) as there are, to (M, ...) or
         (M, K, ...); what it returns for a pixel must depend on that pixel alone
     along: (N, H, W) or (1, H, W) each, such as labels; no gradient flows to them
+    gradient: of the arguments of `function` and the gradient that arrives at its result, to those
+        of its logits, where that takes less than autograd; it may change its arguments
 
     Upsampled logits exist for a few rows at a time only: `function` is called for these, and called
     again for their gradients. So it must not be random, and its result has no second derivative.
@@ -70,72 +100,80 @@ def per_pixel(
     maps = [each for each in logits if isinstance(each, Upsampled) and each.size is not None]
     if len(maps) < len(logits) or len({(each.size, each.coarse.dtype) for each in maps}) > 1:
         return function(*map(whole, logits), *along)
-    pixelwise = _Strips(
-        function, maps, [each.expand(len(maps[0].coarse), *each.shape[1:]) for each in along]
-    )
-    found: Tensor = _PerPixel.apply(pixelwise, *(each.coarse for each in maps))
+    images = len(maps[0].coarse)
+    strips = _Strips(function, gradient, maps, [a.expand(images, *a.shape[1:]) for a in along])
+    found: Tensor = _PerPixel.apply(strips, *(each.coarse for each in maps))
     return found
 
 
 class _Rows(NamedTuple):
-    """Rows of a map, and what they are made of: `weights` (last - first, end - begin) times rows
-    `begin` to `end` of the coarse map."""
+    """Rows of a map are `weights` (rows, end - begin) times rows `begin` to `end` of another."""
 
-    first: int
-    last: int
     begin: int
     end: int
     weights: Tensor
 
 
 class _Strips:
-    """A function of pixels, and the maps whose rows it is applied to. Rows come first in what is
-    made of these, (H, N, C, W), so that a strip is a product of two matrices."""
+    """A function of pixels, and the maps whose rows it is applied to."""
 
     def __init__(
         self,
         function: Callable[..., Tensor],
+        gradient: Callable[..., Sequence[Tensor]] | None,
         maps: Sequence[Upsampled],
         along: Sequence[Tensor],
     ) -> None:
-        self.function = function
-        self.align_corners = [each.align_corners for each in maps]
-        size = maps[0].size
-        assert size is not None, "checked by the caller"
-        self.size = size
+        self.function, self.gradient, self.maps = function, gradient, maps
         self.along = [each.transpose(0, 1) for each in along]  # (H, N, W)
+        assert maps[0].size is not None, "checked by the caller"
+        self.size = maps[0].size
 
-    def wide(self, coarse: Tensor, align_corners: bool) -> Tensor:
-        """(h, N, C, W) float32 of a map (N, C, h, w): its rows upsampled, not yet its columns."""
-        across = _across(coarse.shape[3], self.size[1], align_corners, coarse.device)
-        return coarse.detach().float().permute(2, 0, 1, 3) @ across.t()
-
-    def coarse(self, wide: Tensor, shape: torch.Size, align_corners: bool) -> Tensor:
-        """The gradient (N, C, h, w) of a map from that of its `wide` rows."""
-        across = _across(shape[3], self.size[1], align_corners, wide.device)
-        return (wide @ across).permute(1, 2, 0, 3)
-
-    def rows(self, coarse: Sequence[Tensor]) -> Iterator[list[_Rows]]:
-        """The strips from top to bottom, and what they are of each map."""
-        values = coarse[0].shape[0] * coarse[0].shape[1] * self.size[1]
-        device = coarse[0].device
-        most = _STRIP_VALUES.get(device.type, _STRIP_VALUES_ELSEWHERE)
-        step = max(1, most // max(1, values))
+    def places(self) -> Iterator[tuple[int, int]]:
+        """The strips from top to bottom: first row, and the one after the last."""
+        coarse = self.maps[0].coarse
+        most = _STRIP_VALUES.get(coarse.device.type, _STRIP_VALUES_ELSEWHERE)
+        step = max(1, most // max(1, coarse.shape[0] * coarse.shape[1] * self.size[1]))
         for first in range(0, self.size[0], step):
-            last = min(first + step, self.size[0])
-            yield [
-                _rows(first, last, each.shape[2], self.size[0], aligned, device)
-                for each, aligned in zip(coarse, self.align_corners, strict=True)
-            ]
+            yield first, min(first + step, self.size[0])
 
-    def values(self, wide: Tensor, rows: _Rows) -> Tensor:
-        """The logits ((last - first) * N, C, W) float32 of a strip."""
-        made = rows.weights @ wide[rows.begin : rows.end].flatten(1)
-        return made.view(-1, *wide.shape[2:])
+    def of(self, first: int, last: int) -> Tensor:
+        """The function of a strip: (rows, N, W) or (rows, N, K, W)."""
+        made = self.function(*self._logits(first, last), *self._beside(first, last))
+        return made.unflatten(0, (last - first, -1))
 
-    def of(self, strip: Sequence[Tensor], first: int, last: int) -> Tensor:
-        """The function of the logits of a strip."""
-        return self.function(*strip, *(each[first:last].flatten(0, 1) for each in self.along))
+    def learn(self, first: int, last: int, arriving: Tensor, sums: Sequence[Tensor | None]) -> None:
+        """Adds the gradients of a strip to `sums`, those of the `wide` maps, where there are any.
+
+        arriving: (rows, N, ...), the gradient of what `of` has returned"""
+        strip, arriving = self._logits(first, last), arriving.flatten(0, 1)
+        found: Sequence[Tensor | None]
+        if self.gradient is not None:
+            found = self.gradient(*strip, *self._beside(first, last), arriving)
+        else:
+            for logits in strip:
+                logits.requires_grad_()
+            with torch.enable_grad():
+                made = self.function(*strip, *self._beside(first, last))
+            found = torch.autograd.grad(made, strip, arriving.to(made.dtype), allow_unused=True)
+        for each, total, gradient in zip(self.maps, sums, found, strict=True):
+            if total is not None and gradient is not None:
+                rows = each.rows(first, last)
+                total[rows.begin : rows.end].flatten(1).addmm_(
+                    rows.weights.t(), gradient.view(last - first, -1)
+                )
+
+    def _logits(self, first: int, last: int) -> list[Tensor]:
+        """The logits (rows * N, C, W) float32 of a strip."""
+        found = []
+        for each in self.maps:
+            wide, rows = each.wide(), each.rows(first, last)
+            made = rows.weights @ wide[rows.begin : rows.end].flatten(1)
+            found.append(made.view(-1, *wide.shape[2:]))
+        return found
+
+    def _beside(self, first: int, last: int) -> Iterator[Tensor]:
+        return (each[first:last].flatten(0, 1) for each in self.along)
 
 
 class _PerPixel(torch.autograd.Function):
@@ -144,14 +182,10 @@ class _PerPixel(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, strips: _Strips, *coarse: Tensor) -> Tensor:  # noqa: ANN401
         ctx.strips = strips
-        ctx.save_for_backward(*coarse)
         found: Tensor | None = None
         with _full_precision(coarse[0]):
-            wide = [strips.wide(*of) for of in zip(coarse, strips.align_corners, strict=True)]
-            for rows in strips.rows(coarse):
-                first, last = rows[0].first, rows[0].last
-                strip = [strips.values(*of) for of in zip(wide, rows, strict=True)]
-                made = strips.of(strip, first, last).unflatten(0, (last - first, -1))
+            for first, last in strips.places():
+                made = strips.of(first, last)
                 if found is None:
                     found = _empty(made, strips.size)
                 _rows_of(found)[first:last] = made
@@ -159,37 +193,19 @@ class _PerPixel(torch.autograd.Function):
         return found
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    @once_differentiable
+    def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         strips: _Strips = ctx.strips
-        coarse: tuple[Tensor, ...] = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[1:]
-        arriving = _rows_of(gradients[0])
-        with _full_precision(coarse[0]):
-            wide = [strips.wide(*of) for of in zip(coarse, strips.align_corners, strict=True)]
-            sums = [
-                torch.zeros_like(w) if want else None for w, want in zip(wide, wanted, strict=True)
-            ]
-            for rows in strips.rows(coarse):
-                first, last = rows[0].first, rows[0].last
-                strip = [strips.values(*of) for of in zip(wide, rows, strict=True)]
-                for values, want in zip(strip, wanted, strict=True):
-                    values.requires_grad_(want)
-                with torch.enable_grad():
-                    made = strips.of(strip, first, last)
-                found = torch.autograd.grad(
-                    made,
-                    [values for values in strip if values.requires_grad],
-                    arriving[first:last].flatten(0, 1).to(made.dtype),
-                )
-                learned = [(s, r) for s, r in zip(sums, rows, strict=True) if s is not None]
-                for (total, place), gradient in zip(learned, found, strict=True):
-                    total[place.begin : place.end].flatten(1).addmm_(
-                        place.weights.t(), gradient.view(last - first, -1)
-                    )
-            made_of = zip(sums, coarse, strips.align_corners, strict=True)
+        sums = [
+            torch.zeros_like(each.wide()) if wanted else None
+            for each, wanted in zip(strips.maps, ctx.needs_input_grad[1:], strict=True)
+        ]
+        with _full_precision(arriving):
+            for first, last in strips.places():
+                strips.learn(first, last, _rows_of(arriving)[first:last], sums)
             return None, *(
-                None if total is None else strips.coarse(total, of.shape, aligned).to(of.dtype)
-                for total, of, aligned in made_of
+                None if total is None else each.to_coarse(total)
+                for each, total in zip(strips.maps, sums, strict=True)
             )
 
 
@@ -224,7 +240,7 @@ def _rows(
     used = np.flatnonzero(weights.any(axis=0))
     begin, end = int(used[0]), int(used[-1]) + 1
     part = np.ascontiguousarray(weights[:, begin:end])
-    return _Rows(first, last, begin, end, torch.from_numpy(part).to(device))
+    return _Rows(begin, end, torch.from_numpy(part).to(device))
 
 
 @lru_cache(maxsize=64)

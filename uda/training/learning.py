@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from weakref import ReferenceType, ref
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from uda.data.batch import View
 from uda.models.segmenter import SegmentationOutput
@@ -32,6 +33,8 @@ class Learning:
         self._joint = {n: o.joint for n, o in active.items() if o.joint}  # not yet computed
         self._outputs: dict[str, _Output] = {}  # of the views whose graphs are kept
         self._gates: list[_Gate] = []
+        # What gradients of the student's output arrive at, where it still exists.
+        self._ends: list[ReferenceType[Tensor]] = []
 
     def learn_from(self, view: View) -> None:
         """Applies the student to `view` and learns all terms that can now be computed."""
@@ -53,10 +56,16 @@ class Learning:
             self._outputs.pop(name).backward()
 
     def learn(
-        self, name: str, terms: Callable[[], Mapping[str, Tensor]], *, weight: float = 1.0
+        self,
+        name: str,
+        terms: Callable[[], Mapping[str, Tensor]],
+        *,
+        weight: float = 1.0,
+        networks: nn.Module | None = None,
     ) -> None:
         """Computes terms of the objective `name`, and adds up their gradients and values. Their
-        graph is freed when this returns."""
+        graph is freed when this returns. `networks`: those that the terms are of; gradients of what
+        these read are then not computed."""
         with autocast(self._run):
             made = {term: weight * value for term, value in terms().items()}
         if not made:
@@ -74,7 +83,11 @@ class Learning:
             "learned; compute terms from the student's output, or return {} in such a step",
         )
         scale = self._run.loss_scale
-        (total if scale is None else total * scale.value).backward()
+        own = [] if networks is None else [p for p in networks.parameters() if p.requires_grad]
+        # What is left of the student's outputs is among them, so that its gate notices.
+        left = [end for reference in self._ends if (end := reference()) is not None]
+        learned = [*own, *left] if own else None
+        (total if scale is None else total * scale.value).backward(inputs=learned)
         for gate in self._gates:
             if gate.passed_late:
                 raise InputError(
@@ -96,7 +109,9 @@ class Learning:
         gate = _Gate(view.name)
         self._gates.append(gate)
         self._outputs[view.name] = _Output(output, gate)
-        return self._outputs[view.name].shown
+        shown = self._outputs[view.name].shown
+        self._ends += [ref(end) for end in shown.tensors().values() if end.requires_grad]
+        return shown
 
     def _learn_jointly(self, name: str, views: frozenset[str]) -> None:
         objective = self._active[name]

@@ -47,7 +47,7 @@ def train_step(run: Run, batch: Batch) -> StepResult:
         learning.learn_from(view)
     _count_domains(run, batch, counts)
     for name, objective in active.items():
-        learning.learn(name, partial(objective.after_backward, context))
+        learning.learn(name, partial(objective.after_backward, context), networks=objective)
     losses = learning.losses
 
     if run.exchange is not None:

@@ -163,15 +163,17 @@ def gradient_penalty(network: Discriminator, scores: Scores, inputs: Tensor) -> 
             "inputs do not require gradients; allowed: the tensor the scores were computed from, "
             "after probabilities.detach().requires_grad_()"
         )
-    penalty = inputs.new_zeros((), dtype=torch.float32)
+    precise = torch.promote_types(inputs.dtype, torch.float32)
+    penalty = inputs.new_zeros((), dtype=precise)
     for scale, scores_of_scale in enumerate(scores.maps):
         (gradient,) = torch.autograd.grad(scores_of_scale.sum(), inputs, retain_graph=True)
         # With g the gradient and v its value, d(g.g) = 2 d(g.v), and g.v is the derivative of the
         # scores along v: one forward pass more, whose own gradient costs what any pass costs. The
         # gradient of a gradient takes several times as long. float16 has no room for small v.
-        largest = gradient.abs().amax().clamp_min(torch.finfo(gradient.dtype).tiny)
-        along = largest * network.slope(scale, gradient / largest, scores).float().sum()
-        value = gradient.float().square().sum()
+        value = torch.linalg.vector_norm(gradient, dtype=precise).square()
+        typical = (value / gradient.numel()).sqrt().clamp_min(torch.finfo(gradient.dtype).tiny)
+        direction = gradient * (1 / typical)
+        along = typical * network.slope(scale, direction, scores).to(precise).sum()
         penalty = penalty + value + 2 * (along - along.detach())
     return penalty / len(inputs)
 

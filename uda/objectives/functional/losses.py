@@ -118,7 +118,14 @@ def _pixel_losses(logits: Logits, labels: Tensor, class_weights: Tensor | None) 
             reduction="none",
         )
 
-    return per_pixel(losses, logits, along=[labels])
+    def gradient(logits: Tensor, labels: Tensor, arriving: Tensor) -> list[Tensor]:
+        known = torch.where(labels == IGNORE_INDEX, 0, labels)
+        weights = arriving.masked_fill(labels == IGNORE_INDEX, 0)
+        weights = weights if class_weights is None else weights * class_weights[known]
+        found = logits.softmax(dim=1).mul_(weights[:, None])
+        return [found.scatter_add_(1, known[:, None], -weights[:, None])]
+
+    return per_pixel(losses, logits, along=[labels], gradient=gradient)
 
 
 def _label_mass(labels: Tensor, class_weights: Tensor | None) -> Tensor:
@@ -234,7 +241,12 @@ def memory_regularization(main_logits: Logits, auxiliary_logits: Logits) -> Tens
         fused = main.detach().float() + 0.5 * auxiliary.detach().float()
         return _divergence(main, fused) + _divergence(auxiliary, fused)
 
-    return per_pixel(divergences, main_logits, auxiliary_logits).mean()
+    def gradient(main: Tensor, auxiliary: Tensor, arriving: Tensor) -> list[Tensor]:
+        fused = torch.add(main, auxiliary, alpha=0.5).softmax(dim=1)
+        heads = main.softmax(dim=1), auxiliary.softmax(dim=1)
+        return [head.sub_(fused).mul_(arriving[:, None]) for head in heads]
+
+    return per_pixel(divergences, main_logits, auxiliary_logits, gradient=gradient).mean()
 
 
 def entropy(
