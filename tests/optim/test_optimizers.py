@@ -8,7 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from tiny_runs import batch_for, tiny_preset, tiny_run
-from uda.optim.optimizers import OptimizerConfig, build_optimizer, set_learning_rate
+from uda.optim.optimizers import (
+    OptimizerConfig,
+    ParameterGroup,
+    build_optimizer,
+    load_state,
+    set_learning_rate,
+)
 from uda.optim.schedules import learning_rate_factor
 from uda.training.step import train_step
 from uda.utilities.errors import InputError
@@ -149,3 +155,44 @@ def test_a_long_gradient_is_scaled_down_and_a_short_one_is_not(toy_root: Path) -
 
 def test_what_processes_have_exchanged_is_clipped(toy_root: Path) -> None:
     assert moved(toy_root, 0.01, exchanged=100.0) == pytest.approx(0.001, rel=1e-3)
+
+
+@pytest.mark.parametrize("config", [SGD, ADAM, ADAMW])
+@pytest.mark.parametrize("other", ["gradient", "state"])
+def test_an_update_is_the_same_in_whatever_order_its_tensors_are_in_memory(
+    config: OptimizerConfig, other: str
+) -> None:
+    """A fused update goes by places in memory, whatever they hold."""
+
+    def trained(order: torch.memory_format) -> Tensor:
+        torch.manual_seed(0)
+        weight = nn.Parameter(torch.randn(8, 4, 3, 3).to(memory_format=torch.channels_last))
+        group: ParameterGroup = {"params": [weight], "lr_factor": 1.0}
+        optimizer = build_optimizer(config, [group])
+        for _ in range(3):
+            gradient = torch.randn(8, 4, 3, 3)
+            kept = order if other == "gradient" else torch.channels_last
+            weight.grad = gradient.to(memory_format=kept)
+            optimizer.step()
+            state = optimizer.state[weight]
+            for entry, value in state.items():
+                if other == "state" and value.dim() == 4:
+                    state[entry] = value.to(memory_format=order)
+        return weight.detach()
+
+    assert torch.equal(trained(torch.channels_last), trained(torch.contiguous_format))
+
+
+def test_a_state_that_was_not_updated_in_one_pass_is_restored() -> None:
+    """As files of earlier versions have it, and those of a GPU."""
+    weight = nn.Parameter(torch.ones(3))
+    group: ParameterGroup = {"params": [weight], "lr_factor": 1.0}
+    optimizer = build_optimizer(SGD, [group])
+    assert optimizer.param_groups[0]["fused"] is True
+    weight.grad = torch.ones(3)
+    optimizer.step()
+    state = optimizer.state_dict()
+    for stored in state["param_groups"]:
+        stored["fused"] = None
+    load_state(optimizer, state, origin="resume.pth")
+    assert optimizer.param_groups[0]["fused"] is True

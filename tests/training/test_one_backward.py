@@ -10,6 +10,8 @@ from tiny_runs import CPU, batch_for, tiny_preset, tiny_run, without_dropout
 from trials import equip, kinds
 from uda.data.config import DomainConfig
 from uda.experiment import Experiment
+from uda.models.discriminators import Discriminator, Scores
+from uda.objectives.adversarial import AdversarialConfig
 from uda.objectives.base import StepContext
 from uda.objectives.supervised import SupervisedConfig
 from uda.training.run import Run
@@ -81,3 +83,27 @@ def test_views_one_by_one_have_the_gradients_of_one_backward(kind: str, toy_root
     assert gradients(stepped.student), "the student learns"
     if stepped.teacher is not None:
         assert not gradients(stepped.teacher), "the teacher learns by no gradient"
+
+
+def test_what_discriminators_see_gets_no_gradient(
+    toy_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gradient penalty needs one of its own; that of the losses would be a waste."""
+    seen: list[Tensor] = []
+    scored = Discriminator.score
+
+    def listening(network: Discriminator, probabilities: Tensor) -> Scores:
+        seen.append(probabilities)
+        return scored(network, probabilities)
+
+    monkeypatch.setattr(Discriminator, "score", listening)
+    experiment = with_objective("adversarial", toy_root)
+    adversarial = experiment.objectives["tried"]
+    assert isinstance(adversarial, AdversarialConfig)
+    adversarial.gradient_penalty = 0.1
+    run = tiny_run(experiment)
+    result = train_step(run, batch_for(experiment))
+    assert result.losses["loss/tried/gradient_penalty_main"] > 0
+    assert seen
+    assert all(each.requires_grad and each.grad is None for each in seen)
+    assert gradients(run.objectives["tried"])

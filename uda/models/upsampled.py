@@ -17,9 +17,9 @@ from torch.autograd.function import once_differentiable
 
 Size = tuple[int, int]
 
-# Numbers in a strip, of all classes and images. On a CPU it stays in a core's cache; elsewhere, the
-# number of kernels counts, and a strip is for the memory.
-_STRIP_VALUES = {"cpu": 2**17}
+# Numbers in a strip, of all classes and images. On a CPU it stays in a cache, and yet is so large
+# that threads have to wait for each other rarely; elsewhere, the number of kernels counts.
+_STRIP_VALUES = {"cpu": 2**20}
 _STRIP_VALUES_ELSEWHERE = 2**24
 
 
