@@ -97,7 +97,7 @@ def test_what_discriminators_see_gets_no_gradient(
         return scored(network, probabilities)
 
     monkeypatch.setattr(Discriminator, "score", listening)
-    experiment = with_objective("adversarial", toy_root)
+    experiment = with_objective("Adversarial", toy_root)
     adversarial = experiment.objectives["tried"]
     assert isinstance(adversarial, AdversarialConfig)
     adversarial.gradient_penalty = 0.1
