@@ -1,6 +1,6 @@
 # make demo      a data set, four networks, one table: the whole job in minutes (CPU is enough)
 # make ladder    every method on the toy city, three seeds each: tables and a chart; only what has changed is run (all: hours)
-# make benchmark training, loader and evaluation next to a plain PyTorch loop; docs/performance.md; half an hour
+# make benchmark training, loader and evaluation next to a plain PyTorch loop; docs/performance.md; 40 minutes
 # make torture   runs of every objective, killed and resumed, compared bit by bit: docs/torture.json; some minutes
 # make test      the fast tests
 # make test-slow the tests of half a minute and more

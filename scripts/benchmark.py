@@ -3,8 +3,8 @@
 python scripts/benchmark.py --only training --rounds 1
 python scripts/benchmark.py --quick
 
-All in one run and as ratios, ours and the other in turns, because machines are noisy. About half an
-hour on two CPU cores. `make benchmark` writes docs/performance.md and docs/performance.json.
+All in one run and as ratios, ours and the other in turns, because machines are noisy. About 40
+minutes on two CPU cores. `make benchmark` writes docs/performance.md and docs/performance.json.
 """
 
 import argparse
@@ -32,7 +32,8 @@ PARTS = ("training", "processes", "loader", "evaluation", "limits")
 _TITLE = "# Performance\n\nWritten by `make benchmark` (scripts/benchmark.py). "
 _HOW = """\
 Ours and what it is compared with are measured in turns; figures are medians over the rounds, the \
-ratio is that of the figures shown, followed by the range of the single rounds' ratios. \
+ratio is that of the figures shown, followed by the range of the single rounds' ratios: of seven \
+rounds it holds the median of all that could be measured with a probability of 98 %. \
 What makes the difference and where the rest goes: [speed.md](speed.md).
 """
 _NOT_FOR_COMPARISON = "Made with --quick, on toys: not for comparison.\n"
@@ -44,7 +45,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add_device(parser)
-    add("--rounds", type=at_least(1), metavar="N", help="of each part (default: 3, 1 if --quick)")
+    add("--rounds", type=at_least(1), metavar="N", help="of each part (default: 7, 1 if --quick)")
     add("--only", nargs="+", choices=PARTS, default=PARTS, help="omit the other parts")
     add("--images", type=at_least(1), metavar="N",
         help=f"that are scored and labeled (default: {IMAGES}, 2 if --quick)")  # fmt: skip
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 f"{path}: --quick is not precise enough for the documentation; write elsewhere"
             )
     device = device_named(options.device)
-    rounds = options.rounds or (1 if options.quick else 3)
+    rounds = options.rounds or (1 if options.quick else 7)
     found = measure(
         options.only,
         device=device,

@@ -1,37 +1,47 @@
-"""One round of training steps, ours or the plain way: python scripts/benchmark_step.py PRESET WAY
+"""Training steps, ours or the plain way: python scripts/benchmark_step.py PRESET WAY
 
-It is a process of its own, so that its peak memory is that of the steps; it prints JSON.
+It is a process of its own, so that its peak memory is that of the steps. It takes a step, and one
+more for each line that it reads; for each it prints a line of JSON.
 """
 
 import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import median
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from benchmark_plain import STEPS
 from uda.commands.endings import clear_errors
-from uda.data.batch import Batch, View
+from uda.data.batch import Batch
 from uda.experiment import Experiment
 from uda.experiments import load_preset
 from uda.labels.spaces import CITYSCAPES, IGNORE_INDEX
+from uda.models.config import ModelConfig
+from uda.models.decoders.daformer import DAFormerConfig
 from uda.models.deeplabv3plus import DeepLabV3PlusConfig
+from uda.models.encoder_decoder import EncoderDecoderConfig
 from uda.models.segmenter import SegmentationOutput, Segmenter
-from uda.objectives.base import StepContext
+from uda.objectives.class_mix import ClassMixConfig
 from uda.training.run import Run, start_run
 from uda.training.step import train_step
-from uda.utilities.distributed import device_named, own_batch, process_group
+from uda.utilities.distributed import (
+    device_named,
+    is_main,
+    own_batch,
+    process_group,
+    sum_over_ranks,
+)
 from uda.utilities.host_memory import keep_freed_memory
 
 Way = Literal["plain", "ours"]
-PRESETS = ("aagc_640x360_b2", "multi_640x360_lsgan_b2")
-_STEPS = 3  # timed ones of a round, after two
+TrainStep = Callable[[Run, Batch], object]
+PRESETS = tuple(STEPS)
 DOES_NOT_FIT = 3  # exit status of a process that ran out of the device's memory
 
 
@@ -46,11 +56,18 @@ def experiment_of(preset: str, *, batch_size: int, quick: bool) -> Experiment:
     if quick:
         experiment.model = shrunk(experiment.model)
         experiment.data.crop = (64, 128)
+        for objective in experiment.objectives.values():
+            if isinstance(objective, ClassMixConfig):
+                objective.ignored_rows = (4, 8)
     return experiment
 
 
-def shrunk(model: object) -> DeepLabV3PlusConfig:
+def shrunk(model: object) -> ModelConfig:
     """The same kind of network with a few channels."""
+    if isinstance(model, EncoderDecoderConfig):
+        encoder, decoder = replace(model.encoder, name="mit_b0"), model.decoder
+        assert isinstance(decoder, DAFormerConfig), "the presets measured here have no other"
+        return replace(model, encoder=encoder, decoder=replace(decoder, channels=8))
     assert isinstance(model, DeepLabV3PlusConfig), "the presets measured here have no other"
     return replace(
         model,
@@ -97,59 +114,10 @@ def start(experiment: Experiment, way: Way, device: torch.device) -> Run:
     run = start_run(experiment, num_classes=CITYSCAPES.num_classes, device=device)
     if way == "plain":
         run.student.to(memory_format=torch.contiguous_format)
+        for optimizer in run.optimizers.values():
+            for group in optimizer.param_groups:
+                group["fused"] = None
     return run
-
-
-def plain_step(run: Run, batch: Batch) -> dict[str, Tensor]:
-    """An update as one writes it first: every view forward, then one backward for their sum.
-
-    Returns the losses by name, as `train_step` does. For presets without a teacher.
-    """
-    batch = _channels_first(batch.to_device(run.device))
-    context = StepContext(run.step, run.experiment.train.seed, batch.indices)
-    run.student.train()
-    for optimizer in run.optimizers.values():
-        optimizer.zero_grad(set_to_none=True)
-    views = [
-        View("source", batch.source_images, batch.source_labels),
-        View("target", batch.target_images),
-    ]
-    for objective in run.objectives.values():
-        views += objective.views(batch, context)
-    terms: dict[str, Tensor] = {}
-    for view in views:
-        output = run.student(view.images)
-        for name, objective in run.objectives.items():
-            if view.name in objective.reads:
-                _add(terms, name, objective.terms(view, output, context), objective.config.weight)
-    _backward(terms)
-    own: dict[str, Tensor] = {}
-    for name, objective in run.objectives.items():
-        _add(own, name, objective.after_backward(context), 1.0)
-    _backward(own)
-    for optimizer in run.optimizers.values():
-        optimizer.step()
-    for objective in run.objectives.values():
-        objective.after_step(context)
-    run.step += 1
-    return {name: value.detach() for name, value in (terms | own).items()}
-
-
-def _add(terms: dict[str, Tensor], name: str, new: Mapping[str, Tensor], weight: float) -> None:
-    terms.update({f"loss/{name}/{term}": weight * value for term, value in new.items()})
-
-
-def _backward(terms: Mapping[str, Tensor]) -> None:
-    if terms:
-        torch.stack(list(terms.values())).sum().backward()
-
-
-def _channels_first(batch: Batch) -> Batch:
-    return replace(
-        batch,
-        source_images=batch.source_images.contiguous(),
-        target_images=batch.target_images.contiguous(),
-    )
 
 
 class NetworkClock:
@@ -184,20 +152,21 @@ class NetworkClock:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Round:
-    """What one process has measured."""
+class Step:
+    """What one step took."""
 
-    first_step: float  # seconds from the start of the process to the end of its first step
-    step: float  # seconds of a later one, median
-    peak: int  # bytes
-    # Share of a step that is neither forward nor backward of the student. None where the passes of
-    # the views are not told apart: the plain way has one backward, several processes one more.
-    outside: float | None
+    seconds: float  # by the clock; of the first, from the start of the process
+    work: float  # seconds of all cores
+    peak: int  # bytes at most so far
+    # Share of it that is neither forward nor backward of the student. None where the passes of the
+    # views are not told apart: the plain way has one backward, several processes one more.
+    outside: float | None = None
 
 
-def measure_round(experiment: Experiment, way: Way, device: torch.device, started: float) -> Round:
-    """One round in this process, which was started when `time.monotonic` said `started`."""
-    step: Callable[[Run, Batch], object] = plain_step if way == "plain" else train_step
+def steps(
+    experiment: Experiment, step: TrainStep, way: Way, device: torch.device, started: float
+) -> Generator[Step, None, None]:
+    """Steps in this process, which was started when `time.monotonic` said `started`."""
 
     def clock() -> float:
         if device.type == "cuda":
@@ -206,25 +175,19 @@ def measure_round(experiment: Experiment, way: Way, device: torch.device, starte
 
     run, batch = start(experiment, way, device), synthetic_batch(experiment)
     before = resident("VmRSS")
-    step(run, batch)
-    first_step = clock() - started
-    step(run, batch)  # the optimizers have made their averages, and memory has been had once
-    seconds = []
-    for _ in range(_STEPS):
-        begin = clock()
-        step(run, batch)
-        seconds.append(clock() - begin)
-    peak = _peak_memory(device, before)
     told_apart = way == "ours" and run.exchange is None
-    outside = _outside(run, batch, clock) if told_apart else None
-    return Round(first_step=first_step, step=median(seconds), peak=peak, outside=outside)
-
-
-def _outside(run: Run, batch: Batch, clock: Callable[[], float]) -> float:
-    inside = NetworkClock(run.student, clock)
-    begin = clock()
-    train_step(run, batch)
-    return 1 - inside.seconds / (clock() - begin)
+    inside = NetworkClock(run.student, clock) if told_apart else None
+    begin = started
+    while True:
+        worked = time.process_time()
+        if inside is not None:
+            inside.seconds = 0.0
+        step(run, batch)
+        took = clock() - begin
+        outside = None if inside is None or begin == started else 1 - inside.seconds / took
+        peak = _peak_memory(device, before)
+        yield Step(seconds=took, work=time.process_time() - worked, peak=peak, outside=outside)
+        begin = clock()
 
 
 def _peak_memory(device: torch.device, before: int) -> int:
@@ -244,6 +207,12 @@ def resident(name: str) -> int:
     return int(fields[name][0]) * 1024
 
 
+def asked_for_more() -> bool:
+    """Whether the first process, which alone can be written to, has read another line."""
+    found = torch.tensor(bool(sys.stdin.readline()) if is_main() else False, dtype=torch.int64)
+    return bool(sum_over_ranks(found))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("preset", choices=PRESETS)
@@ -256,8 +225,12 @@ def main() -> None:
     experiment = experiment_of(options.preset, batch_size=options.batch_size, quick=options.quick)
     try:
         with process_group(device_named(options.device)) as device:
-            measured = measure_round(experiment, options.way, device, options.started)
-            print(json.dumps({name: getattr(measured, name) for name in Round.__slots__}))
+            step = STEPS[options.preset] if options.way == "plain" else train_step
+            for taken in steps(experiment, step, options.way, device, options.started):
+                if is_main():
+                    print(json.dumps(asdict(taken)), flush=True)
+                if not asked_for_more():
+                    break
     except torch.OutOfMemoryError:
         sys.exit(DOES_NOT_FIT)
 
