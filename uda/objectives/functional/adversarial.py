@@ -42,16 +42,24 @@ def seen_by_discriminators(logits: Logits, kind: DiscriminatorInput) -> Tensor:
 
     "softmax": probabilities p. "self_information": -p log p / log C of each class, 0 where p is 0
     or 1, at most 1 / (e log C); summed over the classes, it is the entropy as a share of log C.
+    Under autocast they have its precision, as the first convolution reads them.
     Source of the latter: Vu et al., "ADVENT", CVPR 2019, arXiv 1811.12833, section 3.2.
     """
-    return per_pixel(partial(_seen, kind), logits)
+    return per_pixel(partial(_seen, kind, _precision(logits)), logits)
 
 
-def _seen(kind: DiscriminatorInput, logits: Tensor) -> Tensor:
+def _seen(kind: DiscriminatorInput, precision: torch.dtype | None, logits: Tensor) -> Tensor:
     if kind == "softmax":
-        return logits.softmax(dim=1)
+        return logits.softmax(dim=1).to(precision)
     log_probabilities = F.log_softmax(logits.float(), dim=1)
-    return log_probabilities.exp() * log_probabilities / -math.log(logits.shape[1])
+    found = log_probabilities.exp() * log_probabilities / -math.log(logits.shape[1])
+    return found.to(precision)
+
+
+def _precision(logits: Logits) -> torch.dtype | None:
+    """That of autocast where the logits are; None outside of it: that of the logits."""
+    device = (logits.coarse if isinstance(logits, Upsampled) else logits).device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
 
 
 def target_inputs(
@@ -73,10 +81,13 @@ def source_inputs(
     if prediction == "same_head":
         return target_inputs(output, heads, kind)
 
-    def fused(main: Tensor, auxiliary: Tensor) -> Tensor:
-        return _seen(kind, main + 0.5 * auxiliary)
+    main = _logits(output, "main")
+    precision = _precision(main)
 
-    seen = per_pixel(fused, _logits(output, "main"), _logits(output, "auxiliary"))
+    def fused(main: Tensor, auxiliary: Tensor) -> Tensor:
+        return _seen(kind, precision, main + 0.5 * auxiliary)
+
+    seen = per_pixel(fused, main, _logits(output, "auxiliary"))
     # One tensor object per head, because the gradient penalty sets its requires_grad.
     return {head: seen.detach() for head in heads}
 
@@ -171,9 +182,10 @@ def gradient_penalty(network: Discriminator, scores: Scores, inputs: Tensor) -> 
         # scores along v: one forward pass more, whose own gradient costs what any pass costs. The
         # gradient of a gradient takes several times as long. float16 has no room for small v.
         value = torch.linalg.vector_norm(gradient, dtype=precise).square()
-        typical = (value / gradient.numel()).sqrt().clamp_min(torch.finfo(gradient.dtype).tiny)
-        direction = gradient * (1 / typical)
-        along = typical * network.slope(scale, direction, scores).to(precise).sum()
+        smallest = torch.finfo(gradient.dtype).tiny * torch.finfo(gradient.dtype).eps
+        typical = (value / gradient.numel()).sqrt().to(gradient.dtype).clamp_min(smallest)
+        direction = gradient / typical
+        along = typical.to(precise) * network.slope(scale, direction, scores).to(precise).sum()
         penalty = penalty + value + 2 * (along - along.detach())
     return penalty / len(inputs)
 
