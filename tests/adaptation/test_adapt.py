@@ -121,6 +121,7 @@ def test_images_of_another_world_teach_nothing(
     assert "another world" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shell")
 def test_an_interrupted_adaptation_continues_where_it_was(
     trained: Trained, photographs: Path

@@ -36,6 +36,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("title", "file", "project", "entries"),
     [
@@ -203,6 +204,7 @@ def test_proda_before_distillation() -> None:
     assert opened(content).model == config
 
 
+@pytest.mark.slow
 def test_a_resnet_50_and_four_branches() -> None:
     config = SegmenTronConfig(backbone="resnet50", backbone_weights="none")
     found = opened(file_of(SEGMENTRON, config))

@@ -54,6 +54,7 @@ def test_it_is_scored_with_the_same_numbers(earlier: Path, toy_root: Path, shell
     assert ours["per_class"] == pytest.approx(stored["per_class"], abs=2)
 
 
+@pytest.mark.slow
 def test_it_is_resumed_to_the_same_end(earlier: Path, toy_root: Path, shell: Shell) -> None:
     theirs = load(earlier / "GTA5_8.pth")
     (earlier / "GTA5_8.pth").unlink()

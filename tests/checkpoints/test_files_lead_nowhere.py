@@ -77,6 +77,7 @@ def test_no_name_of_an_encoder_is_followed(name: str, tmp_path: Path) -> None:
         uda.load(written(tmp_path / "x.pth", config, {}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["imagenet", "hf://someone/something", "/nowhere/at/all.pth"])
 @pytest.mark.usefixtures("offline")
 def test_initial_weights_of_a_snapshot_are_not_looked_for(weights: str, tmp_path: Path) -> None:

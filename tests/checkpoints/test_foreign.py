@@ -24,6 +24,7 @@ def state() -> State:
     return segmentron_file()
 
 
+@pytest.mark.slow
 def test_segmentron_logits_are_the_originals(tmp_path: Path) -> None:
     # Every third pixel of 65x97: one on a logit of stride 4, two between them.
     expected = np.load(GOLDEN / "segmentron_65x97.npz")["main_65x97"]
@@ -191,6 +192,7 @@ def test_other_content_is_of_no_known_format(content: object) -> None:
     assert read_foreign(content, origin="odd.pth") is None
 
 
+@pytest.mark.slow
 def test_other_networks_are_of_no_known_format() -> None:
     trunk = resnet_backbone("resnet18", width=4, weights="none").state_dict()
     assert read_foreign(trunk, origin="trunk.pth") is None

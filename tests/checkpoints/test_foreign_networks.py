@@ -42,6 +42,7 @@ def shape_of(segmenter: Segmenter, name: str) -> tuple[int, ...]:
     return tuple(segmenter.state_dict()[name].shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("format_name", "file", "entries", "heads"),
     [

@@ -71,6 +71,7 @@ def test_the_user_knows_the_output_stride_better(vainf: State) -> None:
     assert network.backbone.strides == (4, 8, 8, 8)
 
 
+@pytest.mark.slow
 def test_other_networks_with_and_without_an_output_stride() -> None:
     assert stride_of(opened(file_of(SEGMENTRON), output_stride=8).model) == 8
     mmseg = file_of(DEEPLABV3PLUS)

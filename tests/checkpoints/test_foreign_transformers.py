@@ -103,6 +103,7 @@ def check(ours: Tensor, expected: Any, limit: float) -> None:  # noqa: ANN401
     assert np.abs(ours[0].numpy() - expected).max() / np.abs(expected).max() < limit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("foreign", "file", "entries", "whole"),
     [

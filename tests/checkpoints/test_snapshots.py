@@ -261,6 +261,7 @@ def test_a_snapshot_of_ours_has_nothing_to_report(path: Path) -> None:
     assert not load(path).is_foreign
 
 
+@pytest.mark.slow
 def test_what_a_foreign_file_lacks_is_drawn_and_said(tmp_path: Path) -> None:
     state = file_of(SEGMENTRON)
     del state["head.block.2.weight"]

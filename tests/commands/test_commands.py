@@ -98,6 +98,7 @@ def test_data_root_comes_from_the_option_or_the_environment(
 # --- pseudo_label.py, and a student
 
 
+@pytest.mark.slow
 def test_pseudo_labels_and_a_student(trained: Trained, toy_root: Path, shell: Shell) -> None:
     folder = shell.cwd / "labels"
     output = process(

@@ -135,6 +135,7 @@ def test_what_cannot_be_converted_writes_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.pth", "taken.pth"]
 
 
+@pytest.mark.slow
 def test_a_failure_is_one_line_of_a_process(tmp_path: Path) -> None:
     failed = start_process(tmp_path, "scripts/convert_checkpoint.py", "none.pth", "out.pth")
     out, error = failed.communicate(timeout=60)

@@ -21,6 +21,7 @@ from uda.prediction.images import Pictures
 PAGE = REPOSITORY / "docs/python.md"
 
 
+@pytest.mark.slow
 def test_the_page_runs_from_top_to_bottom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_root: Path
 ) -> None:

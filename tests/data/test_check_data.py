@@ -525,6 +525,7 @@ def run(shell: Shell, *arguments: object) -> tuple[int, str]:
     return shell.ended(COMMAND, *map(str, arguments))
 
 
+@pytest.mark.slow
 def test_the_command_in_a_process(root: Path, tmp_path: Path) -> None:
     (root / "GTA5/labels/00002.png").unlink()
     command = start_process(tmp_path, COMMAND, "--data-root", str(root), "--json", "found.json")

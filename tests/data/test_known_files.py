@@ -113,6 +113,7 @@ def test_a_second_start_of_a_run_opens_the_few_that_are_checked_anyway(
     assert len(opened) == len(set(opened)) + 1
 
 
+@pytest.mark.slow
 def test_a_second_start_on_a_large_set_opens_no_image(root: Path, opened: list[str]) -> None:
     """5,000 images, and what a run asks of them: sizes, kinds, copies, a few target images."""
     image = root / "GTA5/images/00001.png"

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from factories import write_png
 from tiny_runs import REPOSITORY
@@ -54,6 +55,7 @@ def write_loveda(root: Path) -> int:
     return labeled
 
 
+@pytest.mark.slow
 def test_one_file_from_raw_files_to_scores(tmp_path: Path) -> None:
     """In a copy of the package, the example in its place."""
     shutil.copytree(

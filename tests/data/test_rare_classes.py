@@ -481,6 +481,7 @@ def run_of(root: Path) -> Experiment:
     return experiment
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_bit_by_bit_and_with_its_own_counts_only(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -140,6 +140,7 @@ with process_group(torch.device("cpu")):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_bring_images_into_the_order_of_the_data_set(tmp_path: Path) -> None:
     script = tmp_path / "dealt.py"
     script.write_text(DEALT)

@@ -223,6 +223,7 @@ def evaluation_only(root: Path) -> Experiment:
 OF_THE_NETWORK = {"model.backbone_weights", "model.batch_norm", "model.dropout"}
 
 
+@pytest.mark.slow
 def test_a_preset_that_trains_nothing_uses_or_refuses_every_option(
     root: Path, tmp_path: Path
 ) -> None:

@@ -115,6 +115,7 @@ def test_same_bits_without_the_targets_training_labels(
     assert_same(*states)
 
 
+@pytest.mark.slow
 def test_same_bits_without_them_in_loader_processes(toy_root: Path, tmp_path: Path) -> None:
     experiment = preset("toy_class_mix", toy_root)
     experiment.data.workers = 2
@@ -157,6 +158,7 @@ def test_unreadable_labels_are_no_hindrance(toy_root: Path, tmp_path: Path) -> N
     train(experiment, tmp_path / "run", preset="toy_class_mix", device=CPU)
 
 
+@pytest.mark.slow
 def test_a_target_described_by_a_file_keeps_its_labels_to_itself(
     toy_root: Path, tmp_path: Path
 ) -> None:

@@ -335,6 +335,7 @@ def test_a_toy_run_prints_no_comparison(shell: Shell, toy_root: Path) -> None:
     assert "published" not in facts_written()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("preset", "compared"), [("toy_class_mix", False), ("logged_aagc_640x360_b2", True)]
 )

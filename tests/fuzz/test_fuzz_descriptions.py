@@ -6,6 +6,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pytest
 from fuzz_guard import Tally, attempt, both_runs, drive
 from fuzz_mutations import mutated_bytes
 from hypothesis import strategies as st
@@ -47,6 +48,12 @@ FILES = st.one_of(
         lambda d: PLAIN | {"splits": {"train": d}}
     ),
 )
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is known of files is kept where they are."""
+    monkeypatch.setenv("UDA_CACHE", str(tmp_path / "cache"))
 
 
 def toml(value: object) -> str:

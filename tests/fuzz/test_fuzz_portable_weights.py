@@ -37,6 +37,7 @@ def test_damaged_safetensors(total: int, tmp_path: Path) -> None:
     print(tally)
 
 
+@pytest.mark.slow
 @both_runs
 def test_odd_settings_of_transformers(total: int, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")

@@ -65,6 +65,7 @@ def parts() -> tuple[Run, dict[str, Any]]:
     return tiny_resume()
 
 
+@pytest.mark.slow
 @both_runs
 def test_damaged_snapshots(total: int, tmp_path: Path, parts: tuple[Run, dict[str, Any]]) -> None:
     tally, path = Tally("snapshots, bytes"), tmp_path / "odd.pth"
@@ -134,6 +135,7 @@ def exchanged(values: Any, path: tuple[object, ...], new: object) -> Any:  # noq
     )
 
 
+@pytest.mark.slow
 @both_runs
 def test_snapshots_of_every_shape(
     total: int, tmp_path: Path, parts: tuple[Run, dict[str, Any]]
@@ -156,6 +158,7 @@ def test_snapshots_of_every_shape(
     print(tally)
 
 
+@pytest.mark.slow
 def test_a_dict_that_holds_itself(tmp_path: Path, parts: tuple[Run, dict[str, Any]]) -> None:
     run, values = parts
     values = copy.copy(values)

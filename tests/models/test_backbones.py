@@ -58,6 +58,7 @@ def test_maps_have_the_promised_strides_and_channels(
     assert backbone.strides == (4, 8, output_stride, output_stride)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "output_stride", "replaced"),
     [

@@ -101,6 +101,7 @@ def stages_of(network: EncoderDecoder) -> list[nn.Module]:
     return [backbone.get_submodule(f"block{stage}.0") for stage in (1, 2, 3, 4)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENCODERS)
 def test_every_stage_is_computed_twice_and_only_for_gradients(name: str) -> None:
     network = network_of(name)
@@ -156,6 +157,7 @@ def updated(toy_root: Path, *, checkpointing: bool) -> Run:
     return run
 
 
+@pytest.mark.slow
 def test_a_student_and_its_teacher_learn_the_same(toy_root: Path) -> None:
     plain, again = (updated(toy_root, checkpointing=on) for on in (False, True))
     assert plain.teacher is not None

@@ -138,6 +138,7 @@ def test_downloaded_weights_come_with_their_colors(monkeypatch: pytest.MonkeyPat
     assert network.normalize(image).flatten().tolist() == pytest.approx([1.0, 1.0, 1.0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["", "encoder.", "module.encoder."])
 def test_weights_from_a_file(prefix: str, tmp_path: Path) -> None:
     trained = built(UNET).backbone

@@ -25,7 +25,7 @@ from uda.objectives.functional.losses import (
 IMAGES, CLASSES, SIZE = 2, 5, (13, 18)
 
 
-@pytest.fixture(autouse=True, params=[1, 3, 1000], ids=["one row", "three rows", "one strip"])
+@pytest.fixture(autouse=True, params=[3, 1000], ids=["three rows", "one strip"])
 def _strips(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     values = request.param * IMAGES * CLASSES * SIZE[1]
     monkeypatch.setattr(upsampled, "_STRIP_VALUES", {"cpu": values})

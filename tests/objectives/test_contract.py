@@ -228,6 +228,7 @@ def test_objectives_draw_from_no_global_generator(run: Run) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.slow
 def test_state_reloads_into_a_new_run(run: Run) -> None:
     batch = batch_for(run.experiment)
     train_step(run, batch)

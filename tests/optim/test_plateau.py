@@ -216,6 +216,7 @@ def test_a_loss_that_cannot_be_watched_is_refused(toy_root: Path) -> None:
         validate(without)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [4, 7])
 def test_interrupted_and_resumed_equals_straight(at: int, toy_root: Path, tmp_path: Path) -> None:
     """From a state that was saved between two evaluations, and from one saved at one."""

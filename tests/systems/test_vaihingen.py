@@ -130,6 +130,7 @@ def with_masks(root: Path, steps: int = 3) -> Experiment:
     return experiment
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_from_raw_files_to_the_report(name: str, root: Path, shell: Shell) -> None:
     if "mask2former" in name:
@@ -233,6 +234,7 @@ def test_mask2former_learns_what_it_is_shown(root: Path) -> None:
     assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_library")
 def test_mask2former_interrupted_and_resumed_equals_straight(root: Path, tmp_path: Path) -> None:
     """Points are drawn anew in the steps that are made again, the same ones."""

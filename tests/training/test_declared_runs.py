@@ -21,6 +21,7 @@ def adapting(root: Path, *overrides: str, steps: int = 4) -> Experiment:
     return experiment
 
 
+@pytest.mark.slow
 def test_an_extended_run_equals_one_that_declared_it_from_the_start(
     toy_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -96,6 +96,7 @@ def two_steps_after(state: Mapping[str, Any], experiment: Experiment) -> dict[st
     return {name: tensor.clone() for name, tensor in run.student.state_dict().items()}
 
 
+@pytest.mark.slow
 def test_c5f_a_resumed_run_has_forgotten_nothing(
     moved: Run, saved: dict[str, Any], two_steps_later: dict[str, Tensor]
 ) -> None:
@@ -127,6 +128,7 @@ PARTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
 def test_c5f_any_part_that_is_lost_shows_in_the_student(
     part: str, moved: Run, saved: dict[str, Any], two_steps_later: dict[str, Tensor]
@@ -232,6 +234,7 @@ def straight_on(toy_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [2, 3, 4])
 def test_a_run_interrupted_around_its_restart_equals_a_straight_one(
     at: int, straight_on: Path, toy_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

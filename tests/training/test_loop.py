@@ -132,6 +132,7 @@ def test_every_step_matters_to_the_comparison(toy_root: Path, tmp_path: Path) ->
         assert_different(a[part], b[part])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["everything"])
 def test_same_bits_with_and_without_loader_workers(
     name: str, toy_root: Path, tmp_path: Path
@@ -148,6 +149,7 @@ def test_same_bits_with_and_without_loader_workers(
     assert metrics(tmp_path / "0") == metrics(tmp_path / "2")
 
 
+@pytest.mark.slow
 def test_evaluation_does_not_change_training(toy_root: Path, tmp_path: Path) -> None:
     experiment = EXPERIMENTS["class_mix"](toy_root)
     experiment.model.batch_norm = "frozen_affine"

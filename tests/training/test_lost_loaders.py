@@ -60,6 +60,7 @@ def test_a_killed_loader_ends_the_run_which_can_be_resumed(
     assert_same(computed(tmp_path / "run"), undisturbed)
 
 
+@pytest.mark.slow
 def test_a_loader_that_dies_over_the_first_batch(
     toy_root: Path, tmp_path: Path, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,6 +94,7 @@ def networks(run: Run) -> list[tuple[str, dict[str, Any]]]:
     return [(str(place), network.state_dict()) for place, network in enumerate(run.networks())]
 
 
+@pytest.mark.slow
 def test_as_many_steps_are_skipped_as_were_allowed(
     toy_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

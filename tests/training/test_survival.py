@@ -39,6 +39,7 @@ def room_for(size: int) -> Iterator[Callable[[], None]]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("room", "first"), [(600_000, r"GTA5_4\.pth"), (100_000, "tensorboard")])
 def test_a_full_disk_costs_the_steps_since_the_last_save(
     room: int, first: str, toy_root: Path, tmp_path: Path, undisturbed: dict[str, Any]
@@ -118,6 +119,7 @@ def test_a_kill_between_two_names_leaves_the_previous_file(toy_root: Path, tmp_p
         run_to_end(experiment_of(toy_root), folder, resume=True)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_a_copy(
     toy_root: Path, tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:

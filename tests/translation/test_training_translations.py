@@ -141,6 +141,7 @@ def test_the_semantic_term_is_the_frozen_networks(
     assert not any("segmenter" in name for name in game.state()["networks"]["generators"])
 
 
+@pytest.mark.slow
 def test_runs_are_functions_of_preset_and_seed(toy_root: Path, tmp_path: Path) -> None:
     """With 0 and 2 loader processes, interrupted by a signal, or resumed from the file before."""
     for name in ("toy_cyclegan", "toy_cut"):

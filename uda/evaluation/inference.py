@@ -85,14 +85,16 @@ def predict(
     first_row = 0
     labels, confidences = [], []
     restricted: list[list[Tensor]] = [[] for _ in among]
-    are_logits = len(views) == 1 and _views_are_logits(protocol) and not confidence
-    for strip in _strips(views, protocol, probabilities=confidence):
+    # Logits tell classes apart whose probabilities are rounded to the same number.
+    are_logits = len(views) == 1 and _views_are_logits(protocol) and divisors is None
+    for strip in _strips(views, protocol, probabilities=confidence and not are_logits):
         if divisors is not None:
             strip = strip / divisors.to(strip)[:, None, None]
         highest, classes = strip.max(dim=1)  # many times faster than argmax over this dimension
         labels.append(classes[0])
         if confidence:
-            confidences.append(highest[0])
+            share = strip.softmax(dim=1).amax(dim=1) if are_logits else highest
+            confidences.append(share[0])
         for group, found in zip(among, restricted, strict=True):
             found.append(strip[:, list(group)].max(dim=1).indices[0])
         if soft_labels is not None:
