@@ -48,6 +48,7 @@ def run(
     return record(Path("out"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shell")
 def test_stages_pictures_and_a_network_that_every_command_opens(
     trained: Trained,
@@ -192,6 +193,7 @@ def test_a_source_allows_the_ladder(trained: Trained, photographs: Path, toy_roo
     assert sorted(stored.experiment["objectives"]) == ["class_mix", "supervised"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shell")
 def test_a_network_without_batch_norm_is_adapted_by_what_fits_it(
     photographs: Path, trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]

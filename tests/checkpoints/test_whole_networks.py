@@ -46,6 +46,7 @@ def test_the_advice_for_one_works(tmp_path: Path) -> None:
     assert tensors.keys() == Network().state_dict().keys()
 
 
+@pytest.mark.slow
 def test_a_known_network_is_told(tmp_path: Path) -> None:
     segmentation = pytest.importorskip("torchvision.models.segmentation")
     network = segmentation.deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=21)

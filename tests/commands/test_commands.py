@@ -362,6 +362,7 @@ def test_numbers_that_make_no_sense(
     assert f"{name}: error: " in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_foreign_file_is_evaluated_and_makes_pseudo_labels(shell: Shell, toy_root: Path) -> None:
     """SegmenTron's layout, all zeros: every pixel is taken for road, with a probability of 1/19."""
     torch.save({"state_dict": file_of(SEGMENTRON)}, shell.cwd / "segmentron.pth")

@@ -49,6 +49,7 @@ def converted(folder: Path, content: object, *options: str) -> Path:
     return folder / "out.pth"
 
 
+@pytest.mark.slow
 def test_the_converted_network_computes_the_same_bits(
     weights: dict[str, Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

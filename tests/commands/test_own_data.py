@@ -51,6 +51,7 @@ def test_a_run_on_files_is_the_run_on_the_data_sets_they_describe(
     assert own.supervision == "none"
 
 
+@pytest.mark.slow
 def test_the_other_commands_go_by_the_snapshot(shell: Shell, described: list[str]) -> None:
     shell.run("train_uda.py", *described, "--run", "own")
     common = ("--restore-from", "snapshots/own/source_3.pth", "--workers", "0", "--device", "cpu")

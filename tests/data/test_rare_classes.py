@@ -499,6 +499,7 @@ def test_a_run_is_resumed_bit_by_bit_and_with_its_own_counts_only(
         run_to_end(run_of(root), state, resume=True)
 
 
+@pytest.mark.slow
 def test_the_same_bits_without_labels_of_the_target(
     toy_root: Path, root: Path, tmp_path: Path
 ) -> None:

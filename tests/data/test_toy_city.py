@@ -73,6 +73,7 @@ def test_an_image_depends_on_seed_domain_and_index_alone(domain: Domain) -> None
         assert not np.array_equal(image, other.image)
 
 
+@pytest.mark.slow
 def test_another_process_draws_the_same() -> None:
     program = (
         "import hashlib; from uda.data.toy_city.city import toy_image\n"

@@ -70,6 +70,7 @@ def test_settings_come_back_from_plain_values() -> None:
     assert model_from_plain(plain, origin="snapshot") == preset.model
 
 
+@pytest.mark.slow
 def test_a_run(toy_root: Path, tmp_path: Path) -> None:
     """A student and a teacher with mixed images, scored, stored and loaded; a resumed run would
     draw the same details, because each step seeds the generator."""

@@ -150,6 +150,7 @@ def test_a_file_of_a_whole_vision_transformer_gives_its_features(tmp_path: Path)
         assert torch.allclose(ours, theirs, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_network_made_for_one_size_is_timms_for_another() -> None:
     """With the weights that timm resizes for it."""
     backbone = encoder("hiera_tiny_224", drop_path=0.9).eval()

@@ -171,6 +171,7 @@ def test_a_program_of_torch_runs_in_a_process_without_this_library(
         assert torch.equal(labels.long(), ours.argmax(dim=1))
 
 
+@pytest.mark.slow
 def test_what_a_camera_gives_goes_in(snapshot: Path, tmp_path: Path) -> None:
     """Bytes, rows, columns, colors: of each pixel, the class that its red value says."""
     ids = np.random.default_rng(0).integers(0, 19, (20, 30), dtype=np.uint8)
@@ -186,6 +187,7 @@ def test_what_a_camera_gives_goes_in(snapshot: Path, tmp_path: Path) -> None:
     assert np.array_equal(labels[0].numpy(), ids)
 
 
+@pytest.mark.slow
 def test_sides_that_a_network_divides_and_fixed_sizes(snapshot: Path, tmp_path: Path) -> None:
     network = ColorSegmenter()
     network.divisor = 14

@@ -128,6 +128,7 @@ def check_report(report: dict[str, Any]) -> None:
     assert 0 < soft["loss"] < 20
 
 
+@pytest.mark.slow
 def test_from_raw_files_to_the_report(folder: Path, shell: Shell) -> None:
     pytest.importorskip("timm")
     root = folder / "data"
@@ -152,6 +153,7 @@ def test_from_raw_files_to_the_report(folder: Path, shell: Shell) -> None:
     assert soft["loss"] == pytest.approx(loss, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_predictions_and_pseudo_labels_have_the_images_own_size(folder: Path, shell: Shell) -> None:
     """Though the protocol that the snapshot was scored by compares at another one."""
     pytest.importorskip("timm")

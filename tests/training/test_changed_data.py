@@ -55,6 +55,7 @@ def test_files_that_changed_are_named(
     run_to_end(experiment, tmp_path / "run", resume=True)  # they are known now
 
 
+@pytest.mark.slow
 def test_a_copy_on_another_disk_and_a_touch_are_no_change(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -165,6 +165,7 @@ def test_evaluation_does_not_change_training(toy_root: Path, tmp_path: Path) -> 
     assert [line["step"] for line in metrics(tmp_path / "rarely") if "miou" in line] == [4]
 
 
+@pytest.mark.slow
 def test_what_the_global_generator_held_does_not_matter(toy_root: Path) -> None:
     """Nor do numbers that something else draws between the steps."""
     losses = []

@@ -168,6 +168,7 @@ def test_runs_are_functions_of_preset_and_seed(toy_root: Path, tmp_path: Path) -
             assert one == again
 
 
+@pytest.mark.slow
 def test_no_label_of_the_target_is_opened(toy_root: Path, tmp_path: Path) -> None:
     """Nor of the source, where the semantic term does not ask: they are not there."""
     root = tmp_path / "bare"
