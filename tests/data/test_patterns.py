@@ -41,3 +41,8 @@ def test_both_ways_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_hostile_patterns_end_soon(text: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(re, "fullmatch", None)  # it would take minutes
     assert Pattern(text, "images").match(path, "train") is None
+
+
+def test_a_folder_without_a_name_is_refused() -> None:
+    with pytest.raises(InputError, match="images is 'images//.*'; allowed: single slashes"):
+        Pattern("images//*.png", "images")

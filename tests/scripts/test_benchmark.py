@@ -171,6 +171,7 @@ class TestQuickRun:
             ],
             ("two processes", None, "at least"),
             ("loader", 0.9, "at least"),
+            ("loader with data.cache", 3.0, "at least"),
             ("evaluation", 0.95, "at least"),
             ("evaluation, work", None, "at least"),
             ("pseudo-labeling", 0.95, "at least"),

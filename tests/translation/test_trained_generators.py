@@ -144,3 +144,12 @@ def test_an_image_that_does_not_fit_into_memory(
     with pytest.raises(InputError, match=r"40x24 pixels does not fit into memory .* --tile 128"):
         open_generator(tmp_path / "net.pth", CPU)(torch.rand(3, 24, 40), None)
     open_generator(tmp_path / "net.pth", CPU, tile=16)(torch.rand(3, 24, 40), None)
+
+
+def test_tensors_that_no_network_has_are_refused(tmp_path: Path) -> None:
+    """Copying a sparse tensor into a network is torch's own error."""
+    state = foreign_file(GeneratorConfig(blocks=1, width=16))
+    state["model.1.bias"] = state["model.1.bias"].to_sparse()
+    torch.save(state, tmp_path / "latest_net_G_A.pth")
+    with pytest.raises(InputError, match=r"tensors do not fit .*, e.g. model.1.bias"):
+        open_generator(tmp_path / "latest_net_G_A.pth", CPU)

@@ -17,7 +17,7 @@ from uda.optim.loss_scale import LossScaleState
 from uda.optim.plateau import PlateauState
 from uda.utilities.config_tree import to_plain
 from uda.utilities.errors import InputError, require, shortened
-from uda.utilities.schema import Plain, fault
+from uda.utilities.schema import Plain, fault, is_real
 from uda.utilities.tensor_values import require_finite
 from uda.utilities.user_code import StoredCode
 
@@ -118,7 +118,11 @@ def check_fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor], origin: st
 
 
 def _is_alike(own: Tensor, other: Tensor) -> bool:
-    return own.shape == other.shape and own.dtype.is_floating_point == other.dtype.is_floating_point
+    return (
+        is_real(other)  # a nested one has no shape
+        and own.shape == other.shape
+        and own.dtype.is_floating_point == other.dtype.is_floating_point
+    )
 
 
 def plain_experiment(model: ModelConfig, protocol: str, dataset: str) -> dict[str, Any]:

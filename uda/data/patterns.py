@@ -40,6 +40,7 @@ class Pattern:
             not text.startswith(("/", "~")) and ".." not in PurePosixPath(text).parts,
             f"{where} is {shown(text)}; allowed: a path below root; set root to a folder above it",
         )
+        require("//" not in text, f"{where} is {shown(text)}; allowed: single slashes")
         self.text = text
         self.wildcards: tuple[str, ...] = tuple(_TOKEN.findall(text))
         deep = sum(wildcard not in ("*", "?") for wildcard in self.wildcards)

@@ -88,15 +88,18 @@ def build_optimizer(
         options |= {"momentum": config.momentum, "nesterov": config.nesterov}
     else:
         options |= {"betas": config.betas}
-    if sharded:
-        return ZeroRedundancyOptimizer(settings, kind, **options)
     devices = {parameter.device.type for group in groups for parameter in group["params"]}
-    if devices != {"cpu"} or config.name not in _FUSED:
-        made: torch.optim.Optimizer = kind(settings, **options)
-        return made
-    made = kind(settings, fused=True, **options)
-    made.register_step_pre_hook(_unify_layouts)
-    return made
+    fused = devices == {"cpu"} and config.name in _FUSED
+    if fused:
+        options["fused"] = True
+    made = (
+        ZeroRedundancyOptimizer(settings, kind, **options) if sharded else kind(settings, **options)
+    )
+    if fused:
+        updating = made.optim if isinstance(made, ZeroRedundancyOptimizer) else made
+        updating.register_step_pre_hook(_unify_layouts)
+    optimizer: torch.optim.Optimizer = made
+    return optimizer
 
 
 # RAdam: Liu et al., ICLR 2020, arXiv 1908.03265; with Adam's weight decay, torch's default.
