@@ -44,5 +44,5 @@ def test_hostile_patterns_end_soon(text: str, path: str, monkeypatch: pytest.Mon
 
 
 def test_a_folder_without_a_name_is_refused() -> None:
-    with pytest.raises(InputError, match="images is 'images//.*'; allowed: single slashes"):
+    with pytest.raises(InputError, match=r"images is 'images//.*'; allowed: single slashes"):
         Pattern("images//*.png", "images")
