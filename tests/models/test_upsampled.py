@@ -70,6 +70,7 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "entropy": lambda one, _: entropy(one, certainty=True, charbonnier=2.0),
     "softmax": lambda one, _: seen_by_discriminators(one, "softmax").square().mean(),
     "information": lambda one, _: seen_by_discriminators(one, "self_information")[:, 1].mean(),
+    "sum": lambda one, _: per_pixel(lambda rows: rows.sum(dim=1), one).mean(),
     "channels": lambda one, other: per_pixel(first_and_softmax, one, other).square().mean(),
 }
 

@@ -160,7 +160,7 @@ class _Strips:
             if total is not None and gradient is not None:
                 rows = each.rows(first, last)
                 total[rows.begin : rows.end].flatten(1).addmm_(
-                    rows.weights.t(), gradient.view(last - first, -1)
+                    rows.weights.t(), gradient.reshape(last - first, -1)
                 )
 
     def _logits(self, first: int, last: int) -> list[Tensor]:
