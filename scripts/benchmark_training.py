@@ -152,8 +152,9 @@ def _rows(title: str, batch_size: int, plain: Measured, ours: Measured) -> list[
             ours=[2 * batch_size / one.seconds for one in ours.steps],
             target=1.9,
             meaning="source and target images per second of `uda.training.step.train_step` in "
-            "bfloat16 autocast, and of the same step as one writes it first "
-            "(scripts/benchmark_plain.py): float32, channels first, losses of whole maps.",
+            "the preset's precision (DAFormer's is float32, the others' bfloat16), and of the "
+            "same step as one writes it first (scripts/benchmark_plain.py): float32, channels "
+            "first, losses of whole maps.",
         ),
         Row(
             name="work of a step",
