@@ -218,13 +218,19 @@ def kl_to_prediction(logits: Logits, reference_logits: Logits) -> Tensor:
 
     logits, reference_logits: (N, C, H, W) float.
     """
-    return per_pixel(_divergence, logits, reference_logits).mean()
+
+    def divergence(logits: Tensor, reference_logits: Tensor) -> Tensor:
+        return _divergence(logits, reference_logits.detach())
+
+    return per_pixel(divergence, logits, reference_logits).mean()
 
 
 def _divergence(logits: Tensor, reference_logits: Tensor) -> Tensor:
-    """KL(softmax(reference_logits) || softmax(logits)) of each pixel; classes are dimension 1."""
-    log_reference = F.log_softmax(reference_logits.detach().float(), dim=1)
+    """KL(softmax(reference_logits) || softmax(logits)) of each pixel, with gradients to both;
+    classes are dimension 1."""
+    log_reference = F.log_softmax(reference_logits.float(), dim=1)
     log_probabilities = F.log_softmax(logits.float(), dim=1)
+    # Not F.kl_div: its gradient for the first argument of KL is NaN where a probability underflows.
     return (log_reference.exp() * (log_reference - log_probabilities)).sum(dim=1)
 
 
@@ -298,13 +304,6 @@ def rectified_cross_entropy(
     Source: Zheng and Yang, "Rectifying Pseudo Label Learning via Uncertainty Estimation", IJCV
     2021, arXiv:2003.03773.
     """
-
-    def disagreements(own: Tensor, other: Tensor) -> Tensor:
-        log_own, log_other = own.float().log_softmax(dim=1), other.float().log_softmax(dim=1)
-        # Not F.kl_div: its gradient for the first argument of KL is NaN where a probability
-        # underflows.
-        return (log_other.exp() * (log_other - log_own)).sum(dim=1)
-
-    disagreement = per_pixel(disagreements, logits, other_logits)
+    disagreement = per_pixel(_divergence, logits, other_logits)
     losses = _pixel_losses(logits, labels, class_weights)
     return (losses * torch.exp(-disagreement)).mean() + disagreement.mean()
